@@ -1,0 +1,152 @@
+//! One connection to RabbitMQ that is made again whenever it is lost.
+//!
+//! lapin's own recovery is off: it replays only part of what a channel had. Whoever uses a channel gets a new one here
+//! after any error, and declares or consumes again. Publishing and consuming use a [`Broker`] each, because the server
+//! stops reading from a blocked connection, acknowledgements included.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties, Event};
+use tokio::sync::{Mutex, watch};
+
+use super::Topology;
+use crate::config::{Amqp, ConfigError};
+use crate::health::Check;
+
+/// Longest that connecting, or opening a channel, may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no channel at the moment. All of it is worth another attempt.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// As lapin says.
+    #[error("RabbitMQ: {0}")]
+    Lapin(#[from] lapin::Error),
+    /// No answer in time.
+    #[error("RabbitMQ did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    Timeout,
+}
+
+/// What is known about the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Not connected.
+    Down,
+    /// Connected.
+    Up,
+    /// Connected, but the broker takes nothing (memory or disk alarm).
+    Blocked,
+}
+
+/// A connection for one purpose, shared by its users' channels.
+#[derive(Debug)]
+pub struct Broker {
+    uri: AMQPUri,
+    name: String,
+    topology: Topology,
+    connection: Mutex<Option<Connection>>,
+    link: watch::Sender<Link>,
+    check: Arc<Check>,
+}
+
+impl Broker {
+    /// Prepares a connection; the first [`channel`](Self::channel) makes it. `name` is shown in RabbitMQ's management.
+    ///
+    /// # Errors
+    /// Names `amqp.url` where it is not an AMQP address.
+    pub fn new(settings: &Amqp, topology: Topology, name: &str, check: Check) -> Result<Self, ConfigError> {
+        let mut uri: AMQPUri =
+            settings.url.expose().parse().map_err(|e: String| ConfigError::key("amqp.url", e))?;
+        uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
+        let (link, _) = watch::channel(Link::Down);
+        let check = Arc::new(check);
+        Ok(Self { uri, name: name.to_owned(), topology, connection: Mutex::new(None), link, check })
+    }
+
+    /// The names to use on this connection.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Up, down or blocked; changes can be awaited.
+    #[must_use]
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// Whether a publish can go out right now.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        *self.link.borrow() == Link::Up
+    }
+
+    /// A new channel, on a new connection if the old one is gone. The topology is declared on each new connection.
+    ///
+    /// # Errors
+    /// [`BrokerError`]: try again after a while.
+    pub async fn channel(&self) -> Result<Channel, BrokerError> {
+        let made =
+            tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await.unwrap_or(Err(BrokerError::Timeout));
+        if let Err(error) = &made {
+            self.check.fail(error.to_string());
+        }
+        made
+    }
+
+    async fn open(&self) -> Result<Channel, BrokerError> {
+        let mut connection = self.connection.lock().await;
+        let usable = connection.take().filter(|c| c.status().connected());
+        let live = match usable {
+            Some(live) => live,
+            None => self.connect().await?,
+        };
+        // Put back before the next await: a caller that gives up must not take the connection with it.
+        let channel = connection.insert(live).create_channel();
+        Ok(channel.await?)
+    }
+
+    async fn connect(&self) -> Result<Connection, BrokerError> {
+        let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
+        let connection = Connection::connect_uri(self.uri.clone(), properties).await?;
+        let mut events = Box::pin(connection.events_listener());
+        let channel = connection.create_channel().await?;
+        self.topology.declare(&channel).await?;
+        // A channel that nobody needs any more; an error while closing it changes nothing.
+        let _ = channel.close(200, "declared".into()).await;
+        self.link.send_replace(Link::Up);
+        self.check.pass();
+        let (link, name, check) = (self.link.clone(), self.name.clone(), Arc::clone(&self.check));
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                match event {
+                    Event::ConnectionBlocked(reason) => {
+                        check.fail(format!("RabbitMQ blocks publishers: {reason}"));
+                        link.send_replace(Link::Blocked);
+                    }
+                    Event::ConnectionUnblocked => {
+                        check.pass();
+                        link.send_replace(Link::Up);
+                    }
+                    Event::Error(error) => {
+                        check.fail(format!("connection {name} lost: {error}"));
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+            link.send_replace(Link::Down);
+        });
+        Ok(connection)
+    }
+
+    /// Closes the connection in order, at most for a second.
+    pub async fn close(&self) {
+        if let Some(connection) = self.connection.lock().await.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "bye".into())).await;
+        }
+    }
+}

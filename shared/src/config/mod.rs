@@ -1,0 +1,123 @@
+//! Settings: a TOML file, overridden by environment variables `IM__SECTION__KEY`.
+//!
+//! Each binary has a struct of its own made of the sections it needs; the sections that both need are here. An unknown
+//! key or an unusable value ends the start with one line that names the key.
+
+mod sections;
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+pub use sections::{Amqp, Log, LogFormat, Mysql, Redis, Shards, Start, Url};
+
+/// Prefix of the environment variables that override keys: `IM__MYSQL__URL` is `mysql.url`.
+pub const ENV_PREFIX: &str = "IM";
+
+/// A setting that cannot be used. One line that names the key.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(pub String);
+
+impl ConfigError {
+    /// A value that was read but cannot be used: `key` as written in the file, and why.
+    #[must_use]
+    pub fn key(key: &str, why: impl std::fmt::Display) -> Self {
+        Self(format!("{key}: {why}"))
+    }
+}
+
+/// Reads `file` (none: defaults only) and the process's environment into `T`.
+///
+/// # Errors
+/// A file that cannot be read or parsed, an unknown key, a value of the wrong type.
+pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, ConfigError> {
+    load_from(file, std::env::vars().collect())
+}
+
+/// As [`load`], with the environment given, so that tests need not change their own.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from<T: DeserializeOwned>(
+    file: Option<&Path>,
+    environment: std::collections::HashMap<String, String>,
+) -> Result<T, ConfigError> {
+    let mut builder = config::Config::builder();
+    if let Some(path) = file {
+        builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
+    }
+    // try_parsing turns "8" and "true" into numbers and booleans, as the file has them.
+    let environment = config::Environment::with_prefix(ENV_PREFIX)
+        .prefix_separator("__")
+        .separator("__")
+        .try_parsing(true)
+        .source(Some(environment.into_iter().collect()));
+    let read = builder.add_source(environment).build().map_err(|e| ConfigError(e.to_string()))?;
+    read.try_deserialize().map_err(|e| ConfigError(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    #[derive(Default)]
+    struct Both {
+        mysql: Mysql,
+        shards: Shards,
+        log: Log,
+    }
+
+    fn load(file: &str, env: &[(&str, &str)]) -> Result<Both, ConfigError> {
+        let path = tempfile_with(file);
+        let env: HashMap<_, _> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let read = load_from(Some(&path), env);
+        std::fs::remove_file(path).unwrap();
+        read
+    }
+
+    fn tempfile_with(text: &str) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("im-config-{}.toml", uuid::Uuid::new_v4()));
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+        let read = load(
+            "[mysql]\nurl = \"mysql://file/im\"\n[log]\nformat = \"json\"",
+            &[("IM__MYSQL__URL", "mysql://env/im"), ("IM__MYSQL__CONNECTIONS_MAX", "3"), ("OTHER", "x")],
+        )
+        .unwrap();
+        assert_eq!(read.mysql.url.expose(), "mysql://env/im");
+        assert_eq!(read.mysql.connections_max, 3);
+        assert_eq!(read.log.format, LogFormat::Json);
+        assert_eq!(read.shards.count, Shards::default().count);
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_is_named() {
+        let unknown = load("[mysql]\nulr = \"x\"", &[]).unwrap_err().to_string();
+        assert!(unknown.contains("ulr"), "{unknown}");
+        let section = load("", &[("IM__MYSQ__URL", "x")]).unwrap_err().to_string();
+        assert!(section.contains("mysq"), "{section}");
+        let value = load("", &[("IM__SHARDS__COUNT", "many")]).unwrap_err().to_string();
+        assert!(value.contains("shards.count"), "{value}");
+        let file =
+            load_from::<Both>(Some(Path::new("/nowhere.toml")), HashMap::new()).unwrap_err().to_string();
+        assert!(file.contains("/nowhere.toml"), "{file}");
+    }
+
+    #[test]
+    fn a_numeric_password_stays_text_and_is_never_shown() {
+        let read = load("", &[("IM__MYSQL__URL", "12345")]).unwrap();
+        assert_eq!(read.mysql.url.expose(), "12345");
+        assert!(!format!("{:?}", read.mysql).contains("12345"));
+    }
+}

@@ -1,0 +1,198 @@
+//! Identifiers, valid by construction: whoever holds one need not check it again.
+//!
+//! Ids are compared byte for byte; nothing is trimmed, folded or normalized.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+/// Longest id that a client may send, in characters (not bytes).
+pub const ID_CHARS_MAX: usize = 64;
+
+/// Why a text is not an id. Its `Display` is meant for the client that sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing there.
+    #[error("{0} is empty: send 1 to 64 characters")]
+    Empty(&'static str),
+    /// More than [`ID_CHARS_MAX`] characters.
+    #[error("{0} is longer than 64 characters")]
+    TooLong(&'static str),
+    /// A control character, white space, `{` or `}`.
+    #[error("{0} contains {1:?}: control characters, white space and braces are not allowed")]
+    Forbidden(&'static str, char),
+}
+
+/// Checks the rule for all ids: 1 to 64 characters, no control characters, no white space, no braces.
+///
+/// Braces would end a Redis hash tag early; white space separates the two users in a storage key.
+pub(crate) fn check(what: &'static str, text: &str, chars_max: usize) -> Result<(), IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty(what));
+    }
+    // Bytes are never fewer than characters, so that the usual short id is counted without decoding.
+    if text.len() > chars_max && text.chars().count() > chars_max {
+        return Err(IdError::TooLong(what));
+    }
+    match text.chars().find(|c| c.is_control() || c.is_whitespace() || matches!(c, '{' | '}')) {
+        Some(c) => Err(IdError::Forbidden(what, c)),
+        None => Ok(()),
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks `text` and keeps a copy of it.
+            ///
+            /// # Errors
+            /// [`IdError`] says what the client should send instead.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                check($what, text, ID_CHARS_MAX)?;
+                Ok(Self(Arc::from(text)))
+            }
+
+            /// The id as the client wrote it.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({:?})", stringify!($name), &*self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// A user. Cheap to clone.
+    UserId,
+    "user_id"
+);
+id!(
+    /// One of a user's devices. Cheap to clone.
+    DeviceId,
+    "device_id"
+);
+id!(
+    /// A message's id, made by its sender and unique only together with sender and conversation. Cheap to clone.
+    MsgId,
+    "msg_id"
+);
+
+impl MsgId {
+    /// A fresh id for a message that came without one (UUID version 7: rises with time, kind to the index).
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Arc::from(
+            uuid::Uuid::now_v7().hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()) as &str
+        ))
+    }
+}
+
+impl DeviceId {
+    /// A fresh id for a connection that named no device: replaces nobody.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Arc::from(
+            uuid::Uuid::new_v4().hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()) as &str
+        ))
+    }
+}
+
+/// The number of a message in its conversation. The first one is 1; 0 means "before everything".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// Before the first message of any conversation.
+    pub const ZERO: Seq = Seq(0);
+    /// Largest number that every part can hold exactly (MySQL's signed BIGINT, and JavaScript's 2^53 - 1).
+    pub const MAX: Seq = Seq((1 << 53) - 1);
+
+    /// The number after this one.
+    #[must_use]
+    pub fn next(self) -> Seq {
+        Seq(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One connection of one gateway process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// Chosen at random by the gateway at its start, never 0.
+    pub gateway: u64,
+    /// Rises within that process.
+    pub connection: u64,
+}
+
+/// Milliseconds since the Unix epoch by this machine's clock. Nothing but display depends on it.
+#[must_use]
+pub fn unix_millis() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_one_to_sixty_four_characters_not_bytes() {
+        assert!(UserId::parse("a").is_ok());
+        assert!(UserId::parse(&"é".repeat(64)).is_ok());
+        assert_eq!(UserId::parse(&"é".repeat(65)), Err(IdError::TooLong("user_id")));
+        assert_eq!(MsgId::parse(""), Err(IdError::Empty("msg_id")));
+    }
+
+    #[test]
+    fn ids_hold_no_white_space_control_characters_or_braces() {
+        for bad in ["a b", "a\u{a0}b", "a\tb", "a\u{0}b", "{a", "a}", "a\u{2028}", "\u{85}"] {
+            assert!(matches!(UserId::parse(bad), Err(IdError::Forbidden(..))), "{bad:?}");
+        }
+        for good in ["Alice", "alice", "王芳", "a:b", "a_b", "a/b", "😀"] {
+            assert!(UserId::parse(good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_compared_byte_for_byte() {
+        assert_ne!(UserId::parse("Alice"), UserId::parse("alice"));
+        assert_ne!(UserId::parse("e\u{301}"), UserId::parse("é"));
+    }
+
+    #[test]
+    fn generated_ids_are_valid_and_differ() {
+        let (a, b) = (MsgId::generate(), MsgId::generate());
+        assert_ne!(a, b);
+        assert_eq!(MsgId::parse(a.as_str()), Ok(a));
+        assert!(DeviceId::parse(DeviceId::generate().as_str()).is_ok());
+    }
+}

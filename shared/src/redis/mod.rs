@@ -1,0 +1,10 @@
+//! Redis 6.2+ or Valkey: message numbers, remembered ids, and the board of live workers.
+//!
+//! All keys and all Lua of the project are here. fred, the client library, does not show outside this module.
+
+mod client;
+pub mod keys;
+pub mod sequence;
+pub mod worker_board;
+
+pub use client::{Client, RedisError, connect};

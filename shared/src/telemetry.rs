@@ -1,0 +1,41 @@
+//! Logs and metrics of a process.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{ConfigError, Log, LogFormat};
+
+/// Log lines go to standard output from here on.
+///
+/// # Errors
+/// Names `log.filter` where it cannot be parsed.
+pub fn init_logs(settings: &Log) -> Result<(), ConfigError> {
+    let filter = EnvFilter::try_new(&settings.filter).map_err(|e| ConfigError::key("log.filter", e))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
+    // A second initialization (tests that run two apps in one process) keeps the first.
+    let _ = match settings.format {
+        LogFormat::Human => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stdout())).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// Bounds of all histograms in seconds (`…_seconds`): from what Redis takes to the request deadline.
+const SECONDS: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1.0, 5.0];
+/// Bounds of all histograms that count (`…_messages`): batch sizes.
+const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Installs the recorder behind the `metrics` macros and returns what renders it as Prometheus text.
+///
+/// # Errors
+/// If the histogram bounds are refused. A second call in one process gets a handle that renders nothing new.
+pub fn init_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_messages".to_owned()), &COUNTS)?
+        .build_recorder();
+    let handle = recorder.handle();
+    let _ = metrics::set_global_recorder(recorder);
+    Ok(handle)
+}
