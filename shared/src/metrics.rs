@@ -31,6 +31,8 @@ names! {
         "Time from publishing a batch to its confirm.";
     GATEWAY_RESEEDED = "im_gateway_sequences_reseeded_total", describe_counter, Unit::Count,
         "Conversations whose counter was missing in Redis and was set again from MySQL.";
+    GATEWAY_READS_MERGED = "im_gateway_reads_merged_total", describe_counter, Unit::Count,
+        "Pulls answered by an identical one that was waiting for its turn.";
     PUSH_EVENTS = "im_push_events_total", describe_counter, Unit::Count,
         "Events received from workers and gateways, by whether anyone here needed them.";
     PUSH_FRAMES = "im_push_frames_total", describe_counter, Unit::Count,

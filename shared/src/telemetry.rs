@@ -37,5 +37,12 @@ pub fn init_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::B
         .build_recorder();
     let handle = recorder.handle();
     let _ = metrics::set_global_recorder(recorder);
+    crate::metrics::describe();
     Ok(handle)
+}
+
+/// Chooses the cryptography for all TLS connections of the process: lapin, sqlx and fred must agree.
+pub fn init_tls() {
+    // An error means that it has been chosen already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }

@@ -5,7 +5,8 @@
 //! stops reading from a blocked connection, acknowledgements included.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use lapin::uri::AMQPUri;
@@ -13,6 +14,7 @@ use lapin::{Channel, Connection, ConnectionProperties, Event};
 use tokio::sync::{Mutex, watch};
 
 use super::Topology;
+use crate::backoff::Backoff;
 use crate::config::{Amqp, ConfigError};
 use crate::health::Check;
 
@@ -48,8 +50,30 @@ pub struct Broker {
     name: String,
     topology: Topology,
     connection: Mutex<Option<Connection>>,
+    state: Arc<State>,
+}
+
+/// What the watcher of the current connection says; watchers of earlier ones are not heard.
+#[derive(Debug)]
+struct State {
     link: watch::Sender<Link>,
-    check: Arc<Check>,
+    epoch: AtomicU64,
+    check: Check,
+}
+
+impl State {
+    fn set(&self, epoch: u64, link: Link, why: &str) {
+        self.link.send_if_modified(|now| {
+            if self.epoch.load(Ordering::Relaxed) != epoch {
+                return false;
+            }
+            match link {
+                Link::Up => self.check.pass(),
+                Link::Down | Link::Blocked => self.check.fail(why),
+            }
+            std::mem::replace(now, link) != link
+        });
+    }
 }
 
 impl Broker {
@@ -61,9 +85,8 @@ impl Broker {
         let mut uri: AMQPUri =
             settings.url.expose().parse().map_err(|e: String| ConfigError::key("amqp.url", e))?;
         uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
-        let (link, _) = watch::channel(Link::Down);
-        let check = Arc::new(check);
-        Ok(Self { uri, name: name.to_owned(), topology, connection: Mutex::new(None), link, check })
+        let state = Arc::new(State { link: watch::channel(Link::Down).0, epoch: AtomicU64::new(0), check });
+        Ok(Self { uri, name: name.to_owned(), topology, connection: Mutex::new(None), state })
     }
 
     /// The names to use on this connection.
@@ -75,13 +98,13 @@ impl Broker {
     /// Up, down or blocked; changes can be awaited.
     #[must_use]
     pub fn link(&self) -> watch::Receiver<Link> {
-        self.link.subscribe()
+        self.state.link.subscribe()
     }
 
     /// Whether a publish can go out right now.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        *self.link.borrow() == Link::Up
+        *self.state.link.borrow() == Link::Up
     }
 
     /// A new channel, on a new connection if the old one is gone. The topology is declared on each new connection.
@@ -92,9 +115,27 @@ impl Broker {
         let made =
             tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await.unwrap_or(Err(BrokerError::Timeout));
         if let Err(error) = &made {
-            self.check.fail(error.to_string());
+            self.state.check.fail(error.to_string());
         }
         made
+    }
+
+    /// Connects, trying again until `patience` is over.
+    ///
+    /// # Errors
+    /// The last failure.
+    pub async fn wait_until_up(&self, patience: Duration) -> Result<(), BrokerError> {
+        let (until, mut backoff, mut told) = (Instant::now() + patience, Backoff::dependency(), false);
+        loop {
+            let Err(error) = self.channel().await else { return Ok(()) };
+            if Instant::now() >= until {
+                return Err(error);
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::warn!(%error, "waiting for RabbitMQ, up to {} s", patience.as_secs());
+            }
+            tokio::time::sleep(backoff.next_delay()).await;
+        }
     }
 
     async fn open(&self) -> Result<Channel, BrokerError> {
@@ -117,28 +158,25 @@ impl Broker {
         self.topology.declare(&channel).await?;
         // A channel that nobody needs any more; an error while closing it changes nothing.
         let _ = channel.close(200, "declared".into()).await;
-        self.link.send_replace(Link::Up);
-        self.check.pass();
-        let (link, name, check) = (self.link.clone(), self.name.clone(), Arc::clone(&self.check));
+        let epoch = self.state.epoch.fetch_add(1, Ordering::Relaxed) + 1;
+        self.state.set(epoch, Link::Up, "");
+        let state = Arc::clone(&self.state);
         tokio::spawn(async move {
+            let mut lost = "RabbitMQ connection lost".to_owned();
             while let Some(event) = events.next().await {
                 match event {
                     Event::ConnectionBlocked(reason) => {
-                        check.fail(format!("RabbitMQ blocks publishers: {reason}"));
-                        link.send_replace(Link::Blocked);
+                        state.set(epoch, Link::Blocked, &format!("RabbitMQ blocks publishers: {reason}"));
                     }
-                    Event::ConnectionUnblocked => {
-                        check.pass();
-                        link.send_replace(Link::Up);
-                    }
+                    Event::ConnectionUnblocked => state.set(epoch, Link::Up, ""),
                     Event::Error(error) => {
-                        check.fail(format!("connection {name} lost: {error}"));
+                        lost = format!("RabbitMQ connection lost: {error}");
                         break;
                     }
                     _ => {}
                 }
             }
-            link.send_replace(Link::Down);
+            state.set(epoch, Link::Down, &lost);
         });
         Ok(connection)
     }

@@ -13,7 +13,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::time::timeout;
 
-use super::broker::{Broker, BrokerError};
+use super::broker::{Broker, BrokerError, Link};
 
 /// Persistent, in AMQP's numbers.
 const DELIVERY_MODE_PERSISTENT: u8 = 2;
@@ -56,17 +56,16 @@ impl ConfirmingPublisher {
         Self { broker, channel: None }
     }
 
-    /// Whether there is no point in trying right now.
+    /// Whether there is an open channel and the broker takes something.
     #[must_use]
-    pub fn is_down(&self) -> bool {
-        // Without a channel the link may be down only because nobody has asked for it yet.
-        self.channel.is_some() && !self.broker.is_up()
+    pub fn is_ready(&self) -> bool {
+        self.broker.is_up() && self.channel.as_ref().is_some_and(|channel| channel.status().connected())
     }
 
-    /// Makes sure that there is a channel, so that the next publish fails fast or goes out.
+    /// Makes sure that there is an open channel.
     ///
     /// # Errors
-    /// [`PublishError::Broker`].
+    /// [`PublishError::Down`] or [`PublishError::Broker`]: try again after a while.
     pub async fn ready(&mut self) -> Result<(), PublishError> {
         self.open().await.map(drop)
     }
@@ -118,10 +117,10 @@ impl ConfirmingPublisher {
     }
 
     async fn open(&mut self) -> Result<&Channel, PublishError> {
-        if self.is_down() || self.channel.as_ref().is_some_and(|c| !c.status().connected()) {
-            if *self.broker.link().borrow() == super::broker::Link::Blocked {
-                return Err(PublishError::Down);
-            }
+        if *self.broker.link().borrow() == Link::Blocked {
+            return Err(PublishError::Down);
+        }
+        if !self.is_ready() {
             self.give_up_channel();
         }
         if self.channel.is_none() {

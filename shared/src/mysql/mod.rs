@@ -20,5 +20,7 @@ pub use transaction::{TxError, TxFuture, is_duplicate_key, is_lock_conflict, run
 
 /// The pool that everything here works on.
 pub type Pool = sqlx::MySqlPool;
+/// What a statement may fail with.
+pub use sqlx::Error;
 /// One transaction.
 pub type Tx = sqlx::Transaction<'static, sqlx::MySql>;

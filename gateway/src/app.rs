@@ -1,0 +1,197 @@
+//! Builds every part of a gateway, joins them, and takes them apart again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use shared::amqp::{Broker, Topology};
+use shared::health::Health;
+use shared::mysql::{self, Ping};
+use shared::redis::sequence::Sequence;
+use shared::shutdown::Shutdown;
+
+use crate::announce::announcer;
+use crate::auth::token::Tokens;
+use crate::config::Config;
+use crate::connection::Services;
+use crate::hub::Hub;
+use crate::membership::Memberships;
+use crate::push::fanout::Fanout;
+use crate::push::listener::Listener;
+use crate::read::Reads;
+use crate::send::{Numbering, Pipeline, Sends, StoredReplies};
+use crate::wire::close::Close;
+
+/// How often senders that wait for a commit are looked over for deadlines.
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the connection to Redis is looked at, and the gauges are set.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How long queued answers may take after the last client was told to go.
+const FINISH_GRACE: Duration = Duration::from_secs(5);
+
+/// When clients of a gateway that goes away are asked to come back.
+const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 200..=3_000;
+/// The least time that is waited for something that is nearly there.
+const MOMENT: Duration = Duration::from_secs(5);
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct App {
+    address: SocketAddr,
+    config: Arc<Config>,
+    health: Health,
+    hub: Arc<Hub>,
+    listening: Shutdown,
+    working: Shutdown,
+    brokers: [Arc<Broker>; 2],
+}
+
+impl App {
+    /// Connects to everything (waiting `start.wait_s` for what is missing), then listens.
+    ///
+    /// # Errors
+    /// What is missing or cannot be used.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let config = Arc::new(config);
+        let wait = config.start.wait();
+        let metrics = shared::telemetry::init_metrics()?;
+        let health = Health::new();
+        let shards = config.shards.checked()?;
+
+        let pool = mysql::connect(&config.mysql, Ping::BeforeUse, wait).await?;
+        mysql::migrate(&pool).await.context("bringing the schema up to date")?;
+        mysql::settings::fix_shard_count(&pool, shards).await?;
+        let redis = shared::redis::connect(&config.redis, wait).await.context("redis.url")?;
+        let sequence = Sequence::new(redis.clone(), config.redis.sent_ttl_s);
+
+        let gateway = rand::random_range(1..=u64::MAX);
+        let topology = Topology::new(&config.amqp.prefix, shards);
+        let broker = |purpose: &str| {
+            let name = format!("gateway {gateway:016x} {purpose}");
+            Broker::new(&config.amqp, topology.clone(), &name, health.check(format!("rabbitmq {purpose}")))
+                .map(Arc::new)
+        };
+        let (publishing, pushing) = (broker("publishing")?, broker("pushing")?);
+        publishing.wait_until_up(wait).await.context("amqp.url")?;
+
+        let (listening, working) = (Shutdown::new(), Shutdown::new());
+        let hub = Arc::new(Hub::new());
+        let (announcer, announcing) = announcer(Arc::clone(&pushing));
+        working.spawn(announcing);
+        let memberships = Arc::new(Memberships::new(
+            pool.clone(),
+            Arc::clone(&hub),
+            announcer.clone(),
+            config.groups.auto_create,
+        ));
+        let deadline = Duration::from_millis(config.limits.request_deadline_ms);
+        let stored = Arc::new(StoredReplies::new(deadline));
+        let (sends, queues) = Sends::new(&config.limits, Arc::clone(&memberships), shards);
+        let numbering = Numbering::new(sequence, pool.clone());
+        for (shard, queue) in shards.all().zip(queues) {
+            let (numbering, broker, stored) =
+                (numbering.clone(), Arc::clone(&publishing), Arc::clone(&stored));
+            working.spawn(Pipeline::new(shard, queue, numbering, broker, stored, &config.limits).run());
+        }
+        let reads_at_once = usize::try_from(config.mysql.connections_max.saturating_sub(2).max(1))?;
+        let reads = Reads::new(pool, Arc::clone(&memberships), announcer, reads_at_once, deadline);
+        let services = Services {
+            gateway,
+            config: Arc::clone(&config),
+            hub: Arc::clone(&hub),
+            sends: Arc::new(sends),
+            reads: Arc::new(reads),
+            memberships: Arc::clone(&memberships),
+            tokens: Arc::new(Tokens::new(&config.auth)),
+            shutdown: listening.clone(),
+        };
+        let fanout = Fanout::new(gateway, Arc::clone(&hub), memberships, Arc::clone(&stored));
+        let listener = Listener::new(Arc::clone(&pushing), gateway, fanout, health.check("push queue"));
+        let mut bound = listener.bound();
+        working.spawn(listener.run(working.clone()));
+        working.spawn(expire(Arc::clone(&stored), working.clone()));
+        working.spawn(watch(redis, Arc::clone(&hub), health.check("redis"), working.clone()));
+
+        tokio::time::timeout(wait.max(MOMENT), bound.wait_for(|bound| *bound))
+            .await
+            .context("binding the push queue")??;
+        let routes = crate::http::routes(services, health.clone(), metrics);
+        let address = crate::listen::start(&config, routes, &listening)?;
+        tracing::info!(%address, gateway = format!("{gateway:016x}"), "listening");
+        Ok(Self { address, config, health, hub, listening, working, brokers: [publishing, pushing] })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Tells clients to come back elsewhere, finishes what is in flight, and stops.
+    pub async fn drain(self) {
+        tracing::info!(connections = self.hub.connections(), "draining");
+        self.health.drain();
+        let grace = Duration::from_millis(self.config.drain.spread_ms) + FINISH_GRACE;
+        self.listening.stop();
+        let drained = async {
+            self.send_away().await;
+            self.listening.finish(grace).await
+        };
+        if !tokio::time::timeout(grace, drained).await.unwrap_or(false) {
+            tracing::warn!(connections = self.hub.connections(), "some connections did not close in time");
+        }
+        if !self.working.finish(FINISH_GRACE).await {
+            tracing::warn!("some tasks did not end in time");
+        }
+        for broker in self.brokers {
+            broker.close().await;
+        }
+        tracing::info!("stopped");
+    }
+}
+
+impl App {
+    /// Tells one connection after the other to come back, spread over `drain.spread_ms`.
+    async fn send_away(&self) {
+        let connections = self.hub.all();
+        let pause = Duration::from_millis(self.config.drain.spread_ms)
+            / u32::try_from(connections.len().max(1)).unwrap_or(u32::MAX);
+        let mut due = tokio::time::Instant::now();
+        for member in connections {
+            // Those who leave first need not come back first.
+            let retry_after_ms = rand::random_range(RETRY_AFTER_MS);
+            member.outbox.close(Close::GoingAway { retry_after_ms });
+            due += pause;
+            tokio::time::sleep_until(due).await;
+        }
+    }
+}
+
+async fn expire(stored: Arc<StoredReplies>, shutdown: Shutdown) {
+    while shutdown.sleep(EXPIRE_INTERVAL).await {
+        stored.expire(Instant::now());
+    }
+}
+
+/// MySQL is not part of readiness: without it messages are still accepted, and kept by the broker.
+async fn watch(
+    redis: shared::redis::Client,
+    hub: Arc<Hub>,
+    check: shared::health::Check,
+    shutdown: Shutdown,
+) {
+    let connections = metrics::gauge!(shared::metrics::GATEWAY_CONNECTIONS);
+    loop {
+        if redis.is_connected() {
+            check.pass();
+        } else {
+            check.fail("not connected");
+        }
+        #[allow(clippy::cast_precision_loss)] // far below 2^52
+        connections.set(hub.connections() as f64);
+        if !shutdown.sleep(WATCH_INTERVAL).await {
+            return;
+        }
+    }
+}

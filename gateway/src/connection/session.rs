@@ -1,0 +1,206 @@
+//! What a client may do now: a state machine without sockets, clocks or stores.
+
+use std::sync::Arc;
+
+use shared::conversation::{Conversation, ConversationError};
+use shared::ids::{DeviceId, Seq};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::Identity;
+use crate::wire::close::Close;
+use crate::wire::refusal::Refusal;
+use crate::wire::reply;
+use crate::wire::request::{self, ChatRequest, Cmd, PullRequest, Request};
+
+/// What the connection's task is to do about a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Answer at once.
+    Reply(Utf8Bytes),
+    /// Check the token, and log in.
+    Login {
+        /// As sent.
+        token: String,
+        /// If it was named.
+        device: Option<DeviceId>,
+    },
+    /// cmd 2
+    Send(Arc<Identity>, Conversation, ChatRequest),
+    /// cmd 3
+    Pull(Arc<Identity>, Conversation, PullRequest),
+    /// cmd 4
+    Ack(Arc<Identity>, Conversation, Seq),
+    /// End it.
+    Close(Close),
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Session {
+    who: Option<Arc<Identity>>,
+    malformed: u32,
+    malformed_max: u32,
+}
+
+impl Session {
+    /// Nobody is logged in yet.
+    #[must_use]
+    pub fn anonymous(malformed_max: u32) -> Self {
+        Self { who: None, malformed: 0, malformed_max }
+    }
+
+    /// From here on requests are this one's.
+    pub fn logged_in(&mut self, who: Arc<Identity>) {
+        self.who = Some(who);
+    }
+
+    /// Who is logged in.
+    #[must_use]
+    pub fn who(&self) -> Option<&Arc<Identity>> {
+        self.who.as_ref()
+    }
+
+    /// A text frame came.
+    pub fn text(&mut self, text: &str) -> Action {
+        let parsed = request::parse(text);
+        match parsed {
+            Ok((echo, request)) => {
+                self.malformed = 0;
+                self.request(&echo, request).unwrap_or_else(|refusal| Action::Reply(echo.refuse(&refusal)))
+            }
+            Err((echo, refusal)) => self.malformed(echo.refuse(&refusal)),
+        }
+    }
+
+    /// A binary frame came.
+    pub fn binary(&mut self) -> Action {
+        let refusal = Refusal::malformed("send text frames: this one was binary");
+        self.malformed(refusal.frame(Cmd::UNKNOWN, None, None))
+    }
+
+    fn malformed(&mut self, answer: Utf8Bytes) -> Action {
+        self.malformed += 1;
+        if self.malformed > self.malformed_max {
+            return Action::Close(Close::TooManyMalformed);
+        }
+        Action::Reply(answer)
+    }
+
+    fn request(&self, echo: &request::Echo<'_>, request: Request) -> Result<Action, Refusal> {
+        let Some(who) = &self.who else {
+            return match request {
+                Request::Login { token, device } => Ok(Action::Login { token, device }),
+                _ => Ok(Action::Close(Close::NotLoggedIn)),
+            };
+        };
+        let conversation = || {
+            let name = echo.conversation_id.as_deref().unwrap_or_default();
+            Conversation::parse(name, &who.user).map_err(|error| match error {
+                ConversationError::NotYours => Refusal::Forbidden(error.to_string()),
+                _ => Refusal::Malformed(error.to_string()),
+            })
+        };
+        Ok(match request {
+            Request::Heartbeat => Action::Reply(reply::heartbeat()),
+            Request::Login { .. } => {
+                return Err(Refusal::malformed(
+                    "this connection is logged in: open another one for another user",
+                ));
+            }
+            Request::Chat(chat) => Action::Send(Arc::clone(who), conversation()?, chat),
+            Request::Pull(pull) => Action::Pull(Arc::clone(who), conversation()?, pull),
+            Request::Ack(cursor) => Action::Ack(Arc::clone(who), conversation()?, cursor),
+            Request::Sync => {
+                return Err(Refusal::malformed(
+                    "cmd 6 (sync) is not served yet: pull each conversation (cmd 3)",
+                ));
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ids::{Origin, UserId};
+
+    use super::*;
+
+    fn alice() -> Session {
+        let mut session = Session::anonymous(3);
+        session.logged_in(Arc::new(Identity {
+            user: UserId::parse("alice").unwrap(),
+            device: DeviceId::parse("phone").unwrap(),
+            origin: Origin { gateway: 1, connection: 1 },
+        }));
+        session
+    }
+
+    fn replied(action: &Action) -> serde_json::Value {
+        let Action::Reply(frame) = action else { panic!("{action:?}") };
+        serde_json::from_str(frame).unwrap()
+    }
+
+    #[test]
+    fn the_first_frame_of_an_anonymous_connection_is_a_login_or_the_end() {
+        let mut session = Session::anonymous(3);
+        let login = session.text(r#"{"cmd":1,"payload":{"token":"t","device_id":"phone"}}"#);
+        assert_eq!(
+            login,
+            Action::Login { token: "t".into(), device: Some(DeviceId::parse("phone").unwrap()) }
+        );
+        let chat = r#"{"cmd":2,"conversation_id":"private_a_b","payload":{"content":"x"}}"#;
+        assert_eq!(session.text(chat), Action::Close(Close::NotLoggedIn));
+        assert_eq!(session.text(r#"{"cmd":0}"#), Action::Close(Close::NotLoggedIn));
+        assert_eq!(replied(&session.text("garbage"))["code"], 400);
+    }
+
+    #[test]
+    fn requests_become_actions_on_the_canonical_conversation() {
+        let mut session = alice();
+        assert_eq!(replied(&session.text(r#"{"cmd":0}"#))["code"], 0);
+        let action = session.text(r#"{"cmd":3,"conversation_id":"private_bob_alice","cursor_seq":4}"#);
+        let Action::Pull(who, conversation, pull) = action else { panic!("{action:?}") };
+        assert_eq!(
+            (who.user.as_str(), conversation.key(), pull.cursor),
+            ("alice", "private_alice bob", Seq(4))
+        );
+        let action = session.text(r#"{"cmd":4,"conversation_id":"group_1","cursor_seq":9}"#);
+        assert!(matches!(action, Action::Ack(_, _, Seq(9))), "{action:?}");
+        assert_eq!(replied(&session.text(r#"{"cmd":1,"payload":{"token":"t"}}"#))["code"], 400);
+        assert_eq!(replied(&session.text(r#"{"cmd":6,"cursor_seq":0}"#))["code"], 400);
+    }
+
+    #[test]
+    fn conversations_of_others_are_forbidden_and_others_malformed() {
+        let mut session = alice();
+        let code = |session: &mut Session, id: &str| {
+            let text =
+                format!(r#"{{"cmd":2,"msg_id":"m","conversation_id":"{id}","payload":{{"content":"x"}}}}"#);
+            let reply = replied(&session.text(&text));
+            assert_eq!((reply["msg_id"].as_str(), reply["conversation_id"].as_str()), (Some("m"), Some(id)));
+            reply["code"].as_u64().unwrap()
+        };
+        assert_eq!(code(&mut session, "private_bob_carol"), 403);
+        assert_eq!(code(&mut session, "room_1"), 400);
+        assert_eq!(code(&mut session, "private_alice"), 400);
+    }
+
+    #[test]
+    fn malformed_frames_are_borne_for_a_while() {
+        let mut session = alice();
+        for _ in 0..2 {
+            assert_eq!(replied(&session.text("{"))["cmd"], -1);
+            assert_eq!(replied(&session.binary())["code"], 400);
+            assert_eq!(replied(&session.text(r#"{"cmd":77}"#))["cmd"], 77);
+            assert_eq!(
+                replied(&session.text(r#"{"cmd":0}"#))["code"],
+                0,
+                "a good one starts the count again"
+            );
+        }
+        for _ in 0..3 {
+            session.binary();
+        }
+        assert_eq!(session.text("{"), Action::Close(Close::TooManyMalformed));
+    }
+}

@@ -1,0 +1,75 @@
+//! A byte stream that counts what is written to it, so that a reader that takes nothing can be told from one that has
+//! nothing to take.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+/// Longest frame from a client.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Read and write buffers of each connection: 4 KiB where the library's defaults are 128 KiB.
+const BUFFER_BYTES: usize = 4 * 1024;
+/// Above the largest frame that is ever written: a pull's page of 512 KiB of contents, each byte of which JSON may turn
+/// into six.
+const WRITE_BYTES_MAX: usize = 16 << 20;
+
+/// The library's settings for one client.
+#[must_use]
+pub fn websocket_config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(WRITE_BYTES_MAX)
+        .max_message_size(Some(FRAME_BYTES_MAX))
+        .max_frame_size(Some(FRAME_BYTES_MAX))
+}
+
+/// Wraps the stream under a WebSocket.
+#[derive(Debug)]
+pub struct Counted<S> {
+    inner: S,
+    written: u64,
+}
+
+impl<S> Counted<S> {
+    /// Nothing is written yet.
+    pub fn new(inner: S) -> Self {
+        Self { inner, written: 0 }
+    }
+
+    /// Bytes that the other side's TCP has taken, up to the kernel's buffer.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.written += bytes as u64;
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,27 @@
+//! The gateway: the process that clients connect to. It keeps nothing that matters; any of them can be killed, and any
+//! number can run side by side.
+//!
+//! The way of a chat message through it:
+//!
+//! 1. [`listen`] accepts the TCP connection, [`connection::upgrade`] makes it a WebSocket.
+//! 2. [`connection::task`] reads a frame, [`wire::request`] understands it, [`connection::session`] says what to do.
+//! 3. [`send`] admits the message, numbers it, publishes it, and answers its sender when the broker has it.
+//! 4. A worker commits it and tells all gateways. [`push::listener`] hears that, [`hub`] knows who is concerned, and
+//!    [`push::fanout`] puts one frame into every [`outbox`], from which the connection's task writes it.
+//!
+//! A pull (cmd 3) goes from the session to [`read`] and back through the outbox.
+
+pub mod announce;
+pub mod app;
+pub mod auth;
+pub mod config;
+pub mod connection;
+pub mod http;
+pub mod hub;
+pub mod listen;
+pub mod membership;
+pub mod outbox;
+pub mod push;
+pub mod read;
+pub mod send;
+pub mod wire;

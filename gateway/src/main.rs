@@ -1,0 +1,57 @@
+//! The gateway's process: arguments, configuration, start, signal, drain.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use gateway::app::App;
+use gateway::config::Config;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Takes WebSocket clients of the chat backend.
+///
+/// Every setting can be given in the configuration file or as an environment variable: `listen.address` is
+/// IM__LISTEN__ADDRESS. See deploy/config/gateway.toml for all of them.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file (TOML). Without it: defaults and environment.
+    #[arg(long, value_name = "FILE", env = "IM_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config: Config = match shared::config::load(arguments.config.as_deref()).and_then(Config::validated) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("gateway: {error}");
+            // EX_CONFIG of sysexits.h.
+            return ExitCode::from(78);
+        }
+    };
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    shared::telemetry::init_logs(&config.log)?;
+    shared::telemetry::init_tls();
+    let stop = shared::shutdown::signal();
+    tokio::pin!(stop);
+    let app = tokio::select! {
+        started = App::start(config) => started?,
+        stopped = &mut stop => return Ok(stopped?),
+    };
+    stop.await?;
+    app.drain().await;
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! Taking chat messages: admission, numbering, and handing them to the broker.
+//!
+//! The way of a message: [`Sends::submit`] checks and queues it; its shard's [`pipeline`] takes everything that waits,
+//! numbers it, and publishes it as one body; the confirm answers the senders. No step waits for more to come: under load
+//! batches form by themselves.
+
+mod admission;
+mod numbering;
+mod pending;
+mod pipeline;
+mod stored;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use shared::conversation::Conversation;
+use shared::ids::{MsgId, unix_millis};
+use shared::shard::ShardCount;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+pub use numbering::Numbering;
+pub use pipeline::Pipeline;
+pub use stored::StoredReplies;
+
+use crate::config::Limits;
+use crate::connection::Identity;
+use crate::membership::Memberships;
+use crate::outbox::ReplyTo;
+use crate::wire::refusal::Refusal;
+use crate::wire::request::ChatRequest;
+use admission::UserRates;
+use pending::PendingReply;
+
+/// A message that passed every check and waits for its number. Holds its place in the process's limit until it is
+/// answered.
+#[derive(Debug)]
+pub struct Admitted {
+    conversation: Conversation,
+    by: Arc<Identity>,
+    msg_id: MsgId,
+    content: String,
+    msg_type: u32,
+    send_time_ms: i64,
+    reply_when_stored: bool,
+    /// The sender gets its answer by then.
+    deadline: Instant,
+    reply: PendingReply,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The entrance for chat messages, shared by all connections.
+#[derive(Debug)]
+pub struct Sends {
+    memberships: Arc<Memberships>,
+    shards: ShardCount,
+    queues: Vec<mpsc::Sender<Admitted>>,
+    rates: Option<UserRates>,
+    places: Arc<Semaphore>,
+    deadline: std::time::Duration,
+}
+
+impl Sends {
+    /// Returns the entrance and one queue per shard, for the [`Pipeline`]s.
+    #[must_use]
+    pub fn new(
+        limits: &Limits,
+        memberships: Arc<Memberships>,
+        shards: ShardCount,
+    ) -> (Self, Vec<mpsc::Receiver<Admitted>>) {
+        let (queues, receivers) =
+            shards.all().map(|_| mpsc::channel(limits.shard_queue_messages_max)).unzip();
+        let rates = UserRates::new(limits.user_messages_per_second, limits.user_messages_burst);
+        let places = Arc::new(Semaphore::new(limits.messages_in_flight_max));
+        let deadline = std::time::Duration::from_millis(limits.request_deadline_ms);
+        (Self { memberships, shards, queues, rates, places, deadline }, receivers)
+    }
+
+    /// Takes a message. It is answered through `reply_to`, now or within the deadline.
+    ///
+    /// `Some` if membership has to be looked up first: the caller takes nothing further from this connection until the
+    /// future is done, so that its messages keep their order.
+    #[must_use]
+    pub fn submit(
+        self: &Arc<Self>,
+        by: &Arc<Identity>,
+        conversation: Conversation,
+        request: ChatRequest,
+        reply_to: ReplyTo,
+    ) -> Option<BoxFuture<'static, ()>> {
+        let msg_id = request.msg_id.unwrap_or_else(MsgId::generate);
+        let reply = PendingReply::new(reply_to, conversation.clone(), msg_id.clone());
+        if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(&by.user)) {
+            let message = "you send faster than allowed: slow down and send this message again".to_owned();
+            reply.refuse(&Refusal::RateLimited { message, retry_after_ms });
+            return None;
+        }
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            reply.refuse(&pending::overloaded("this gateway has as many messages in flight as it can hold"));
+            return None;
+        };
+        let admitted = Admitted {
+            by: Arc::clone(by),
+            msg_id,
+            content: request.content,
+            msg_type: request.msg_type,
+            send_time_ms: request.send_time_ms.unwrap_or_else(unix_millis),
+            reply_when_stored: request.reply_when_stored,
+            deadline: Instant::now() + self.deadline,
+            reply,
+            _place: place,
+            conversation,
+        };
+        if self.memberships.is_known_member(&admitted.conversation, &by.user) {
+            self.queue(admitted);
+            return None;
+        }
+        let this = Arc::clone(self);
+        Some(
+            async move {
+                match this.memberships.require(&admitted.conversation, &admitted.by.user).await {
+                    Ok(()) => this.queue(admitted),
+                    Err(refusal) => admitted.reply.refuse(&refusal),
+                }
+            }
+            .boxed(),
+        )
+    }
+
+    fn queue(&self, admitted: Admitted) {
+        let shard = self.shards.of(&admitted.conversation);
+        let Some(queue) = self.queues.get(usize::from(shard.0)) else { return };
+        if let Err(full) = queue.try_send(admitted) {
+            full.into_inner().reply.refuse(&pending::overloaded("this gateway is sending as fast as it can"));
+        }
+    }
+}

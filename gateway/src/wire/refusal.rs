@@ -1,0 +1,107 @@
+//! The one place where an error becomes a code and a sentence.
+
+use serde::Serialize;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::reply::Frame;
+
+/// Why a request was not done. The texts are for the client's author: what was wrong, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// 400
+    Malformed(String),
+    /// 401
+    NotLoggedIn(String),
+    /// 403
+    Forbidden(String),
+    /// 404
+    NotFound(String),
+    /// 413
+    TooLarge(String),
+    /// 429
+    RateLimited {
+        /// As above.
+        message: String,
+        /// When to try again.
+        retry_after_ms: u64,
+    },
+    /// 500
+    Fault,
+    /// 503
+    Overloaded {
+        /// As above.
+        message: String,
+        /// When to try again.
+        retry_after_ms: u64,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Payload<'a> {
+    Sentence(&'a str),
+    Later { message: &'a str, retry_after_ms: u64 },
+}
+
+impl Refusal {
+    /// 400 with a sentence.
+    pub fn malformed(message: impl ToString) -> Self {
+        Self::Malformed(message.to_string())
+    }
+
+    /// The protocol's number for it.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::Malformed(_) => 400,
+            Self::NotLoggedIn(_) => 401,
+            Self::Forbidden(_) => 403,
+            Self::NotFound(_) => 404,
+            Self::TooLarge(_) => 413,
+            Self::RateLimited { .. } => 429,
+            Self::Fault => 500,
+            Self::Overloaded { .. } => 503,
+        }
+    }
+
+    /// The sentence alone.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Malformed(message)
+            | Self::NotLoggedIn(message)
+            | Self::Forbidden(message)
+            | Self::NotFound(message)
+            | Self::TooLarge(message)
+            | Self::RateLimited { message, .. }
+            | Self::Overloaded { message, .. } => message,
+            Self::Fault => "something went wrong in the server: try again with the same msg_id",
+        }
+    }
+
+    /// The answer to a request, with what identifies it.
+    #[must_use]
+    pub fn frame(&self, cmd: i64, msg_id: Option<&str>, conversation_id: Option<&str>) -> Utf8Bytes {
+        metrics::counter!(shared::metrics::GATEWAY_REFUSED, "code" => code_text(self.code())).increment(1);
+        let payload = match self {
+            Self::RateLimited { message, retry_after_ms } | Self::Overloaded { message, retry_after_ms } => {
+                Payload::Later { message, retry_after_ms: *retry_after_ms }
+            }
+            other => Payload::Sentence(other.message()),
+        };
+        Frame { msg_id, conversation_id, payload: Some(payload), ..Frame::new(cmd, self.code()) }.render()
+    }
+}
+
+fn code_text(code: u16) -> &'static str {
+    match code {
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        413 => "413",
+        429 => "429",
+        503 => "503",
+        _ => "500",
+    }
+}

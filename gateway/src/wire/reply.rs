@@ -1,0 +1,136 @@
+//! Everything that the server says.
+
+use serde::Serialize;
+use shared::ids::{DeviceId, MsgId, Seq, UserId};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::message::MessageView;
+use super::request::Cmd;
+
+/// A frame from the server; what is `None` is left out.
+#[derive(Debug, Serialize)]
+pub(super) struct Frame<'a, P: Serialize> {
+    pub(super) cmd: i64,
+    pub(super) code: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) msg_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) conversation_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seq: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) payload: Option<P>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next_cursor_seq: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) has_more: Option<bool>,
+}
+
+impl<P: Serialize> Frame<'_, P> {
+    pub(super) fn new(cmd: i64, code: u16) -> Self {
+        Self {
+            cmd,
+            code,
+            msg_id: None,
+            conversation_id: None,
+            seq: None,
+            payload: None,
+            next_cursor_seq: None,
+            has_more: None,
+        }
+    }
+
+    pub(super) fn render(&self) -> Utf8Bytes {
+        // Plain structs of strings and numbers: there is nothing that serde_json could refuse.
+        serde_json::to_string(self).unwrap_or_default().into()
+    }
+}
+
+/// A frame without a payload.
+type Bare<'a> = Frame<'a, ()>;
+
+/// cmd 0
+#[must_use]
+pub fn heartbeat() -> Utf8Bytes {
+    Utf8Bytes::from_static(r#"{"cmd":0,"code":0}"#)
+}
+
+/// cmd 1
+#[must_use]
+pub fn login(user: &UserId, device: &DeviceId, server_time: i64, heartbeat_ms: u64) -> Utf8Bytes {
+    #[derive(Serialize)]
+    struct Payload<'a> {
+        user_id: &'a UserId,
+        device_id: &'a DeviceId,
+        server_time: i64,
+        heartbeat_ms: u64,
+    }
+    let payload = Payload { user_id: user, device_id: device, server_time, heartbeat_ms };
+    Frame { payload: Some(payload), ..Frame::new(Cmd::LOGIN, 0) }.render()
+}
+
+/// cmd 2: the message has, or finally has, this number.
+#[must_use]
+pub fn chat(msg_id: &MsgId, conversation: &str, seq: Seq) -> Utf8Bytes {
+    let frame = Bare {
+        msg_id: Some(msg_id.as_str()),
+        conversation_id: Some(conversation),
+        seq: Some(seq),
+        ..Frame::new(Cmd::CHAT, 0)
+    };
+    frame.render()
+}
+
+/// cmd 3
+#[must_use]
+pub fn pull(conversation: &str, messages: &[MessageView<'_>], next: Seq, has_more: bool) -> Utf8Bytes {
+    let frame = Frame {
+        conversation_id: Some(conversation),
+        payload: Some(messages),
+        next_cursor_seq: Some(next),
+        has_more: Some(has_more),
+        ..Frame::new(Cmd::PULL, 0)
+    };
+    frame.render()
+}
+
+/// cmd 4
+#[must_use]
+pub fn ack(conversation: &str, position: Seq) -> Utf8Bytes {
+    Bare { conversation_id: Some(conversation), seq: Some(position), ..Frame::new(Cmd::ACK, 0) }.render()
+}
+
+/// cmd 5
+#[must_use]
+pub fn push(conversation: &str, messages: &[MessageView<'_>]) -> Utf8Bytes {
+    let frame = Frame {
+        conversation_id: Some(conversation),
+        payload: Some(messages),
+        next_cursor_seq: messages.last().map(|last| last.seq),
+        ..Frame::new(Cmd::PUSH, 0)
+    };
+    frame.render()
+}
+
+/// What cmd 7 tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// Pushes may have been lost.
+    Resync,
+    /// Another connection of the user moved the reading position.
+    Ack {
+        /// To here.
+        seq: Seq,
+    },
+    /// The user came into the group.
+    Joined,
+    /// The user is not in the group any more.
+    Left,
+}
+
+/// cmd 7
+#[must_use]
+pub fn event(conversation: Option<&str>, event: Event) -> Utf8Bytes {
+    Frame { conversation_id: conversation, payload: Some(event), ..Frame::new(Cmd::EVENT, 0) }.render()
+}

@@ -1,0 +1,417 @@
+//! Understanding what a client sent.
+//!
+//! Every field is read on its own, so that a wrong one is named, and what identifies the request can be echoed even
+//! when the rest is unusable.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use shared::envelope::CONTENT_BYTES_MAX;
+use shared::ids::{DeviceId, MsgId, Seq};
+
+use super::refusal::Refusal;
+
+/// The protocol's numbers.
+#[derive(Debug)]
+pub struct Cmd;
+
+#[allow(missing_docs)] // their names say it
+impl Cmd {
+    /// Where a request's own number cannot be read.
+    pub const UNKNOWN: i64 = -1;
+    pub const HEARTBEAT: i64 = 0;
+    pub const LOGIN: i64 = 1;
+    pub const CHAT: i64 = 2;
+    pub const PULL: i64 = 3;
+    pub const ACK: i64 = 4;
+    pub const PUSH: i64 = 5;
+    pub const SYNC: i64 = 6;
+    pub const EVENT: i64 = 7;
+}
+
+/// Messages per pull where nothing is said.
+const PULL_LIMIT_DEFAULT: u16 = 50;
+/// Most messages per pull.
+const PULL_LIMIT_MAX: u16 = 500;
+/// Longer ids are wrong anyway and not worth sending back.
+const ECHO_BYTES_MAX: usize = 1_024;
+
+/// What identifies a request, as far as it could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Echo<'a> {
+    /// As sent, or -1.
+    pub cmd: i64,
+    /// As sent.
+    pub msg_id: Option<Cow<'a, str>>,
+    /// As sent.
+    pub conversation_id: Option<Cow<'a, str>>,
+}
+
+impl Echo<'_> {
+    /// The refusal of this request.
+    #[must_use]
+    pub fn refuse(&self, refusal: &Refusal) -> tokio_tungstenite::tungstenite::Utf8Bytes {
+        refusal.frame(self.cmd, self.msg_id.as_deref(), self.conversation_id.as_deref())
+    }
+}
+
+/// A well-formed request. Whose conversation it is about is in [`Echo::conversation_id`], as the client named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// cmd 0
+    Heartbeat,
+    /// cmd 1
+    Login {
+        /// The JWT.
+        token: String,
+        /// The device, if it was named.
+        device: Option<DeviceId>,
+    },
+    /// cmd 2
+    Chat(ChatRequest),
+    /// cmd 3
+    Pull(PullRequest),
+    /// cmd 4
+    Ack(Seq),
+    /// cmd 6
+    Sync,
+}
+
+impl Request {
+    /// Whether it is about a conversation.
+    #[must_use]
+    pub fn needs_conversation(&self) -> bool {
+        matches!(self, Self::Chat(_) | Self::Pull(_) | Self::Ack(_))
+    }
+}
+
+/// A message to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatRequest {
+    /// `None`: the server makes one.
+    pub msg_id: Option<MsgId>,
+    /// 1 to 4096 bytes.
+    pub content: String,
+    /// 1 text, 2 image.
+    pub msg_type: u32,
+    /// `None`: the server's clock.
+    pub send_time_ms: Option<i64>,
+    /// Answer at the commit only.
+    pub reply_when_stored: bool,
+}
+
+/// A page to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PullRequest {
+    /// Where to go on.
+    pub cursor: Seq,
+    /// 1 to 500.
+    pub limit: u16,
+    /// Falling, below the cursor.
+    pub backward: bool,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    cmd: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    msg_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    conversation_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cursor_seq: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct Payload<'a> {
+    #[serde(borrow, default)]
+    token: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    device_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    msg_type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    send_time: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    ack: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    limit: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    direction: Option<&'a RawValue>,
+}
+
+/// Reads one text frame.
+///
+/// # Errors
+/// The refusal to answer with, and what to echo.
+pub fn parse(text: &str) -> Result<(Echo<'_>, Request), (Echo<'_>, Refusal)> {
+    let mut echo = Echo { cmd: Cmd::UNKNOWN, msg_id: None, conversation_id: None };
+    let fields: Fields<'_> = match object(text) {
+        Ok(fields) => fields,
+        Err(why) => return Err((echo, Refusal::malformed(format!("send one JSON object per frame: {why}")))),
+    };
+    let short = |raw: Option<&'_ RawValue>| raw.filter(|raw| raw.get().len() <= ECHO_BYTES_MAX).is_some();
+    let (msg_id, conversation_id) = (text_field(fields.msg_id), text_field(fields.conversation_id));
+    echo.msg_id = msg_id.clone().unwrap_or_default().filter(|_| short(fields.msg_id));
+    echo.conversation_id =
+        conversation_id.clone().unwrap_or_default().filter(|_| short(fields.conversation_id));
+    match read(&fields, &mut echo, msg_id, conversation_id) {
+        Ok(request) => Ok((echo, request)),
+        Err(refusal) => Err((echo, refusal)),
+    }
+}
+
+type TextField<'a> = Result<Option<Cow<'a, str>>, ()>;
+
+fn read<'a>(
+    fields: &Fields<'a>,
+    echo: &mut Echo<'a>,
+    msg_id: TextField<'a>,
+    conversation_id: TextField<'a>,
+) -> Result<Request, Refusal> {
+    let cmd: Option<i64> = value(fields.cmd, "cmd must be an integer")?;
+    echo.cmd =
+        cmd.ok_or_else(|| Refusal::malformed("cmd is missing: 0 heartbeat, 1 login, 2 chat, 3 pull, 4 ack"))?;
+    let msg_id = msg_id.map_err(|()| Refusal::malformed("msg_id must be a string"))?;
+    let conversation_id =
+        conversation_id.map_err(|()| Refusal::malformed("conversation_id must be a string"))?;
+    let request = match echo.cmd {
+        Cmd::HEARTBEAT => Request::Heartbeat,
+        Cmd::LOGIN => login(&payload(fields)?)?,
+        Cmd::CHAT => Request::Chat(chat(msg_id, &payload(fields)?)?),
+        Cmd::PULL => Request::Pull(pull(fields, &payload(fields)?)?),
+        Cmd::ACK => {
+            let cursor = cursor(fields)?;
+            Request::Ack(
+                cursor.ok_or_else(|| Refusal::malformed("cursor_seq is missing: how far was read?"))?,
+            )
+        }
+        Cmd::SYNC => Request::Sync,
+        other => {
+            let message = format!("cmd {other} is unknown: 0 heartbeat, 1 login, 2 chat, 3 pull, 4 ack");
+            return Err(Refusal::Malformed(message));
+        }
+    };
+    if request.needs_conversation() && conversation_id.is_none() {
+        return Err(Refusal::malformed("conversation_id is missing"));
+    }
+    Ok(request)
+}
+
+fn login(payload: &Payload<'_>) -> Result<Request, Refusal> {
+    let token: Option<String> = value(payload.token, "payload.token must be a string")?;
+    let token = token.ok_or_else(|| Refusal::malformed("payload.token is missing"))?;
+    let device: Option<Cow<'_, str>> = value(payload.device_id, "payload.device_id must be a string")?;
+    let device = device.map(|id| DeviceId::parse(&id)).transpose().map_err(Refusal::malformed)?;
+    Ok(Request::Login { token, device })
+}
+
+fn chat(msg_id: Option<Cow<'_, str>>, payload: &Payload<'_>) -> Result<ChatRequest, Refusal> {
+    let msg_id = msg_id.map(|id| MsgId::parse(&id)).transpose().map_err(Refusal::malformed)?;
+    let content: Option<String> = value(payload.content, "payload.content must be a string")?;
+    let content = content.unwrap_or_default();
+    if content.is_empty() {
+        return Err(Refusal::malformed("payload.content is empty: send 1 to 4096 bytes"));
+    }
+    if content.len() > CONTENT_BYTES_MAX {
+        let message = format!("payload.content has {} bytes: send at most 4096", content.len());
+        return Err(Refusal::TooLarge(message));
+    }
+    let msg_type: Option<u32> = value(payload.msg_type, "payload.msg_type must be 1 (text) or 2 (image)")?;
+    let msg_type = msg_type.unwrap_or(1);
+    if !matches!(msg_type, 1 | 2) {
+        return Err(Refusal::malformed("payload.msg_type must be 1 (text) or 2 (image)"));
+    }
+    let send_time_ms = value(payload.send_time, "payload.send_time must be milliseconds since 1970")?;
+    let ack: Option<Cow<'_, str>> = value(payload.ack, ACK_MODES)?;
+    let reply_when_stored = match ack.as_deref() {
+        None | Some("accepted") => false,
+        Some("stored") => true,
+        Some(_) => return Err(Refusal::malformed(ACK_MODES)),
+    };
+    Ok(ChatRequest { msg_id, content, msg_type, send_time_ms, reply_when_stored })
+}
+
+const ACK_MODES: &str = "payload.ack must be \"accepted\" (default) or \"stored\"";
+
+fn pull(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<PullRequest, Refusal> {
+    let limits = "payload.limit must be 1 to 500";
+    let limit: Option<u16> = value(payload.limit, limits)?;
+    let limit = limit.unwrap_or(PULL_LIMIT_DEFAULT);
+    if !(1..=PULL_LIMIT_MAX).contains(&limit) {
+        return Err(Refusal::malformed(limits));
+    }
+    let directions = "payload.direction must be \"forward\" (default) or \"backward\"";
+    let direction: Option<Cow<'_, str>> = value(payload.direction, directions)?;
+    let backward = match direction.as_deref() {
+        None | Some("forward") => false,
+        Some("backward") => true,
+        Some(_) => return Err(Refusal::malformed(directions)),
+    };
+    Ok(PullRequest { cursor: cursor(fields)?.unwrap_or(Seq::ZERO), limit, backward })
+}
+
+fn cursor(fields: &Fields<'_>) -> Result<Option<Seq>, Refusal> {
+    let rule = "cursor_seq must be an integer from 0 to 2^53 - 1";
+    let cursor: Option<u64> = value(fields.cursor_seq, rule)?;
+    match cursor {
+        Some(cursor) if cursor > Seq::MAX.0 => Err(Refusal::malformed(rule)),
+        cursor => Ok(cursor.map(Seq)),
+    }
+}
+
+fn payload<'a>(fields: &Fields<'a>) -> Result<Payload<'a>, Refusal> {
+    match fields.payload.map(RawValue::get) {
+        None | Some("null") => Ok(Payload::default()),
+        Some(text) => object(text).map_err(|_| Refusal::malformed("payload must be an object")),
+    }
+}
+
+/// Reads an object. serde would take an array for a struct, too.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    if !text.trim_start().starts_with('{') {
+        return Err("this is none".to_owned());
+    }
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// `Err` if it is there and no string.
+fn text_field<'a>(raw: Option<&'a RawValue>) -> TextField<'a> {
+    value(raw, "").map_err(|_| ())
+}
+
+/// Reads a field; absent and `null` are `None`.
+fn value<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>, rule: &str) -> Result<Option<T>, Refusal> {
+    let Some(raw) = raw else { return Ok(None) };
+    serde_json::from_str(raw.get()).map_err(|_| Refusal::malformed(rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refused(text: &str) -> (i64, u16, String) {
+        let (echo, refusal) = parse(text).unwrap_err();
+        (echo.cmd, refusal.code(), refusal.message().to_owned())
+    }
+
+    #[test]
+    fn a_chat_with_everything_and_with_the_least() {
+        let (echo, request) = parse(
+            r#"{"cmd":2,"msg_id":"m1","conversation_id":"group_1","payload":{"content":"h\ni","msg_type":2,"send_time":5,"ack":"stored","x":[]},"y":{}}"#,
+        )
+        .unwrap();
+        assert_eq!(echo.conversation_id.as_deref(), Some("group_1"));
+        let Request::Chat(chat) = request else { panic!("{request:?}") };
+        assert_eq!(chat.msg_id.unwrap().as_str(), "m1");
+        assert_eq!((chat.content.as_str(), chat.msg_type, chat.send_time_ms), ("h\ni", 2, Some(5)));
+        assert!(chat.reply_when_stored);
+        let (_, request) =
+            parse(r#"{"cmd":2,"msg_id":null,"conversation_id":"c","payload":{"content":"x"}}"#).unwrap();
+        let Request::Chat(chat) = request else { panic!("{request:?}") };
+        assert_eq!(
+            (chat.msg_id, chat.msg_type, chat.send_time_ms, chat.reply_when_stored),
+            (None, 1, None, false)
+        );
+    }
+
+    #[test]
+    fn pulls_have_defaults_and_limits() {
+        let pull = |text: &str| match parse(text) {
+            Ok((_, Request::Pull(pull))) => Ok(pull),
+            Ok(other) => panic!("{other:?}"),
+            Err((_, refusal)) => Err(refusal.code()),
+        };
+        let plain = PullRequest { cursor: Seq(0), limit: 50, backward: false };
+        assert_eq!(pull(r#"{"cmd":3,"conversation_id":"c"}"#), Ok(plain));
+        assert_eq!(
+            pull(
+                r#"{"cmd":3,"conversation_id":"c","cursor_seq":7,"payload":{"limit":500,"direction":"backward"}}"#
+            ),
+            Ok(PullRequest { cursor: Seq(7), limit: 500, backward: true })
+        );
+        for bad in [
+            r#"{"cmd":3,"conversation_id":"c","cursor_seq":-1}"#,
+            r#"{"cmd":3,"conversation_id":"c","cursor_seq":1.5}"#,
+            r#"{"cmd":3,"conversation_id":"c","cursor_seq":9007199254740992}"#,
+            r#"{"cmd":3,"conversation_id":"c","payload":{"limit":0}}"#,
+            r#"{"cmd":3,"conversation_id":"c","payload":{"limit":501}}"#,
+            r#"{"cmd":3,"conversation_id":"c","payload":{"direction":"up"}}"#,
+        ] {
+            assert_eq!(pull(bad), Err(400), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_what_identifies_is_echoed() {
+        assert_eq!(refused("hello").0, -1);
+        assert_eq!(refused("[1]").0, -1);
+        assert_eq!(refused("{}").0, -1);
+        assert_eq!(refused(r#"{"cmd":"2"}"#), (-1, 400, "cmd must be an integer".into()));
+        assert_eq!(refused(r#"{"cmd":99}"#).0, 99);
+        let (echo, refusal) =
+            parse(r#"{"cmd":2,"msg_id":"m","conversation_id":"c","payload":{}}"#).unwrap_err();
+        assert_eq!(
+            (echo.cmd, echo.msg_id.as_deref(), echo.conversation_id.as_deref()),
+            (2, Some("m"), Some("c"))
+        );
+        assert!(refusal.message().contains("content"));
+        assert!(refused(r#"{"cmd":2,"payload":{"content":"x"}}"#).2.contains("conversation_id is missing"));
+        assert!(
+            refused(r#"{"cmd":2,"conversation_id":5,"payload":{"content":"x"}}"#)
+                .2
+                .contains("conversation_id")
+        );
+        assert!(
+            refused(r#"{"cmd":2,"msg_id":"a b","conversation_id":"c","payload":{"content":"x"}}"#)
+                .2
+                .contains("msg_id")
+        );
+        assert!(refused(r#"{"cmd":4,"conversation_id":"c"}"#).2.contains("cursor_seq"));
+        let long =
+            format!(r#"{{"cmd":2,"conversation_id":"c","payload":{{"content":"{}"}}}}"#, "é".repeat(2049));
+        assert_eq!(refused(&long).1, 413);
+        let huge = format!(r#"{{"cmd":2,"msg_id":"{}","conversation_id":"c"}}"#, "x".repeat(9_000));
+        assert_eq!(parse(&huge).unwrap_err().0.msg_id, None);
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_or_ignored_but_never_followed() {
+        let deep = "[".repeat(30_000) + &"]".repeat(30_000);
+        assert!(parse(&deep).is_err());
+        assert!(parse(&format!(r#"{{"cmd":0,"x":{deep}}}"#)).is_ok());
+        assert!(parse(&format!(r#"{{"cmd":3,"conversation_id":"c","payload":{deep}}}"#)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_understood_or_refused(text in "\\PC{0,200}") {
+            if let Err((echo, refusal)) = parse(&text) {
+                let frame = echo.refuse(&refusal);
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&frame).is_ok());
+            }
+        }
+
+        #[test]
+        fn any_object_is_understood_or_refused(
+            cmd in "-?[0-9]{1,3}|null|\"2\"|2\\.5",
+            id in "\"[^\"\\\\]{0,70}\"|null|7|\\[\\]",
+            payload in "\\{\\}|null|\\{\"content\":\"x\"\\}|\\{\"content\":7\\}|\\[\\]|\\{\"limit\":-1\\}",
+        ) {
+            let text = format!(r#"{{"cmd":{cmd},"msg_id":{id},"conversation_id":{id},"cursor_seq":{cmd},"payload":{payload}}}"#);
+            if let Err((echo, refusal)) = parse(&text) {
+                let frame = echo.refuse(&refusal);
+                let frame: serde_json::Value = serde_json::from_str(&frame).unwrap();
+                prop_assert!(frame["code"].as_u64().unwrap() >= 400);
+            }
+        }
+    }
+}

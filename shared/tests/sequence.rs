@@ -1,0 +1,126 @@
+//! Numbers, on a real Redis.
+
+use std::time::Duration;
+
+use fred::interfaces::{ClientLike as _, ConfigInterface as _};
+use loadtest::stack::Stores;
+use shared::config;
+use shared::conversation::Conversation;
+use shared::ids::{MsgId, Seq, UserId};
+use shared::redis::sequence::{Floor, Given, Numbers, Sequence};
+use shared::redis::worker_board::WorkerBoard;
+use shared::redis::{self, Client};
+
+async fn connect(stores: &Stores) -> Client {
+    let settings = config::Redis { url: stores.redis_url.as_str().into(), ..Default::default() };
+    redis::connect(&settings, Duration::from_secs(10)).await.unwrap()
+}
+
+fn group() -> Conversation {
+    Conversation::from_key("group_1").unwrap()
+}
+
+async fn number(sequence: &Sequence, ids: &[&str], floor: Option<Floor>) -> Numbers {
+    let sender = UserId::parse("alice").unwrap();
+    let ids: Vec<_> = ids.iter().map(|id| MsgId::parse(id).unwrap()).collect();
+    sequence.next(&group(), ids.iter().map(|id| (&sender, id)), floor).await.unwrap()
+}
+
+fn given(jump: bool, numbers: &[Given]) -> Numbers {
+    Numbers::Given { jump, numbers: numbers.to_vec() }
+}
+
+const NEW_CONVERSATION: Option<Floor> = Some(Floor { last: Seq(0), jump: false });
+
+#[tokio::test]
+async fn numbers_rise_and_a_retry_gets_its_own_again() {
+    use Given::{Known, New};
+    let stores = Stores::for_test().await.unwrap();
+    let sequence = Sequence::new(connect(&stores).await, 60);
+    assert_eq!(number(&sequence, &["a"], None).await, Numbers::NoCounter);
+    assert_eq!(
+        number(&sequence, &["a", "b"], NEW_CONVERSATION).await,
+        given(false, &[New(Seq(1)), New(Seq(2))])
+    );
+    assert_eq!(
+        number(&sequence, &["b", "c", "a", "c"], None).await,
+        given(false, &[Known(Seq(2)), New(Seq(3)), Known(Seq(1)), Known(Seq(3))])
+    );
+    // A floor is for a missing counter only.
+    let floor = Some(Floor { last: Seq(900), jump: true });
+    assert_eq!(number(&sequence, &["d"], floor).await, given(false, &[New(Seq(4))]));
+}
+
+#[tokio::test]
+async fn a_lost_counter_begins_above_the_floor_with_a_marked_jump() {
+    let stores = Stores::for_test().await.unwrap();
+    let sequence = Sequence::new(connect(&stores).await, 60);
+    let floor = Some(Floor { last: Seq(1_500), jump: true });
+    assert_eq!(number(&sequence, &["a"], floor).await, given(true, &[Given::New(Seq(1_501))]));
+    assert_eq!(number(&sequence, &["b"], floor).await, given(false, &[Given::New(Seq(1_502))]));
+}
+
+#[tokio::test]
+async fn a_counter_that_fell_back_is_raised_and_final_numbers_are_remembered() {
+    let stores = Stores::for_test().await.unwrap();
+    let sequence = Sequence::new(connect(&stores).await, 60);
+    number(&sequence, &["a", "b"], NEW_CONVERSATION).await;
+    assert_eq!(sequence.take_above(&group(), Seq(50), 3).await.unwrap(), Seq(51));
+    assert_eq!(sequence.take_above(&group(), Seq(50), 1).await.unwrap(), Seq(54));
+    let (alice, a) = (UserId::parse("alice").unwrap(), MsgId::parse("a").unwrap());
+    sequence.remember(&group(), &alice, &a, Seq(51)).await.unwrap();
+    assert_eq!(number(&sequence, &["a"], None).await, given(false, &[Given::Known(Seq(51))]));
+}
+
+#[tokio::test]
+async fn parallel_batches_never_share_a_number() {
+    let stores = Stores::for_test().await.unwrap();
+    let sequence = Sequence::new(connect(&stores).await, 60);
+    number(&sequence, &["seed"], NEW_CONVERSATION).await;
+    let batch = |n: usize| {
+        let sequence = sequence.clone();
+        tokio::spawn(async move {
+            let ids: Vec<String> = (0..20).map(|i| format!("{n}-{i}")).collect();
+            number(&sequence, &ids.iter().map(String::as_str).collect::<Vec<_>>(), None).await
+        })
+    };
+    let mut all = Vec::new();
+    for batch in futures_util::future::join_all((0..50).map(batch)).await {
+        let Numbers::Given { numbers, .. } = batch.unwrap() else { panic!("the counter is there") };
+        let seqs: Vec<u64> =
+            numbers.iter().map(|n| if let Given::New(seq) = n { seq.0 } else { panic!("new") }).collect();
+        assert!(seqs.is_sorted_by(|a, b| a < b), "in the order asked: {seqs:?}");
+        all.extend(seqs);
+    }
+    all.sort_unstable();
+    assert_eq!(all, (2..=1_001).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn a_redis_that_may_evict_counters_is_refused() {
+    let stores = Stores::for_test().await.unwrap();
+    let admin =
+        fred::prelude::Builder::from_config(fred::prelude::Config::from_url(&stores.redis_url).unwrap());
+    let admin = admin.build().unwrap();
+    admin.init().await.unwrap();
+    admin.config_set::<(), _, _>("maxmemory-policy", "allkeys-lru").await.unwrap();
+    let settings = config::Redis { url: stores.redis_url.as_str().into(), ..Default::default() };
+    let refused = redis::connect(&settings, Duration::from_secs(10)).await.unwrap_err().to_string();
+    assert!(refused.contains("redis.url") && refused.contains("noeviction"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_silent_worker_leaves_the_board() {
+    let stores = Stores::for_test().await.unwrap();
+    let board = WorkerBoard::new(connect(&stores).await, Duration::from_millis(300));
+    assert_eq!(board.beat("b").await.unwrap(), ["b"]);
+    assert_eq!(board.beat("a").await.unwrap(), ["a", "b"]);
+    board.leave("b").await.unwrap();
+    assert_eq!(board.beat("a").await.unwrap(), ["a"]);
+    board.beat("b").await.unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while board.beat("a").await.unwrap() != ["a"] {
+        assert!(std::time::Instant::now() < deadline, "b never expired");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,191 @@
+//! The statements, on a real MySQL or MariaDB over TCP.
+
+use std::time::Duration;
+
+use loadtest::stack::Stores;
+use shared::config;
+use shared::conversation::Conversation;
+use shared::envelope::ChatMessage;
+use shared::ids::{MsgId, Seq, UserId};
+use shared::mysql::members::{self, Membership};
+use shared::mysql::positions::{self, Advance};
+use shared::mysql::settings::{ShardCountError, fix_shard_count};
+use shared::mysql::timeline::{self, Direction};
+use shared::mysql::{self, Ping, Pool, conversations};
+use shared::shard::ShardCount;
+
+async fn connect(stores: &Stores) -> Pool {
+    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
+    mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap()
+}
+
+async fn migrated(stores: &Stores) -> Pool {
+    let pool = connect(stores).await;
+    mysql::migrate(&pool).await.unwrap();
+    pool
+}
+
+fn group(name: &str) -> Conversation {
+    Conversation::from_key(&format!("group_{name}")).unwrap()
+}
+
+fn message(conversation: &Conversation, sender: &str, id: &str) -> ChatMessage {
+    ChatMessage {
+        conversation: conversation.clone(),
+        seq: Seq(0),
+        jump: false,
+        sender: UserId::parse(sender).unwrap(),
+        msg_id: MsgId::parse(id).unwrap(),
+        content: format!("{id} 😀 says {sender}"),
+        msg_type: 1,
+        send_time_ms: 1_700_000_000_000,
+        origin: None,
+        reply_when_stored: false,
+        retry: false,
+    }
+}
+
+async fn store(pool: &Pool, messages: &[(u64, ChatMessage)]) -> sqlx::Result<()> {
+    let mut tx = pool.begin().await?;
+    let rows: Vec<_> = messages.iter().map(|(seq, message)| (Seq(*seq), message)).collect();
+    timeline::insert(&mut tx, &rows).await?;
+    let last = rows.iter().map(|(seq, _)| *seq).max().unwrap();
+    conversations::lock_heads(&mut tx, &[&messages[0].1.conversation]).await?;
+    conversations::advance_heads(&mut tx, &[(&messages[0].1.conversation, last)]).await?;
+    tx.commit().await
+}
+
+#[tokio::test]
+async fn ten_processes_migrate_at_the_same_moment_and_once() {
+    let stores = Stores::for_test().await.unwrap();
+    let pools = futures_util::future::join_all((0..10).map(|_| connect(&stores))).await;
+    for migrated in futures_util::future::join_all(pools.iter().map(mysql::migrate)).await {
+        migrated.unwrap();
+    }
+    let applied: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM _sqlx_migrations").fetch_one(&pools[0]).await.unwrap();
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap().count();
+    assert_eq!(usize::try_from(applied).unwrap(), files);
+}
+
+#[tokio::test]
+async fn the_number_of_shards_is_fixed_at_the_first_start() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    fix_shard_count(&pool, ShardCount::new(8).unwrap()).await.unwrap();
+    fix_shard_count(&pool, ShardCount::new(8).unwrap()).await.unwrap();
+    let refused = fix_shard_count(&pool, ShardCount::new(4).unwrap()).await.unwrap_err();
+    assert!(matches!(refused, ShardCountError::Differs { .. }));
+    assert!(refused.to_string().contains("Set shards.count to 8"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_timeline_is_read_in_both_directions() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    let here = group("here");
+    let rows: Vec<_> = (1..=300).map(|n| (n * 2, message(&here, "alice", &format!("m{n}")))).collect();
+    store(&pool, &rows).await.unwrap();
+    store(&pool, &[(7, message(&group("elsewhere"), "alice", "m1"))]).await.unwrap();
+    let read = |cursor, direction| timeline::read(&pool, &here, Seq(cursor), direction, 3);
+    let seqs = |rows: Vec<timeline::StoredMessage>| rows.iter().map(|m| m.seq.0).collect::<Vec<_>>();
+    assert_eq!(seqs(read(0, Direction::Forward).await.unwrap()), [2, 4, 6]);
+    assert_eq!(seqs(read(595, Direction::Forward).await.unwrap()), [596, 598, 600]);
+    assert_eq!(seqs(read(600, Direction::Forward).await.unwrap()), [0; 0]);
+    assert_eq!(seqs(read(0, Direction::Backward).await.unwrap()), [600, 598, 596]);
+    assert_eq!(seqs(read(5, Direction::Backward).await.unwrap()), [4, 2]);
+    assert_eq!(seqs(read(9_999_999, Direction::Backward).await.unwrap()), [600, 598, 596]);
+    assert_eq!(read(0, Direction::Forward).await.unwrap()[0].content, "m1 😀 says alice");
+    assert_eq!(conversations::last_seq(&pool, &here).await.unwrap(), Some(Seq(600)));
+    assert_eq!(conversations::last_seq(&pool, &group("nowhere")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_id_is_stored_once_per_sender_and_conversation_byte_for_byte() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    let here = group("here");
+    let all = [
+        (1, message(&here, "alice", "m1")),
+        (2, message(&here, "bob", "m1")),
+        (3, message(&here, "Alice", "m1")),
+        (4, message(&here, "alice", "M1")),
+        (5, message(&here, "alicé", "m1")),
+    ];
+    store(&pool, &all).await.unwrap();
+    store(&pool, &[(1, message(&group("other"), "alice", "m1"))]).await.unwrap();
+    let twice = store(&pool, &[(6, message(&here, "alice", "m1"))]).await.unwrap_err();
+    assert!(mysql::is_duplicate_key(&twice), "{twice}");
+    let taken = store(&pool, &[(5, message(&here, "carol", "m9"))]).await.unwrap_err();
+    assert!(mysql::is_duplicate_key(&taken), "{taken}");
+    let mut tx = pool.begin().await.unwrap();
+    let unknown = message(&here, "dave", "m1");
+    let asked: Vec<_> = all.iter().map(|(_, m)| m).chain([&unknown]).collect();
+    let mut found = timeline::find_ids(&mut tx, &asked).await.unwrap();
+    found.sort_by_key(|id| id.seq);
+    let found: Vec<_> =
+        found.iter().map(|id| (id.seq.0, id.sender_id.as_str(), id.msg_id.as_str())).collect();
+    assert_eq!(
+        found,
+        [(1, "alice", "m1"), (2, "bob", "m1"), (3, "Alice", "m1"), (4, "alice", "M1"), (5, "alicé", "m1")]
+    );
+}
+
+#[tokio::test]
+async fn heads_are_locked_by_one_transaction_at_a_time() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    let (a, b, c) = (group("a"), group("b"), group("c"));
+    let mut first = pool.begin().await.unwrap();
+    let heads = conversations::lock_heads(&mut first, &[&a, &b]).await.unwrap();
+    assert_eq!((heads[&a], heads[&b]), (Seq(0), Seq(0)));
+    conversations::advance_heads(&mut first, &[(&a, Seq(3)), (&b, Seq(9))]).await.unwrap();
+    let second = {
+        let (pool, a, b, c) = (pool.clone(), a.clone(), b.clone(), c.clone());
+        tokio::spawn(async move {
+            let mut tx = pool.begin().await.unwrap();
+            conversations::lock_heads(&mut tx, &[&a, &b, &c]).await.unwrap()
+        })
+    };
+    // The second one waits in the server, where no client can see it arrive; give it a moment to get there.
+    assert!(
+        tokio::time::timeout(Duration::from_millis(200), async {
+            while !second.is_finished() {
+                tokio::task::yield_now().await
+            }
+        })
+        .await
+        .is_err()
+    );
+    first.commit().await.unwrap();
+    let heads = second.await.unwrap();
+    assert_eq!((heads[&a], heads[&b], heads[&c]), (Seq(3), Seq(9), Seq(0)));
+}
+
+#[tokio::test]
+async fn reading_positions_move_forward_and_end_at_the_newest() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    let (here, alice) = (group("here"), UserId::parse("alice").unwrap());
+    store(&pool, &[(10, message(&here, "bob", "m1"))]).await.unwrap();
+    let to = |seq| positions::advance(&pool, &alice, &here, Seq(seq));
+    assert_eq!(to(0).await.unwrap(), Advance { position: Seq(0), moved: false });
+    assert_eq!(to(4).await.unwrap(), Advance { position: Seq(4), moved: true });
+    assert_eq!(to(3).await.unwrap(), Advance { position: Seq(4), moved: false });
+    assert_eq!(to(99).await.unwrap(), Advance { position: Seq(10), moved: true });
+}
+
+#[tokio::test]
+async fn open_groups_are_joined_once() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    let (here, alice) = (group("here"), UserId::parse("alice").unwrap());
+    assert_eq!(members::membership(&pool, &here, &alice).await.unwrap(), Membership::NoGroup);
+    members::create_open_group(&pool, &here).await.unwrap();
+    members::create_open_group(&pool, &here).await.unwrap();
+    assert_eq!(members::membership(&pool, &here, &alice).await.unwrap(), Membership::Open);
+    members::join(&pool, &here, &alice).await.unwrap();
+    members::join(&pool, &here, &alice).await.unwrap();
+    assert_eq!(members::membership(&pool, &here, &alice).await.unwrap(), Membership::Member);
+    assert_eq!(members::groups_of(&pool, &alice).await.unwrap(), [here]);
+}
