@@ -103,7 +103,7 @@ async fn a_redis_that_may_evict_counters_is_refused() {
         fred::prelude::Builder::from_config(fred::prelude::Config::from_url(&stores.redis_url).unwrap());
     let admin = admin.build().unwrap();
     admin.init().await.unwrap();
-    admin.config_set::<(), _, _>("maxmemory-policy", "allkeys-lru").await.unwrap();
+    admin.config_set("maxmemory-policy", "allkeys-lru").await.unwrap();
     let settings = config::Redis { url: stores.redis_url.as_str().into(), ..Default::default() };
     let refused = redis::connect(&settings, Duration::from_secs(10)).await.unwrap_err().to_string();
     assert!(refused.contains("redis.url") && refused.contains("noeviction"), "{refused}");

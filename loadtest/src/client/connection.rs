@@ -1,0 +1,220 @@
+//! One connection, for requests that are answered one by one.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use super::packet::{Chat, Packet, StoredMessage, chat_frame, pull_frame};
+
+/// The server's own deadline is 5 s.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+/// Small, because there are many connections in one process.
+const BUFFER_BYTES: usize = 4 * 1024;
+
+/// Opens a WebSocket at `url`, with small buffers and without Nagle's delay.
+///
+/// # Errors
+/// As the network or the server says.
+pub async fn websocket(url: &str) -> Result<WebSocketStream<TcpStream>, Error> {
+    let request = url.into_client_request()?;
+    let (host, port) = (request.uri().host().unwrap_or_default(), request.uri().port_u16().unwrap_or(80));
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    let config = WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES);
+    Ok(client_async_with_config(request, stream, Some(config)).await?.0)
+}
+
+/// The connection has ended, with the server's close frame if there was one.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection has ended: {0:?}")]
+pub struct Ended(pub Option<(u16, String)>);
+
+impl From<Option<CloseFrame>> for Ended {
+    fn from(frame: Option<CloseFrame>) -> Self {
+        Self(frame.map(|frame| (frame.code.into(), frame.reason.to_string())))
+    }
+}
+
+/// A client that waits for the answer to each request; what comes in between is kept.
+#[derive(Debug)]
+pub struct Client {
+    socket: WebSocketStream<TcpStream>,
+    aside: VecDeque<Packet>,
+}
+
+impl Client {
+    /// Connects to the gateway at `url` as `user`, on a device of its own.
+    ///
+    /// # Errors
+    /// If there is no WebSocket.
+    pub async fn connect(url: &str, user: &str) -> anyhow::Result<Self> {
+        Self::open(&format!("{url}?user_id={user}")).await
+    }
+
+    /// Connects to exactly this address.
+    ///
+    /// # Errors
+    /// If there is no WebSocket.
+    pub async fn open(url: &str) -> anyhow::Result<Self> {
+        let socket = websocket(url).await.with_context(|| format!("connecting to {url}"))?;
+        Ok(Self { socket, aside: VecDeque::new() })
+    }
+
+    /// Sends any text.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub async fn send(&mut self, text: impl Into<String>) -> anyhow::Result<()> {
+        Ok(self.socket.send(Message::text(text.into())).await?)
+    }
+
+    /// Sends any frame.
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub async fn send_frame(&mut self, frame: Message) -> anyhow::Result<()> {
+        Ok(self.socket.send(frame).await?)
+    }
+
+    /// The next frame from the server, set aside or new.
+    ///
+    /// # Errors
+    /// [`Ended`], or nothing came within 15 s.
+    pub async fn next(&mut self) -> anyhow::Result<Packet> {
+        match self.aside.pop_front() {
+            Some(packet) => Ok(packet),
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> anyhow::Result<Packet> {
+        let received = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        return serde_json::from_str(&text)
+                            .with_context(|| format!("not the protocol: {text}"));
+                    }
+                    Some(Ok(Message::Close(frame))) => return Err(Ended::from(frame).into()),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(anyhow::Error::from(Ended(None)).context(error)),
+                    None => return Err(Ended(None).into()),
+                }
+            }
+        };
+        tokio::time::timeout(ANSWER_PATIENCE, received).await.context("nothing came")?
+    }
+
+    /// The next frame that `wanted` accepts; others are kept for later.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn wait_for(&mut self, wanted: impl Fn(&Packet) -> bool) -> anyhow::Result<Packet> {
+        if let Some(place) = self.aside.iter().position(&wanted) {
+            return self.aside.remove(place).context("it was there");
+        }
+        loop {
+            let packet = self.receive().await?;
+            if wanted(&packet) {
+                return Ok(packet);
+            }
+            self.aside.push_back(packet);
+        }
+    }
+
+    /// Sends a request, and waits for the next frame with that `cmd`.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn request(&mut self, cmd: i64, text: impl Into<String>) -> anyhow::Result<Packet> {
+        self.send(text).await?;
+        self.wait_for(|packet| packet.cmd == cmd).await
+    }
+
+    /// Sends a message, and waits for its reply.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn chat(&mut self, chat: &Chat) -> anyhow::Result<Packet> {
+        self.send(chat_frame(chat)).await?;
+        self.wait_for(|packet| packet.cmd == 2 && packet.msg_id.as_deref() == Some(&chat.msg_id)).await
+    }
+
+    /// Sends a text message, again after 429 and 503, until it is accepted; returns its number.
+    ///
+    /// # Errors
+    /// If it is refused for good.
+    pub async fn say(&mut self, conversation: &str, msg_id: &str, content: &str) -> anyhow::Result<u64> {
+        let chat = Chat {
+            conversation: conversation.to_owned(),
+            msg_id: msg_id.to_owned(),
+            content: content.to_owned(),
+            stored: false,
+        };
+        loop {
+            let reply = self.chat(&chat).await?;
+            match (reply.code, reply.retry_after_ms()) {
+                (0, _) => return reply.seq.context("code 0 without seq"),
+                (_, Some(wait)) => tokio::time::sleep(Duration::from_millis(wait)).await,
+                (code, None) => anyhow::bail!("refused with {code}: {}", reply.payload),
+            }
+        }
+    }
+
+    /// One page.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn pull(&mut self, conversation: &str, cursor: u64, limit: usize) -> anyhow::Result<Packet> {
+        self.request(3, pull_frame(conversation, cursor, limit, false)).await
+    }
+
+    /// Everything after `cursor`, page by page, trying again after 503.
+    ///
+    /// # Errors
+    /// If it is refused for good.
+    pub async fn pull_all(
+        &mut self,
+        conversation: &str,
+        mut cursor: u64,
+    ) -> anyhow::Result<Vec<StoredMessage>> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.pull(conversation, cursor, 500).await?;
+            if let Some(wait) = page.retry_after_ms() {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                continue;
+            }
+            anyhow::ensure!(page.code == 0, "pull refused with {}: {}", page.code, page.payload);
+            all.extend(page.messages()?);
+            cursor = page.next_cursor_seq.context("a pull without next_cursor_seq")?;
+            if page.has_more != Some(true) {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Reads until the server closes, and returns the code and reason.
+    ///
+    /// # Errors
+    /// If it does not, within 15 s of silence.
+    pub async fn until_closed(&mut self) -> anyhow::Result<Ended> {
+        loop {
+            if let Err(error) = self.receive().await {
+                return error.downcast::<Ended>();
+            }
+        }
+    }
+
+    /// The socket itself.
+    pub fn socket(&mut self) -> &mut WebSocketStream<TcpStream> {
+        &mut self.socket
+    }
+}

@@ -1,0 +1,9 @@
+//! A client of the public protocol.
+
+mod connection;
+mod packet;
+mod sender;
+
+pub use connection::{Client, Ended, websocket};
+pub use packet::{Chat, Packet, StoredMessage, chat_frame, pull_frame};
+pub use sender::{Pace, Report, Sender, Sent};

@@ -1,0 +1,230 @@
+//! `loadtest burst`, `rate` and `idle`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use loadtest::scenario::{Figures, Load, Rate, idle, run};
+use loadtest::stack::{Builder, System, require};
+use serde::Serialize;
+
+use super::stack::Where;
+
+/// Everyone sends as fast as the window lets them.
+#[derive(Debug, Args)]
+pub(crate) struct Burst {
+    /// Messages in all.
+    #[arg(long, default_value_t = 20_000)]
+    messages: usize,
+    /// Messages that each sender may have unanswered.
+    #[arg(long, default_value_t = 64)]
+    window: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Messages go out at fixed moments, whatever is answered. Latency counts from those moments.
+#[derive(Debug, Args)]
+pub(crate) struct Steady {
+    /// Messages per second in all.
+    #[arg(long, default_value_t = 1000.0)]
+    per_second: f64,
+    /// For how many seconds.
+    #[arg(long, default_value_t = 30.0)]
+    seconds: f64,
+    /// For a while faster: factor,from,to in seconds, such as 10,10,20.
+    #[arg(long, value_parser = spike)]
+    spike: Option<(f64, f64, f64)>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    #[arg(long, default_value_t = 10)]
+    groups: usize,
+    /// Members of each group that send.
+    #[arg(long, default_value_t = 5)]
+    senders: usize,
+    /// Members of each group that are connected and only listen.
+    #[arg(long, default_value_t = 0)]
+    listeners: usize,
+    /// Bytes of each message.
+    #[arg(long, default_value_t = 200)]
+    size: usize,
+    /// Ask for replies at the commit.
+    #[arg(long)]
+    stored: bool,
+    /// Write the figures to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Where to.
+#[derive(Debug, Args)]
+struct Target {
+    /// A running gateway, ws://host:port/ws; may be given several times. Without it: a system is brought up for the run.
+    #[arg(long = "gateway", value_name = "URL")]
+    gateways: Vec<String>,
+    #[command(flatten)]
+    servers: Where,
+}
+
+/// Memory per idle connection.
+#[derive(Debug, Args)]
+pub(crate) struct IdleArguments {
+    #[arg(long, default_value_t = 5_000)]
+    connections: usize,
+    #[command(flatten)]
+    servers: Where,
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    version: &'a str,
+    commit: Option<String>,
+    cores: usize,
+    figures: &'a Figures,
+}
+
+fn spike(text: &str) -> Result<(f64, f64, f64), String> {
+    let numbers: Result<Vec<f64>, _> = text.split(',').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok([factor, from, to]) if *factor > 0.0 && from < to => Ok((*factor, *from, *to)),
+        _ => Err("give factor,from,to, such as 10,10,20".to_owned()),
+    }
+}
+
+impl Burst {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        self.common.run(self.messages, self.window, None).await
+    }
+}
+
+impl Steady {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        anyhow::ensure!(
+            self.per_second > 0.0 && self.seconds > 0.0,
+            "--per-second and --seconds must be above 0"
+        );
+        let rate = Rate { per_second: self.per_second, seconds: self.seconds, spike: self.spike };
+        self.common.run(0, 0, Some(rate)).await
+    }
+}
+
+impl Common {
+    async fn run(self, messages: usize, window: usize, rate: Option<Rate>) -> anyhow::Result<ExitCode> {
+        anyhow::ensure!(self.groups > 0 && self.senders > 0, "--groups and --senders must be above 0");
+        anyhow::ensure!(self.size <= 4096, "--size is at most 4096");
+        anyhow::ensure!(rate.is_some() || window > 0, "--window must be above 0");
+        raise_file_limit();
+        let load = Load {
+            groups: self.groups,
+            listeners: self.listeners,
+            senders: self.senders,
+            messages,
+            window,
+            size: self.size,
+            stored: self.stored,
+            rate,
+        };
+        let mut system =
+            if self.target.gateways.is_empty() { Some(bring_up(&self.target.servers).await?) } else { None };
+        let gateways = system.as_ref().map_or(self.target.gateways, System::ws_urls);
+        let name = uuid::Uuid::new_v4().simple().to_string();
+        let figures =
+            run(&load, &gateways, &name[..8], || system.as_mut().map(cpu_of).unwrap_or_default()).await?;
+        figures.print()?;
+        if let Some(file) = self.json {
+            let cores = std::thread::available_parallelism()?.get();
+            let record =
+                Record { version: env!("CARGO_PKG_VERSION"), commit: commit(), cores, figures: &figures };
+            std::fs::write(&file, serde_json::to_vec_pretty(&record)?)
+                .with_context(|| file.display().to_string())?;
+        }
+        if let Some(system) = system {
+            system.stop().await;
+        }
+        Ok(if figures.verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl IdleArguments {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        raise_file_limit();
+        let mut system = bring_up(&self.servers).await?;
+        let measured = idle(&mut system, self.connections).await?;
+        println!(
+            "{} idle connections: {} bytes each ({:.1} KiB); the gateway went from {:.1} to {:.1} MiB",
+            measured.connections,
+            measured.bytes_per_connection,
+            kib(measured.bytes_per_connection),
+            kib(measured.before_bytes) / 1024.0,
+            kib(measured.after_bytes) / 1024.0
+        );
+        system.stop().await;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // far below 2^52
+fn kib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0
+}
+
+/// A system of its own, without a limit per user.
+async fn bring_up(servers: &Where) -> anyhow::Result<System> {
+    let builder = Builder::new().unlimited();
+    eprintln!("bringing the system up");
+    match servers.given() {
+        Some(urls) => builder.on(urls).await,
+        None => {
+            require(servers.install())?;
+            builder.on_own_servers().await
+        }
+    }
+}
+
+/// Processor time by process; this one is the load generator.
+fn cpu_of(system: &mut System) -> BTreeMap<String, Duration> {
+    let mut used = BTreeMap::new();
+    for service in system.services() {
+        let name = service.name().split(' ').next().unwrap_or_default().to_owned() + "s";
+        if let Some(process) = service.process() {
+            *used.entry(name).or_insert(Duration::ZERO) += process.cpu();
+        }
+    }
+    if let Some(servers) = system.servers() {
+        let processes = [servers.mysql.process(), servers.redis.process(), servers.rabbit.process()];
+        for process in processes.into_iter().flatten() {
+            used.insert(process.name().to_owned(), process.cpu());
+        }
+    }
+    if let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF) {
+        let time = |time: nix::sys::time::TimeVal| {
+            Duration::from_secs(u64::try_from(time.tv_sec()).unwrap_or(0))
+                + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
+        };
+        used.insert("load generator".to_owned(), time(usage.user_time()) + time(usage.system_time()));
+    }
+    used
+}
+
+/// Each connection is a file; the usual limit of 1,024 is soon reached. Children inherit it.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// The commit of the working folder, if it is one.
+fn commit() -> Option<String> {
+    let output = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,43 @@
+//! The command line.
+
+mod load;
+mod stack;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Bring the system up, or its servers for another program.
+    #[command(subcommand)]
+    Stack(stack::Stack),
+    /// Send a burst, measure it, and judge whether every promise was kept.
+    Burst(load::Burst),
+    /// Send at a steady rate, with a spike if wanted; measure and judge.
+    Rate(load::Steady),
+    /// Measure a gateway's memory per idle connection.
+    Idle(load::IdleArguments),
+}
+
+impl Command {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Stack(stack) => stack.run().await,
+            Self::Burst(burst) => burst.run().await,
+            Self::Rate(rate) => rate.run().await,
+            Self::Idle(idle) => idle.run().await,
+        }
+    }
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+async fn interrupted() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! Starts the whole system, talks to it as its clients do, breaks it, and judges what it did.
+//!
+//! Knows the public protocol and nothing of the other crates, so that a mistake there cannot hide here.
+
+pub mod client;
+pub mod demo;
+pub mod judge;
+pub mod scenario;
+pub mod stack;

@@ -1,0 +1,30 @@
+//! `loadtest`: brings the system up, loads it, and judges it.
+
+mod command;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Brings the whole chat system up on this machine, loads it, and judges what it did.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: command::Command,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    match Arguments::parse().command.run().await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! A private MariaDB or MySQL.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+
+use super::process::Process;
+use super::{free_port, install, wait_for};
+
+/// A server with its data in a folder of its own, with full durability.
+#[derive(Debug)]
+pub struct MysqlServer {
+    process: Option<Process>,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl MysqlServer {
+    /// Starts it, on data that is there or new data, and waits until it answers.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let mut server = Self { process: None, folder: folder.to_owned(), port: free_port()? };
+        server.start_again().await?;
+        Ok(server)
+    }
+
+    /// Starts it again on the same port after [`kill`](Self::kill).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        let program = install::find("mariadbd").or_else(|| install::find("mysqld"));
+        let program = program.context("neither mariadbd nor mysqld is installed")?;
+        let is_mysql = program.ends_with("mysqld") && install::find("mariadbd").is_none();
+        let data = self.folder.join("data");
+        if !data.join("mysql").is_dir() {
+            initialize(&program, is_mysql, &data, &self.folder.join("install.log")).await?;
+        }
+        let process = Process::start("MySQL", &program, &self.folder.join("server.log"), |command| {
+            common(command, &data);
+            let file = |name: &str| self.folder.join(name).display().to_string();
+            command
+                .arg(format!("--port={}", self.port))
+                .arg("--bind-address=127.0.0.1")
+                .arg(format!("--socket={}", file("mysql.sock")))
+                .arg(format!("--pid-file={}", file("mysql.pid")))
+                .args(["--skip-name-resolve", "--innodb-flush-log-at-trx-commit=1"])
+                .args([
+                    "--innodb-buffer-pool-size=512M",
+                    "--innodb-log-file-size=256M",
+                    "--max-connections=500",
+                ]);
+            if is_mysql {
+                command.arg("--mysqlx=OFF");
+            }
+        })?;
+        let process = self.process.insert(process);
+        let url = format!("mysql://root@127.0.0.1:{}", self.port);
+        wait_for("MySQL", Duration::from_secs(60), async || {
+            process.must_run()?;
+            connect(&url).await.map(drop)
+        })
+        .await
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// The process, if it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Stops it in order.
+    pub async fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.terminate(Duration::from_secs(20)).await;
+        }
+    }
+
+    /// The address of the server, without a schema.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("mysql://root@127.0.0.1:{}", self.port)
+    }
+}
+
+fn common(command: &mut Command, data: &Path) {
+    command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+    if nix::unistd::geteuid().is_root() {
+        command.arg("--user=root");
+    }
+}
+
+async fn initialize(program: &Path, is_mysql: bool, data: &Path, log: &Path) -> anyhow::Result<()> {
+    let installer = if is_mysql { Some(program.to_owned()) } else { install::find("mariadb-install-db") };
+    let installer = installer.context("mariadb-install-db is not installed")?;
+    let mut process = Process::start("MySQL's installer", &installer, log, |command| {
+        common(command, data);
+        if is_mysql {
+            command.arg("--initialize-insecure");
+        } else {
+            command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
+        }
+    })?;
+    wait_for("MySQL's installer", Duration::from_secs(120), async || match process.ended() {
+        None => Err("it still runs".to_owned()),
+        Some(_) => Ok(()),
+    })
+    .await?;
+    anyhow::ensure!(data.join("mysql").is_dir(), "MySQL's installer failed:\n{}", process.tail());
+    Ok(())
+}
+
+async fn connect(url: &str) -> anyhow::Result<sqlx::MySqlConnection> {
+    let options: sqlx::mysql::MySqlConnectOptions = url.parse()?;
+    Ok(options.disable_statement_logging().connect().await?)
+}
+
+/// Runs one statement on the server at `url`.
+pub(super) async fn execute(url: &str, statement: String) -> anyhow::Result<()> {
+    let mut connection = connect(url).await?;
+    connection.execute(AssertSqlSafe(statement)).await?;
+    Ok(connection.close().await?)
+}
+
+/// Drops a schema, however many connections still use it: a failed test leaves transactions open, which a plain drop
+/// would wait for.
+pub(super) async fn drop_schema(url: &str, schema: &str) -> anyhow::Result<()> {
+    let mut connection = connect(url).await?;
+    let users: Vec<u64> =
+        sqlx::query_scalar("SELECT CAST(id AS UNSIGNED) FROM information_schema.processlist WHERE db = ?")
+            .bind(schema)
+            .fetch_all(&mut connection)
+            .await?;
+    for id in users {
+        // It may have gone by now.
+        let _ = connection.execute(AssertSqlSafe(format!("KILL {id}"))).await;
+    }
+    connection.execute(AssertSqlSafe(format!("DROP DATABASE {schema}"))).await?;
+    Ok(connection.close().await?)
+}

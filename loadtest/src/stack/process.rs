@@ -1,0 +1,170 @@
+//! Child processes that never outlive their owner.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// Lines of a log that are shown when its process failed.
+const TAIL_LINES: usize = 30;
+
+/// A running program in a process group of its own, with its output in a file. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program`; `set_up` adds arguments and environment. What it prints is added to `log`.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start(
+        name: &str,
+        program: &Path,
+        log: &Path,
+        set_up: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Self> {
+        let output =
+            File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
+        // Dies with its parent even where the parent is killed and cannot clean up. By the kernel's rule that is the
+        // *thread* that starts it: the runtime's threads live as long as the process.
+        let mut command = match super::install::find("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        set_up(&mut command);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {name}: {}", program.display()))?;
+        Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
+    }
+
+    /// As given at the start.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The process's number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `Some` if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// An error with the end of the log if it has ended.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn must_run(&mut self) -> anyhow::Result<()> {
+        match self.ended() {
+            None => Ok(()),
+            Some(status) => anyhow::bail!(
+                "{} ended ({status}); its log {} ends with:\n{}",
+                self.name,
+                self.log.display(),
+                self.tail()
+            ),
+        }
+    }
+
+    /// The last lines of its log.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+
+    /// Everything it has printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends `signal` to the whole process group.
+    pub fn signal(&self, signal: Signal) {
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            // It may have ended already.
+            let _ = killpg(Pid::from_raw(group), signal);
+        }
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, then SIGKILL after `patience`. Returns how it ended.
+    pub async fn terminate(&mut self, patience: Duration) -> Option<ExitStatus> {
+        self.signal(Signal::SIGTERM);
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            if let Some(status) = self.ended() {
+                return Some(status);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.kill();
+        None
+    }
+
+    /// Resident memory in bytes.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// Processor time used so far by the process group.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        group_cpu(self.id())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// User and system time of all processes of a group (proc(5): fields 5, 14 and 15 of `stat`, in ticks of 10 ms).
+fn group_cpu(group: u32) -> Duration {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Duration::ZERO };
+    let ticks = entries
+        .flatten()
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
+        .filter_map(|stat| {
+            // The name, in parentheses, may hold blanks.
+            let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+            let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+            (number(5)? == u64::from(group)).then_some(number(14)? + number(15)?)
+        });
+    Duration::from_millis(ticks.sum::<u64>() * 10)
+}

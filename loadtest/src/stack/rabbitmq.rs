@@ -1,0 +1,121 @@
+//! A private RabbitMQ.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use lapin::{Connection, ConnectionProperties};
+
+use super::process::Process;
+use super::{free_port, install, wait_for};
+
+/// A node with its data in a folder of its own, and an epmd (Erlang's port mapper) of its own.
+#[derive(Debug)]
+pub struct RabbitServer {
+    process: Option<Process>,
+    folder: PathBuf,
+    port: u16,
+    dist_port: u16,
+    epmd_port: u16,
+}
+
+impl RabbitServer {
+    /// Starts it, on data that is there or new data, and waits until it answers.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder.join("home"))?;
+        std::fs::write(folder.join("enabled_plugins"), "[].\n")?;
+        std::fs::write(folder.join("rabbitmq.conf"), CONFIG)?;
+        let mut server = Self {
+            process: None,
+            folder: std::path::absolute(folder)?,
+            port: free_port()?,
+            dist_port: free_port()?,
+            epmd_port: free_port()?,
+        };
+        server.start_again().await?;
+        Ok(server)
+    }
+
+    /// Starts it again on the same port after [`kill`](Self::kill).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        // Not the wrapper on the PATH, which insists on the user that the package made.
+        let program = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server");
+        let program = if program.is_file() { Some(program) } else { install::find("rabbitmq-server") };
+        let program = program.context("rabbitmq-server is not installed")?;
+        let process = Process::start("RabbitMQ", &program, &self.folder.join("server.log"), |command| {
+            self.set_up(command)
+        })?;
+        let process = self.process.insert(process);
+        let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port);
+        wait_for("RabbitMQ", Duration::from_secs(120), async || {
+            process.must_run()?;
+            let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+            anyhow::Ok(connection.close(200, "ready".into()).await?)
+        })
+        .await
+    }
+
+    fn set_up(&self, command: &mut Command) {
+        let file = |name: &str| self.folder.join(name);
+        command
+            // The node's data folder is named after it.
+            .env("RABBITMQ_NODENAME", "im@localhost")
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
+            .env("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins"))
+            .env("RABBITMQ_MNESIA_BASE", file("data"))
+            .env("RABBITMQ_LOG_BASE", file("log"))
+            .env("RABBITMQ_LOGS", "-")
+            .env("HOME", file("home"));
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// The process, if it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Stops it in order.
+    pub async fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.terminate(Duration::from_secs(20)).await;
+        }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+}
+
+/// Quiet, and with a disk limit that leaves the machine room to breathe.
+const CONFIG: &str = "log.console.level = warning\ndisk_free_limit.absolute = 1GB\n";
+
+impl Drop for RabbitServer {
+    fn drop(&mut self) {
+        self.process = None;
+        // Erlang starts its port mapper as a daemon, outside the process group.
+        let Some(epmd) = install::find("epmd") else { return };
+        let port = self.epmd_port.to_string();
+        let quiet = Stdio::null;
+        let _ = Command::new(epmd).args(["-port", &port, "-kill"]).stdout(quiet()).stderr(quiet()).status();
+    }
+}

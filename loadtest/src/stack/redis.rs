@@ -1,0 +1,95 @@
+//! A private Redis.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::process::Process;
+use super::{free_port, install, wait_for};
+
+/// A server with an append-only file in a folder of its own.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Option<Process>,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl RedisServer {
+    /// Starts it, on data that is there or empty, and waits until it answers.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let mut server = Self { process: None, folder: folder.to_owned(), port: free_port()? };
+        server.start_again().await?;
+        Ok(server)
+    }
+
+    /// Starts it again on the same port after [`kill`](Self::kill).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        std::fs::create_dir_all(self.folder.join("data"))?;
+        let program = install::find("redis-server").or_else(|| install::find("valkey-server"));
+        let program = program.context("neither redis-server nor valkey-server is installed")?;
+        let process = Process::start("Redis", &program, &self.folder.join("server.log"), |command| {
+            command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+            command.arg("--dir").arg(self.folder.join("data"));
+            command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]);
+            command.args(["--maxmemory-policy", "noeviction"]);
+        })?;
+        let process = self.process.insert(process);
+        wait_for("Redis", Duration::from_secs(30), async || {
+            process.must_run()?;
+            ping(self.port).await
+        })
+        .await
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Forgets everything: what a replaced server would know. Only after [`kill`](Self::kill).
+    ///
+    /// # Errors
+    /// If the files cannot be removed.
+    pub fn lose_data(&mut self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.process.is_none(), "kill it first");
+        Ok(std::fs::remove_dir_all(self.folder.join("data"))?)
+    }
+
+    /// The process, if it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// Stops it in order.
+    pub async fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.terminate(Duration::from_secs(10)).await;
+        }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+async fn ping(port: u16) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"PING\r\n").await?;
+    let mut answer = [0; 7];
+    stream.read_exact(&mut answer).await?;
+    anyhow::ensure!(answer.starts_with(b"+PONG"), "it answered {}", String::from_utf8_lossy(&answer));
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! The three servers together.
+
+use std::path::Path;
+
+use super::{MysqlServer, RabbitServer, RedisServer};
+
+/// Where the servers are.
+#[derive(Debug, Clone)]
+pub struct Urls {
+    /// With the schema.
+    pub mysql: String,
+    /// With the database number, if it is not 0.
+    pub redis: String,
+    /// With the virtual host.
+    pub amqp: String,
+}
+
+/// Private servers.
+#[derive(Debug)]
+pub struct Servers {
+    /// MariaDB or MySQL.
+    pub mysql: MysqlServer,
+    /// Redis or Valkey.
+    pub redis: RedisServer,
+    /// RabbitMQ.
+    pub rabbit: RabbitServer,
+}
+
+/// Schema of a private server.
+const SCHEMA: &str = "im";
+
+impl Servers {
+    /// Starts all three side by side under `folder`, and makes an empty schema.
+    ///
+    /// # Errors
+    /// The first that does not start, with the end of its log.
+    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let (mysql, redis, rabbit) = (folder.join("mysql"), folder.join("redis"), folder.join("rabbitmq"));
+        let (mysql, redis, rabbit) = tokio::try_join!(
+            MysqlServer::start(&mysql),
+            RedisServer::start(&redis),
+            RabbitServer::start(&rabbit)
+        )?;
+        let make = format!("CREATE DATABASE IF NOT EXISTS {SCHEMA} DEFAULT CHARACTER SET utf8mb4");
+        super::mysql::execute(&mysql.url(), make).await?;
+        Ok(Self { mysql, redis, rabbit })
+    }
+
+    /// Their addresses.
+    #[must_use]
+    pub fn urls(&self) -> Urls {
+        let mysql = format!("{}/{SCHEMA}", self.mysql.url());
+        Urls { mysql, redis: self.redis.url(), amqp: self.rabbit.url() }
+    }
+
+    /// Stops all three in order.
+    pub async fn stop(&mut self) {
+        tokio::join!(self.rabbit.stop(), self.redis.stop(), self.mysql.stop());
+    }
+}

@@ -1,0 +1,139 @@
+//! Stores for one test: a schema, a Redis and queue names of its own.
+
+use std::sync::{Arc, Weak};
+
+use anyhow::Context as _;
+use tokio::sync::Mutex;
+
+use super::{MysqlServer, RabbitServer, RedisServer};
+
+/// Set by `loadtest stack exec`: MySQL without a schema.
+pub const MYSQL_ENV: &str = "IM_TEST_MYSQL_URL";
+/// Set by `loadtest stack exec`: RabbitMQ.
+pub const AMQP_ENV: &str = "IM_TEST_AMQP_URL";
+
+/// MySQL and RabbitMQ, which take seconds to start and are shared by the tests of a run.
+#[derive(Debug)]
+enum Shared {
+    Given { mysql: String, amqp: String },
+    Own { mysql: MysqlServer, rabbit: RabbitServer, _folder: tempfile::TempDir },
+}
+
+impl Shared {
+    async fn get() -> anyhow::Result<Arc<Self>> {
+        // Weak, because statics are never dropped: the last test that uses the servers stops them.
+        static IN_USE: Mutex<Weak<Shared>> = Mutex::const_new(Weak::new());
+        let mut in_use = IN_USE.lock().await;
+        if let Some(shared) = in_use.upgrade() {
+            return Ok(shared);
+        }
+        let shared = Arc::new(match (std::env::var(MYSQL_ENV), std::env::var(AMQP_ENV)) {
+            (Ok(mysql), Ok(amqp)) => Self::Given { mysql, amqp },
+            _ => {
+                let folder = tempfile::tempdir()?;
+                let (mysql, rabbit) = (folder.path().join("mysql"), folder.path().join("rabbitmq"));
+                let (mysql, rabbit) =
+                    tokio::try_join!(MysqlServer::start(&mysql), RabbitServer::start(&rabbit))?;
+                Self::Own { mysql, rabbit, _folder: folder }
+            }
+        });
+        *in_use = Arc::downgrade(&shared);
+        Ok(shared)
+    }
+
+    fn mysql(&self) -> String {
+        match self {
+            Self::Given { mysql, .. } => mysql.clone(),
+            Self::Own { mysql, .. } => mysql.url(),
+        }
+    }
+
+    fn amqp(&self) -> String {
+        match self {
+            Self::Given { amqp, .. } => amqp.clone(),
+            Self::Own { rabbit, .. } => rabbit.url(),
+        }
+    }
+}
+
+/// What one test works on. Removed when dropped.
+#[derive(Debug)]
+pub struct Stores {
+    /// An empty schema.
+    pub mysql_url: String,
+    /// An empty Redis.
+    pub redis_url: String,
+    /// A broker that other tests use too: under other names.
+    pub amqp_url: String,
+    /// Begins all names of this test.
+    pub amqp_prefix: String,
+    /// The Redis, to be killed or emptied.
+    pub redis: RedisServer,
+    schema: String,
+    shared: Arc<Shared>,
+    _folder: tempfile::TempDir,
+}
+
+impl Stores {
+    /// Makes everything anew.
+    ///
+    /// # Errors
+    /// If a server cannot be started or reached.
+    pub async fn for_test() -> anyhow::Result<Self> {
+        let shared = Shared::get().await?;
+        let folder = tempfile::tempdir()?;
+        let redis = RedisServer::start(folder.path()).await?;
+        let name = format!("t{}", uuid::Uuid::new_v4().simple());
+        let schema = format!("CREATE DATABASE {name} DEFAULT CHARACTER SET utf8mb4");
+        super::mysql::execute(&shared.mysql(), schema).await.context("making a schema for the test")?;
+        Ok(Self {
+            mysql_url: format!("{}/{name}", shared.mysql()),
+            redis_url: redis.url(),
+            amqp_url: shared.amqp(),
+            amqp_prefix: name.clone(),
+            redis,
+            schema: name,
+            shared,
+            _folder: folder,
+        })
+    }
+}
+
+impl Drop for Stores {
+    fn drop(&mut self) {
+        let (mysql, amqp) = (self.shared.mysql(), self.shared.amqp());
+        let (schema, prefix) = (self.schema.clone(), self.amqp_prefix.clone());
+        // On a thread of its own: the test's runtime may be the one that drops this.
+        let cleaned = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let clean = async {
+                super::mysql::drop_schema(&mysql, &schema).await?;
+                delete_names(&amqp, &prefix).await
+            };
+            runtime.block_on(async { tokio::time::timeout(CLEANING_PATIENCE, clean).await? })
+        });
+        if let Ok(Err(error)) = cleaned.join() {
+            eprintln!("cleaning up after a test: {error:#}");
+        }
+    }
+}
+
+/// A test's verdict is worth more than a clean server.
+const CLEANING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Most shards that a test uses.
+const SHARDS_MAX: usize = 8;
+
+/// Deletes what the system declares under `prefix`. Deleting what is not there is no error for RabbitMQ.
+async fn delete_names(amqp: &str, prefix: &str) -> anyhow::Result<()> {
+    let connection = lapin::Connection::connect(amqp, lapin::ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    for shard in 0..SHARDS_MAX {
+        channel.queue_delete(format!("{prefix}.msg.{shard}").into(), Default::default()).await?;
+    }
+    channel.queue_delete(format!("{prefix}.dead").into(), Default::default()).await?;
+    for exchange in ["msg", "push", "dead"] {
+        channel.exchange_delete(format!("{prefix}.{exchange}").into(), Default::default()).await?;
+    }
+    Ok(connection.close(200, "cleaned".into()).await?)
+}

@@ -1,0 +1,328 @@
+//! Servers, gateways and workers: a whole system.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::ports::this_or_free_port;
+use super::{Servers, Service, Stores, Urls, free_port};
+
+/// What a system is made of.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    gateways: usize,
+    workers: usize,
+    first_port: Option<u16>,
+    environment: Vec<(String, String)>,
+    folder: Option<PathBuf>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let environment = [
+            ("IM__AUTH__MODE", "insecure"),
+            ("IM__GROUPS__AUTO_CREATE", "true"),
+            // Secrets of tests and demos are no secrets; so that tokens can be tried too.
+            ("IM__AUTH__HS256_SECRET", DEMO_SECRET),
+        ];
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Self { gateways: 2, workers: 2, first_port: None, environment, folder: None }
+    }
+}
+
+/// Signs the tokens of demos and tests.
+pub const DEMO_SECRET: &str = "a demo's secret, known to everyone";
+
+impl Builder {
+    /// Two gateways and two workers, believing `?user_id=`, making groups at their first use.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many gateways.
+    #[must_use]
+    pub fn gateways(mut self, count: usize) -> Self {
+        self.gateways = count;
+        self
+    }
+
+    /// How many workers.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// The first gateway listens here, if it is free, the others beside it; otherwise anywhere.
+    #[must_use]
+    pub fn first_port(mut self, port: u16) -> Self {
+        self.first_port = Some(port);
+        self
+    }
+
+    /// A setting of all processes, such as `IM__COMMIT__HOLE_TIMEOUT_MS`. Those of one kind of process are known by
+    /// their section: what begins with `IM__COMMIT__` or `IM__OPS__` is for workers, `IM__LISTEN__`, `IM__AUTH__`,
+    /// `IM__GROUPS__`, `IM__LIMITS__` and `IM__TIMEOUTS__` for gateways.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.environment.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// No rate limit per user: for load.
+    #[must_use]
+    pub fn unlimited(self) -> Self {
+        self.set("IM__LIMITS__USER_MESSAGES_PER_SECOND", 0)
+    }
+
+    /// Logs and data go here and stay. Without it: into a temporary folder, removed at the end.
+    #[must_use]
+    pub fn folder(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    /// On servers that run already.
+    ///
+    /// # Errors
+    /// What did not start, with the end of its log.
+    pub async fn on(self, urls: Urls) -> anyhow::Result<System> {
+        self.start(Backing::Given, urls, "im").await
+    }
+
+    /// On servers of its own.
+    ///
+    /// # Errors
+    /// As [`on`](Self::on).
+    pub async fn on_own_servers(self) -> anyhow::Result<System> {
+        let (temporary, folder) = self.make_folder()?;
+        let servers = Servers::start(&folder).await?;
+        let urls = servers.urls();
+        let mut system = self.folder(&folder).start(Backing::Own(servers), urls, "im").await?;
+        system.temporary = temporary;
+        Ok(system)
+    }
+
+    /// On a test's stores: MySQL and RabbitMQ are shared with other tests.
+    ///
+    /// # Errors
+    /// As [`on`](Self::on).
+    pub async fn for_test(self) -> anyhow::Result<System> {
+        let stores = Stores::for_test().await?;
+        let urls = Urls {
+            mysql: stores.mysql_url.clone(),
+            redis: stores.redis_url.clone(),
+            amqp: stores.amqp_url.clone(),
+        };
+        let prefix = stores.amqp_prefix.clone();
+        self.start(Backing::Test(stores), urls, &prefix).await
+    }
+
+    fn make_folder(&self) -> anyhow::Result<(Option<tempfile::TempDir>, PathBuf)> {
+        Ok(match &self.folder {
+            Some(folder) => (None, folder.clone()),
+            None => {
+                let temporary = tempfile::tempdir()?;
+                let folder = temporary.path().to_owned();
+                (Some(temporary), folder)
+            }
+        })
+    }
+
+    async fn start(self, backing: Backing, urls: Urls, prefix: &str) -> anyhow::Result<System> {
+        let (temporary, folder) = self.make_folder()?;
+        let logs = folder.join("logs");
+        std::fs::create_dir_all(&logs)?;
+        let mut system = System {
+            gateways: Vec::new(),
+            workers: Vec::new(),
+            urls,
+            backing,
+            temporary,
+            builder: self,
+            prefix: prefix.to_owned(),
+            logs,
+        };
+        let started = system.start_services().await;
+        if let Err(error) = started {
+            // The logs are worth more than a clean folder.
+            let kept = system.temporary.take().map(tempfile::TempDir::keep);
+            let place = kept.unwrap_or(folder);
+            return Err(error.context(format!("starting the system; logs are kept in {}", place.display())));
+        }
+        Ok(system)
+    }
+}
+
+/// Who owns the servers.
+#[derive(Debug)]
+enum Backing {
+    Given,
+    Own(Servers),
+    Test(Stores),
+}
+
+/// A running system. Everything that it started ends when it is dropped.
+#[derive(Debug)]
+pub struct System {
+    // First, so that they end before the servers.
+    gateways: Vec<Service>,
+    workers: Vec<Service>,
+    /// Where the servers are.
+    pub urls: Urls,
+    backing: Backing,
+    temporary: Option<tempfile::TempDir>,
+    builder: Builder,
+    prefix: String,
+    logs: PathBuf,
+}
+
+impl System {
+    async fn start_services(&mut self) -> anyhow::Result<()> {
+        // Side by side, as they would start on many machines: the migrations must bear that.
+        let workers = (0..self.builder.workers).map(|n| self.worker_at(n));
+        let gateways = (0..self.builder.gateways).map(|n| self.gateway_at(n));
+        let (workers, gateways) = tokio::try_join!(
+            futures_util::future::try_join_all(workers),
+            futures_util::future::try_join_all(gateways)
+        )?;
+        (self.workers, self.gateways) = (workers, gateways);
+        Ok(())
+    }
+
+    async fn worker_at(&self, n: usize) -> anyhow::Result<Service> {
+        let port = free_port()?;
+        let mut environment = self.environment(&[
+            "IM__LISTEN__",
+            "IM__AUTH__",
+            "IM__GROUPS__",
+            "IM__LIMITS__",
+            "IM__TIMEOUTS__",
+        ]);
+        environment.push(("IM__OPS__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
+        let log = self.logs.join(format!("worker-{n}.log"));
+        Service::start(format!("worker {n}"), program("worker")?, log, port, environment).await
+    }
+
+    async fn gateway_at(&self, n: usize) -> anyhow::Result<Service> {
+        let port = match self.builder.first_port {
+            Some(first) => this_or_free_port(first + u16::try_from(n)?)?,
+            None => free_port()?,
+        };
+        let mut environment = self.environment(&["IM__COMMIT__", "IM__OPS__"]);
+        environment.push(("IM__LISTEN__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
+        let log = self.logs.join(format!("gateway-{n}.log"));
+        Service::start(format!("gateway {n}"), program("gateway")?, log, port, environment).await
+    }
+
+    fn environment(&self, without: &[&str]) -> Vec<(String, String)> {
+        let own = [
+            ("IM__MYSQL__URL", &self.urls.mysql),
+            ("IM__REDIS__URL", &self.urls.redis),
+            ("IM__AMQP__URL", &self.urls.amqp),
+            ("IM__AMQP__PREFIX", &self.prefix),
+        ];
+        let own = own.into_iter().map(|(key, value)| (key.to_owned(), value.clone()));
+        let set =
+            self.builder.environment.iter().filter(|(key, _)| !without.iter().any(|w| key.starts_with(w)));
+        own.chain(set.cloned()).collect()
+    }
+
+    /// The gateway with this number.
+    pub fn gateway(&mut self, n: usize) -> &mut Service {
+        &mut self.gateways[n]
+    }
+
+    /// The worker with this number.
+    pub fn worker(&mut self, n: usize) -> &mut Service {
+        &mut self.workers[n]
+    }
+
+    /// Starts one more worker.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub async fn add_worker(&mut self) -> anyhow::Result<()> {
+        let worker = self.worker_at(self.workers.len()).await?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    /// Where clients connect, gateway by gateway.
+    #[must_use]
+    pub fn ws_urls(&self) -> Vec<String> {
+        self.gateways.iter().map(Service::ws_url).collect()
+    }
+
+    /// All gateways and workers.
+    pub fn services(&mut self) -> impl Iterator<Item = &mut Service> {
+        self.gateways.iter_mut().chain(&mut self.workers)
+    }
+
+    /// The servers, if they are its own.
+    pub fn servers(&mut self) -> Option<&mut Servers> {
+        match &mut self.backing {
+            Backing::Own(servers) => Some(servers),
+            Backing::Given | Backing::Test(_) => None,
+        }
+    }
+
+    /// The Redis, if it is its own or the test's.
+    pub fn redis(&mut self) -> Option<&mut super::RedisServer> {
+        match &mut self.backing {
+            Backing::Own(servers) => Some(&mut servers.redis),
+            Backing::Test(stores) => Some(&mut stores.redis),
+            Backing::Given => None,
+        }
+    }
+
+    /// What begins the names of exchanges and queues.
+    #[must_use]
+    pub fn amqp_prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Where the logs are.
+    #[must_use]
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
+    /// Keeps the logs although the folder is a temporary one.
+    pub fn keep_logs(&mut self) {
+        if let Some(folder) = self.temporary.take() {
+            eprintln!("logs are kept in {}", folder.keep().display());
+        }
+    }
+
+    /// Stops everything in order: gateways, workers, then the servers.
+    pub async fn stop(mut self) {
+        let gateways = futures_util::future::join_all(self.gateways.iter_mut().map(Service::terminate));
+        gateways.await;
+        futures_util::future::join_all(self.workers.iter_mut().map(Service::terminate)).await;
+        if let Backing::Own(servers) = &mut self.backing {
+            servers.stop().await;
+        }
+    }
+}
+
+/// Beside this program, or where `IM_BIN_DIR` says.
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = match std::env::var_os("IM_BIN_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let own = std::env::current_exe()?;
+            let folder = own.parent().context("this program has no folder")?;
+            // Test programs are one folder further down.
+            if folder.ends_with("deps") {
+                folder.parent().unwrap_or(folder).to_owned()
+            } else {
+                folder.to_owned()
+            }
+        }
+    };
+    let program = folder.join(name);
+    anyhow::ensure!(program.is_file(), "{} is not built: cargo build --bins", program.display());
+    Ok(program)
+}
