@@ -60,7 +60,7 @@ async fn settle(client: &mut Client, conversation: &str, seq: u64) -> anyhow::Re
     crate::stack::wait_for(conversation, std::time::Duration::from_secs(10), async || {
         let newest = newest(client, conversation).await?;
         anyhow::ensure!(newest >= seq, "at {newest}, not yet at {seq}");
-        Ok::<_, anyhow::Error>(())
+        Ok(())
     })
     .await
 }

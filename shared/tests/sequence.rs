@@ -1,5 +1,7 @@
 //! Numbers, on a real Redis.
 
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
 use std::time::Duration;
 
 use fred::interfaces::{ClientLike as _, ConfigInterface as _};

@@ -1,5 +1,7 @@
 //! The statements, on a real MySQL or MariaDB over TCP.
 
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
 use std::time::Duration;
 
 use loadtest::stack::Stores;

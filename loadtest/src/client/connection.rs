@@ -8,7 +8,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::packet::{Chat, Packet, StoredMessage, chat_frame, pull_frame};
@@ -95,13 +95,19 @@ impl Client {
     }
 
     async fn receive(&mut self) -> anyhow::Result<Packet> {
+        let text = self.next_text().await?;
+        serde_json::from_str(&text).with_context(|| format!("not the protocol: {text}"))
+    }
+
+    /// The next frame from the server as it came. Frames that were set aside are not given.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn next_text(&mut self) -> anyhow::Result<Utf8Bytes> {
         let received = async {
             loop {
                 match self.socket.next().await {
-                    Some(Ok(Message::Text(text))) => {
-                        return serde_json::from_str(&text)
-                            .with_context(|| format!("not the protocol: {text}"));
-                    }
+                    Some(Ok(Message::Text(text))) => return Ok(text),
                     Some(Ok(Message::Close(frame))) => return Err(Ended::from(frame).into()),
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Err(anyhow::Error::from(Ended(None)).context(error)),

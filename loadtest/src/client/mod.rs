@@ -6,4 +6,5 @@ mod sender;
 
 pub use connection::{Client, Ended, websocket};
 pub use packet::{Chat, Packet, StoredMessage, chat_frame, pull_frame};
+pub(crate) use sender::messages_in;
 pub use sender::{Pace, Report, Sender, Sent};

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::client::{Client, Pace, Report, Sender, pull_frame};
+use crate::client::{Client, Pace, Report, Sender, messages_in, pull_frame};
 use crate::judge::{Verdict, judge};
 
 /// What to send.
@@ -203,9 +203,8 @@ async fn listen(
         listeners.spawn(async move {
             use futures_util::StreamExt as _;
             while let Some(Ok(frame)) = client.socket().next().await {
-                // Messages in the frame, without parsing all of it.
-                let messages = frame.to_text().unwrap_or_default().matches("\"sender_id\":").count();
-                report.pushed.fetch_add(messages as u64, Ordering::Relaxed);
+                let messages = messages_in(frame.to_text().unwrap_or_default());
+                report.pushed.fetch_add(messages, Ordering::Relaxed);
             }
         });
     }

@@ -20,24 +20,32 @@ pub use redis::RedisServer;
 pub use servers::{Servers, Urls};
 pub use service::Service;
 pub use stores::{AMQP_ENV, MYSQL_ENV, Stores};
-pub use system::{Builder, DEMO_SECRET, System};
+pub use system::{Builder, DEMO_SECRET, System, program};
 
 use std::time::{Duration, Instant};
 
-/// Calls `ready` until it is true.
+/// It has ended and will not get ready any more.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Dead(String);
+
+/// Calls `ready` until it succeeds.
 ///
 /// # Errors
-/// After `patience`, with `what` and the last answer.
-pub async fn wait_for<E: std::fmt::Display>(
+/// After `patience`, with `what` and the last error; at once if that is [`Dead`].
+pub async fn wait_for(
     what: &str,
     patience: Duration,
-    mut ready: impl AsyncFnMut() -> Result<(), E>,
+    mut ready: impl AsyncFnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let until = Instant::now() + patience;
     loop {
         let Err(why) = ready().await else { return Ok(()) };
+        if why.is::<Dead>() {
+            return Err(why);
+        }
         if Instant::now() >= until {
-            anyhow::bail!("{what} was not ready within {} s: {why}", patience.as_secs());
+            return Err(why.context(format!("{what} was not ready within {} s", patience.as_secs())));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -112,9 +112,9 @@ async fn initialize(program: &Path, is_mysql: bool, data: &Path, log: &Path) -> 
             command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
         }
     })?;
-    wait_for("MySQL's installer", Duration::from_secs(120), async || match process.ended() {
-        None => Err("it still runs".to_owned()),
-        Some(_) => Ok(()),
+    wait_for("MySQL's installer", Duration::from_secs(120), async || {
+        anyhow::ensure!(process.ended().is_some(), "it still runs");
+        Ok(())
     })
     .await?;
     anyhow::ensure!(data.join("mysql").is_dir(), "MySQL's installer failed:\n{}", process.tail());

@@ -7,8 +7,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+
+use super::Dead;
 
 /// Lines of a log that are shown when its process failed.
 const TAIL_LINES: usize = 30;
@@ -79,12 +82,11 @@ impl Process {
     pub fn must_run(&mut self) -> anyhow::Result<()> {
         match self.ended() {
             None => Ok(()),
-            Some(status) => anyhow::bail!(
-                "{} ended ({status}); its log {} ends with:\n{}",
-                self.name,
-                self.log.display(),
-                self.tail()
-            ),
+            Some(status) => {
+                let (name, log) = (&self.name, self.log.display());
+                Err(Dead(format!("{name} ended ({status}); its log {log} ends with:\n{}", self.tail()))
+                    .into())
+            }
         }
     }
 

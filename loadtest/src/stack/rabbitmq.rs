@@ -57,7 +57,7 @@ impl RabbitServer {
         wait_for("RabbitMQ", Duration::from_secs(120), async || {
             process.must_run()?;
             let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
-            anyhow::Ok(connection.close(200, "ready".into()).await?)
+            Ok(connection.close(200, "ready".into()).await?)
         })
         .await
     }
@@ -109,13 +109,28 @@ impl RabbitServer {
 /// Quiet, and with a disk limit that leaves the machine room to breathe.
 const CONFIG: &str = "log.console.level = warning\ndisk_free_limit.absolute = 1GB\n";
 
+/// How long the port mapper may take to notice that its node is gone; before, it refuses to go.
+const EPMD_PATIENCE: Duration = Duration::from_secs(2);
+
 impl Drop for RabbitServer {
     fn drop(&mut self) {
         self.process = None;
         // Erlang starts its port mapper as a daemon, outside the process group.
         let Some(epmd) = install::find("epmd") else { return };
-        let port = self.epmd_port.to_string();
-        let quiet = Stdio::null;
-        let _ = Command::new(epmd).args(["-port", &port, "-kill"]).stdout(quiet()).stderr(quiet()).status();
+        let until = std::time::Instant::now() + EPMD_PATIENCE;
+        while std::time::Instant::now() < until {
+            let asked = Command::new(&epmd)
+                .args(["-port", &self.epmd_port.to_string(), "-kill"])
+                .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+                .stdin(Stdio::null())
+                .output();
+            let refused = |text: &[u8]| String::from_utf8_lossy(text).contains("living nodes");
+            match asked {
+                Ok(answer) if refused(&answer.stdout) || refused(&answer.stderr) => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                _ => return,
+            }
+        }
     }
 }

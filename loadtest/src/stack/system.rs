@@ -61,9 +61,7 @@ impl Builder {
         self
     }
 
-    /// A setting of all processes, such as `IM__COMMIT__HOLE_TIMEOUT_MS`. Those of one kind of process are known by
-    /// their section: what begins with `IM__COMMIT__` or `IM__OPS__` is for workers, `IM__LISTEN__`, `IM__AUTH__`,
-    /// `IM__GROUPS__`, `IM__LIMITS__` and `IM__TIMEOUTS__` for gateways.
+    /// A setting of all processes that have it, such as `IM__COMMIT__HOLE_TIMEOUT_MS`.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
         self.environment.push((key.to_owned(), value.to_string()));
@@ -155,6 +153,12 @@ impl Builder {
     }
 }
 
+/// Settings that a worker would refuse.
+const GATEWAY_ONLY: [&str; 6] =
+    ["IM__LISTEN__", "IM__AUTH__", "IM__GROUPS__", "IM__LIMITS__", "IM__TIMEOUTS__", "IM__DRAIN__SPREAD_MS"];
+/// Settings that a gateway would refuse.
+const WORKER_ONLY: [&str; 3] = ["IM__COMMIT__", "IM__OPS__", "IM__DRAIN__GRACE_MS"];
+
 /// Who owns the servers.
 #[derive(Debug)]
 enum Backing {
@@ -193,13 +197,7 @@ impl System {
 
     async fn worker_at(&self, n: usize) -> anyhow::Result<Service> {
         let port = free_port()?;
-        let mut environment = self.environment(&[
-            "IM__LISTEN__",
-            "IM__AUTH__",
-            "IM__GROUPS__",
-            "IM__LIMITS__",
-            "IM__TIMEOUTS__",
-        ]);
+        let mut environment = self.environment(&GATEWAY_ONLY);
         environment.push(("IM__OPS__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
         let log = self.logs.join(format!("worker-{n}.log"));
         Service::start(format!("worker {n}"), program("worker")?, log, port, environment).await
@@ -210,7 +208,7 @@ impl System {
             Some(first) => this_or_free_port(first + u16::try_from(n)?)?,
             None => free_port()?,
         };
-        let mut environment = self.environment(&["IM__COMMIT__", "IM__OPS__"]);
+        let mut environment = self.environment(&WORKER_ONLY);
         environment.push(("IM__LISTEN__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
         let log = self.logs.join(format!("gateway-{n}.log"));
         Service::start(format!("gateway {n}"), program("gateway")?, log, port, environment).await
@@ -307,8 +305,11 @@ impl System {
     }
 }
 
-/// Beside this program, or where `IM_BIN_DIR` says.
-fn program(name: &str) -> anyhow::Result<PathBuf> {
+/// The file of `gateway` or `worker`: beside this program, or where `IM_BIN_DIR` says.
+///
+/// # Errors
+/// If it is not built.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let folder = match std::env::var_os("IM_BIN_DIR") {
         Some(folder) => PathBuf::from(folder),
         None => {

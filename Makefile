@@ -1,0 +1,34 @@
+# `make run` and `make test` are all that a fresh Debian or Ubuntu machine with Rust needs.
+
+.DEFAULT_GOAL := help
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
+
+.PHONY: help run test lint fmt load
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
+
+run: ## everything up, with a demo conversation; stays until Ctrl-C (ARGS="--port 9000 …")
+	cargo build --release --bins
+	@exec $(TARGET)/release/loadtest stack up --demo --install $(ARGS)
+
+test: ## all tests, on real servers that are started for them
+	cargo build --bins
+ifeq ($(NEXTEST),yes)
+	$(TARGET)/debug/loadtest stack exec --install -- cargo nextest run --workspace $(ARGS)
+else
+	$(TARGET)/debug/loadtest stack exec --install -- cargo test --workspace $(ARGS)
+endif
+
+lint: ## formatting, clippy, licences and sources of all dependencies
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo deny check licenses bans sources
+
+fmt: ## format everything
+	cargo fmt
+
+load: ## a burst of 20,000 messages, measured and judged (ARGS="--groups 10 …")
+	cargo build --release --bins
+	$(TARGET)/release/loadtest burst $(ARGS)

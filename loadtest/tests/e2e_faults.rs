@@ -1,0 +1,205 @@
+//! Processes that are killed in the middle of a burst: nothing is lost, doubled or out of order.
+
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use loadtest::client::{Client, Pace, Report, Sender, StoredMessage};
+use loadtest::judge::{Verdict, judge, judge_reader};
+use loadtest::scenario::{Load, run};
+use loadtest::stack::{Builder, System, wait_for};
+use tokio::time::Instant;
+
+const SENDERS: usize = 10;
+
+/// A burst into two groups through both gateways.
+struct Burst {
+    report: Arc<Report>,
+    senders: Vec<tokio::task::JoinHandle<anyhow::Result<Sender>>>,
+}
+
+impl Burst {
+    fn start(system: &System, messages_each: usize) -> Self {
+        let report = Arc::new(Report::default());
+        let senders = (0..SENDERS).map(|n| {
+            let mut gateways = system.ws_urls();
+            gateways.rotate_left(n % 2);
+            let (user, conversation) = (format!("user{n}"), format!("group_{}", n % 2));
+            let pace = Pace::Window(16);
+            let sender =
+                Sender::new(user, conversation, messages_each, 100, gateways, pace, Arc::clone(&report));
+            tokio::spawn(async move {
+                let mut sender = sender?;
+                sender.run(Instant::now()).await?;
+                Ok(sender)
+            })
+        });
+        Self { senders: senders.collect(), report }
+    }
+
+    async fn until_acked(&self, count: u64) {
+        wait_for("the burst", Duration::from_secs(60), async || {
+            let acked = self.report.acked.load(Ordering::Relaxed);
+            anyhow::ensure!(acked >= count, "{acked} of {count} acked");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+
+    async fn finish(self) -> Vec<Sender> {
+        let mut senders = Vec::new();
+        for sender in self.senders {
+            senders.push(sender.await.unwrap().unwrap());
+        }
+        senders
+    }
+}
+
+/// Everything that was acknowledged can be pulled, and a fresh message passes.
+async fn settle(system: &System, senders: &[Sender]) -> Verdict {
+    for gateway in system.ws_urls() {
+        let mut client = Client::connect(&gateway, "user0").await.unwrap();
+        for conversation in ["group_0", "group_1"] {
+            let of = senders.iter().filter(|sender| sender.conversation == conversation);
+            let acked: usize =
+                of.map(|sender| sender.sent.iter().filter(|sent| sent.acked.is_some()).count()).sum();
+            wait_for(conversation, Duration::from_secs(30), async || {
+                let stored = client.pull_all(conversation, 0).await?.len();
+                anyhow::ensure!(stored >= acked, "{stored} of {acked} stored");
+                Ok(())
+            })
+            .await
+            .unwrap();
+        }
+    }
+    let verdict = judge(&system.ws_urls(), senders).await.unwrap();
+    let [first, .., last] = &system.ws_urls()[..] else { panic!("two gateways") };
+    let (mut alice, mut bob) =
+        (Client::connect(first, "alice").await.unwrap(), Client::connect(last, "bob").await.unwrap());
+    bob.request(0, r#"{"cmd":0}"#).await.unwrap();
+    alice.say("private_alice_bob", "fresh", "does it still work?").await.unwrap();
+    bob.wait_for(|packet| packet.cmd == 5).await.unwrap();
+    verdict
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_over_two_gateways_is_kept_in_one_order() {
+    let system = Builder::new().unlimited().for_test().await.unwrap();
+    let load = Load {
+        groups: 3,
+        listeners: 2,
+        senders: 4,
+        messages: 6_000,
+        window: 32,
+        size: 200,
+        stored: false,
+        rate: None,
+    };
+    let figures = run(&load, &system.ws_urls(), "burst", BTreeMap::new).await.unwrap();
+    assert!(figures.verdict.is_good(), "{}", figures.verdict);
+    assert_eq!((figures.acked, figures.verdict.acked), (6_000, 6_000));
+    assert_eq!(figures.refused, 0, "nothing was wrong, so nobody was refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_who_pulls_all_the_time_sees_exactly_what_is_committed() {
+    let system = Builder::new().unlimited().for_test().await.unwrap();
+    let burst = Burst::start(&system, 400);
+    let readers: Vec<_> = (0..2)
+        .map(|n| {
+            let (gateways, report) = (system.ws_urls(), Arc::clone(&burst.report));
+            tokio::spawn(async move {
+                let mut readers = [
+                    Client::connect(&gateways[0], "user0").await?,
+                    Client::connect(&gateways[1], "user0").await?,
+                ];
+                let (mut seen, mut cursor): (Vec<StoredMessage>, u64) = (Vec::new(), 0);
+                let mut turn = n;
+                // Until nothing more comes although everything was acknowledged.
+                loop {
+                    let all_acked = report.acked.load(Ordering::Relaxed) == (SENDERS * 400) as u64;
+                    let page = readers[turn % 2].pull(&format!("group_{n}"), cursor, 50).await?;
+                    let messages = page.messages()?;
+                    if all_acked && seen.len() == SENDERS / 2 * 400 {
+                        return anyhow::Ok(seen);
+                    }
+                    cursor = page.next_cursor_seq.unwrap();
+                    seen.extend(messages);
+                    turn += 1;
+                }
+            })
+        })
+        .collect();
+    let senders = burst.finish().await;
+    let mut verdict = settle(&system, &senders).await;
+    let mut client = Client::connect(&system.ws_urls()[0], "user0").await.unwrap();
+    for (n, reader) in readers.into_iter().enumerate() {
+        let seen = tokio::time::timeout(Duration::from_secs(30), reader).await.unwrap().unwrap().unwrap();
+        let list = client.pull_all(&format!("group_{n}"), 0).await.unwrap();
+        judge_reader(&seen, &list, &mut verdict);
+        assert_eq!(seen, list);
+    }
+    assert!(verdict.is_good(), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_killed_in_the_middle_of_a_burst() {
+    let mut system = Builder::new().unlimited().for_test().await.unwrap();
+    let burst = Burst::start(&system, 600);
+    burst.until_acked(1_500).await;
+    system.worker(0).kill();
+    burst.until_acked(4_000).await;
+    system.worker(0).start_again().await.unwrap();
+    let senders = burst.finish().await;
+    let verdict = settle(&system, &senders).await;
+    assert!(verdict.is_good(), "{verdict}");
+    assert_eq!(verdict.acked, SENDERS * 600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_workers_are_killed_and_the_backlog_is_kept() {
+    let mut system = Builder::new().unlimited().for_test().await.unwrap();
+    let burst = Burst::start(&system, 600);
+    burst.until_acked(1_500).await;
+    system.worker(0).kill();
+    system.worker(1).kill();
+    // Sending goes on without any worker.
+    let senders = burst.finish().await;
+    system.worker(1).start_again().await.unwrap();
+    let verdict = settle(&system, &senders).await;
+    assert!(verdict.is_good(), "{verdict}");
+    assert_eq!(verdict.acked, SENDERS * 600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_is_killed_in_the_middle_of_a_burst() {
+    let mut system = Builder::new().unlimited().for_test().await.unwrap();
+    let burst = Burst::start(&system, 600);
+    burst.until_acked(1_500).await;
+    system.gateway(0).kill();
+    burst.until_acked(4_000).await;
+    system.gateway(0).start_again().await.unwrap();
+    let senders = burst.finish().await;
+    let verdict = settle(&system, &senders).await;
+    assert!(verdict.is_good(), "{verdict}");
+    assert_eq!(verdict.acked, SENDERS * 600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_comes_back_empty_in_the_middle_of_a_burst() {
+    let mut system = Builder::new().unlimited().for_test().await.unwrap();
+    let burst = Burst::start(&system, 600);
+    burst.until_acked(1_500).await;
+    let redis = system.redis().unwrap();
+    redis.kill();
+    redis.lose_data().unwrap();
+    redis.start_again().await.unwrap();
+    let senders = burst.finish().await;
+    let verdict = settle(&system, &senders).await;
+    assert!(verdict.is_good(), "{verdict}");
+    assert_eq!(verdict.acked, SENDERS * 600);
+}
