@@ -125,6 +125,7 @@ impl Fanout {
         if !corrected.changed {
             return false;
         }
+        self.stored.corrected(&conversation, &corrected.sender_id, &corrected.msg_id, seq);
         let Ok(msg_id) = MsgId::parse(&corrected.msg_id) else { return false };
         let frame = reply::chat(&msg_id, &conversation.wire(), seq);
         self.hub.each_of(&corrected.sender_id, |member| member.outbox.notify(frame.clone()))

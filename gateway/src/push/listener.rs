@@ -112,12 +112,11 @@ impl Listener {
                 return;
             }
         };
-        if numbers.heard(batch.stream, batch.number, batch.events.is_empty(), Instant::now()) {
-            tracing::warn!(
-                shard = batch.shard,
-                number = batch.number,
-                "events were lost: telling all clients to pull"
-            );
+        let handed_over = batch.shard.is_some_and(|shard| numbers.speaks(batch.stream, shard));
+        let gap = numbers.heard(batch.stream, batch.number, batch.events.is_empty(), Instant::now());
+        if gap || handed_over {
+            let (shard, number) = (batch.shard, batch.number);
+            tracing::warn!(shard, number, gap, "events may be lost: telling all clients to pull");
             self.fanout.resync_all();
         }
         for kind in batch.events.into_iter().filter_map(|event| event.kind) {

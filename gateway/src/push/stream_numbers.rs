@@ -14,12 +14,20 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
 pub(super) struct StreamNumbers {
     bound: Instant,
     last: AHashMap<u64, (u64, Instant)>,
+    /// The stream that speaks for each shard.
+    speaker: AHashMap<u32, u64>,
 }
 
 impl StreamNumbers {
     /// A queue that was bound at `now`.
     pub(super) fn new(now: Instant) -> Self {
-        Self { bound: now, last: AHashMap::new() }
+        Self { bound: now, last: AHashMap::new(), speaker: AHashMap::new() }
+    }
+
+    /// Notes that `stream` speaks for `shard`. True if another one did before: a worker that died may have taken its last
+    /// events with it.
+    pub(super) fn speaks(&mut self, stream: u64, shard: u32) -> bool {
+        self.speaker.insert(shard, stream).is_some_and(|before| before != stream)
     }
 
     /// Notes a batch, or a beacon, which repeats the number of the last batch. True if something before it was lost.
@@ -59,6 +67,16 @@ mod tests {
         assert!(numbers.heard(7, 6, BEACON, later), "the last one before a silence is missing");
         assert!(!numbers.heard(7, 7, BATCH, later));
         assert!(!numbers.heard(7, 7, BATCH, later), "a repetition loses nothing");
+    }
+
+    #[test]
+    fn a_shard_that_changes_hands_may_have_lost_events() {
+        let mut numbers = StreamNumbers::new(Instant::now());
+        assert!(!numbers.speaks(7, 0));
+        assert!(!numbers.speaks(7, 0));
+        assert!(!numbers.speaks(8, 1));
+        assert!(numbers.speaks(9, 0));
+        assert!(!numbers.speaks(9, 0));
     }
 
     #[test]

@@ -193,7 +193,7 @@ impl Pipeline {
                         seq = %one.message.seq, shard = %self.shard, "accepted"
                     );
                     if let Some(reply) = one.reply {
-                        reply.accept(one.message.seq);
+                        reply.accept(self.stored.final_seq(&one.message));
                     }
                 }
             }

@@ -101,6 +101,12 @@ impl Broker {
         self.state.link.subscribe()
     }
 
+    /// Whether the broker has said that it takes nothing now.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        *self.state.link.borrow() == Link::Blocked
+    }
+
     /// Whether a publish can go out right now.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -160,7 +166,7 @@ impl Broker {
         let _ = channel.close(200, "declared".into()).await;
         let epoch = self.state.epoch.fetch_add(1, Ordering::Relaxed) + 1;
         self.state.set(epoch, Link::Up, "");
-        let state = Arc::clone(&self.state);
+        let (state, status) = (Arc::clone(&self.state), connection.status().clone());
         tokio::spawn(async move {
             let mut lost = "RabbitMQ connection lost".to_owned();
             while let Some(event) = events.next().await {
@@ -169,6 +175,8 @@ impl Broker {
                         state.set(epoch, Link::Blocked, &format!("RabbitMQ blocks publishers: {reason}"));
                     }
                     Event::ConnectionUnblocked => state.set(epoch, Link::Up, ""),
+                    // A closed channel is told here too; that is its user's concern.
+                    Event::Error(_) if status.connected() => {}
                     Event::Error(error) => {
                         lost = format!("RabbitMQ connection lost: {error}");
                         break;

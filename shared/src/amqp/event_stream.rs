@@ -47,6 +47,10 @@ impl EventStream {
     }
 
     async fn send(&mut self, events: Vec<v1::Event>) {
+        if self.broker.is_blocked() {
+            // Each write would cost the whole patience, and hold up what is announced.
+            return;
+        }
         let batch = v1::EventBatch { stream: self.stream, shard: self.shard, number: self.number, events };
         let body = envelope::encode_events(&batch);
         match tokio::time::timeout(PATIENCE, self.write(&body)).await {

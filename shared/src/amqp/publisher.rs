@@ -13,7 +13,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::time::timeout;
 
-use super::broker::{Broker, BrokerError, Link};
+use super::broker::{Broker, BrokerError};
 
 /// Persistent, in AMQP's numbers.
 const DELIVERY_MODE_PERSISTENT: u8 = 2;
@@ -117,7 +117,7 @@ impl ConfirmingPublisher {
     }
 
     async fn open(&mut self) -> Result<&Channel, PublishError> {
-        if *self.broker.link().borrow() == Link::Blocked {
+        if self.broker.is_blocked() {
             return Err(PublishError::Down);
         }
         if !self.is_ready() {

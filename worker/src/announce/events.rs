@@ -1,0 +1,118 @@
+//! The events of one commit.
+//!
+//! Pure. They are hints: whatever they say can be read from the database, so a lost one is repaired by a pull.
+
+use proto::v1;
+use proto::v1::event::Kind;
+use shared::envelope::{ChatMessage, origin_to_wire};
+use shared::ids::Seq;
+
+/// Collects events, the messages of one conversation in one.
+#[derive(Debug, Default)]
+pub struct Events {
+    committed: Vec<v1::Committed>,
+    corrected: Vec<v1::Corrected>,
+}
+
+impl Events {
+    /// `message` is stored under `seq`. To be called in the order of conversations and numbers; a number that was said
+    /// already is not said twice.
+    pub fn committed(&mut self, message: ChatMessage, seq: Seq) {
+        let same = self.committed.last_mut().filter(|last| last.conversation == message.conversation.key());
+        let last = same.as_ref().and_then(|event| event.messages.last()).map_or(0, |stored| stored.seq);
+        if seq.0 <= last {
+            return;
+        }
+        let conversation = message.conversation.key();
+        let stored = v1::StoredMessage {
+            seq: seq.0,
+            msg_id: message.msg_id.as_str().to_owned(),
+            sender_id: message.sender.as_str().to_owned(),
+            content: message.content,
+            msg_type: message.msg_type,
+            send_time_ms: message.send_time_ms,
+            origin: message.origin.map(origin_to_wire),
+            reply_when_stored: message.reply_when_stored,
+        };
+        match same {
+            Some(event) => event.messages.push(stored),
+            None => {
+                let conversation = conversation.to_owned();
+                self.committed.push(v1::Committed { conversation, messages: vec![stored] });
+            }
+        }
+    }
+
+    /// The final number of `message` is `seq`; `changed` if its sender was told another one.
+    pub fn corrected(&mut self, message: &ChatMessage, seq: Seq, changed: bool) {
+        self.corrected.push(v1::Corrected {
+            conversation: message.conversation.key().to_owned(),
+            sender_id: message.sender.as_str().to_owned(),
+            msg_id: message.msg_id.as_str().to_owned(),
+            seq: seq.0,
+            changed,
+        });
+    }
+
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.committed.is_empty() && self.corrected.is_empty()
+    }
+
+    /// As they go out: a correction after the message that it is about.
+    #[must_use]
+    pub fn into_wire(self) -> Vec<v1::Event> {
+        let committed = self.committed.into_iter().map(Kind::Committed);
+        let corrected = self.corrected.into_iter().map(Kind::Corrected);
+        committed.chain(corrected).map(|kind| v1::Event { kind: Some(kind) }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::conversation::Conversation;
+    use shared::ids::{MsgId, Origin, UserId};
+
+    use super::*;
+
+    fn message(group: &str, id: &str) -> ChatMessage {
+        ChatMessage {
+            conversation: Conversation::from_key(group).unwrap(),
+            seq: Seq(1),
+            jump: false,
+            sender: UserId::parse("alice").unwrap(),
+            msg_id: MsgId::parse(id).unwrap(),
+            content: format!("content of {id}"),
+            msg_type: 2,
+            send_time_ms: 7,
+            origin: Some(Origin { gateway: 3, connection: 4 }),
+            reply_when_stored: true,
+            retry: false,
+        }
+    }
+
+    #[test]
+    fn messages_of_one_conversation_are_one_event_and_corrections_come_last() {
+        let mut events = Events::default();
+        assert!(events.is_empty());
+        events.corrected(&message("group_a", "m1"), Seq(5), true);
+        for (group, id, seq) in
+            [("group_a", "m1", 5), ("group_a", "m2", 6), ("group_a", "m2", 6), ("group_b", "m3", 1)]
+        {
+            events.committed(message(group, id), Seq(seq));
+        }
+        assert!(!events.is_empty());
+        let kinds: Vec<Kind> = events.into_wire().into_iter().filter_map(|event| event.kind).collect();
+        let [Kind::Committed(a), Kind::Committed(b), Kind::Corrected(c)] = &kinds[..] else {
+            panic!("{kinds:?}")
+        };
+        assert_eq!((a.conversation.as_str(), b.conversation.as_str()), ("group_a", "group_b"));
+        assert_eq!(a.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [5, 6]);
+        let first = &a.messages[0];
+        assert_eq!((first.sender_id.as_str(), first.content.as_str()), ("alice", "content of m1"));
+        assert_eq!((first.msg_type, first.send_time_ms, first.reply_when_stored), (2, 7, true));
+        assert_eq!(first.origin, Some(v1::Origin { gateway: 3, connection: 4 }));
+        assert_eq!((c.msg_id.as_str(), c.seq, c.changed), ("m1", 5, true));
+    }
+}

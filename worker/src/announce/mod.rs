@@ -1,0 +1,3 @@
+//! Telling the gateways what was committed.
+
+pub mod events;

@@ -1,0 +1,300 @@
+//! Commits batch after batch of one shard, and keeps what must wait in between.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use shared::conversation::Conversation;
+use shared::ids::{MsgId, Seq, UserId};
+
+use super::batch::Batch;
+use super::holes::Holes;
+use super::ledger::{Attempt, Ledger, LedgerError};
+use super::pending::{DeliveryTag, Pending};
+use super::plan::{Plan, Verdict};
+use super::renumber::{Displaced, Sequencer, number};
+use super::spent::Spent;
+use crate::announce::events::Events;
+
+/// Pause after Redis failed to give a fresh number.
+const RENUMBER_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a commit leaves to be done: announce, then acknowledge.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// What to tell the gateways.
+    pub events: Events,
+    /// The delivery of each message that is settled, once per message.
+    pub settled: Vec<DeliveryTag>,
+}
+
+/// The final number of a message that its sender was told another one for.
+#[derive(Debug)]
+struct FinalNumber {
+    conversation: Conversation,
+    sender: UserId,
+    msg_id: MsgId,
+    seq: Seq,
+}
+
+/// The memory of one shard. Losing it loses no message: whatever is in it is not acknowledged yet.
+#[derive(Debug)]
+pub struct Committer<L, S> {
+    ledger: L,
+    sequencer: S,
+    /// Part of the next batch, whatever arrives: their transaction failed, or they have just got a fresh number.
+    ready: Vec<Pending>,
+    holes: Holes,
+    displaced: Vec<Displaced>,
+    /// Not before then is Redis asked again.
+    renumber_after: Option<Instant>,
+    spent: Spent,
+    final_numbers: Vec<FinalNumber>,
+    /// The last transaction failed: time does not count for those who wait.
+    stalled: bool,
+}
+
+impl<L: Ledger, S: Sequencer> Committer<L, S> {
+    /// Nothing waits yet.
+    #[must_use]
+    pub fn new(ledger: L, sequencer: S, hole_timeout: Duration) -> Self {
+        Self {
+            ledger,
+            sequencer,
+            ready: Vec::new(),
+            holes: Holes::new(hole_timeout),
+            displaced: Vec::new(),
+            renumber_after: None,
+            spent: Spent::default(),
+            final_numbers: Vec::new(),
+            stalled: false,
+        }
+    }
+
+    /// Commits what arrived together with what waited for it.
+    ///
+    /// `caught_up`: nothing else has been delivered. Otherwise missing numbers are given up only much later, for they may
+    /// stand in what was not looked at.
+    ///
+    /// # Errors
+    /// [`LedgerError`]: everything is kept. Call again, after a while, with nothing new.
+    pub async fn commit(
+        &mut self,
+        arrived: Vec<Pending>,
+        caught_up: bool,
+        now: Instant,
+    ) -> Result<Committed, LedgerError> {
+        let mut messages = arrived;
+        messages.append(&mut self.ready);
+        let patience_ended = self.holes.patience_ended(caught_up, now).filter(|_| !self.stalled);
+        if let Some(end) = patience_ended {
+            self.holes.take_overdue(end, &mut messages);
+        }
+        self.holes.join(&mut messages);
+        if messages.is_empty() {
+            return Ok(Committed::default());
+        }
+        let spent = std::mem::take(&mut self.spent);
+        let attempt = Attempt { batch: Batch::new(messages), spent, patience_ended, look_up_all: false };
+        let (attempt, planned) = self.transact(attempt).await;
+        self.spent = attempt.spent;
+        match planned {
+            Ok(plan) => {
+                if std::mem::take(&mut self.stalled) {
+                    self.holes.restart(now);
+                }
+                self.spent.apply(&attempt.batch, &plan);
+                Ok(self.apply(attempt.batch, &plan, patience_ended, now))
+            }
+            Err(error) => {
+                self.stalled = true;
+                self.ready = attempt.batch.into_messages();
+                for pending in &mut self.ready {
+                    pending.attempted = true;
+                    pending.held_since = None;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs the transaction, once more with all ids looked up if one was stored already.
+    async fn transact(&self, attempt: Attempt) -> (Attempt, Result<Plan, LedgerError>) {
+        let begun = Instant::now();
+        let mut attempt = Arc::new(attempt);
+        let mut planned = self.ledger.transact(Arc::clone(&attempt)).await;
+        if matches!(planned, Err(LedgerError::Duplicate)) {
+            attempt = Arc::new(Attempt { look_up_all: true, ..Arc::unwrap_or_clone(attempt) });
+            planned = self.ledger.transact(Arc::clone(&attempt)).await;
+        }
+        if planned.is_ok() {
+            metrics::histogram!(shared::metrics::WORKER_COMMIT_TIME).record(begun.elapsed());
+        }
+        (Arc::unwrap_or_clone(attempt), planned)
+    }
+
+    /// Puts every message where its verdict says.
+    fn apply(
+        &mut self,
+        batch: Batch,
+        plan: &Plan,
+        patience_ended: Option<Instant>,
+        now: Instant,
+    ) -> Committed {
+        let mut done = Committed::default();
+        let mut counts = Counts::default();
+        let groups: Vec<_> = batch.groups().iter().cloned().zip(plan.heads.iter().copied()).collect();
+        let mut judged = batch.into_messages().into_iter().zip(&plan.verdicts);
+        for (group, head) in groups {
+            // The highest number in sight, held or stored: a fresh one must be above it.
+            let mut above = head;
+            let displaced_before = self.displaced.len();
+            for (pending, verdict) in judged.by_ref().take(group.len()) {
+                above = above.max(pending.seq);
+                match *verdict {
+                    Verdict::Take => self.stored(pending, &mut done, &mut counts),
+                    Verdict::Jump { given_up } => {
+                        counts.given_up += given_up;
+                        self.stored(pending, &mut done, &mut counts);
+                    }
+                    Verdict::Hold => self.hold(pending, patience_ended, now),
+                    Verdict::Renumber => {
+                        counts.renumbered += 1;
+                        self.displaced.push(Displaced { pending, above });
+                    }
+                    Verdict::Known { stored } => {
+                        counts.duplicates += 1;
+                        self.known(pending, stored, &mut done);
+                    }
+                }
+            }
+            for displaced in &mut self.displaced[displaced_before..] {
+                displaced.above = above;
+            }
+        }
+        counts.record();
+        done
+    }
+
+    fn stored(&mut self, pending: Pending, done: &mut Committed, counts: &mut Counts) {
+        counts.stored += 1;
+        tracing::debug!(
+            conversation.id = %pending.message.conversation, msg.id = %pending.message.msg_id,
+            seq = %pending.seq, "committed"
+        );
+        done.settled.push(pending.delivery);
+        if pending.is_renumbered() {
+            self.correct(&pending, pending.seq, done);
+        }
+        done.events.committed(pending.message, pending.seq);
+    }
+
+    fn known(&mut self, pending: Pending, stored: Seq, done: &mut Committed) {
+        done.settled.push(pending.delivery);
+        if stored != pending.message.seq {
+            self.correct(&pending, stored, done);
+            return;
+        }
+        let message = &pending.message;
+        // Whoever stored it may have died before it told anyone. A redelivered retry may bring another content than the
+        // first one, which is the one that counts: that is not shown.
+        let untold = pending.attempted || (pending.redelivered && !message.retry);
+        if untold && !pending.is_renumbered() {
+            done.events.committed(pending.message, stored);
+        } else if message.retry || message.reply_when_stored || pending.redelivered {
+            done.events.corrected(message, stored, false);
+        }
+    }
+
+    /// The sender was told another number: tell it, and whoever asks Redis, the final one.
+    fn correct(&mut self, pending: &Pending, seq: Seq, done: &mut Committed) {
+        let message = &pending.message;
+        tracing::info!(
+            conversation.id = %message.conversation, msg.id = %message.msg_id,
+            told = %message.seq, %seq, "number corrected"
+        );
+        done.events.corrected(message, seq, true);
+        self.final_numbers.push(FinalNumber {
+            conversation: message.conversation.clone(),
+            sender: message.sender.clone(),
+            msg_id: message.msg_id.clone(),
+            seq,
+        });
+    }
+
+    fn hold(&mut self, mut pending: Pending, patience_ended: Option<Instant>, now: Instant) {
+        // Held although its time was over: it waits for something else than a missing number (the fresh number of
+        // another copy of it, say) and is looked at again after another timeout.
+        if pending.held_since.zip(patience_ended).is_some_and(|(since, end)| since <= end) {
+            pending.held_since = Some(now);
+        }
+        self.holes.hold(pending, now);
+    }
+
+    /// Asks Redis for the fresh numbers that are needed, and tells it the final ones. To be called after the events are
+    /// out and the deliveries acknowledged: nobody should wait for this.
+    ///
+    /// # Errors
+    /// What got no number is kept and asked for again after a pause, see [`due`](Self::due). A final number that Redis
+    /// was not told is forgotten here: a retry is put right at its own commit.
+    pub async fn repair(&mut self, now: Instant) -> Result<(), S::Error> {
+        let asked = if self.displaced.is_empty() || self.renumber_after.is_some_and(|after| now < after) {
+            Ok(())
+        } else {
+            number(&self.sequencer, &mut self.displaced, &mut self.ready).await
+        };
+        if asked.is_err() {
+            self.renumber_after = Some(now + RENUMBER_PAUSE);
+        } else if self.displaced.is_empty() {
+            self.renumber_after = None;
+        }
+        let finals = std::mem::take(&mut self.final_numbers);
+        let told = try_join_all(
+            finals.iter().map(|f| self.sequencer.remember(&f.conversation, &f.sender, &f.msg_id, f.seq)),
+        );
+        let told = told.await;
+        asked.and(told.map(drop))
+    }
+
+    /// When [`commit`](Self::commit) and [`repair`](Self::repair) should be called even if nothing arrives.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        if !self.ready.is_empty() {
+            return Some(now);
+        }
+        let renumber = (!self.displaced.is_empty()).then(|| self.renumber_after.unwrap_or(now));
+        [self.holes.next_deadline(), renumber].into_iter().flatten().min()
+    }
+
+    /// How many messages wait for a lower number or for a fresh one.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.holes.len() + self.displaced.len()
+    }
+}
+
+/// For the metrics of one batch.
+#[derive(Default)]
+struct Counts {
+    stored: u64,
+    given_up: u64,
+    renumbered: u64,
+    duplicates: u64,
+}
+
+impl Counts {
+    fn record(&self) {
+        #[allow(clippy::cast_precision_loss)] // a batch
+        metrics::histogram!(shared::metrics::WORKER_BATCH).record(self.stored as f64);
+        for (name, count) in [
+            (shared::metrics::WORKER_COMMITTED, self.stored),
+            (shared::metrics::WORKER_HOLES, self.given_up),
+            (shared::metrics::WORKER_RENUMBERED, self.renumbered),
+            (shared::metrics::WORKER_DUPLICATES, self.duplicates),
+        ] {
+            if count > 0 {
+                metrics::counter!(name).increment(count);
+            }
+        }
+    }
+}

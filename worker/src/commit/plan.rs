@@ -1,0 +1,264 @@
+//! The rules: what becomes of each message of a batch.
+//!
+//! Pure. The caller has locked the conversations, so that nobody else moves them meanwhile, and carries the plan out in
+//! the same transaction. For every conversation, in order of numbers:
+//!
+//! * The next number is taken. What is stored is therefore at any moment a settled prefix: nothing ever appears below
+//!   the last number.
+//! * A number further above waits ([`Verdict::Hold`]): a lower one is on its way. After the hole timeout it is given up.
+//! * A number at or below the last one is too late, or the counter fell back: the message gets a fresh one
+//!   ([`Verdict::Renumber`]). So does what its connection sent after it, and a message with a lower number than one that
+//!   its connection sent before it (the counter fell back in between), so that a sender's messages keep their order.
+//! * A message whose id is stored already ends ([`Verdict::Known`]); the number that it brought is spent.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use ahash::AHashMap;
+use shared::ids::{MsgId, Origin, Seq, UserId};
+
+use super::batch::Batch;
+use super::pending::Pending;
+use super::spent::Spent;
+
+/// What becomes of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Stored: all numbers below are settled.
+    Take,
+    /// Stored, and the missing numbers below are left behind for ever.
+    Jump {
+        /// How many of them were waited for in vain; 0 after a marked jump.
+        given_up: u64,
+    },
+    /// Waits for a lower number.
+    Hold,
+    /// Needs a fresh number above everything seen here.
+    Renumber,
+    /// Stored already (or by this plan, as an earlier copy).
+    Known {
+        /// Its final number.
+        stored: Seq,
+    },
+}
+
+impl Verdict {
+    /// The message becomes a row.
+    #[must_use]
+    pub fn stores(self) -> bool {
+        matches!(self, Verdict::Take | Verdict::Jump { .. })
+    }
+}
+
+/// What the rules are applied to.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    /// The messages.
+    pub batch: &'a Batch,
+    /// The last number of each conversation, in the order of the batch's groups.
+    pub heads: &'a [Seq],
+    /// The final number of each message that is known to be stored, in the order of the batch.
+    pub known: &'a [Option<Seq>],
+    /// Numbers that need not be waited for.
+    pub spent: &'a Spent,
+    /// What has waited since then or longer waits no more; `None` while giving up would be too early.
+    pub patience_ended: Option<Instant>,
+}
+
+/// The outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// One per message, in the order of the batch.
+    pub verdicts: Vec<Verdict>,
+    /// The last number of each conversation afterwards, in the order of the batch's groups; never lower than before.
+    pub heads: Vec<Seq>,
+}
+
+/// Applies the rules.
+#[must_use]
+pub fn plan(situation: &Situation<'_>) -> Plan {
+    let Situation { batch, heads, known, spent, patience_ended } = situation;
+    let mut verdicts = Vec::with_capacity(batch.messages().len());
+    let mut last_numbers = Vec::with_capacity(heads.len());
+    for (group, head) in batch.groups().iter().zip(*heads) {
+        let messages = &batch.messages()[group.clone()];
+        let known = &known[group.clone()];
+        let spent_before = messages.first().and_then(|first| spent.of(&first.message.conversation));
+        let mut walk = Walk::new(messages, known, *head, spent_before, *patience_ended, &mut verdicts);
+        for at in 0..messages.len() {
+            walk.step(at);
+        }
+        last_numbers.push(walk.head);
+    }
+    Plan { verdicts, heads: last_numbers }
+}
+
+/// One conversation, message by message in order of numbers.
+struct Walk<'a> {
+    messages: &'a [Pending],
+    known: &'a [Option<Seq>],
+    /// The last number so far.
+    head: Seq,
+    spent_before: Option<&'a BTreeSet<Seq>>,
+    /// Spent by this plan; none of them is in `spent_before`.
+    spent_now: BTreeSet<Seq>,
+    /// Gaps below this number have been seen for too long.
+    overdue: Seq,
+    /// A message below is held.
+    holding: bool,
+    /// Where the first copy of each id stands.
+    first_copies: AHashMap<(&'a UserId, &'a MsgId), usize>,
+    /// Connections with a message that gets a fresh number, and its arrival.
+    displaced: AHashMap<Origin, u64>,
+    /// Messages whose connection sent a higher number before them.
+    inverted: Vec<bool>,
+    /// Where this conversation's verdicts begin in `verdicts`.
+    base: usize,
+    verdicts: &'a mut Vec<Verdict>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        messages: &'a [Pending],
+        known: &'a [Option<Seq>],
+        head: Seq,
+        spent_before: Option<&'a BTreeSet<Seq>>,
+        patience_ended: Option<Instant>,
+        verdicts: &'a mut Vec<Verdict>,
+    ) -> Self {
+        // Whoever waits proves that every number below it was given out before it: what is missing there has been
+        // missing for as long.
+        let is_overdue =
+            |p: &&Pending| p.held_since.zip(patience_ended).is_some_and(|(since, end)| since <= end);
+        let overdue = messages.iter().rev().find(is_overdue).map_or(Seq::ZERO, |pending| pending.seq);
+        Self {
+            messages,
+            known,
+            head,
+            spent_before,
+            spent_now: BTreeSet::new(),
+            overdue,
+            holding: false,
+            first_copies: AHashMap::new(),
+            displaced: AHashMap::new(),
+            inverted: inverted(messages),
+            base: verdicts.len(),
+            verdicts,
+        }
+    }
+
+    fn step(&mut self, at: usize) {
+        let pending = &self.messages[at];
+        let verdict = self.judge(at);
+        match verdict {
+            Verdict::Take | Verdict::Jump { .. } => self.head = pending.seq,
+            Verdict::Hold => self.holding = true,
+            Verdict::Renumber => {
+                if let Some(origin) = ordered_origin(pending) {
+                    let arrival = self.displaced.entry(origin).or_insert(pending.arrival);
+                    *arrival = pending.arrival.min(*arrival);
+                }
+                self.spend(pending.seq);
+            }
+            Verdict::Known { .. } => self.spend(pending.seq),
+        }
+        self.verdicts.push(verdict);
+    }
+
+    fn judge(&mut self, at: usize) -> Verdict {
+        let pending = &self.messages[at];
+        let copy = self.verdict_as_copy(at);
+        if let Some(stored) = self.known[at] {
+            return Verdict::Known { stored };
+        }
+        if let Some(verdict) = copy {
+            return verdict;
+        }
+        let inverted = self.inverted.get(at).is_some_and(|inverted| *inverted);
+        if pending.seq <= self.head || inverted || self.follows_displaced(pending) {
+            return Verdict::Renumber;
+        }
+        let missing = self.missing_below(pending.seq);
+        if missing == 0 {
+            return Verdict::Take;
+        }
+        // What is held below was numbered before the jump, and goes first.
+        if pending.follows_jump() && !self.holding {
+            return Verdict::Jump { given_up: 0 };
+        }
+        if pending.seq <= self.overdue {
+            return Verdict::Jump { given_up: missing };
+        }
+        Verdict::Hold
+    }
+
+    /// If an earlier message of the batch has the same id: what becomes of this one. Notes the id otherwise.
+    fn verdict_as_copy(&mut self, at: usize) -> Option<Verdict> {
+        if self.messages.len() == 1 {
+            return None;
+        }
+        let message = &self.messages[at].message;
+        let first = *self.first_copies.entry((&message.sender, &message.msg_id)).or_insert(at);
+        (first < at).then(|| match self.verdicts[self.base + first] {
+            Verdict::Take | Verdict::Jump { .. } => Verdict::Known { stored: self.messages[first].seq },
+            known @ Verdict::Known { .. } => known,
+            // Its final number is not settled yet.
+            Verdict::Hold | Verdict::Renumber => Verdict::Hold,
+        })
+    }
+
+    fn follows_displaced(&self, pending: &Pending) -> bool {
+        !self.displaced.is_empty()
+            && ordered_origin(pending)
+                .and_then(|origin| self.displaced.get(&origin))
+                .is_some_and(|arrival| *arrival < pending.arrival)
+    }
+
+    /// How many numbers between the last one and `seq` somebody may still bring.
+    fn missing_below(&self, seq: Seq) -> u64 {
+        let between = self.head.next()..seq;
+        let apart = seq.0 - self.head.0 - 1;
+        if apart == 0 {
+            return 0;
+        }
+        let before = self.spent_before.map_or(0, |numbers| numbers.range(between.clone()).count());
+        apart - (before + self.spent_now.range(between).count()) as u64
+    }
+
+    fn spend(&mut self, seq: Seq) {
+        if seq > self.head && !self.spent_before.is_some_and(|numbers| numbers.contains(&seq)) {
+            self.spent_now.insert(seq);
+        }
+    }
+}
+
+/// The connection within whose messages this one has a place to keep. A retry has none: it was refused once and sent
+/// again later.
+fn ordered_origin(pending: &Pending) -> Option<Origin> {
+    pending.message.origin.filter(|_| !pending.message.retry)
+}
+
+/// Which messages arrived after one of the same connection that has a higher number. Empty if the messages arrived in
+/// the order of their numbers, as they nearly always do.
+///
+/// A redelivered message may have been overtaken on its way back to the queue: its arrival says nothing.
+fn inverted(messages: &[Pending]) -> Vec<bool> {
+    if messages.is_sorted_by_key(|pending| pending.arrival) {
+        return Vec::new();
+    }
+    let mut by_arrival: Vec<usize> = (0..messages.len()).collect();
+    by_arrival.sort_unstable_by_key(|at| messages[*at].arrival);
+    let mut highest: AHashMap<Origin, Seq> = AHashMap::new();
+    let mut inverted = vec![false; messages.len()];
+    for at in by_arrival {
+        let pending = &messages[at];
+        let Some(origin) = ordered_origin(pending) else { continue };
+        let highest = highest.entry(origin).or_default();
+        inverted[at] = pending.seq < *highest && !pending.redelivered && !pending.is_renumbered();
+        *highest = pending.seq.max(*highest);
+    }
+    inverted
+}
+
+#[cfg(test)]
+mod tests;

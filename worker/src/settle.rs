@@ -1,0 +1,161 @@
+//! Acknowledging deliveries, last of all: what is acknowledged is durable and announced.
+//!
+//! Pure. One channel's deliveries are numbered from 1 without gaps. A body is acknowledged when each of its messages is
+//! settled; a settled prefix with one acknowledgement, what lies beyond a held body one by one, so that held bodies
+//! occupy only their own places in the prefetch window.
+
+use std::collections::VecDeque;
+
+use crate::commit::pending::DeliveryTag;
+
+/// One acknowledgement to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ack {
+    /// Which delivery.
+    pub tag: DeliveryTag,
+    /// And all before it.
+    pub multiple: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// Messages that are not settled.
+    left: usize,
+    acked: bool,
+}
+
+/// The unacknowledged deliveries of one channel.
+#[derive(Debug)]
+pub struct Deliveries {
+    /// The tag of the front.
+    first: DeliveryTag,
+    open: VecDeque<Open>,
+    /// Settled since the last acknowledgement, in no order.
+    settled: Vec<DeliveryTag>,
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Self { first: 1, open: VecDeque::new(), settled: Vec::new() }
+    }
+}
+
+impl Deliveries {
+    /// A new channel's.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A delivery with `messages` messages came in; its tag is one above the last one's. An empty one is settled.
+    pub fn opened(&mut self, tag: DeliveryTag, messages: usize) {
+        debug_assert_eq!(tag, self.first + self.open.len() as u64, "tags rise by one");
+        self.open.push_back(Open { left: messages, acked: false });
+        if messages == 0 {
+            self.settled.push(tag);
+        }
+    }
+
+    /// One message of the delivery is settled.
+    pub fn settle(&mut self, tag: DeliveryTag) {
+        if let Some(open) = self.get(tag) {
+            open.left = open.left.saturating_sub(1);
+            if open.left == 0 {
+                self.settled.push(tag);
+            }
+        }
+    }
+
+    /// The acknowledgements that are due.
+    pub fn acks(&mut self) -> Vec<Ack> {
+        let mut acks = Vec::new();
+        // The tag itself must be unacknowledged: the broker closes the channel over any other.
+        let mut last_unacked = None;
+        while self.open.front().is_some_and(|open| open.left == 0) {
+            if self.open.pop_front().is_some_and(|open| !open.acked) {
+                last_unacked = Some(self.first);
+            }
+            self.first += 1;
+        }
+        acks.extend(last_unacked.map(|tag| Ack { tag, multiple: true }));
+        for tag in std::mem::take(&mut self.settled) {
+            if let Some(open) = self.get(tag).filter(|open| !open.acked) {
+                open.acked = true;
+                acks.push(Ack { tag, multiple: false });
+            }
+        }
+        acks
+    }
+
+    fn get(&mut self, tag: DeliveryTag) -> Option<&mut Open> {
+        self.open.get_mut(usize::try_from(tag.checked_sub(self.first)?).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(tag: DeliveryTag) -> Ack {
+        Ack { tag, multiple: true }
+    }
+
+    fn one(tag: DeliveryTag) -> Ack {
+        Ack { tag, multiple: false }
+    }
+
+    #[test]
+    fn a_settled_prefix_is_acknowledged_at_once_and_the_rest_one_by_one() {
+        let mut deliveries = Deliveries::new();
+        for (tag, messages) in [(1, 1), (2, 2), (3, 1), (4, 0), (5, 1)] {
+            deliveries.opened(tag, messages);
+        }
+        for tag in [1, 2, 3] {
+            deliveries.settle(tag);
+        }
+        assert_eq!(deliveries.acks(), [all(1), one(4), one(3)]);
+        assert_eq!(deliveries.acks(), []);
+        deliveries.settle(2);
+        assert_eq!(deliveries.acks(), [all(2)]);
+        deliveries.settle(5);
+        assert_eq!(deliveries.acks(), [all(5)]);
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_settled_deliveries_are_acknowledged(
+            sizes in proptest::collection::vec(0usize..4, 1..20),
+            order in proptest::collection::vec(any::<prop::sample::Index>(), 0..60),
+            ack_every in 1usize..5,
+        ) {
+            let mut deliveries = Deliveries::new();
+            let mut left = sizes.clone();
+            let mut acked = BTreeSet::new();
+            for (tag, size) in (1..).zip(&sizes) {
+                deliveries.opened(tag, *size);
+            }
+            for (step, pick) in order.iter().enumerate() {
+                let at = pick.index(sizes.len());
+                if left[at] > 0 {
+                    left[at] -= 1;
+                    deliveries.settle(at as u64 + 1);
+                }
+                if step % ack_every == 0 || step + 1 == order.len() {
+                    for ack in deliveries.acks() {
+                        prop_assert!(acked.insert(ack.tag), "{} is acknowledged twice", ack.tag);
+                        if ack.multiple {
+                            acked.extend(1..=ack.tag);
+                        }
+                    }
+                    let settled: BTreeSet<u64> =
+                        (1..).zip(&left).filter(|(_, left)| **left == 0).map(|(tag, _)| tag).collect();
+                    prop_assert_eq!(&acked, &settled);
+                }
+            }
+        }
+    }
+}

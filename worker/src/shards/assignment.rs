@@ -1,0 +1,79 @@
+//! Which worker consumes which shard: rendezvous hashing.
+//!
+//! Pure. Each shard goes to the live worker with the highest hash of both names (D. Thaler and C. Ravishankar, "Using
+//! Name-Based Mappings to Increase Hit Rates", 1998). All workers that see the same board agree without talking; when
+//! one comes or goes, only the shards that it gets or had move. While views differ, two workers may want one shard: the
+//! broker's single active consumer and the row locks keep that safe.
+
+use shared::shard::{ShardCount, ShardId};
+use xxhash_rust::xxh64::xxh64;
+
+/// The shards of `me`, rising. `workers` are the live ones; `me` need not be among them.
+#[must_use]
+pub fn shards_of(me: &str, workers: &[String], shards: ShardCount) -> Vec<ShardId> {
+    shards
+        .all()
+        .filter(|shard| {
+            let mine = weight(me, *shard);
+            // Equal weights of different workers: the greater name wins, so that exactly one does.
+            workers.iter().all(|other| other == me || (weight(other, *shard), other.as_str()) < (mine, me))
+        })
+        .collect()
+}
+
+fn weight(worker: &str, shard: ShardId) -> u64 {
+    xxh64(worker.as_bytes(), u64::from(shard.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn owners(workers: &[String], shards: ShardCount) -> BTreeMap<ShardId, Vec<&str>> {
+        let mut owners: BTreeMap<ShardId, Vec<&str>> = shards.all().map(|shard| (shard, vec![])).collect();
+        for worker in workers {
+            for shard in shards_of(worker, workers, shards) {
+                owners.entry(shard).or_default().push(worker);
+            }
+        }
+        owners
+    }
+
+    #[test]
+    fn alone_a_worker_has_every_shard() {
+        let shards = ShardCount::new(8).unwrap();
+        assert_eq!(shards_of("a", &[], shards).len(), 8);
+        assert_eq!(shards_of("a", &["a".to_owned()], shards).len(), 8);
+    }
+
+    #[test]
+    fn many_shards_are_spread_about_evenly() {
+        let workers: Vec<String> = (0..4).map(|n| format!("worker-{n}")).collect();
+        for worker in &workers {
+            let share = shards_of(worker, &workers, ShardCount::new(1000).unwrap()).len();
+            assert!((180..=320).contains(&share), "{worker} has {share} of 1000");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_shard_has_one_owner_and_a_newcomer_only_takes(
+            workers in proptest::collection::btree_set("[a-z0-9-]{1,12}", 1..6),
+            newcomer in "[A-Z]{1,12}",
+            count in 1u16..64,
+        ) {
+            let shards = ShardCount::new(count).unwrap();
+            let before: Vec<String> = workers.iter().cloned().collect();
+            let after: Vec<String> = workers.into_iter().chain([newcomer.clone()]).collect::<BTreeSet<_>>().into_iter().collect();
+            let (before, after) = (owners(&before, shards), owners(&after, shards));
+            for (shard, owner) in &after {
+                prop_assert_eq!(owner.len(), 1);
+                prop_assert!(owner == &before[shard] || owner == &[newcomer.as_str()]);
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The stores in memory. Every call is one step at which a fault may strike.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use parking_lot::Mutex;
+use shared::conversation::Conversation;
+use shared::envelope::ChatMessage;
+use shared::ids::{MsgId, Seq, UserId};
+use shared::mysql::timeline::StoredId;
+
+use super::operations::Fault;
+use crate::commit::ledger::{Attempt, Ledger, LedgerError, LedgerTx};
+use crate::commit::plan::Plan;
+use crate::commit::renumber::Sequencer;
+
+/// What a twin answers when a fault strikes, or when it is away.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection broke")]
+pub(super) struct Broken;
+
+/// Counts the steps of one worker.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Faults {
+    state: Arc<Mutex<FaultState>>,
+}
+
+#[derive(Debug, Default)]
+struct FaultState {
+    next: Option<Fault>,
+    dead: bool,
+}
+
+impl Faults {
+    pub(super) fn arm(&self, fault: Option<Fault>) {
+        self.state.lock().next = fault;
+    }
+
+    /// Nothing that a dead worker does has an effect.
+    pub(super) fn is_dead(&self) -> bool {
+        self.state.lock().dead
+    }
+
+    /// Does `what`, unless the fault strikes first.
+    pub(super) fn step<T>(&self, what: impl FnOnce() -> T) -> Result<T, Broken> {
+        let strikes = {
+            let mut state = self.state.lock();
+            if state.dead {
+                return Err(Broken);
+            }
+            match &mut state.next {
+                Some(fault) if fault.after_steps == 0 => {
+                    let fault = *fault;
+                    state.next = None;
+                    state.dead = fault.fatal;
+                    Some(fault)
+                }
+                Some(fault) => {
+                    fault.after_steps -= 1;
+                    None
+                }
+                None => None,
+            }
+        };
+        match strikes {
+            None => Ok(what()),
+            Some(fault) => {
+                if fault.takes_effect {
+                    what();
+                }
+                Err(Broken)
+            }
+        }
+    }
+}
+
+/// One stored message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) seq: Seq,
+    pub(super) sender: UserId,
+    pub(super) msg_id: MsgId,
+    pub(super) content: String,
+}
+
+/// One conversation in the database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Timeline {
+    pub(super) last: Seq,
+    pub(super) rows: Vec<Row>,
+}
+
+impl Timeline {
+    pub(super) fn find(&self, sender: &UserId, msg_id: &MsgId) -> Option<&Row> {
+        self.rows.iter().find(|row| row.sender == *sender && row.msg_id == *msg_id)
+    }
+}
+
+/// The database.
+pub(super) type Timelines = BTreeMap<Conversation, Timeline>;
+
+/// How the database is broken, in a mutation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct LedgerFlaws {
+    pub(super) no_unique_ids: bool,
+    pub(super) heads_stay: bool,
+}
+
+/// The twin of MySQL, as one worker sees it.
+#[derive(Debug, Clone)]
+pub(super) struct TwinLedger {
+    pub(super) timelines: Arc<Mutex<Timelines>>,
+    pub(super) faults: Faults,
+    pub(super) flaws: LedgerFlaws,
+}
+
+impl Ledger for TwinLedger {
+    async fn transact(&self, attempt: Arc<Attempt>) -> Result<Plan, LedgerError> {
+        let timelines = self.timelines.lock().clone();
+        let mut tx = TwinTx { timelines, faults: self.faults.clone(), flaws: self.flaws };
+        let plan = attempt.run(&mut tx).await?;
+        let commit = self.faults.step(|| *self.timelines.lock() = tx.timelines);
+        commit.map_err(broken)?;
+        Ok(plan)
+    }
+}
+
+fn broken(error: Broken) -> LedgerError {
+    LedgerError::Store(Box::new(error))
+}
+
+struct TwinTx {
+    timelines: Timelines,
+    faults: Faults,
+    flaws: LedgerFlaws,
+}
+
+impl LedgerTx for TwinTx {
+    type Error = LedgerError;
+
+    async fn lock_heads(
+        &mut self,
+        conversations: &[&Conversation],
+    ) -> Result<AHashMap<Conversation, Seq>, LedgerError> {
+        assert!(conversations.is_sorted(), "locking in another order than others deadlocks");
+        let head = |c: &&Conversation| ((*c).clone(), self.timelines.get(*c).map_or(Seq::ZERO, |t| t.last));
+        self.faults.step(|| conversations.iter().map(head).collect()).map_err(broken)
+    }
+
+    async fn find_ids(&mut self, messages: &[&ChatMessage]) -> Result<Vec<StoredId>, LedgerError> {
+        let find = |message: &&ChatMessage| {
+            let row = self.timelines.get(&message.conversation)?.find(&message.sender, &message.msg_id)?;
+            Some(StoredId {
+                conversation: message.conversation.key().to_owned(),
+                sender_id: row.sender.as_str().to_owned(),
+                msg_id: row.msg_id.as_str().to_owned(),
+                seq: row.seq,
+            })
+        };
+        if self.flaws.no_unique_ids {
+            return Ok(Vec::new());
+        }
+        self.faults.step(|| messages.iter().filter_map(find).collect()).map_err(broken)
+    }
+
+    async fn insert(&mut self, rows: &[(Seq, &ChatMessage)]) -> Result<(), LedgerError> {
+        for (seq, message) in rows {
+            let timeline = self.timelines.entry(message.conversation.clone()).or_default();
+            let known = timeline.find(&message.sender, &message.msg_id).is_some();
+            let taken = timeline.rows.iter().any(|row| row.seq == *seq);
+            if taken || (known && !self.flaws.no_unique_ids) {
+                return Err(LedgerError::Duplicate);
+            }
+            timeline.rows.push(Row {
+                seq: *seq,
+                sender: message.sender.clone(),
+                msg_id: message.msg_id.clone(),
+                content: message.content.clone(),
+            });
+        }
+        self.faults.step(|| ()).map_err(broken)
+    }
+
+    async fn advance_heads(&mut self, heads: &[(&Conversation, Seq)]) -> Result<(), LedgerError> {
+        if !self.flaws.heads_stay {
+            for (conversation, seq) in heads {
+                self.timelines.entry((*conversation).clone()).or_default().last = *seq;
+            }
+        }
+        self.faults.step(|| ()).map_err(broken)
+    }
+}
+
+/// The memory of Redis.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    pub(super) counters: BTreeMap<Conversation, u64>,
+    pub(super) sent: BTreeMap<(Conversation, UserId, MsgId), Seq>,
+}
+
+/// Redis.
+#[derive(Debug, Default)]
+pub(super) struct Redis {
+    pub(super) memory: Memory,
+    pub(super) saved: Memory,
+    pub(super) is_away: bool,
+}
+
+/// The twin of Redis, as one worker sees it.
+#[derive(Debug, Clone)]
+pub(super) struct TwinSequencer {
+    pub(super) redis: Arc<Mutex<Redis>>,
+    pub(super) faults: Faults,
+}
+
+impl Sequencer for TwinSequencer {
+    type Error = Broken;
+
+    async fn take_above(&self, conversation: &Conversation, above: Seq, count: u32) -> Result<Seq, Broken> {
+        let taken = self.faults.step(|| {
+            let mut redis = self.redis.lock();
+            if redis.is_away {
+                return Err(Broken);
+            }
+            let counter = redis.memory.counters.entry(conversation.clone()).or_default();
+            *counter = above.0.max(*counter) + u64::from(count);
+            Ok(Seq(*counter + 1 - u64::from(count)))
+        });
+        taken?
+    }
+
+    async fn remember(
+        &self,
+        conversation: &Conversation,
+        sender: &UserId,
+        msg_id: &MsgId,
+        seq: Seq,
+    ) -> Result<(), Broken> {
+        let told = self.faults.step(|| {
+            let mut redis = self.redis.lock();
+            if redis.is_away {
+                return Err(Broken);
+            }
+            redis.memory.sent.insert((conversation.clone(), sender.clone(), msg_id.clone()), seq);
+            Ok(())
+        });
+        told?
+    }
+}

@@ -1,0 +1,168 @@
+//! What becomes of numbered messages, on real stores.
+
+use std::time::Instant;
+
+use crate::support::{Ends, HOLE_TIMEOUT, eventually, group, message};
+use shared::envelope::{self, ChatMessage};
+use shared::ids::Seq;
+use shared::redis::sequence::{Given, Numbers, Sequence};
+
+#[tokio::test]
+async fn two_gateways_interleave_and_everyone_reads_one_order() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    // As one gateway was quicker to publish than to number.
+    ends.publish(&[message(&chat, 2, "bob", "b1"), message(&chat, 4, "bob", "b2")]).await;
+    ends.publish(&[message(&chat, 1, "alice", "a1"), message(&chat, 3, "alice", "a2")]).await;
+    ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (3, "a2"), (4, "b2")]).await;
+    let told = ends.next_committed().await;
+    assert_eq!(told.conversation, "group_1");
+    let told: Vec<_> = told.messages.iter().map(|m| (m.seq, m.msg_id.as_str(), m.content.as_str())).collect();
+    assert_eq!(told[0], (1, "a1", "content of a1"));
+    assert_eq!(told.iter().map(|m| m.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert!(worker.stop().await);
+}
+
+#[tokio::test]
+async fn a_hole_is_given_up_in_time_and_the_late_message_gets_a_later_number() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    let published = Instant::now();
+    ends.publish(&[message(&chat, 2, "bob", "b1")]).await;
+    ends.expect_timeline(&chat, &[(2, "b1")]).await;
+    assert!(published.elapsed() >= HOLE_TIMEOUT, "given up after {:?}", published.elapsed());
+    ends.publish(&[message(&chat, 1, "alice", "a1")]).await;
+    ends.expect_timeline(&chat, &[(2, "b1"), (3, "a1")]).await;
+    let corrected = ends.next_corrected().await;
+    assert_eq!((corrected.msg_id.as_str(), corrected.seq, corrected.changed), ("a1", 3, true));
+    // A retry is given the final number, and new messages follow it.
+    let redis = shared::redis::connect(&ends.settings.redis, HOLE_TIMEOUT).await.unwrap();
+    let sequence = Sequence::new(redis, 60);
+    let (known, new) = (message(&chat, 1, "alice", "a1"), message(&chat, 1, "alice", "a2"));
+    let expected = Numbers::Given { jump: false, numbers: vec![Given::Known(Seq(3)), Given::New(Seq(4))] };
+    eventually("the final number in Redis", async || {
+        let ids = [&known, &new].map(|m| (&m.sender, &m.msg_id)).into_iter();
+        let numbers = sequence.next(&chat, ids, None).await.unwrap();
+        // Asked again, the second one is known too.
+        let known = Numbers::Given { jump: false, numbers: vec![Given::Known(Seq(3)), Given::Known(Seq(4))] };
+        if numbers == expected || numbers == known { Ok(()) } else { Err(numbers) }
+    })
+    .await;
+    assert!(worker.stop().await);
+}
+
+#[tokio::test]
+async fn a_marked_jump_waits_for_nothing() {
+    let ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    ends.publish(&[message(&chat, 1, "alice", "a1")]).await;
+    ends.expect_timeline(&chat, &[(1, "a1")]).await;
+    let published = Instant::now();
+    let after_loss = ChatMessage { jump: true, ..message(&chat, 1_001, "alice", "a2") };
+    ends.publish(&[after_loss, message(&chat, 1_002, "alice", "a3")]).await;
+    ends.expect_timeline(&chat, &[(1, "a1"), (1_001, "a2"), (1_002, "a3")]).await;
+    assert!(published.elapsed() < HOLE_TIMEOUT);
+    assert!(worker.stop().await);
+}
+
+#[tokio::test]
+async fn a_message_is_stored_once_under_its_first_number() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    let first = message(&chat, 1, "alice", "a1");
+    ends.publish(std::slice::from_ref(&first)).await;
+    ends.expect_timeline(&chat, &[(1, "a1")]).await;
+    // The same number again: Redis remembered.
+    ends.publish(&[ChatMessage { retry: true, content: "changed".into(), ..first.clone() }]).await;
+    let answer = ends.next_corrected().await;
+    assert_eq!((answer.msg_id.as_str(), answer.seq, answer.changed), ("a1", 1, false));
+    // Another number: Redis forgot. It is spent, so the message behind it need not wait.
+    let published = Instant::now();
+    ends.publish(&[message(&chat, 2, "alice", "a1"), message(&chat, 3, "bob", "b1")]).await;
+    ends.expect_timeline(&chat, &[(1, "a1"), (3, "b1")]).await;
+    assert!(published.elapsed() < HOLE_TIMEOUT);
+    let answer = ends.next_corrected().await;
+    assert_eq!((answer.msg_id.as_str(), answer.seq, answer.changed), ("a1", 1, true));
+    // Alone, and the next one only later.
+    ends.publish(&[message(&chat, 4, "alice", "a1")]).await;
+    assert_eq!(ends.next_corrected().await.seq, 1);
+    let published = Instant::now();
+    ends.publish(&[message(&chat, 5, "bob", "b2")]).await;
+    ends.expect_timeline(&chat, &[(1, "a1"), (3, "b1"), (5, "b2")]).await;
+    assert!(published.elapsed() < HOLE_TIMEOUT);
+    // Another sender may use the same id.
+    ends.publish(&[message(&chat, 6, "bob", "a1")]).await;
+    ends.expect_timeline(&chat, &[(1, "a1"), (3, "b1"), (5, "b2"), (6, "a1")]).await;
+    assert!(worker.stop().await);
+}
+
+#[tokio::test]
+async fn after_the_counter_fell_back_messages_get_fresh_numbers_in_their_order() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    let before: Vec<_> = (1..=5).map(|seq| message(&chat, seq, "alice", &format!("a{seq}"))).collect();
+    ends.publish(&before).await;
+    // Redis gives 4 and 5 a second time; 6 is free, but its sender sent it last.
+    let after =
+        [message(&chat, 4, "bob", "b1"), message(&chat, 5, "carol", "c1"), message(&chat, 6, "bob", "b2")];
+    ends.publish(&after).await;
+    let stored = |n: usize| (n as u64, format!("a{n}"));
+    let timeline = eventually("eight messages", async || {
+        let now = ends.timeline(&chat).await;
+        now.clone().ok().filter(|rows| rows.len() == 8).ok_or(now)
+    })
+    .await;
+    assert_eq!(timeline[..5], [stored(1), stored(2), stored(3), stored(4), stored(5)]);
+    let ids: Vec<_> = timeline[5..].iter().map(|(_, id)| id.as_str()).collect();
+    assert_eq!(ids, ["b1", "c1", "b2"]);
+    for (seq, id) in &timeline[5..] {
+        let corrected = ends.next_corrected().await;
+        assert_eq!((corrected.seq, &corrected.msg_id, corrected.changed), (*seq, id, true));
+    }
+    assert!(worker.stop().await);
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_kept_with_its_reason_and_the_rest_goes_on() {
+    let ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    let shard = ends.shard_of(&chat);
+    let empty = ChatMessage { content: String::new(), ..message(&chat, 2, "alice", "empty") };
+    ends.publish_raw(shard, b"no protobuf").await;
+    ends.publish(&[message(&chat, 1, "alice", "a1"), empty, message(&chat, 3, "alice", "a3")]).await;
+    let (body, reason) = ends.next_dead_letter().await;
+    assert_eq!(body, b"no protobuf");
+    assert!(reason.contains("not decodable"), "{reason}");
+    let (body, reason) = ends.next_dead_letter().await;
+    assert_eq!(reason, "content is empty");
+    assert_eq!(envelope::decode_batch(&body).unwrap().refused.len(), 1);
+    // The number of the refused message is a hole.
+    ends.expect_timeline(&chat, &[(1, "a1"), (3, "a3")]).await;
+    assert!(worker.stop().await);
+}
+
+#[tokio::test]
+async fn batches_are_numbered_and_a_beacon_repeats_the_last_number() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    let shard = u32::from(ends.shard_of(&chat).0);
+    for seq in 1..=2 {
+        ends.publish(&[message(&chat, seq, "alice", &format!("a{seq}"))]).await;
+        ends.next_committed().await;
+    }
+    let beacon = loop {
+        let batch = ends.next_batch().await;
+        if batch.shard == Some(shard) {
+            break batch;
+        }
+    };
+    assert_eq!((beacon.number, beacon.events.len()), (2, 0));
+    assert!(worker.stop().await);
+}

@@ -1,0 +1,8 @@
+//! The worker on real stores: MySQL or MariaDB, Redis and RabbitMQ, which `loadtest::stack` finds or starts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod commit;
+mod outages;
+mod sharing;
+mod support;

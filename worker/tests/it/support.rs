@@ -1,0 +1,229 @@
+//! A worker in this process on real stores, and both ends of it: publishing as a gateway does, and listening as one.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use loadtest::stack::{Stores, Urls};
+use proto::v1;
+use proto::v1::event::Kind;
+use shared::amqp::Topology;
+use shared::config;
+use shared::conversation::Conversation;
+use shared::envelope::{self, ChatMessage};
+use shared::ids::{MsgId, Origin, Seq, UserId};
+use shared::mysql::timeline::{self, Direction};
+use shared::mysql::{self, Ping, Pool};
+use shared::shard::{ShardCount, ShardId};
+use worker::app::App;
+use worker::config::{Commit, Config, Ops};
+
+/// Short, so that tests need not wait; long against everything else that happens in them.
+pub(crate) const HOLE_TIMEOUT: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_secs(20);
+const SHARDS: u16 = 4;
+
+/// Settings of a worker on these servers.
+pub(crate) fn settings(urls: &Urls, amqp_prefix: &str) -> Config {
+    Config {
+        mysql: config::Mysql { url: urls.mysql.as_str().into(), ..Default::default() },
+        redis: config::Redis { url: urls.redis.as_str().into(), ..Default::default() },
+        amqp: config::Amqp {
+            url: urls.amqp.as_str().into(),
+            prefix: amqp_prefix.to_owned(),
+            ..Default::default()
+        },
+        shards: config::Shards { count: SHARDS },
+        ops: Ops { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) },
+        commit: Commit {
+            hole_timeout_ms: u64::try_from(HOLE_TIMEOUT.as_millis()).unwrap(),
+            ..Commit::default()
+        },
+        ..Config::default()
+    }
+}
+
+/// Both ends of the workers.
+pub(crate) struct Ends {
+    /// For workers.
+    pub(crate) settings: Config,
+    /// Shared servers, unless a test brought its own.
+    pub(crate) stores: Option<Stores>,
+    pool: Pool,
+    topology: Topology,
+    channel: Channel,
+    events: Consumer,
+    /// Received and not yet looked at.
+    heard: VecDeque<Kind>,
+    _connection: Connection,
+}
+
+impl Ends {
+    /// On shared servers, in a corner of its own.
+    pub(crate) async fn new() -> Self {
+        let stores = Stores::for_test().await.unwrap();
+        let urls = Urls {
+            mysql: stores.mysql_url.clone(),
+            redis: stores.redis_url.clone(),
+            amqp: stores.amqp_url.clone(),
+        };
+        let ends = Self::on(settings(&urls, &stores.amqp_prefix)).await;
+        Self { stores: Some(stores), ..ends }
+    }
+
+    /// Declares the topology and listens.
+    pub(crate) async fn on(settings: Config) -> Self {
+        let pool = mysql::connect(&settings.mysql, Ping::BeforeUse, PATIENCE).await.unwrap();
+        let topology = Topology::new(&settings.amqp.prefix, ShardCount::new(SHARDS).unwrap());
+        let url = settings.amqp.url.expose();
+        let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        topology.declare(&channel).await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let listening = connection.create_channel().await.unwrap();
+        let queue = topology.declare_push_queue(&listening, 1, 1).await.unwrap();
+        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let events = listening
+            .basic_consume(queue, ShortString::default(), options, FieldTable::default())
+            .await
+            .unwrap();
+        let heard = VecDeque::new();
+        Self { settings, stores: None, pool, topology, channel, events, heard, _connection: connection }
+    }
+
+    /// Starts a worker and waits until it consumes its shards.
+    pub(crate) async fn start_worker(&self) -> App {
+        let app = App::start(self.settings.clone()).await.unwrap();
+        ready(&app).await;
+        app
+    }
+
+    /// Publishes one body, confirmed, into the queue of its first message's conversation.
+    pub(crate) async fn publish(&self, messages: &[ChatMessage]) {
+        let shard = self.topology.shards().of(&messages[0].conversation);
+        self.publish_raw(shard, &envelope::encode_batch(shard, messages.iter())).await;
+    }
+
+    pub(crate) async fn publish_raw(&self, shard: ShardId, body: &[u8]) {
+        let (exchange, key) = (self.topology.messages_exchange(), self.topology.shard_key(shard));
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let confirm = self.channel.basic_publish(exchange, key, options, body, properties).await.unwrap();
+        assert!(matches!(confirm.await.unwrap(), lapin::Confirmation::Ack(None)));
+    }
+
+    pub(crate) fn shard_of(&self, conversation: &Conversation) -> ShardId {
+        self.topology.shards().of(conversation)
+    }
+
+    /// Takes the next dead letter: its body and its reason.
+    pub(crate) async fn next_dead_letter(&self) -> (Vec<u8>, String) {
+        let channel = &self.channel;
+        eventually("a dead letter", async || {
+            let got = channel.basic_get(self.topology.dead_queue(), Default::default()).await.unwrap();
+            let Some(letter) = got else { return Err("queue is empty") };
+            letter.acker.ack(Default::default()).await.unwrap();
+            let headers = letter.properties.headers().clone().unwrap();
+            let reason = headers.inner()["x-im-reason"].as_long_string().unwrap().to_string();
+            Ok((letter.data.clone(), reason))
+        })
+        .await
+    }
+
+    /// Waits until the conversation holds exactly `expected`, as (number, id) in order.
+    pub(crate) async fn expect_timeline(&self, conversation: &Conversation, expected: &[(u64, &str)]) {
+        let expected: Vec<(u64, String)> =
+            expected.iter().map(|(seq, id)| (*seq, (*id).to_owned())).collect();
+        eventually("the timeline", async || {
+            let now = self.timeline(conversation).await;
+            if now.as_ref().is_ok_and(|now| *now == expected) { Ok(()) } else { Err(now) }
+        })
+        .await;
+    }
+
+    /// What the conversation holds, as (number, id). An error while there is no table yet, or no server.
+    pub(crate) async fn timeline(&self, conversation: &Conversation) -> Result<Vec<(u64, String)>, String> {
+        let read = timeline::read(&self.pool, conversation, Seq::ZERO, Direction::Forward, 100_000).await;
+        let rows = read.map_err(|error| error.to_string())?;
+        Ok(rows.into_iter().map(|row| (row.seq.0, row.msg_id)).collect())
+    }
+
+    /// The next correction.
+    pub(crate) async fn next_corrected(&mut self) -> v1::Corrected {
+        loop {
+            if let Kind::Corrected(corrected) = self.next_event().await {
+                return corrected;
+            }
+        }
+    }
+
+    /// The next messages that were announced.
+    pub(crate) async fn next_committed(&mut self) -> v1::Committed {
+        loop {
+            if let Kind::Committed(committed) = self.next_event().await {
+                return committed;
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Kind {
+        while self.heard.is_empty() {
+            let batch = self.next_batch().await;
+            self.heard.extend(batch.events.into_iter().filter_map(|event| event.kind));
+        }
+        self.heard.pop_front().unwrap()
+    }
+
+    /// The next batch of events as it comes, beacons included.
+    pub(crate) async fn next_batch(&mut self) -> v1::EventBatch {
+        let next = tokio::time::timeout(PATIENCE, self.events.next()).await.expect("an event in time");
+        envelope::decode_events(&next.unwrap().unwrap().data).unwrap()
+    }
+}
+
+/// Waits until the worker can serve.
+pub(crate) async fn ready(app: &App) {
+    eventually("the worker is ready", async || {
+        let failing = app.health().failing();
+        if failing.is_empty() { Ok(()) } else { Err(failing) }
+    })
+    .await;
+}
+
+/// Asks until the answer is `Ok`.
+pub(crate) async fn eventually<T, E: Debug>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Ok(value) => return value,
+            Err(last) => assert!(Instant::now() < until, "{what}: {last:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) fn group(name: &str) -> Conversation {
+    Conversation::from_key(name).unwrap()
+}
+
+/// A message; the connection is that of the sender on the first gateway.
+pub(crate) fn message(conversation: &Conversation, seq: u64, sender: &str, id: &str) -> ChatMessage {
+    ChatMessage {
+        conversation: conversation.clone(),
+        seq: Seq(seq),
+        jump: false,
+        sender: UserId::parse(sender).unwrap(),
+        msg_id: MsgId::parse(id).unwrap(),
+        content: format!("content of {id}"),
+        msg_type: 1,
+        send_time_ms: 1_700_000_000_000,
+        origin: Some(Origin { gateway: 1, connection: u64::from(sender.as_bytes()[0]) }),
+        reply_when_stored: false,
+        retry: false,
+    }
+}
