@@ -31,4 +31,4 @@ fmt: ## format everything
 
 load: ## a burst of 20,000 messages, measured and judged (ARGS="--groups 10 …")
 	cargo build --release --bins
-	$(TARGET)/release/loadtest burst $(ARGS)
+	$(TARGET)/release/loadtest burst --install $(ARGS)

@@ -203,3 +203,20 @@ async fn redis_comes_back_empty_in_the_middle_of_a_burst() {
     assert!(verdict.is_good(), "{verdict}");
     assert_eq!(verdict.acked, SENDERS * 600);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_and_the_broker_are_killed_one_after_the_other() {
+    let mut system = Builder::new().unlimited().on_own_servers().await.unwrap();
+    let burst = Burst::start(&system, 1_500);
+    burst.until_acked(2_000).await;
+    let servers = system.servers().unwrap();
+    servers.mysql.kill();
+    burst.until_acked(5_000).await;
+    servers.mysql.start_again().await.unwrap();
+    servers.rabbit.kill();
+    servers.rabbit.start_again().await.unwrap();
+    let senders = burst.finish().await;
+    let verdict = settle(&system, &senders).await;
+    assert!(verdict.is_good(), "{verdict}");
+    assert_eq!(verdict.acked, SENDERS * 1_500);
+}

@@ -1,11 +1,16 @@
 //! `loadtest stack`: the launcher.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use loadtest::stack::{Builder, Install, MysqlServer, RabbitServer, System, Urls, require};
-use tokio::process::Command;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
 
 use super::interrupted;
 
@@ -96,7 +101,15 @@ impl Up {
             }
         };
         if self.demo {
-            loadtest::demo::show(&system.ws_urls()).await?;
+            let gateways = system.ws_urls();
+            tokio::select! {
+                shown = loadtest::demo::show(&gateways) => shown?,
+                stopped = &mut stop => {
+                    stopped?;
+                    system.stop().await;
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
         }
         ready(&mut system);
         stop.await?;
@@ -164,21 +177,47 @@ impl Exec {
                 return Ok(ExitCode::FAILURE);
             }
         };
-        let mut child = Command::new(&self.program[0])
+        let mut command = Command::new(&self.program[0]);
+        command
             .args(&self.program[1..])
             .env(loadtest::stack::MYSQL_ENV, mysql.url())
             .env(loadtest::stack::AMQP_ENV, rabbit.url())
-            .kill_on_drop(true)
-            .spawn()?;
+            .kill_on_drop(true);
+        // In a terminal it stays in the foreground group, which Ctrl-C reaches as a whole. Otherwise it gets a group of
+        // its own, so that a signal reaches what it has started too.
+        let own_group = !std::io::stdin().is_terminal();
+        if own_group {
+            command.process_group(0);
+        }
+        let mut child = command.spawn().with_context(|| format!("starting {}", self.program[0]))?;
         let code = tokio::select! {
             status = child.wait() => status?.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1),
             stopped = &mut stop => {
                 stopped?;
-                child.kill().await?;
+                end(&mut child, own_group).await?;
                 1
             }
         };
         tokio::join!(rabbit.stop(), mysql.stop());
         Ok(ExitCode::from(code))
     }
+}
+
+/// A test runner needs a moment to end its tests, which own processes themselves.
+const CHILD_PATIENCE: Duration = Duration::from_secs(15);
+
+/// SIGTERM, then SIGKILL; to the child's whole group if it has one of its own.
+async fn end(child: &mut Child, own_group: bool) -> anyhow::Result<()> {
+    let Some(id) = child.id() else { return Ok(()) };
+    let id = i32::try_from(id)?;
+    let target = Pid::from_raw(if own_group { -id } else { id });
+    for (signal, patience) in [(Signal::SIGTERM, CHILD_PATIENCE), (Signal::SIGKILL, CHILD_PATIENCE)] {
+        // It may have ended in this moment.
+        let _ = kill(target, signal);
+        if let Ok(status) = tokio::time::timeout(patience, child.wait()).await {
+            status?;
+            return Ok(());
+        }
+    }
+    Ok(())
 }

@@ -40,7 +40,13 @@ impl MysqlServer {
         let is_mysql = program.ends_with("mysqld") && install::find("mariadbd").is_none();
         let data = self.folder.join("data");
         if !data.join("mysql").is_dir() {
-            initialize(&program, is_mysql, &data, &self.folder.join("install.log")).await?;
+            // Made beside its place: a start that is interrupted here must not leave half of it behind.
+            let unfinished = self.folder.join("data.unfinished");
+            if unfinished.exists() {
+                std::fs::remove_dir_all(&unfinished)?;
+            }
+            initialize(&program, is_mysql, &unfinished, &self.folder.join("install.log")).await?;
+            std::fs::rename(&unfinished, &data)?;
         }
         let process = Process::start("MySQL", &program, &self.folder.join("server.log"), |command| {
             common(command, &data);

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -37,8 +39,7 @@ impl Process {
     ) -> anyhow::Result<Self> {
         let output =
             File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
-        // Dies with its parent even where the parent is killed and cannot clean up. By the kernel's rule that is the
-        // *thread* that starts it: the runtime's threads live as long as the process.
+        // Dies with its parent even where the parent is killed and cannot clean up.
         let mut command = match super::install::find("setpriv") {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
@@ -48,13 +49,8 @@ impl Process {
             None => Command::new(program),
         };
         set_up(&mut command);
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {name}: {}", program.display()))?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+        let child = spawn(command).with_context(|| format!("starting {name}: {}", program.display()))?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
 
@@ -154,6 +150,25 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Starts `command` on a thread that lives as long as this process. The kernel takes the *thread* that starts a child for
+/// its parent: servers that several tests share would die with the thread of the test that happened to come first.
+fn spawn(command: Command) -> anyhow::Result<Child> {
+    type Job = (Command, SyncSender<std::io::Result<Child>>);
+    static STARTER: LazyLock<SyncSender<Job>> = LazyLock::new(|| {
+        let (jobs, to_do) = sync_channel::<Job>(0);
+        std::thread::spawn(move || {
+            for (mut command, answer) in to_do {
+                // Whoever asked waits for it.
+                let _ = answer.send(command.spawn());
+            }
+        });
+        jobs
+    });
+    let (answer, child) = sync_channel(1);
+    STARTER.send((command, answer)).ok().context("the thread that starts processes has ended")?;
+    Ok(child.recv().context("the thread that starts processes has ended")??)
 }
 
 /// User and system time of all processes of a group (proc(5): fields 5, 14 and 15 of `stat`, in ticks of 10 ms).

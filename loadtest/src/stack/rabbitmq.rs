@@ -1,11 +1,12 @@
 //! A private RabbitMQ.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use lapin::{Connection, ConnectionProperties};
+use tokio::net::TcpStream;
 
 use super::process::Process;
 use super::{free_port, install, wait_for};
@@ -13,7 +14,9 @@ use super::{free_port, install, wait_for};
 /// A node with its data in a folder of its own, and an epmd (Erlang's port mapper) of its own.
 #[derive(Debug)]
 pub struct RabbitServer {
+    // Before its port mapper, so that it ends first.
     process: Option<Process>,
+    epmd: Option<Process>,
     folder: PathBuf,
     port: u16,
     dist_port: u16,
@@ -31,6 +34,7 @@ impl RabbitServer {
         std::fs::write(folder.join("rabbitmq.conf"), CONFIG)?;
         let mut server = Self {
             process: None,
+            epmd: None,
             folder: std::path::absolute(folder)?,
             port: free_port()?,
             dist_port: free_port()?,
@@ -45,6 +49,7 @@ impl RabbitServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.start_epmd().await?;
         // Not the wrapper on the PATH, which insists on the user that the package made.
         let program = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server");
         let program = if program.is_file() { Some(program) } else { install::find("rabbitmq-server") };
@@ -62,6 +67,25 @@ impl RabbitServer {
         .await
     }
 
+    /// Erlang would start its port mapper as a daemon, which nothing stops; one that already answers is used instead.
+    async fn start_epmd(&mut self) -> anyhow::Result<()> {
+        if self.epmd.as_mut().is_some_and(|epmd| epmd.ended().is_none()) {
+            return Ok(());
+        }
+        let epmd = install::find("epmd").context("epmd, a part of Erlang, is not installed")?;
+        let port = self.epmd_port;
+        let process = Process::start("epmd", &epmd, &self.folder.join("epmd.log"), |command| {
+            command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
+        })?;
+        let process = self.epmd.insert(process);
+        wait_for("epmd", Duration::from_secs(10), async || {
+            process.must_run()?;
+            TcpStream::connect(("127.0.0.1", port)).await?;
+            Ok(())
+        })
+        .await
+    }
+
     fn set_up(&self, command: &mut Command) {
         let file = |name: &str| self.folder.join(name);
         command
@@ -72,7 +96,12 @@ impl RabbitServer {
             .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-noinput -kernel inet_dist_use_interface {127,0,0,1}",
+            )
+            // Lets the script become Erlang instead of starting it as a child, which would outlive a killed script.
+            .env("RABBITMQ_ALLOW_INPUT", "1")
             .env("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins"))
             .env("RABBITMQ_MNESIA_BASE", file("data"))
@@ -108,29 +137,3 @@ impl RabbitServer {
 
 /// Quiet, and with a disk limit that leaves the machine room to breathe.
 const CONFIG: &str = "log.console.level = warning\ndisk_free_limit.absolute = 1GB\n";
-
-/// How long the port mapper may take to notice that its node is gone; before, it refuses to go.
-const EPMD_PATIENCE: Duration = Duration::from_secs(2);
-
-impl Drop for RabbitServer {
-    fn drop(&mut self) {
-        self.process = None;
-        // Erlang starts its port mapper as a daemon, outside the process group.
-        let Some(epmd) = install::find("epmd") else { return };
-        let until = std::time::Instant::now() + EPMD_PATIENCE;
-        while std::time::Instant::now() < until {
-            let asked = Command::new(&epmd)
-                .args(["-port", &self.epmd_port.to_string(), "-kill"])
-                .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-                .stdin(Stdio::null())
-                .output();
-            let refused = |text: &[u8]| String::from_utf8_lossy(text).contains("living nodes");
-            match asked {
-                Ok(answer) if refused(&answer.stdout) || refused(&answer.stderr) => {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                _ => return,
-            }
-        }
-    }
-}

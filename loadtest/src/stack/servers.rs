@@ -35,6 +35,8 @@ impl Servers {
     /// # Errors
     /// The first that does not start, with the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        // The servers have working folders of their own.
+        let folder = std::path::absolute(folder)?;
         let (mysql, redis, rabbit) = (folder.join("mysql"), folder.join("redis"), folder.join("rabbitmq"));
         let (mysql, redis, rabbit) = tokio::try_join!(
             MysqlServer::start(&mysql),

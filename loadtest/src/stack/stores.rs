@@ -16,7 +16,7 @@ pub const AMQP_ENV: &str = "IM_TEST_AMQP_URL";
 #[derive(Debug)]
 enum Shared {
     Given { mysql: String, amqp: String },
-    Own { mysql: MysqlServer, rabbit: RabbitServer, _folder: tempfile::TempDir },
+    Own { mysql: MysqlServer, rabbit: Box<RabbitServer>, _folder: tempfile::TempDir },
 }
 
 impl Shared {
@@ -34,7 +34,7 @@ impl Shared {
                 let (mysql, rabbit) = (folder.path().join("mysql"), folder.path().join("rabbitmq"));
                 let (mysql, rabbit) =
                     tokio::try_join!(MysqlServer::start(&mysql), RabbitServer::start(&rabbit))?;
-                Self::Own { mysql, rabbit, _folder: folder }
+                Self::Own { mysql, rabbit: Box::new(rabbit), _folder: folder }
             }
         });
         *in_use = Arc::downgrade(&shared);
