@@ -86,7 +86,7 @@ impl App {
             config.groups.auto_create,
         ));
         let deadline = Duration::from_millis(config.limits.request_deadline_ms);
-        let stored = Arc::new(StoredReplies::new(deadline));
+        let stored = Arc::new(StoredReplies::new());
         let (sends, queues) = Sends::new(&config.limits, Arc::clone(&memberships), shards);
         let numbering = Numbering::new(sequence, pool.clone());
         for (shard, queue) in shards.all().zip(queues) {

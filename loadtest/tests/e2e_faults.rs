@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use loadtest::client::{Client, Pace, Report, Sender, StoredMessage};
+use loadtest::client::{Chat, Client, Pace, Report, Sender, StoredMessage};
 use loadtest::judge::{Verdict, judge, judge_reader};
 use loadtest::scenario::{Load, run};
 use loadtest::stack::{Builder, System, wait_for};
@@ -219,4 +219,56 @@ async fn the_database_and_the_broker_are_killed_one_after_the_other() {
     let verdict = settle(&system, &senders).await;
     assert!(verdict.is_good(), "{verdict}");
     assert_eq!(verdict.acked, SENDERS * 1_500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_blocks_publishers_is_an_answer_and_not_a_hang() {
+    let mut system = Builder::new().unlimited().on_own_servers().await.unwrap();
+    let mut alice = Client::connect(&system.ws_urls()[0], "alice").await.unwrap();
+    let before = alice.say("group_1", "before", "hello").await.unwrap();
+    system.servers().unwrap().rabbit.set_memory_alarm(true).await.unwrap();
+    let chat = |n: usize| Chat {
+        conversation: "group_1".into(),
+        msg_id: format!("blocked-{n}"),
+        content: "hello".into(),
+        stored: false,
+    };
+    // Until the gateway has heard of it a message may still pass; from then on every answer is prompt.
+    let mut sent = Vec::new();
+    let mut refused = 0;
+    for n in 0.. {
+        let begun = Instant::now();
+        let reply = alice.chat(&chat(n)).await.unwrap();
+        sent.push(n);
+        assert!(begun.elapsed() < Duration::from_secs(4), "answered after {:?}", begun.elapsed());
+        match reply.code {
+            0 => assert!(n < 100, "never refused"),
+            503 => {
+                assert!(reply.retry_after_ms().is_some());
+                assert!(
+                    refused == 0 || begun.elapsed() < Duration::from_secs(1),
+                    "not at once: {:?}",
+                    begun.elapsed()
+                );
+                refused += 1;
+            }
+            code => panic!("{code}: {}", reply.payload),
+        }
+        if refused == 5 {
+            break;
+        }
+    }
+    assert!(alice.pull("group_1", 0, 10).await.unwrap().code == 0, "reading goes on");
+    system.servers().unwrap().rabbit.set_memory_alarm(false).await.unwrap();
+    let mut last = before;
+    for n in &sent {
+        last = last.max(alice.say("group_1", &chat(*n).msg_id, "hello").await.unwrap());
+    }
+    wait_for("group_1", Duration::from_secs(20), async || {
+        let all = alice.pull_all("group_1", 0).await?;
+        anyhow::ensure!(all.len() == sent.len() + 1, "{} of {} messages", all.len(), sent.len() + 1);
+        Ok(())
+    })
+    .await
+    .unwrap();
 }

@@ -119,9 +119,13 @@ impl Sends {
         let this = Arc::clone(self);
         Some(
             async move {
-                match this.memberships.require(&admitted.conversation, &admitted.by.user).await {
-                    Ok(()) => this.queue(admitted),
-                    Err(refusal) => admitted.reply.refuse(&refusal),
+                let required = this.memberships.require(&admitted.conversation, &admitted.by.user);
+                match tokio::time::timeout(this.deadline, required).await {
+                    Ok(Ok(())) => this.queue(admitted),
+                    Ok(Err(refusal)) => admitted.reply.refuse(&refusal),
+                    Err(_) => {
+                        admitted.reply.refuse(&pending::overloaded("the database did not answer in time"))
+                    }
                 }
             }
             .boxed(),

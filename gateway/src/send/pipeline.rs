@@ -21,6 +21,7 @@ use crate::config::Limits;
 /// Numbered, encoded with its batch, and waiting for the confirm.
 struct Sent {
     message: ChatMessage,
+    deadline: Instant,
     reply: Option<PendingReply>,
     _place: tokio::sync::OwnedSemaphorePermit,
 }
@@ -35,6 +36,9 @@ pub struct Pipeline {
     stored: Arc<StoredReplies>,
     batch_messages_max: usize,
     batch_bytes_max: usize,
+    /// For one batch, from its numbering to its confirm: half of a request's time. What has less left is refused before,
+    /// so that everyone is answered by the deadline.
+    patience: Duration,
     waiting: Vec<Admitted>,
 }
 
@@ -64,6 +68,7 @@ impl Pipeline {
             stored,
             batch_messages_max: limits.batch_messages_max,
             batch_bytes_max: limits.batch_bytes_max,
+            patience: Duration::from_millis(limits.request_deadline_ms) / 2,
             waiting: Vec::new(),
         }
     }
@@ -75,8 +80,9 @@ impl Pipeline {
                 continue;
             }
             let batch = self.take_batch();
-            let sent = self.number(batch).await;
-            self.publish(sent).await;
+            let until = Instant::now() + self.patience;
+            let sent = self.number(batch, until).await;
+            self.publish(sent, until).await;
         }
     }
 
@@ -135,20 +141,24 @@ impl Pipeline {
             bytes <= self.batch_bytes_max
         };
         let count = self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len());
-        let now = Instant::now();
+        let until = Instant::now() + self.patience;
         let batch = self.waiting.drain(..count);
-        let (live, late): (Vec<_>, Vec<_>) = batch.partition(|message| message.deadline > now);
+        let (live, late): (Vec<_>, Vec<_>) = batch.partition(|message| message.deadline >= until);
         refuse(late, "the message waited for too long");
         live
     }
 
-    async fn number(&self, batch: Vec<Admitted>) -> Vec<Sent> {
+    async fn number(&self, batch: Vec<Admitted>, until: Instant) -> Vec<Sent> {
         if batch.is_empty() {
             return Vec::new();
         }
         let begun = Instant::now();
         let wanted = batch.iter().map(|m| (&m.conversation, &m.by.user, &m.msg_id));
-        let numbers = self.numbering.number(wanted).await;
+        let Ok(numbers) = tokio::time::timeout_at(until.into(), self.numbering.number(wanted)).await else {
+            tracing::warn!(shard = %self.shard, messages = batch.len(), "message numbers did not come in time");
+            refuse(batch, "message numbers are not available");
+            return Vec::new();
+        };
         metrics::histogram!(shared::metrics::GATEWAY_NUMBER_TIME).record(begun.elapsed());
         let mut sent = Vec::with_capacity(batch.len());
         let mut told = false;
@@ -166,21 +176,22 @@ impl Pipeline {
         sent
     }
 
-    async fn publish(&mut self, mut sent: Vec<Sent>) {
+    async fn publish(&mut self, mut sent: Vec<Sent>, until: Instant) {
         if sent.is_empty() {
             return;
         }
         // Before it goes out: the commit may be quicker than the confirm.
         for one in sent.iter_mut().filter(|one| one.message.reply_when_stored) {
             if let Some(reply) = one.reply.take() {
-                self.stored.wait_for(&one.message, reply);
+                self.stored.wait_for(&one.message, reply, one.deadline);
             }
         }
         let topology = self.broker.topology();
         let (exchange, key) = (topology.messages_exchange(), topology.shard_key(self.shard));
         let body = envelope::encode_batch(self.shard, sent.iter().map(|one| &one.message));
         let begun = Instant::now();
-        let published = self.publisher.publish(exchange, key, &body, None, self.stored.patience()).await;
+        let patience = until.saturating_duration_since(begun);
+        let published = self.publisher.publish(exchange, key, &body, None, patience).await;
         match published {
             Ok(()) => {
                 metrics::histogram!(shared::metrics::GATEWAY_CONFIRM_TIME).record(begun.elapsed());
@@ -232,7 +243,7 @@ impl Sent {
             reply_when_stored: admitted.reply_when_stored,
             retry,
         };
-        Self { message, reply: Some(admitted.reply), _place: admitted._place }
+        Self { message, deadline: admitted.deadline, reply: Some(admitted.reply), _place: admitted._place }
     }
 }
 

@@ -21,29 +21,23 @@ type Waiter = (Instant, PendingReply);
 
 /// The waiting senders of this gateway. They are answered by the workers' events, or told to ask again when the deadline
 /// passes: the event may have been lost.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StoredReplies {
     waiting: Mutex<AHashMap<Key, Vec<Waiter>>>,
     /// Numbers that the commit changed: its event may be quicker than the confirm, and the last reply must tell the
     /// final number.
     corrected: Mutex<AHashMap<Key, (Instant, Seq)>>,
-    deadline: Duration,
 }
 
 impl StoredReplies {
-    /// Nobody waits longer than `deadline`.
+    /// Nobody waits.
     #[must_use]
-    pub fn new(deadline: Duration) -> Self {
-        Self { waiting: Mutex::default(), corrected: Mutex::default(), deadline }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// How long a batch may wait for its confirm.
-    pub(super) fn patience(&self) -> Duration {
-        self.deadline
-    }
-
-    pub(super) fn wait_for(&self, message: &ChatMessage, reply: PendingReply) {
-        let due = Instant::now() + self.deadline;
+    /// Answers `reply` at the commit of `message`, or by `due` with an error.
+    pub(super) fn wait_for(&self, message: &ChatMessage, reply: PendingReply, due: Instant) {
         self.waiting.lock().entry(key(message)).or_default().push((due, reply));
     }
 
@@ -101,4 +95,72 @@ impl StoredReplies {
 
 fn key(message: &ChatMessage) -> Key {
     (message.conversation.clone(), message.sender.as_str().into(), message.msg_id.as_str().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ids::{MsgId, UserId};
+
+    use super::*;
+    use crate::outbox::Outbox;
+
+    fn message() -> ChatMessage {
+        ChatMessage {
+            conversation: Conversation::from_key("group_1").unwrap(),
+            seq: Seq(7),
+            jump: false,
+            sender: UserId::parse("alice").unwrap(),
+            msg_id: MsgId::parse("m1").unwrap(),
+            content: "hello".into(),
+            msg_type: 1,
+            send_time_ms: 0,
+            origin: None,
+            reply_when_stored: true,
+            retry: false,
+        }
+    }
+
+    fn waiting(stored: &StoredReplies, due: Instant) -> std::sync::Arc<Outbox> {
+        let (outbox, message) = (Outbox::new(8, 1000), message());
+        let reply = PendingReply::new(outbox.reserve(), message.conversation.clone(), message.msg_id.clone());
+        stored.wait_for(&message, reply, due);
+        outbox
+    }
+
+    #[test]
+    fn the_commit_answers_with_its_number_everyone_who_waits_for_that_message() {
+        let (stored, later) = (StoredReplies::new(), Instant::now() + Duration::from_secs(5));
+        let (first, retry) = (waiting(&stored, later), waiting(&stored, later));
+        stored.committed(&message().conversation, "bob", "m1", Seq(9));
+        assert!(first.pop().is_none(), "another sender's message of the same id");
+        stored.committed(&message().conversation, "alice", "m1", Seq(9));
+        for outbox in [first, retry] {
+            assert!(
+                outbox
+                    .pop()
+                    .unwrap()
+                    .contains(r#""code":0,"msg_id":"m1","conversation_id":"group_1","seq":9"#)
+            );
+        }
+    }
+
+    #[test]
+    fn who_waited_too_long_is_told_to_ask_again() {
+        let (stored, now) = (StoredReplies::new(), Instant::now());
+        let outbox = waiting(&stored, now);
+        stored.expire(now);
+        assert!(outbox.pop().unwrap().contains(r#""code":503"#));
+        stored.committed(&message().conversation, "alice", "m1", Seq(9));
+        assert!(outbox.pop().is_none(), "answered once");
+    }
+
+    #[test]
+    fn a_correction_that_is_quicker_than_the_confirm_is_what_the_sender_is_told() {
+        let stored = StoredReplies::new();
+        assert_eq!(stored.final_seq(&message()), Seq(7));
+        stored.corrected(&message().conversation, "alice", "m1", Seq(12));
+        assert_eq!(stored.final_seq(&message()), Seq(12));
+        stored.expire(Instant::now() + CORRECTION_KEPT);
+        assert_eq!(stored.final_seq(&message()), Seq(7));
+    }
 }

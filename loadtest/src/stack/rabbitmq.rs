@@ -115,6 +115,24 @@ impl RabbitServer {
         self.process = None;
     }
 
+    /// Raises or clears the memory alarm: while it lasts, the node takes nothing from publishers.
+    ///
+    /// # Errors
+    /// If the node cannot be told.
+    pub async fn set_memory_alarm(&self, raised: bool) -> anyhow::Result<()> {
+        let program = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmqctl");
+        let program = if program.is_file() { Some(program) } else { install::find("rabbitmqctl") };
+        let mut command = Command::new(program.context("rabbitmqctl is not installed")?);
+        self.set_up(&mut command);
+        let limit = if raised { "0.00001" } else { "0.4" };
+        command
+            .args(["-n", "im@localhost", "set_vm_memory_high_watermark", limit])
+            .stdin(std::process::Stdio::null());
+        let output = tokio::process::Command::from(command).output().await?;
+        anyhow::ensure!(output.status.success(), "rabbitmqctl: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
     /// The process, if it runs.
     #[must_use]
     pub fn process(&self) -> Option<&Process> {

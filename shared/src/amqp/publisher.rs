@@ -13,7 +13,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::time::timeout;
 
-use super::broker::{Broker, BrokerError};
+use super::broker::{Broker, BrokerError, Link};
 
 /// Persistent, in AMQP's numbers.
 const DELIVERY_MODE_PERSISTENT: u8 = 2;
@@ -25,6 +25,9 @@ pub enum PublishError {
     /// No connection, or the broker blocks it: nothing was sent.
     #[error("the broker is away or blocks publishers")]
     Down,
+    /// The broker began to block while the body was on its way.
+    #[error("the broker has begun to block publishers")]
+    Blocked,
     /// The channel could not be opened.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -83,8 +86,15 @@ impl ConfirmingPublisher {
         headers: Option<FieldTable>,
         patience: Duration,
     ) -> Result<(), PublishError> {
-        let published = timeout(patience, self.publish_on_channel(exchange, key, body, headers)).await;
-        let published = published.unwrap_or(Err(PublishError::TimedOut));
+        let mut link = self.broker.link();
+        let published = tokio::select! {
+            biased;
+            published = timeout(patience, self.publish_on_channel(exchange, key, body, headers)) => {
+                published.unwrap_or(Err(PublishError::TimedOut))
+            }
+            // Nothing more is heard from a connection that is blocked: no use in waiting.
+            _ = link.wait_for(|link| *link == Link::Blocked) => Err(PublishError::Blocked),
+        };
         if !matches!(published, Ok(()) | Err(PublishError::Nacked | PublishError::Returned)) {
             self.give_up_channel();
         }
