@@ -9,9 +9,13 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
 
-run: ## everything up, with a demo conversation; stays until Ctrl-C (ARGS="--port 9000 …")
+run: ## everything up, with a demo conversation; stays until Ctrl-C (ARGS="--port 9000 …"); DOCKER=1: with Docker Compose
+ifdef DOCKER
+	@exec docker compose up --build $(ARGS)
+else
 	cargo build --release --bins
 	@exec $(TARGET)/release/loadtest stack up --demo --install $(ARGS)
+endif
 
 test: ## all tests, on real servers that are started for them
 	cargo build --bins

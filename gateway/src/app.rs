@@ -62,7 +62,7 @@ impl App {
         let pool = mysql::connect(&config.mysql, Ping::BeforeUse, wait).await?;
         mysql::migrate(&pool).await.context("bringing the schema up to date")?;
         mysql::settings::fix_shard_count(&pool, shards).await?;
-        let redis = shared::redis::connect(&config.redis, wait).await.context("redis.url")?;
+        let redis = shared::redis::connect(&config.redis, wait).await?;
         let sequence = Sequence::new(redis.clone(), config.redis.sent_ttl_s);
 
         let gateway = rand::random_range(1..=u64::MAX);
@@ -73,7 +73,7 @@ impl App {
                 .map(Arc::new)
         };
         let (publishing, pushing) = (broker("publishing")?, broker("pushing")?);
-        publishing.wait_until_up(wait).await.context("amqp.url")?;
+        publishing.wait_until_up(wait).await?;
 
         let (listening, working) = (Shutdown::new(), Shutdown::new());
         let hub = Arc::new(Hub::new());

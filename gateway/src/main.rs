@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gateway: {error:#}");
+            eprintln!("gateway: {}", shared::telemetry::error_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -353,15 +353,28 @@ async fn wrong_settings_end_a_process_with_one_line_that_names_the_key() {
         assert!(said.contains(key) && said.trim().lines().count() == 1, "{program}: {said}");
     }
     // What is missing at the start is waited for, and then named.
-    let nobody = "mysql://root@127.0.0.1:1/im";
-    for (program, mode) in [("gateway", "insecure"), ("worker", "")] {
-        let mut environment = vec![("IM__MYSQL__URL", nobody), ("IM__START__WAIT_S", "1")];
-        if !mode.is_empty() {
-            environment.push(("IM__AUTH__MODE", mode));
+    let stores = loadtest::stack::Stores::for_test().await.unwrap();
+    let (mysql, redis) = (stores.mysql_url.as_str(), stores.redis_url.as_str());
+    for program in ["gateway", "worker"] {
+        for (missing, key, url) in [
+            ("MySQL", "IM__MYSQL__URL", "mysql://root@127.0.0.1:1/im"),
+            ("Redis", "IM__REDIS__URL", "redis://127.0.0.1:1"),
+            ("RabbitMQ", "IM__AMQP__URL", "amqp://guest:guest@127.0.0.1:1/%2f"),
+        ] {
+            let mut environment =
+                vec![("IM__MYSQL__URL", mysql), ("IM__REDIS__URL", redis), ("IM__START__WAIT_S", "1")];
+            environment.retain(|(set, _)| *set != key);
+            environment.push((key, url));
+            if program == "gateway" {
+                environment.push(("IM__AUTH__MODE", "insecure"));
+            }
+            let (code, said) = run(program, &environment).await;
+            assert_eq!(code, 1, "{program}: {said}");
+            let named =
+                said.contains(missing) && said.contains("127.0.0.1:1") && said.trim().lines().count() == 1;
+            assert!(named, "{program}: {said}");
+            assert!(!said.contains("guest"), "credentials are not shown: {said}");
         }
-        let (code, said) = run(program, &environment).await;
-        assert_eq!(code, 1, "{program}: {said}");
-        assert!(said.contains("MySQL") && said.contains("127.0.0.1:1"), "{program}: {said}");
     }
 }
 

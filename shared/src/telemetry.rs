@@ -46,3 +46,38 @@ pub fn init_tls() {
     // An error means that it has been chosen already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
+
+/// An error and its causes on one line, each said once: many errors repeat their causes in their own text.
+#[must_use]
+pub fn error_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Layered {
+        #[error("connecting: {0}")]
+        Repeats(#[source] std::io::Error),
+        #[error("starting")]
+        Plain(#[source] Box<Layered>),
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let refused = std::io::Error::other("connection refused");
+        let error = Layered::Plain(Box::new(Layered::Repeats(refused)));
+        assert_eq!(error_line(&error), "starting: connecting: connection refused");
+    }
+}

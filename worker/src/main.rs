@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("worker: {error:#}");
+            eprintln!("worker: {}", shared::telemetry::error_line(error.as_ref()));
             ExitCode::FAILURE
         }
     }

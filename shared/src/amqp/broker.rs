@@ -25,8 +25,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     /// As lapin says.
-    #[error("RabbitMQ: {0}")]
+    #[error(transparent)]
     Lapin(#[from] lapin::Error),
+    /// It was waited for in vain.
+    #[error("RabbitMQ at {url} (amqp.url): {source}")]
+    Unreachable {
+        /// Without credentials.
+        url: String,
+        /// The last failure.
+        source: Box<BrokerError>,
+    },
     /// No answer in time.
     #[error("RabbitMQ did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
@@ -47,6 +55,8 @@ pub enum Link {
 #[derive(Debug)]
 pub struct Broker {
     uri: AMQPUri,
+    /// As shown.
+    url: String,
     name: String,
     topology: Topology,
     connection: Mutex<Option<Connection>>,
@@ -86,7 +96,14 @@ impl Broker {
             settings.url.expose().parse().map_err(|e: String| ConfigError::key("amqp.url", e))?;
         uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
         let state = Arc::new(State { link: watch::channel(Link::Down).0, epoch: AtomicU64::new(0), check });
-        Ok(Self { uri, name: name.to_owned(), topology, connection: Mutex::new(None), state })
+        Ok(Self {
+            uri,
+            url: settings.url.to_string(),
+            name: name.to_owned(),
+            topology,
+            connection: Mutex::new(None),
+            state,
+        })
     }
 
     /// The names to use on this connection.
@@ -135,10 +152,10 @@ impl Broker {
         loop {
             let Err(error) = self.channel().await else { return Ok(()) };
             if Instant::now() >= until {
-                return Err(error);
+                return Err(BrokerError::Unreachable { url: self.url.clone(), source: Box::new(error) });
             }
             if !std::mem::replace(&mut told, true) {
-                tracing::warn!(%error, "waiting for RabbitMQ, up to {} s", patience.as_secs());
+                tracing::warn!(url = %self.url, %error, "waiting for RabbitMQ, up to {} s", patience.as_secs());
             }
             tokio::time::sleep(backoff.next_delay()).await;
         }

@@ -21,6 +21,14 @@ pub enum RedisError {
     /// As the server or the connection says.
     #[error("Redis: {0}")]
     Redis(#[from] fred::error::Error),
+    /// It was waited for in vain.
+    #[error("Redis at {url} (redis.url): {source}")]
+    Unreachable {
+        /// Without credentials.
+        url: String,
+        /// The last failure.
+        source: fred::error::Error,
+    },
     /// An answer that the script cannot give.
     #[error("Redis: unexpected answer: {0}")]
     Answer(String),
@@ -78,8 +86,7 @@ pub async fn connect(settings: &config::Redis, patience: Duration) -> Result<Cli
             Err(error) => {
                 let _ = inner.quit().await;
                 if Instant::now() >= until {
-                    tracing::error!(url = %settings.url, "Redis did not answer");
-                    return Err(error.into());
+                    return Err(RedisError::Unreachable { url: settings.url.to_string(), source: error });
                 }
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(url = %settings.url, %error, "waiting for Redis, up to {} s", patience.as_secs());
