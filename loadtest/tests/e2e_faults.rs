@@ -272,3 +272,86 @@ async fn a_broker_that_blocks_publishers_is_an_answer_and_not_a_hang() {
     .await
     .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_process_is_restarted_in_order_one_by_one() {
+    let mut system = Builder::new().unlimited().set("IM__DRAIN__SPREAD_MS", 300).for_test().await.unwrap();
+    let burst = Burst::start(&system, 3_000);
+    burst.until_acked(1_000).await;
+    for n in 0..2 {
+        assert!(system.worker(n).terminate().await.unwrap().success());
+        system.worker(n).start_again().await.unwrap();
+        assert!(system.gateway(n).terminate().await.unwrap().success());
+        system.gateway(n).start_again().await.unwrap();
+    }
+    let senders = burst.finish().await;
+    let verdict = settle(&system, &senders).await;
+    assert!(verdict.is_good(), "{verdict}");
+    assert_eq!(verdict.acked, SENDERS * 3_000);
+    assert_eq!(verdict.renumbered, 0, "nothing was given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_stands_still_and_wakes_up_believing_it_owns_its_shards() {
+    let mut system = Builder::new().unlimited().for_test().await.unwrap();
+    let burst = Burst::start(&system, 3_000);
+    burst.until_acked(1_000).await;
+    system.worker(0).freeze();
+    // Longer than its heartbeat is believed: the other one claims its shards meanwhile.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    system.worker(0).thaw();
+    let senders = burst.finish().await;
+    let verdict = settle(&system, &senders).await;
+    assert!(verdict.is_good(), "{verdict}");
+    assert_eq!(verdict.acked, SENDERS * 3_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_stands_still_between_numbering_and_publishing() {
+    let mut system = Builder::new().unlimited().for_test().await.unwrap();
+    let burst = Burst::start(&system, 3_000);
+    for _ in 0..3 {
+        let acked = burst.report.acked.load(Ordering::Relaxed);
+        burst.until_acked(acked + 1_000).await;
+        system.gateway(0).freeze();
+        // Longer than the hole timeout: what it has numbered and not published is given up.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        system.gateway(0).thaw();
+    }
+    let senders = burst.finish().await;
+    let verdict = settle(&system, &senders).await;
+    assert!(verdict.is_good(), "{verdict}");
+    assert_eq!(verdict.acked, SENDERS * 3_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_comes_back_as_it_was_a_while_ago() {
+    let mut system = Builder::new().unlimited().for_test().await.unwrap();
+    let burst = Burst::start(&system, 2_000);
+    burst.until_acked(2_000).await;
+    system.redis().unwrap().remember_data().unwrap();
+    burst.until_acked(8_000).await;
+    let redis = system.redis().unwrap();
+    redis.kill();
+    redis.go_back().unwrap();
+    redis.start_again().await.unwrap();
+    let senders = burst.finish().await;
+    let verdict = settle(&system, &senders).await;
+    assert!(verdict.is_good(), "{verdict}");
+    assert_eq!(verdict.acked, SENDERS * 2_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_broker_connections_are_closed_and_listeners_are_told_to_pull() {
+    let mut system = Builder::new().unlimited().on_own_servers().await.unwrap();
+    let mut listener = Client::connect(&system.ws_urls()[0], "listener").await.unwrap();
+    listener.pull("group_0", 0, 1).await.unwrap();
+    let burst = Burst::start(&system, 1_500);
+    burst.until_acked(2_000).await;
+    system.servers().unwrap().rabbit.close_connections().await.unwrap();
+    listener.wait_for(|packet| packet.event() == Some("resync")).await.unwrap();
+    let senders = burst.finish().await;
+    let verdict = settle(&system, &senders).await;
+    assert!(verdict.is_good(), "{verdict}");
+    assert_eq!(verdict.acked, SENDERS * 1_500);
+}

@@ -120,14 +120,23 @@ impl RabbitServer {
     /// # Errors
     /// If the node cannot be told.
     pub async fn set_memory_alarm(&self, raised: bool) -> anyhow::Result<()> {
+        self.control(&["set_vm_memory_high_watermark", if raised { "0.00001" } else { "0.4" }]).await
+    }
+
+    /// Closes every client's connection, and with it the queues that are exclusive to it.
+    ///
+    /// # Errors
+    /// If the node cannot be told.
+    pub async fn close_connections(&self) -> anyhow::Result<()> {
+        self.control(&["close_all_connections", "a test"]).await
+    }
+
+    async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let program = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmqctl");
         let program = if program.is_file() { Some(program) } else { install::find("rabbitmqctl") };
         let mut command = Command::new(program.context("rabbitmqctl is not installed")?);
         self.set_up(&mut command);
-        let limit = if raised { "0.00001" } else { "0.4" };
-        command
-            .args(["-n", "im@localhost", "set_vm_memory_high_watermark", limit])
-            .stdin(std::process::Stdio::null());
+        command.args(["-n", "im@localhost"]).args(arguments).stdin(std::process::Stdio::null());
         let output = tokio::process::Command::from(command).output().await?;
         anyhow::ensure!(output.status.success(), "rabbitmqctl: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())

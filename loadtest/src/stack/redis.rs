@@ -65,6 +65,24 @@ impl RedisServer {
         Ok(std::fs::remove_dir_all(self.folder.join("data"))?)
     }
 
+    /// Copies its data as they are on disk now, for [`go_back`](Self::go_back).
+    ///
+    /// # Errors
+    /// If the files cannot be copied.
+    pub fn remember_data(&self) -> anyhow::Result<()> {
+        copy_folder(&self.folder.join("data"), &self.folder.join("remembered"))
+    }
+
+    /// Puts the remembered data in the place of the present: what a disk that lost its last writes, or a replica that
+    /// was behind, would know. Only after [`kill`](Self::kill).
+    ///
+    /// # Errors
+    /// If the files cannot be copied.
+    pub fn go_back(&mut self) -> anyhow::Result<()> {
+        self.lose_data()?;
+        copy_folder(&self.folder.join("remembered"), &self.folder.join("data"))
+    }
+
     /// The process, if it runs.
     #[must_use]
     pub fn process(&self) -> Option<&Process> {
@@ -91,5 +109,19 @@ async fn ping(port: u16) -> anyhow::Result<()> {
     let mut answer = [0; 7];
     stream.read_exact(&mut answer).await?;
     anyhow::ensure!(answer.starts_with(b"+PONG"), "it answered {}", String::from_utf8_lossy(&answer));
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
     Ok(())
 }
