@@ -355,3 +355,29 @@ async fn all_broker_connections_are_closed_and_listeners_are_told_to_pull() {
     assert!(verdict.is_good(), "{verdict}");
     assert_eq!(verdict.acked, SENDERS * 1_500);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_is_killed_again_and_again() {
+    let mut system = Builder::new().unlimited().on_own_servers().await.unwrap();
+    // Enough for every shard to get some.
+    let groups: Vec<String> = (0..24).map(|n| format!("group_{n}")).collect();
+    let mut alice = Client::connect(&system.ws_urls()[0], "alice").await.unwrap();
+    for round in 0..4 {
+        let mut told = Vec::new();
+        for group in &groups {
+            told.push(alice.say(group, &format!("m{round}"), "hello").await.unwrap());
+        }
+        let rabbit = &mut system.servers().unwrap().rabbit;
+        rabbit.kill();
+        rabbit.start_again().await.unwrap();
+        for (group, seq) in groups.iter().zip(told) {
+            wait_for(group, Duration::from_secs(60), async || {
+                let last = alice.pull_all(group, 0).await?.last().map(|message| message.seq);
+                anyhow::ensure!(last >= Some(seq), "round {round}: at {last:?}, not yet at {seq}");
+                Ok(())
+            })
+            .await
+            .unwrap();
+        }
+    }
+}

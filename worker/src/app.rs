@@ -101,9 +101,8 @@ impl App {
             Broker::new(&config.amqp, topology.clone(), &format!("worker, {name}"), check).map(Arc::new)
         };
         let (consuming, publishing) = (broker("consuming")?, broker("publishing")?);
-        for broker in [&consuming, &publishing] {
-            broker.wait_until_up(config.start.wait()).await?;
-        }
+        let wait = config.start.wait();
+        tokio::try_join!(consuming.wait_until_up(wait), publishing.wait_until_up(wait))?;
 
         let commits = health.check("commits");
         commits.pass();

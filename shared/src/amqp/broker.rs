@@ -21,6 +21,11 @@ use crate::health::Check;
 /// Longest that connecting, or opening a channel, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long newly declared quorum queues are left alone. RabbitMQ (3.10 at least) confirms a declaration before the name
+/// of the queue's log is on disk: its table of names is saved when nothing has touched it for half a second. Killed
+/// before, it starts the queue anew, empty and without a leader, and what was confirmed is gone.
+const QUEUES_SETTLE: Duration = Duration::from_secs(1);
+
 /// Why there is no channel at the moment. All of it is worth another attempt.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -143,14 +148,18 @@ impl Broker {
         made
     }
 
-    /// Connects, trying again until `patience` is over.
+    /// Connects, trying again until `patience` is over. To be called once, at the start of a process, before anything is
+    /// published.
     ///
     /// # Errors
     /// The last failure.
     pub async fn wait_until_up(&self, patience: Duration) -> Result<(), BrokerError> {
         let (until, mut backoff, mut told) = (Instant::now() + patience, Backoff::dependency(), false);
         loop {
-            let Err(error) = self.channel().await else { return Ok(()) };
+            let Err(error) = self.channel().await else {
+                tokio::time::sleep(QUEUES_SETTLE).await;
+                return Ok(());
+            };
             if Instant::now() >= until {
                 return Err(BrokerError::Unreachable { url: self.url.clone(), source: Box::new(error) });
             }
