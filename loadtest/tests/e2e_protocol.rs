@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use loadtest::client::{Chat, Client, Ended};
+use loadtest::client::{Chat, Client, Ended, Packet};
 use loadtest::stack::{Builder, DEMO_SECRET, System, wait_for};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -317,8 +317,9 @@ async fn a_slow_reader_is_told_to_pull_and_keeps_its_connection() {
     for n in 0..4_000 {
         last = sender.say("group_1", &format!("m{n}"), &content).await.unwrap();
     }
-    let resync = slow.wait_for(|packet| packet.event() == Some("resync")).await.unwrap();
-    assert_eq!(resync.conversation_id.as_deref(), Some("group_1"));
+    // One without a conversation may come too: a worker that took a shard over makes everyone pull.
+    let about = |packet: &Packet| packet.conversation_id.as_deref() == Some("group_1");
+    slow.wait_for(|packet| packet.event() == Some("resync") && about(packet)).await.unwrap();
     wait_until(&mut sender, "group_1", last).await;
     assert_eq!(slow.pull_all("group_1", 0).await.unwrap().len(), 4_000);
 }
