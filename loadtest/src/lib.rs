@@ -2,8 +2,10 @@
 //!
 //! Knows the public protocol and nothing of the other crates, so that a mistake there cannot hide here.
 
+pub mod baseline;
 pub mod client;
 pub mod demo;
 pub mod judge;
+pub mod meter;
 pub mod scenario;
 pub mod stack;

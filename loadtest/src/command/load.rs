@@ -1,12 +1,11 @@
 //! `loadtest burst`, `rate` and `idle`.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use loadtest::meter::used;
 use loadtest::scenario::{Figures, Load, Rate, idle, run};
 use loadtest::stack::{Builder, System, require};
 use serde::Serialize;
@@ -138,7 +137,7 @@ impl Common {
         let gateways = system.as_ref().map_or(self.target.gateways, System::ws_urls);
         let name = uuid::Uuid::new_v4().simple().to_string();
         let figures =
-            run(&load, &gateways, &name[..8], || system.as_mut().map(cpu_of).unwrap_or_default()).await?;
+            run(&load, &gateways, &name[..8], || system.as_mut().map(used).unwrap_or_default()).await?;
         figures.print()?;
         if let Some(file) = self.json {
             let cores = std::thread::available_parallelism()?.get();
@@ -188,31 +187,6 @@ async fn bring_up(servers: &Where) -> anyhow::Result<System> {
             builder.on_own_servers().await
         }
     }
-}
-
-/// Processor time by process; this one is the load generator.
-fn cpu_of(system: &mut System) -> BTreeMap<String, Duration> {
-    let mut used = BTreeMap::new();
-    for service in system.services() {
-        let name = service.name().split(' ').next().unwrap_or_default().to_owned() + "s";
-        if let Some(process) = service.process() {
-            *used.entry(name).or_insert(Duration::ZERO) += process.cpu();
-        }
-    }
-    if let Some(servers) = system.servers() {
-        let processes = [servers.mysql.process(), servers.redis.process(), servers.rabbit.process()];
-        for process in processes.into_iter().flatten() {
-            used.insert(process.name().to_owned(), process.cpu());
-        }
-    }
-    if let Ok(usage) = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF) {
-        let time = |time: nix::sys::time::TimeVal| {
-            Duration::from_secs(u64::try_from(time.tv_sec()).unwrap_or(0))
-                + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
-        };
-        used.insert("load generator".to_owned(), time(usage.user_time()) + time(usage.system_time()));
-    }
-    used
 }
 
 /// Each connection is a file; the usual limit of 1,024 is soon reached. Children inherit it.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod compare;
 mod load;
 mod stack;
 
@@ -18,6 +19,8 @@ pub(crate) enum Command {
     Rate(load::Steady),
     /// Measure a gateway's memory per idle connection.
     Idle(load::IdleArguments),
+    /// Measure this system beside simpler ones, by turns.
+    Compare(compare::Compare),
 }
 
 impl Command {
@@ -27,6 +30,7 @@ impl Command {
             Self::Burst(burst) => burst.run().await,
             Self::Rate(rate) => rate.run().await,
             Self::Idle(idle) => idle.run().await,
+            Self::Compare(compare) => compare.run().await,
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::client::{Client, Pace, Report, Sender, messages_in, pull_frame};
 use crate::judge::{Verdict, judge};
+use crate::meter::{Used, per_1000};
 
 /// What to send.
 #[derive(Debug, Clone, Serialize)]
@@ -99,7 +100,7 @@ pub async fn run(
     load: &Load,
     gateways: &[String],
     name: &str,
-    mut cpu: impl FnMut() -> BTreeMap<String, Duration>,
+    mut cpu: impl FnMut() -> Used,
 ) -> anyhow::Result<Figures> {
     let report = Arc::new(Report::default());
     let mut senders = Vec::new();
@@ -155,12 +156,6 @@ pub async fn run(
     }
     #[allow(clippy::cast_precision_loss)] // below 2^52
     let per_second = |duration: Duration| total as f64 / duration.as_secs_f64();
-    #[allow(clippy::cast_precision_loss)]
-    let per_1000 = |used: Duration| used.as_secs_f64() * 1000.0 / total as f64;
-    let cpu = after.iter().map(|(name, used)| {
-        let before = before.get(name).copied().unwrap_or_default();
-        (name.clone(), per_1000(used.saturating_sub(before)))
-    });
     Ok(Figures {
         load: load.clone(),
         acked: report.acked.load(Ordering::Relaxed),
@@ -170,7 +165,7 @@ pub async fn run(
         refused: report.refused.load(Ordering::Relaxed),
         reconnects: report.reconnects.load(Ordering::Relaxed),
         ack_ms: percentiles(&latency),
-        cpu_seconds_per_1000: cpu.collect(),
+        cpu_seconds_per_1000: per_1000(&before, &after, total),
         verdict: judge(gateways, &senders).await?,
     })
 }

@@ -1,0 +1,125 @@
+//! The baselines' tables, of the system's shape, in a schema of their own on the same server.
+
+use anyhow::Context as _;
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+
+use super::drive::Message;
+
+/// Made anew for each comparison.
+const SCHEMA: &str = "im_compare";
+
+/// Locked by stage one, as the system's workers lock theirs.
+const CONVERSATION: &str = "CREATE TABLE conversation (
+    conversation_id VARCHAR(160) NOT NULL,
+    PRIMARY KEY (conversation_id)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+
+const TIMELINE: &str = "CREATE TABLE timeline_message (
+    conversation_id VARCHAR(160) NOT NULL,
+    seq BIGINT UNSIGNED NOT NULL,
+    msg_id VARCHAR(64) NOT NULL,
+    sender_id VARCHAR(64) NOT NULL,
+    content VARCHAR(4096) NOT NULL,
+    msg_type TINYINT UNSIGNED NOT NULL,
+    send_time BIGINT NOT NULL,
+    PRIMARY KEY (conversation_id, seq),
+    UNIQUE KEY one_per_id (conversation_id, sender_id, msg_id)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+
+const INSERT: &str = "INSERT INTO timeline_message \
+    (conversation_id, seq, msg_id, sender_id, content, msg_type, send_time) VALUES (?, ?, ?, ?, ?, 1, ?)";
+
+/// Connections to it, all open.
+#[derive(Debug, Clone)]
+pub(super) struct Timeline {
+    pool: MySqlPool,
+}
+
+impl Timeline {
+    /// Makes the schema on the server that `url` is on, and opens `connections`.
+    pub(super) async fn make(url: &str, connections: u32) -> anyhow::Result<Self> {
+        let options: MySqlConnectOptions = url.parse()?;
+        let options = options.disable_statement_logging();
+        let mut connection = options.connect().await.context("MySQL")?;
+        connection.execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {SCHEMA}"))).await?;
+        let make = format!("CREATE DATABASE {SCHEMA} DEFAULT CHARACTER SET utf8mb4");
+        connection.execute(AssertSqlSafe(make)).await?;
+        connection.close().await?;
+
+        let pool = MySqlPoolOptions::new()
+            .min_connections(connections)
+            .max_connections(connections)
+            // A round trip before each use would be a straw man's.
+            .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // As the system: gap locks of the default level would make neighbouring inserts wait.
+                    let level = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+                    connection.execute(level).await.map(drop)
+                })
+            })
+            .connect_with(options.database(SCHEMA))
+            .await?;
+        pool.execute(CONVERSATION).await?;
+        pool.execute(TIMELINE).await?;
+        Ok(Self { pool })
+    }
+
+    /// Makes the rows that stage one locks.
+    pub(super) async fn add_conversations(&self, ids: &[String]) -> anyhow::Result<()> {
+        for id in ids {
+            let insert = "INSERT IGNORE INTO conversation (conversation_id) VALUES (?)";
+            sqlx::query(insert).bind(id).execute(&self.pool).await?;
+        }
+        Ok(())
+    }
+
+    /// One row, one statement, committed by itself.
+    pub(super) async fn insert(&self, message: &Message, seq: u64) -> anyhow::Result<()> {
+        insert(message, seq).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Numbers and inserts in one transaction. The row's lock lets one transaction at a time look for the highest
+    /// number; without it two of them would lock the same gap, and one would die in a deadlock.
+    pub(super) async fn number_and_insert(&self, message: &Message) -> anyhow::Result<()> {
+        let mut transaction = self.pool.begin().await?;
+        let lock = "SELECT conversation_id FROM conversation WHERE conversation_id = ? FOR UPDATE";
+        sqlx::query(lock).bind(&message.conversation).fetch_one(&mut *transaction).await?;
+        let highest = "SELECT MAX(seq) FROM timeline_message WHERE conversation_id = ?";
+        let highest = sqlx::query_scalar::<_, Option<u64>>(highest).bind(&message.conversation);
+        let seq = highest.fetch_one(&mut *transaction).await?.unwrap_or(0) + 1;
+        insert(message, seq).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Rows of these conversations.
+    pub(super) async fn rows(&self, ids: &[String]) -> anyhow::Result<u64> {
+        let mut rows = 0;
+        for id in ids {
+            let count = "SELECT COUNT(*) FROM timeline_message WHERE conversation_id = ?";
+            let count: i64 = sqlx::query_scalar(count).bind(id).fetch_one(&self.pool).await?;
+            rows += u64::try_from(count)?;
+        }
+        Ok(rows)
+    }
+}
+
+type Insert<'q> = sqlx::query::Query<'q, sqlx::MySql, sqlx::mysql::MySqlArguments>;
+
+fn insert(message: &Message, seq: u64) -> Insert<'_> {
+    sqlx::query(INSERT)
+        .bind(&message.conversation)
+        .bind(seq)
+        .bind(&message.msg_id)
+        .bind(&message.sender)
+        .bind(&message.content)
+        .bind(now_ms())
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
