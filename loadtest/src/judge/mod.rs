@@ -145,9 +145,11 @@ pub fn judge_list(senders: &[&Sender], list: &[StoredMessage], verdict: &mut Ver
                     Some(_) => {}
                 }
             }
-            // Refused and repeated ones may take their place later.
+            // Those that were refused and repeated, or renumbered in a repair (of which the sender may not have heard
+            // yet), may take their place later.
             if let Some(seq) = place
                 && !sent.repeated
+                && sent.acked.is_none_or(|acked| acked == *seq)
             {
                 if *seq < last {
                     verdict.note(
@@ -306,6 +308,16 @@ mod tests {
             (sender.sent[0].acked, sender.sent[1].acked) = (Some(2), Some(1));
         });
         assert_eq!((reordered.reordered, reordered.is_good()), (1, false));
+    }
+
+    #[test]
+    fn what_was_renumbered_may_take_a_later_place() {
+        let verdict = verdict(|_, list| {
+            let mut first = list.remove(0);
+            first.seq = 9;
+            list.push(first);
+        });
+        assert_eq!((verdict.renumbered, verdict.reordered), (1, 0));
     }
 
     #[test]
