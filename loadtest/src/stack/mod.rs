@@ -24,6 +24,9 @@ pub use system::{Builder, DEMO_SECRET, System, program};
 
 use std::time::{Duration, Instant};
 
+/// For one question whether something is ready.
+const ATTEMPT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// It has ended and will not get ready any more.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -40,7 +43,9 @@ pub async fn wait_for(
 ) -> anyhow::Result<()> {
     let until = Instant::now() + patience;
     loop {
-        let Err(why) = ready().await else { return Ok(()) };
+        // Something that answers, but not as it should, must not hold this up for ever.
+        let asked = tokio::time::timeout(ATTEMPT_PATIENCE, ready()).await;
+        let Err(why) = asked.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer"))) else { return Ok(()) };
         if why.is::<Dead>() {
             return Err(why);
         }
