@@ -260,6 +260,14 @@ mod tests {
     }
 
     #[test]
+    fn lists_come_from_the_environment_too() {
+        let environment = [("IM__LISTEN__ALLOWED_ORIGINS", "https://a.example,https://b.example")];
+        let environment = environment.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let config: Config = shared::config::load_from(None, environment).unwrap();
+        assert_eq!(config.listen.allowed_origins, ["https://a.example", "https://b.example"]);
+    }
+
+    #[test]
     fn secrets_are_not_shown() {
         let auth = Auth { hs256_secret: "very secret".into(), ..Auth::default() };
         assert!(!format!("{auth:?}").contains("very secret"));

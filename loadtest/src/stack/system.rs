@@ -22,6 +22,8 @@ impl Default for Builder {
         let environment = [
             ("IM__AUTH__MODE", "insecure"),
             ("IM__GROUPS__AUTO_CREATE", "true"),
+            // So that it can be tried from the console of any page.
+            ("IM__LISTEN__ALLOWED_ORIGINS", "*"),
             // Secrets of tests and demos are no secrets; so that tokens can be tried too.
             ("IM__AUTH__HS256_SECRET", DEMO_SECRET),
         ];

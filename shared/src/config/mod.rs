@@ -14,6 +14,9 @@ pub use sections::{Amqp, Log, LogFormat, Mysql, Redis, Shards, Start, Url};
 /// Prefix of the environment variables that override keys: `IM__MYSQL__URL` is `mysql.url`.
 pub const ENV_PREFIX: &str = "IM";
 
+/// Keys whose value is a list: separated by commas where it comes from the environment.
+const LISTS: [&str; 1] = ["listen.allowed_origins"];
+
 /// A setting that cannot be used. One line that names the key.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
@@ -52,6 +55,8 @@ pub fn load_from<T: DeserializeOwned>(
         .prefix_separator("__")
         .separator("__")
         .try_parsing(true)
+        .list_separator(",")
+        .with_list_parse_key(LISTS[0])
         .source(Some(environment.into_iter().collect()));
     let read = builder.add_source(environment).build().map_err(|e| ConfigError(e.to_string()))?;
     read.try_deserialize().map_err(|e| ConfigError(e.to_string()))
