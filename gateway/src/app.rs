@@ -149,9 +149,7 @@ impl App {
         }
         tracing::info!("stopped");
     }
-}
 
-impl App {
     /// Tells one connection after the other to come back, spread over `drain.spread_ms`.
     async fn send_away(&self) {
         let connections = self.hub.all();
