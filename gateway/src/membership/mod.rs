@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use proto::v1;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::UserId;
+use shared::mysql::groups::{self, GroupError, Sizes};
 use shared::mysql::members::{self, Membership};
 use shared::mysql::{self, Pool};
 
@@ -19,6 +20,15 @@ use crate::wire::refusal::Refusal;
 const BELIEVED_FOR: Duration = Duration::from_secs(60);
 /// Memberships remembered at once; beyond, all are forgotten and looked up again.
 const REMEMBERED_MAX: usize = 200_000;
+
+const SIZES: Sizes = Sizes { large_above: 500, members_max: 100_000 };
+
+fn sql(error: GroupError) -> mysql::Error {
+    match error {
+        GroupError::Sql(error) => error,
+        other => mysql::Error::Protocol(other.to_string()),
+    }
+}
 
 /// The memberships that this gateway has seen, and the way to the others.
 #[derive(Debug)]
@@ -66,7 +76,7 @@ impl Memberships {
         let found =
             members::membership(&self.pool, conversation, user).await.map_err(|e| database_away(&e))?;
         match found {
-            Membership::Member => {}
+            Membership::Member(..) => {}
             Membership::Open => self.join(conversation, user).await.map_err(|e| database_away(&e))?,
             Membership::NoGroup if self.auto_create => {
                 self.create_and_join(conversation, user).await.map_err(|e| database_away(&e))?;
@@ -85,18 +95,19 @@ impl Memberships {
     }
 
     async fn create_and_join(&self, group: &Conversation, user: &UserId) -> Result<(), mysql::Error> {
-        members::create_open_group(&self.pool, group).await?;
+        groups::create_open(&self.pool, group, SIZES).await.map_err(sql)?;
         self.join(group, user).await
     }
 
     async fn join(&self, group: &Conversation, user: &UserId) -> Result<(), mysql::Error> {
-        members::join(&self.pool, group, user).await?;
+        groups::join(&self.pool, group, user, SIZES).await.map_err(sql)?;
         // Here at once, so that the user's own next pull runs with pushes on; elsewhere by the event.
         self.hub.join(user, group);
         let joined = v1::MembershipChanged {
             conversation: group.key().to_owned(),
             joined: vec![user.as_str().to_owned()],
             left: Vec::new(),
+            ..Default::default()
         };
         self.announcer.announce(v1::event::Kind::MembershipChanged(joined));
         Ok(())
@@ -108,6 +119,7 @@ impl Memberships {
     /// 503 where the database is away.
     pub async fn groups_of(&self, user: &UserId) -> Result<Vec<Conversation>, Refusal> {
         let groups = members::groups_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
+        let groups: Vec<_> = groups.into_iter().map(|(group, ..)| group).collect();
         for group in &groups {
             self.remember(group, user);
         }

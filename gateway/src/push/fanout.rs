@@ -48,6 +48,7 @@ impl Fanout {
             v1::event::Kind::Corrected(corrected) => self.corrected(&corrected),
             v1::event::Kind::PositionMoved(moved) => self.position_moved(&moved),
             v1::event::Kind::MembershipChanged(changed) => self.membership_changed(&changed),
+            _ => false,
         };
         if useful { self.useful.increment(1) } else { self.useless.increment(1) }
     }

@@ -91,6 +91,7 @@ impl Reads {
                         user_id: by.user.as_str().to_owned(),
                         seq: advance.position.0,
                         origin: Some(origin_to_wire(by.origin)),
+                        unread: None,
                     }));
                 }
                 reply_to.send(reply::ack(&conversation.wire(), advance.position));

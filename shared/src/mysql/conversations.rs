@@ -10,10 +10,19 @@ use super::{Pool, Tx};
 use crate::conversation::{Conversation, Kind};
 use crate::ids::Seq;
 
+/// The row of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Head {
+    /// The last committed number.
+    pub last_seq: Seq,
+    /// Rises with every change of who may do what, see [`access`](super::access).
+    pub access_version: u64,
+}
+
 static LOCK: LazyLock<Shapes> = LazyLock::new(|| {
     // In the order of the key, so that two transactions lock in the same order.
     Shapes::new(
-        "SELECT conversation_id, last_seq FROM conversation WHERE conversation_id IN (",
+        "SELECT conversation_id, last_seq, access_version FROM conversation WHERE conversation_id IN (",
         "?",
         ",",
         ") ORDER BY conversation_id FOR UPDATE",
@@ -21,19 +30,20 @@ static LOCK: LazyLock<Shapes> = LazyLock::new(|| {
 });
 
 /// Locks the rows of `conversations` (which differ from each other and are sorted by key) until the transaction ends,
-/// making missing ones, and returns the last committed number of each.
+/// making missing ones, and returns what is in them.
 ///
 /// # Errors
 /// As the database says.
 pub async fn lock_heads(
     tx: &mut Tx,
     conversations: &[&Conversation],
-) -> sqlx::Result<AHashMap<Conversation, Seq>> {
+) -> sqlx::Result<AHashMap<Conversation, Head>> {
     let mut heads = select_for_update(tx, conversations).await?;
     if heads.len() < conversations.len() {
         let missing: Vec<_> = conversations.iter().copied().filter(|c| !heads.contains_key(*c)).collect();
         let first: Vec<_> = missing.iter().map(|c| (*c, Seq::ZERO)).collect();
         write(tx, &INSERT_MISSING, &first).await?;
+        list_private_chats(tx, &missing).await?;
         // Another worker may have made a row, and committed to it, in between.
         heads.extend(select_for_update(tx, &missing).await?);
     }
@@ -43,7 +53,7 @@ pub async fn lock_heads(
 async fn select_for_update(
     tx: &mut Tx,
     wanted: &[&Conversation],
-) -> sqlx::Result<AHashMap<Conversation, Seq>> {
+) -> sqlx::Result<AHashMap<Conversation, Head>> {
     let mut heads = AHashMap::with_capacity(wanted.len());
     for (range, length, text) in LOCK.padded(wanted.len()) {
         let keys = &wanted[range];
@@ -57,11 +67,44 @@ async fn select_for_update(
         for row in rows {
             let key: &str = row.try_get(0)?;
             if let Some(conversation) = keys.find(|c| c.key() == key) {
-                heads.insert((*conversation).clone(), Seq(row.try_get(1)?));
+                let head = Head { last_seq: Seq(row.try_get(1)?), access_version: row.try_get(2)? };
+                heads.insert((*conversation).clone(), head);
             }
         }
     }
     Ok(heads)
+}
+
+static LIST_PRIVATE: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "INSERT INTO private_chat (user_id, conversation_id) VALUES ",
+        "(?,?)",
+        ",",
+        " ON DUPLICATE KEY UPDATE user_id = private_chat.user_id",
+    )
+});
+
+/// Adds new private conversations to the lists of their users.
+async fn list_private_chats(tx: &mut Tx, conversations: &[&Conversation]) -> sqlx::Result<()> {
+    let mut rows = Vec::new();
+    for conversation in conversations {
+        if let Kind::Private(lo, hi) = conversation.kind() {
+            rows.push((lo, *conversation));
+            if lo != hi {
+                rows.push((hi, *conversation));
+            }
+        }
+    }
+    // In the order of the key, so that two transactions lock in the same order.
+    rows.sort_unstable();
+    for (range, text) in LIST_PRIVATE.exact(rows.len()) {
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for (user, conversation) in &rows[range] {
+            query = query.bind(*user).bind(conversation.key());
+        }
+        query.execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 static INSERT_MISSING: LazyLock<Shapes> = LazyLock::new(|| upsert("conversation_id = conversation_id"));

@@ -1,5 +1,5 @@
-//! One function per key. The conversation's key stands in braces, so that all keys of one script call are in one slot
-//! of a cluster.
+//! One function per key. The conversation's key, or the user, stands in braces, so that all keys of one script call are
+//! in one slot of a cluster.
 
 use crate::conversation::Conversation;
 use crate::ids::{MsgId, UserId};
@@ -14,6 +14,24 @@ pub fn seq(conversation: &Conversation) -> String {
 #[must_use]
 pub fn sent(conversation: &Conversation, sender: &UserId, msg_id: &MsgId) -> String {
     format!("im:sent:{{{}}}:{}:{sender}:{msg_id}", conversation.key(), sender.as_str().len())
+}
+
+/// Sorted set: the conversations of a user by version, see [`inbox`](super::inbox).
+#[must_use]
+pub fn inbox(user: &UserId) -> String {
+    format!("im:inbox:{{{user}}}")
+}
+
+/// Hash: the last number of each conversation in a user's inbox, and facts about the inbox.
+#[must_use]
+pub fn inbox_heads(user: &UserId) -> String {
+    format!("im:heads:{{{user}}}")
+}
+
+/// Hash: version and last number of a large group.
+#[must_use]
+pub fn group_head(group: &Conversation) -> String {
+    format!("im:head:{{{}}}", group.key())
 }
 
 /// Sorted set: live workers by the time of their last sign of life.

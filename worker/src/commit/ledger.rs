@@ -195,7 +195,8 @@ impl LedgerTx for MysqlTx<'_> {
         &mut self,
         conversations: &[&Conversation],
     ) -> sqlx::Result<AHashMap<Conversation, Seq>> {
-        mysql::conversations::lock_heads(self.0, conversations).await
+        let heads = mysql::conversations::lock_heads(self.0, conversations).await?;
+        Ok(heads.into_iter().map(|(conversation, head)| (conversation, head.last_seq)).collect())
     }
 
     async fn find_ids(&mut self, messages: &[&ChatMessage]) -> sqlx::Result<Vec<StoredId>> {
