@@ -1,10 +1,12 @@
 //! A gateway's settings.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
-use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Shards, Start};
+use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Secret, Shards, Start};
 
 /// All of them. `deploy/config/gateway.toml` shows each key with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -44,11 +46,17 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Origins (`https://chat.example`) that browsers may connect from, beside the host itself; `*` allows all.
     pub allowed_origins: Vec<String>,
+    /// Networks (`10.0.0.0/8`) of load balancers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([0, 0, 0, 0], 8080)), allowed_origins: Vec::new() }
+        Self {
+            address: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 
@@ -63,24 +71,50 @@ pub enum AuthMode {
 }
 
 /// `[auth]`
-#[derive(Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
     /// `jwt` or `insecure`.
     pub mode: AuthMode,
-    /// Secret of HS256 tokens, at least 32 bytes. Required with `jwt`.
-    pub hs256_secret: String,
+    /// Secret of HS256 tokens, at least 32 bytes.
+    pub hs256_secret: Secret,
+    /// A file that holds it instead.
+    pub hs256_secret_file: PathBuf,
+    /// How long tokens live that are made here.
+    pub token_ttl_s: u64,
+    /// The operator's key, at least 32 bytes: may act for anyone. Required with `jwt`.
+    pub api_key: Secret,
+    /// A file that holds it instead.
+    pub api_key_file: PathBuf,
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { mode: AuthMode::Jwt, hs256_secret: String::new() }
+        Self {
+            mode: AuthMode::Jwt,
+            hs256_secret: Secret::default(),
+            hs256_secret_file: PathBuf::new(),
+            token_ttl_s: 86_400,
+            api_key: Secret::default(),
+            api_key_file: PathBuf::new(),
+        }
     }
 }
 
-impl std::fmt::Debug for Auth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth").field("mode", &self.mode).finish_non_exhaustive()
+impl Auth {
+    /// Reads the secrets that are given in files, and checks all of them.
+    fn validated(mut self) -> Result<Self, ConfigError> {
+        self.hs256_secret = Secret::either("auth.hs256_secret", self.hs256_secret, &self.hs256_secret_file)?;
+        self.api_key = Secret::either("auth.api_key", self.api_key, &self.api_key_file)?;
+        for (key, secret) in [("auth.hs256_secret", &self.hs256_secret), ("auth.api_key", &self.api_key)] {
+            if !secret.is_empty() {
+                secret.at_least(key, SECRET_BYTES_MIN)?;
+            } else if self.mode == AuthMode::Jwt {
+                let why = "is missing: set it, or auth.mode = \"insecure\" for a demo";
+                return Err(ConfigError::key(key, why));
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -120,6 +154,18 @@ pub struct Limits {
     pub user_messages_per_second: u32,
     /// Messages that a user may send at once after a pause.
     pub user_messages_burst: u32,
+    /// Bytes of an HTTP request's body, where its call has no limit of its own.
+    pub http_body_bytes_max: usize,
+    /// HTTP calls at work; beyond, 503.
+    pub http_calls_max: usize,
+    /// HTTP calls per second and address (IPv6: and /64 network); 0 for no limit.
+    pub address_calls_per_second: u32,
+    /// HTTP calls from one address at once after a pause.
+    pub address_calls_burst: u32,
+    /// HTTP calls per second and user; 0 for no limit.
+    pub user_calls_per_second: u32,
+    /// HTTP calls of a user at once after a pause.
+    pub user_calls_burst: u32,
 }
 
 impl Default for Limits {
@@ -137,6 +183,13 @@ impl Default for Limits {
             request_deadline_ms: 5_000,
             user_messages_per_second: 50,
             user_messages_burst: 200,
+            http_body_bytes_max: 64 * 1024,
+            http_calls_max: 1_000,
+            // Many users may share an address.
+            address_calls_per_second: 100,
+            address_calls_burst: 400,
+            user_calls_per_second: 20,
+            user_calls_burst: 100,
         }
     }
 }
@@ -153,11 +206,19 @@ pub struct Timeouts {
     pub stalled_ms: u64,
     /// For the head of an HTTP request.
     pub http_header_ms: u64,
+    /// For the body of an HTTP request.
+    pub http_body_ms: u64,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { heartbeat_ms: 30_000, login_ms: 10_000, stalled_ms: 30_000, http_header_ms: 10_000 }
+        Self {
+            heartbeat_ms: 30_000,
+            login_ms: 10_000,
+            stalled_ms: 30_000,
+            http_header_ms: 10_000,
+            http_body_ms: 10_000,
+        }
     }
 }
 
@@ -183,7 +244,7 @@ impl Default for Drain {
     }
 }
 
-/// Shortest secret: as many bytes as the hash of HS256 has (RFC 7518, section 3.2).
+/// Shortest secret and key: as many bytes as the hash of HS256 has (RFC 7518, section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
 
 impl Config {
@@ -191,15 +252,9 @@ impl Config {
     ///
     /// # Errors
     /// Names the key.
-    pub fn validated(self) -> Result<Self, ConfigError> {
+    pub fn validated(mut self) -> Result<Self, ConfigError> {
         self.shards.checked()?;
-        if self.auth.mode == AuthMode::Jwt && self.auth.hs256_secret.is_empty() {
-            let why = "is missing: set it, or auth.mode = \"insecure\" for a demo";
-            return Err(ConfigError::key("auth.hs256_secret", why));
-        }
-        if !self.auth.hs256_secret.is_empty() && self.auth.hs256_secret.len() < SECRET_BYTES_MIN {
-            return Err(ConfigError::key("auth.hs256_secret", "is shorter than 32 bytes"));
-        }
+        self.auth = self.auth.validated()?;
         let limits = &self.limits;
         for (key, value, max) in [
             ("limits.connections_max", limits.connections_max, tokio::sync::Semaphore::MAX_PERMITS),
@@ -211,6 +266,8 @@ impl Config {
                 limits.messages_in_flight_max,
                 tokio::sync::Semaphore::MAX_PERMITS,
             ),
+            ("limits.http_body_bytes_max", limits.http_body_bytes_max, 16 << 20),
+            ("limits.http_calls_max", limits.http_calls_max, tokio::sync::Semaphore::MAX_PERMITS),
             ("limits.shard_queue_messages_max", limits.shard_queue_messages_max, 1 << 20),
             (
                 "limits.batch_messages_max",
@@ -243,13 +300,19 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_needs_a_secret_and_a_demo_does_not() {
-        let missing = Config::default().validated().unwrap_err().to_string();
-        assert!(missing.contains("auth.hs256_secret"), "{missing}");
+    fn a_deployment_needs_a_secret_and_a_key_and_a_demo_does_not() {
+        let refused = |config: Config| config.validated().unwrap_err().to_string();
+        let mut config = Config::default();
+        assert!(refused(config.clone()).contains("auth.hs256_secret: is missing"));
+        config.auth.hs256_secret = "short".into();
+        assert!(refused(config.clone()).contains("auth.hs256_secret: is shorter than 32 bytes"));
+        config.auth.hs256_secret = "x".repeat(32).as_str().into();
+        assert!(refused(config.clone()).contains("auth.api_key: is missing"));
+        config.auth.api_key = "x".repeat(31).as_str().into();
+        assert!(refused(config.clone()).contains("auth.api_key: is shorter than 32 bytes"));
+        config.auth.api_key = "x".repeat(32).as_str().into();
+        assert!(config.validated().is_ok());
         assert!(insecure().validated().is_ok());
-        let mut short = Config::default();
-        short.auth.hs256_secret = "short".into();
-        assert!(short.validated().unwrap_err().to_string().contains("32 bytes"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod listen;
 pub mod membership;
 pub mod outbox;
 pub mod push;
+pub mod rates;
 pub mod read;
 pub mod send;
 pub mod wire;

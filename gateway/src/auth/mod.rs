@@ -1,3 +1,5 @@
 //! Who a client is.
 
+pub mod caller;
+pub mod operator;
 pub mod token;

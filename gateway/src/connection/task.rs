@@ -271,8 +271,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn token_login(&mut self, token: &str, device: Option<DeviceId>) -> Option<Close> {
         match self.services.tokens.check(token) {
-            Ok(user) => {
-                let who = self.services.identify(user, device);
+            Ok(login) => {
+                let who = self.services.identify(login.user, device);
                 self.log_in(who, true).err()
             }
             Err(refusal) => {

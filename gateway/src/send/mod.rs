@@ -4,7 +4,6 @@
 //! numbers it, and publishes it as one body; the confirm answers the senders. No step waits for more to come: under load
 //! batches form by themselves.
 
-mod admission;
 mod numbering;
 mod pending;
 mod pipeline;
@@ -16,7 +15,7 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use shared::conversation::Conversation;
-use shared::ids::{MsgId, unix_millis};
+use shared::ids::{MsgId, UserId, unix_millis};
 use shared::shard::ShardCount;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -28,9 +27,9 @@ use crate::config::Limits;
 use crate::connection::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
+use crate::rates::Rates;
 use crate::wire::refusal::Refusal;
 use crate::wire::request::ChatRequest;
-use admission::UserRates;
 use pending::PendingReply;
 
 /// A message that passed every check and waits for its number. Holds its place in the process's limit until it is
@@ -56,7 +55,7 @@ pub struct Sends {
     memberships: Arc<Memberships>,
     shards: ShardCount,
     queues: Vec<mpsc::Sender<Admitted>>,
-    rates: Option<UserRates>,
+    rates: Option<Rates<UserId>>,
     places: Arc<Semaphore>,
     deadline: std::time::Duration,
 }
@@ -71,7 +70,7 @@ impl Sends {
     ) -> (Self, Vec<mpsc::Receiver<Admitted>>) {
         let (queues, receivers) =
             shards.all().map(|_| mpsc::channel(limits.shard_queue_messages_max)).unzip();
-        let rates = UserRates::new(limits.user_messages_per_second, limits.user_messages_burst);
+        let rates = Rates::new(limits.user_messages_per_second, limits.user_messages_burst);
         let places = Arc::new(Semaphore::new(limits.messages_in_flight_max));
         let deadline = std::time::Duration::from_millis(limits.request_deadline_ms);
         (Self { memberships, shards, queues, rates, places, deadline }, receivers)
