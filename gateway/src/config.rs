@@ -18,6 +18,8 @@ pub struct Config {
     pub auth: Auth,
     /// `[groups]`
     pub groups: Groups,
+    /// `[inbox]`
+    pub inbox: Inbox,
     /// `[limits]`
     pub limits: Limits,
     /// `[timeouts]`
@@ -119,11 +121,36 @@ impl Auth {
 }
 
 /// `[groups]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Groups {
     /// An unknown group comes into being at its first use, open to all.
     pub auto_create: bool,
+    /// A group with more members has no place in its members' inboxes: its head is read when they sync. The same on all
+    /// gateways.
+    pub large_above: u32,
+    /// Most members of a group.
+    pub members_max: u32,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self { auto_create: false, large_above: 500, members_max: 100_000 }
+    }
+}
+
+/// `[inbox]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inbox {
+    /// A client that comes back after a longer time gets a complete list of its conversations.
+    pub ttl_s: u32,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { ttl_s: shared::redis::inbox::TTL_S_DEFAULT }
+    }
 }
 
 /// `[limits]`: what one gateway holds at most. All memory that clients can make it use is bounded by these.
@@ -154,6 +181,8 @@ pub struct Limits {
     pub user_messages_per_second: u32,
     /// Messages that a user may send at once after a pause.
     pub user_messages_burst: u32,
+    /// How long a user may recall its own message. A group's owner and admins may recall any.
+    pub recall_within_ms: u64,
     /// Bytes of an HTTP request's body, where its call has no limit of its own.
     pub http_body_bytes_max: usize,
     /// HTTP calls at work; beyond, 503.
@@ -183,6 +212,7 @@ impl Default for Limits {
             request_deadline_ms: 5_000,
             user_messages_per_second: 50,
             user_messages_burst: 200,
+            recall_within_ms: 120_000,
             http_body_bytes_max: 64 * 1024,
             http_calls_max: 1_000,
             // Many users may share an address.

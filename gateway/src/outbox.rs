@@ -107,6 +107,18 @@ impl Outbox {
         self.waker.wake();
     }
 
+    /// Puts in something that nobody misses; it is dropped if there is no room.
+    pub fn hint(&self, frame: Utf8Bytes) {
+        let mut state = self.state.lock();
+        if state.ended || state.push_bytes + frame.len() > self.push_bytes_max {
+            return;
+        }
+        state.push_bytes += frame.len();
+        state.pushes.push_back(frame);
+        drop(state);
+        self.waker.wake();
+    }
+
     /// Pushes may have been lost on the way here.
     pub fn resync(&self) {
         let mut state = self.state.lock();

@@ -9,14 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use shared::ids::{DeviceId, Origin, UserId};
+use shared::mysql::Pool;
 use shared::shutdown::Shutdown;
 
 use crate::auth::token::Tokens;
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::membership::Memberships;
+use crate::membership::{GroupChanges, Memberships};
+use crate::presence::Online;
 use crate::read::Reads;
 use crate::send::Sends;
+use crate::typing::Typing;
 
 /// Who is on the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,14 @@ pub struct Services {
     pub reads: Arc<Reads>,
     /// Knows who is in which group.
     pub memberships: Arc<Memberships>,
+    /// Changes groups and blocks.
+    pub changes: Arc<GroupChanges>,
+    /// Knows who is online.
+    pub online: Online,
+    /// Passes typing notices on.
+    pub typing: Arc<Typing>,
+    /// For what needs no more than a statement.
+    pub pool: Pool,
     /// Checks tokens.
     pub tokens: Arc<Tokens>,
     /// Asked to stop when nothing new is to be taken; waits for all connections.

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Sink as _, SinkExt as _, Stream as _, StreamExt as _};
-use shared::conversation::Conversation;
 use shared::ids::{DeviceId, unix_millis};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, Sleep, timeout};
@@ -23,6 +22,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::session::{Action, Session};
 use super::socket::Counted;
 use super::{Identity, Services};
+use crate::membership::Loaded;
 use crate::outbox::Outbox;
 use crate::wire::close::Close;
 use crate::wire::refusal::Refusal;
@@ -37,7 +37,7 @@ const DISCARD_BYTES_MAX: u64 = 1 << 20;
 /// What must be known before the next frame is read.
 enum Pending {
     /// The groups of the user; and whether a login is to be answered.
-    Groups(BoxFuture<'static, Result<Vec<Conversation>, Refusal>>, bool),
+    Groups(BoxFuture<'static, Result<Loaded, Refusal>>, bool),
     /// Whether a message may be sent.
     Admission(BoxFuture<'static, ()>),
 }
@@ -45,7 +45,7 @@ enum Pending {
 /// What a wait ended with.
 enum Wake {
     Frame(Message),
-    Groups(Result<Vec<Conversation>, Refusal>, bool),
+    Groups(Result<Loaded, Refusal>, bool),
     Admitted,
     Timer,
     Close(Close),
@@ -97,6 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         if let Some(who) = self.session.who() {
             self.services.hub.deregister(who);
+            self.services.online.changed(&who.user);
         }
         self.pending = None;
         if let Some(why) = why {
@@ -249,19 +250,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Does what the session asks for.
     fn act(&mut self, action: Action) -> Option<Close> {
         let reply_to = self.outbox.reserve();
+        let reads = || Arc::clone(&self.services.reads);
         match action {
             Action::Reply(frame) => reply_to.send(frame),
             Action::Send(who, conversation, chat) => {
                 let admission = self.services.sends.submit(&who, conversation, chat, reply_to);
                 self.pending = admission.map(Pending::Admission);
             }
-            Action::Pull(who, conversation, pull) => {
-                let reads = Arc::clone(&self.services.reads);
-                self.services.shutdown.spawn(reads.pull(who, conversation, pull, reply_to));
+            Action::Pull(asked, conversation, pull) => {
+                self.services.shutdown.spawn(reads().pull(asked, conversation, pull, reply_to));
             }
-            Action::Ack(who, conversation, cursor) => {
-                let reads = Arc::clone(&self.services.reads);
-                self.services.shutdown.spawn(reads.ack(who, conversation, cursor, reply_to));
+            Action::Ack(asked, conversation, cursor) => {
+                self.services.shutdown.spawn(reads().ack(asked, conversation, cursor, reply_to));
+            }
+            Action::Sync(asked, sync) => {
+                self.services.shutdown.spawn(reads().sync(asked, sync, reply_to));
+            }
+            Action::Heartbeat(who, cursor) => {
+                self.services.shutdown.spawn(reads().heartbeat(who, cursor, reply_to));
+            }
+            Action::Typing(asked, conversation) => {
+                let typing = Arc::clone(&self.services.typing);
+                self.services.shutdown.spawn(typing.notice(asked, conversation, reply_to));
             }
             Action::Login { token, device } => return self.token_login(&token, device),
             Action::Close(close) => return Some(close),
@@ -286,12 +296,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn log_in(&mut self, who: Identity, answer: bool) -> Result<(), Close> {
         let max = self.services.config.limits.connections_per_user_max;
         self.services.hub.register(&who, &self.outbox, max).map_err(|_| Close::TooManyConnections)?;
+        self.services.online.changed(&who.user);
         let (memberships, user) = (Arc::clone(&self.services.memberships), who.user.clone());
         let deadline = Duration::from_millis(self.services.config.limits.request_deadline_ms);
         let groups = async move {
             let late =
                 Refusal::Overloaded { message: "the database is away".to_owned(), retry_after_ms: 1_000 };
-            timeout(deadline, memberships.groups_of(&user)).await.unwrap_or(Err(late))
+            timeout(deadline, memberships.load(&user)).await.unwrap_or(Err(late))
         };
         self.pending = Some(Pending::Groups(groups.boxed(), answer));
         self.session.logged_in(Arc::new(who));
@@ -299,13 +310,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    fn groups_known(&mut self, groups: Result<Vec<Conversation>, Refusal>, answer: bool) -> Option<Close> {
+    fn groups_known(&mut self, groups: Result<Loaded, Refusal>, answer: bool) -> Option<Close> {
         let who = self.session.who()?;
         match groups {
-            Ok(groups) => {
-                for group in groups {
-                    self.services.hub.join(&who.user, &group);
-                }
+            Ok(loaded) => {
+                self.services.memberships.loaded(&who.user, loaded);
                 if answer {
                     let heartbeat_ms = self.services.config.timeouts.heartbeat_ms;
                     self.outbox.reserve().send(reply::login(

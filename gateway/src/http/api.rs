@@ -29,7 +29,7 @@ use warp::reply::Response;
 
 use super::answer::{Answer, refusal};
 use super::call::{Body, Call};
-use super::{admin, origin};
+use super::{admin, conversations, groups, origin, people};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::auth::operator::OperatorKey;
 use crate::connection::Services;
@@ -45,6 +45,10 @@ const OVERLOADED_RETRY_MS: std::ops::RangeInclusive<u64> = 500..=2_000;
 async fn route(path: &[&str], call: Call) -> Answer {
     match path {
         ["admin", rest @ ..] => admin::route(rest, call).await,
+        ["blocks", rest @ ..] => people::route_blocks(rest, call).await,
+        ["conversations", rest @ ..] => conversations::route(rest, call).await,
+        ["groups", rest @ ..] => groups::route(rest, call).await,
+        ["presence", rest @ ..] => people::route_presence(rest, call).await,
         _ => Err(unknown()),
     }
 }

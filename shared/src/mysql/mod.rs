@@ -16,6 +16,7 @@ pub mod settings;
 mod shapes;
 pub mod timeline;
 mod transaction;
+pub mod unread;
 
 pub use migrate::migrate;
 pub use pool::{ConnectError, Ping, connect, is_away};
