@@ -24,6 +24,11 @@ pub enum Action {
         /// If it was named.
         device: Option<DeviceId>,
     },
+    /// Check the token, and go on with it instead of the earlier one.
+    Renew {
+        /// As sent.
+        token: String,
+    },
     /// cmd 2
     Send(Arc<Identity>, Conversation, ChatRequest),
     /// cmd 3
@@ -102,11 +107,8 @@ impl Session {
         };
         Ok(match request {
             Request::Heartbeat => Action::Reply(reply::heartbeat()),
-            Request::Login { .. } => {
-                return Err(Refusal::malformed(
-                    "this connection is logged in: open another one for another user",
-                ));
-            }
+            // The device stays what it is.
+            Request::Login { token, .. } => Action::Renew { token },
             Request::Chat(chat) => Action::Send(Arc::clone(who), conversation()?, chat),
             Request::Pull(pull) => Action::Pull(Arc::clone(who), conversation()?, pull),
             Request::Ack(cursor) => Action::Ack(Arc::clone(who), conversation()?, cursor),
@@ -166,7 +168,8 @@ mod tests {
         );
         let action = session.text(r#"{"cmd":4,"conversation_id":"group_1","cursor_seq":9}"#);
         assert!(matches!(action, Action::Ack(_, _, Seq(9))), "{action:?}");
-        assert_eq!(replied(&session.text(r#"{"cmd":1,"payload":{"token":"t"}}"#))["code"], 400);
+        let renewed = session.text(r#"{"cmd":1,"payload":{"token":"t"}}"#);
+        assert_eq!(renewed, Action::Renew { token: "t".into() });
         assert_eq!(replied(&session.text(r#"{"cmd":6,"cursor_seq":0}"#))["code"], 400);
     }
 

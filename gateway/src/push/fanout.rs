@@ -9,6 +9,7 @@ use shared::envelope::origin_from_wire;
 use shared::ids::{MsgId, Seq, UserId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::auth::revocations::Revocations;
 use crate::hub::Hub;
 use crate::membership::Memberships;
 use crate::send::StoredReplies;
@@ -22,6 +23,7 @@ pub struct Fanout {
     hub: Arc<Hub>,
     memberships: Arc<Memberships>,
     stored: Arc<StoredReplies>,
+    revocations: Arc<Revocations>,
     useful: metrics::Counter,
     useless: metrics::Counter,
     frames: metrics::Counter,
@@ -35,10 +37,20 @@ impl Fanout {
         hub: Arc<Hub>,
         memberships: Arc<Memberships>,
         stored: Arc<StoredReplies>,
+        revocations: Arc<Revocations>,
     ) -> Self {
         let events = |useful| metrics::counter!(shared::metrics::PUSH_EVENTS, "useful" => useful);
         let frames = metrics::counter!(shared::metrics::PUSH_FRAMES);
-        Self { gateway, hub, memberships, stored, useful: events("true"), useless: events("false"), frames }
+        Self {
+            gateway,
+            hub,
+            memberships,
+            stored,
+            revocations,
+            useful: events("true"),
+            useless: events("false"),
+            frames,
+        }
     }
 
     /// Tells everyone here whom `event` concerns.
@@ -48,6 +60,7 @@ impl Fanout {
             v1::event::Kind::Corrected(corrected) => self.corrected(&corrected),
             v1::event::Kind::PositionMoved(moved) => self.position_moved(&moved),
             v1::event::Kind::MembershipChanged(changed) => self.membership_changed(&changed),
+            v1::event::Kind::TokensRevoked(revoked) => self.tokens_revoked(&revoked),
             _ => false,
         };
         if useful { self.useful.increment(1) } else { self.useless.increment(1) }
@@ -146,6 +159,10 @@ impl Fanout {
         any
     }
 
+    fn tokens_revoked(&self, revoked: &v1::TokensRevoked) -> bool {
+        user(&revoked.user_id).is_some_and(|user| self.revocations.take(&user, revoked.not_before_ms))
+    }
+
     fn membership_changed(&self, changed: &v1::MembershipChanged) -> bool {
         let Some(group) = conversation(&changed.conversation) else { return false };
         let users = |ids: &[String]| ids.iter().filter_map(|id| UserId::parse(id).ok()).collect::<Vec<_>>();
@@ -164,6 +181,10 @@ impl Fanout {
         }
         any
     }
+}
+
+fn user(id: &str) -> Option<UserId> {
+    UserId::parse(id).inspect_err(|error| tracing::warn!(%id, %error, "event about no user")).ok()
 }
 
 fn conversation(key: &str) -> Option<Conversation> {
