@@ -16,6 +16,8 @@ use shared::redis::sequence::Sequence;
 use shared::shutdown::Shutdown;
 
 use crate::announce::announcer;
+use crate::auth::accounts::Accounts;
+use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
 use crate::config::Config;
 use crate::connection::Services;
@@ -114,6 +116,13 @@ impl App {
                 (numbering.clone(), Arc::clone(&publishing), Arc::clone(&stored));
             working.spawn(Pipeline::new(shard, queue, numbering, broker, stored, &config.limits).run());
         }
+        let revoked = Arc::new(Revoked::default());
+        let tokens = Arc::new(Tokens::new(&config.auth, Arc::clone(&revoked))?);
+        working.spawn(Arc::clone(&tokens).follow_files(working.clone()));
+        let revocations = Revocations::load(pool.clone(), announcer.clone(), Arc::clone(&hub), revoked).await;
+        let revocations = Arc::new(revocations.context("reading revoked tokens")?);
+        working.spawn(Arc::clone(&revocations).follow(working.clone()));
+        let accounts = Accounts::new(pool.clone(), &config.auth, &config.limits)?.map(Arc::new);
         let reads_at_once = usize::try_from(config.mysql.connections_max.saturating_sub(2).max(1))?;
         let read_settings =
             ReadSettings { concurrent: reads_at_once, deadline, inbox_ttl_s: config.inbox.ttl_s };
@@ -136,10 +145,13 @@ impl App {
             online,
             typing: Arc::new(Typing::new(Arc::clone(&memberships), announcer)),
             pool,
-            tokens: Arc::new(Tokens::new(&config.auth)),
+            tokens,
+            revocations: Arc::clone(&revocations),
+            accounts,
             shutdown: listening.clone(),
         };
-        let fanout = Fanout::new(gateway, Arc::clone(&hub), memberships, fences, Arc::clone(&stored));
+        let fanout =
+            Fanout::new(gateway, Arc::clone(&hub), memberships, fences, Arc::clone(&stored), revocations);
         let listener = Listener::new(Arc::clone(&pushing), gateway, fanout, health.check("push queue"));
         let mut bound = listener.bound();
         working.spawn(listener.run(working.clone()));

@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Secret, Shards, Start};
 
+use crate::auth::token::Tokens;
+
 /// All of them. `deploy/config/gateway.toml` shows each key with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -82,8 +84,20 @@ pub struct Auth {
     pub hs256_secret: Secret,
     /// A file that holds it instead.
     pub hs256_secret_file: PathBuf,
+    /// A public key that tokens may be signed with, in PEM: RSA (RS256) or Ed25519 (EdDSA). Read again when it changes.
+    pub public_key_file: PathBuf,
+    /// More of them, as a JSON Web Key Set, chosen by `kid`. Read again when it changes.
+    pub jwks_file: PathBuf,
+    /// What tokens must have as `aud`; empty: anything or nothing.
+    pub audience: String,
+    /// What tokens must have as `iss`; empty: anything or nothing.
+    pub issuer: String,
     /// How long tokens live that are made here.
     pub token_ttl_s: u64,
+    /// Anyone may make an account (`POST /api/register`) and log in to it. Needs the secret.
+    pub accounts: bool,
+    /// Shortest password of an account, in characters.
+    pub password_chars_min: usize,
     /// The operator's key, at least 32 bytes: may act for anyone. Required with `jwt`.
     pub api_key: Secret,
     /// A file that holds it instead.
@@ -96,7 +110,13 @@ impl Default for Auth {
             mode: AuthMode::Jwt,
             hs256_secret: Secret::default(),
             hs256_secret_file: PathBuf::new(),
+            public_key_file: PathBuf::new(),
+            jwks_file: PathBuf::new(),
+            audience: String::new(),
+            issuer: String::new(),
             token_ttl_s: 86_400,
+            accounts: false,
+            password_chars_min: 8,
             api_key: Secret::default(),
             api_key_file: PathBuf::new(),
         }
@@ -111,10 +131,20 @@ impl Auth {
         for (key, secret) in [("auth.hs256_secret", &self.hs256_secret), ("auth.api_key", &self.api_key)] {
             if !secret.is_empty() {
                 secret.at_least(key, SECRET_BYTES_MIN)?;
-            } else if self.mode == AuthMode::Jwt {
-                let why = "is missing: set it, or auth.mode = \"insecure\" for a demo";
-                return Err(ConfigError::key(key, why));
             }
+        }
+        if self.accounts && self.hs256_secret.is_empty() {
+            let why = "is on, but there is no auth.hs256_secret to sign their tokens with: set it, or switch this off";
+            return Err(ConfigError::key("auth.accounts", why));
+        }
+        let any_key = Tokens::any_key(&self)?;
+        if self.mode == AuthMode::Jwt && !any_key {
+            let why = "is missing: set it, auth.public_key_file or auth.jwks_file; or auth.mode = \"insecure\" for a demo";
+            return Err(ConfigError::key("auth.hs256_secret", why));
+        }
+        if self.mode == AuthMode::Jwt && self.api_key.is_empty() {
+            let why = "is missing: set it, or auth.mode = \"insecure\" for a demo";
+            return Err(ConfigError::key("auth.api_key", why));
         }
         Ok(self)
     }
@@ -195,6 +225,10 @@ pub struct Limits {
     pub user_calls_per_second: u32,
     /// HTTP calls of a user at once after a pause.
     pub user_calls_burst: u32,
+    /// Logins to accounts and new accounts per minute and address; 0 for no limit.
+    pub address_logins_per_minute: u32,
+    /// Logins per minute to one account; 0 for no limit.
+    pub user_logins_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -220,6 +254,8 @@ impl Default for Limits {
             address_calls_burst: 400,
             user_calls_per_second: 20,
             user_calls_burst: 100,
+            address_logins_per_minute: 60,
+            user_logins_per_minute: 10,
         }
     }
 }
@@ -238,6 +274,8 @@ pub struct Timeouts {
     pub http_header_ms: u64,
     /// For the body of an HTTP request.
     pub http_body_ms: u64,
+    /// How long before its token expires a connection is told.
+    pub token_warning_ms: u64,
 }
 
 impl Default for Timeouts {
@@ -248,6 +286,7 @@ impl Default for Timeouts {
             stalled_ms: 30_000,
             http_header_ms: 10_000,
             http_body_ms: 10_000,
+            token_warning_ms: 60_000,
         }
     }
 }
@@ -341,7 +380,14 @@ mod tests {
         config.auth.api_key = "x".repeat(31).as_str().into();
         assert!(refused(config.clone()).contains("auth.api_key: is shorter than 32 bytes"));
         config.auth.api_key = "x".repeat(32).as_str().into();
-        assert!(config.validated().is_ok());
+        assert!(config.clone().validated().is_ok());
+        config.auth.hs256_secret = Secret::default();
+        config.auth.jwks_file = "/nowhere.json".into();
+        assert!(refused(config.clone()).contains("auth.jwks_file: /nowhere.json"));
+        config.auth.jwks_file = concat!(env!("CARGO_MANIFEST_DIR"), "/../golden/keys/jwks.json").into();
+        assert!(config.clone().validated().is_ok(), "one kind of key is enough");
+        config.auth.accounts = true;
+        assert!(refused(config).contains("auth.accounts"));
         assert!(insecure().validated().is_ok());
     }
 
@@ -376,5 +422,6 @@ mod tests {
         assert_eq!(format!("{:?}", sample.timeouts), format!("{:?}", defaults.timeouts));
         assert_eq!(format!("{:?}", sample.listen), format!("{:?}", defaults.listen));
         assert_eq!(format!("{:?}", sample.drain), format!("{:?}", defaults.drain));
+        assert_eq!(format!("{:?}", sample.auth), format!("{:?}", defaults.auth));
     }
 }

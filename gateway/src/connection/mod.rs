@@ -1,5 +1,6 @@
 //! One client's connection: from the upgrade to the close.
 
+mod lease;
 pub mod session;
 pub mod socket;
 pub mod task;
@@ -12,7 +13,9 @@ use shared::ids::{DeviceId, Origin, UserId};
 use shared::mysql::Pool;
 use shared::shutdown::Shutdown;
 
-use crate::auth::token::Tokens;
+use crate::auth::accounts::Accounts;
+use crate::auth::revocations::Revocations;
+use crate::auth::token::{Login, Tokens};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::membership::{GroupChanges, Memberships};
@@ -20,6 +23,8 @@ use crate::presence::Online;
 use crate::read::Reads;
 use crate::send::Sends;
 use crate::typing::Typing;
+
+pub use lease::Lease;
 
 /// Who is on the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,17 +60,22 @@ pub struct Services {
     pub typing: Arc<Typing>,
     /// For what needs no more than a statement.
     pub pool: Pool,
-    /// Checks tokens.
+    /// Makes and checks tokens.
     pub tokens: Arc<Tokens>,
+    /// Ends tokens before their time.
+    pub revocations: Arc<Revocations>,
+    /// The built-in accounts, unless they are switched off.
+    pub accounts: Option<Arc<Accounts>>,
     /// Asked to stop when nothing new is to be taken; waits for all connections.
     pub shutdown: Shutdown,
 }
 
 impl Services {
-    fn identify(&self, user: UserId, device: Option<DeviceId>) -> Identity {
+    fn identify(&self, login: Login, device: Option<DeviceId>) -> (Identity, Lease) {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let origin = Origin { gateway: self.gateway, connection };
-        Identity { user, device: device.unwrap_or_else(DeviceId::generate), origin }
+        let lease = Lease::of(&login);
+        (Identity { user: login.user, device: device.unwrap_or_else(DeviceId::generate), origin }, lease)
     }
 }

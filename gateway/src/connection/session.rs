@@ -25,6 +25,11 @@ pub enum Action {
         /// If it was named.
         device: Option<DeviceId>,
     },
+    /// Check the token, and go on with it instead of the earlier one.
+    Renew {
+        /// As sent.
+        token: String,
+    },
     /// cmd 2
     Send(Arc<Identity>, Conversation, ChatRequest),
     /// cmd 3
@@ -111,11 +116,8 @@ impl Session {
         Ok(match request {
             Request::Heartbeat(None) => Action::Reply(reply::heartbeat()),
             Request::Heartbeat(Some(cursor)) => Action::Heartbeat(Arc::clone(who), cursor),
-            Request::Login { .. } => {
-                return Err(Refusal::malformed(
-                    "this connection is logged in: open another one for another user",
-                ));
-            }
+            // The device stays what it is.
+            Request::Login { token, .. } => Action::Renew { token },
             Request::Chat(chat) => Action::Send(Arc::clone(who), conversation()?, chat),
             Request::Pull(pull) => Action::Pull(asked(), conversation()?, pull),
             Request::Ack(cursor) => Action::Ack(asked(), conversation()?, cursor),
@@ -172,7 +174,8 @@ mod tests {
         );
         let action = session.text(r#"{"cmd":4,"conversation_id":"group_1","cursor_seq":9}"#);
         assert!(matches!(action, Action::Ack(_, _, Seq(9))), "{action:?}");
-        assert_eq!(replied(&session.text(r#"{"cmd":1,"payload":{"token":"t"}}"#))["code"], 400);
+        let renewed = session.text(r#"{"cmd":1,"payload":{"token":"t"}}"#);
+        assert_eq!(renewed, Action::Renew { token: "t".into() });
         let action = session.text(r#"{"cmd":6,"msg_id":"s","cursor_seq":7}"#);
         let Action::Sync(asked, sync) = action else { panic!("{action:?}") };
         assert_eq!((asked.msg_id.as_deref(), sync.cursor), (Some("s"), 7));

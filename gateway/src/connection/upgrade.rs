@@ -19,7 +19,7 @@ use warp::{Filter, Rejection};
 
 use super::socket::{Counted, websocket_config};
 use super::task::Connection;
-use super::{Identity, Services};
+use super::{Identity, Lease, Services};
 use crate::auth::caller::{self, Claims};
 use crate::http::answer::{error, refusal};
 use crate::http::origin;
@@ -87,11 +87,15 @@ fn upgrade(
 }
 
 /// `None`: it has to log in by its first frame.
-fn who(services: &Services, headers: &HeaderMap, query: &Query) -> Result<Option<Identity>, Refusal> {
+fn who(
+    services: &Services,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Result<Option<(Identity, Lease)>, Refusal> {
     let device = query.device_id.as_deref().map(DeviceId::parse).transpose().map_err(Refusal::malformed)?;
     let claims = Claims { token: query.token.as_deref(), user_id: query.user_id.as_deref() };
     let login = caller::user(&services.tokens, services.config.auth.mode, headers, claims)?;
-    Ok(login.map(|login| services.identify(login.user, device)))
+    Ok(login.map(|login| services.identify(login, device)))
 }
 
 /// Whether a comma-separated header holds `token`.

@@ -29,7 +29,7 @@ use warp::reply::Response;
 
 use super::answer::{Answer, refusal};
 use super::call::{Body, Call};
-use super::{admin, conversations, groups, origin, people};
+use super::{accounts, admin, conversations, groups, origin, people};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::auth::operator::OperatorKey;
 use crate::connection::Services;
@@ -44,6 +44,7 @@ const OVERLOADED_RETRY_MS: std::ops::RangeInclusive<u64> = 500..=2_000;
 /// Serves the call, by the first part of its path after `/api`.
 async fn route(path: &[&str], call: Call) -> Answer {
     match path {
+        ["register" | "login" | "logout"] => accounts::route(path, call).await,
         ["admin", rest @ ..] => admin::route(rest, call).await,
         ["blocks", rest @ ..] => people::route_blocks(rest, call).await,
         ["conversations", rest @ ..] => conversations::route(rest, call).await,
@@ -247,7 +248,7 @@ fn client_address(peer: Option<Peer>, headers: &HeaderMap, trusted: &[IpNet]) ->
 }
 
 /// Whoever has an IPv6 address has a whole /64 network of them.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),

@@ -56,6 +56,12 @@ impl Call {
         self.method.as_str()
     }
 
+    /// Whom limits per address are for: the address, or the IPv6 network that it is in.
+    #[must_use]
+    pub fn network(&self) -> IpAddr {
+        super::api::network(self.address)
+    }
+
     /// Who calls.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! a line in [`api`]. Limits, deadline, cross-origin rules and the shape of errors are the same for all of them and are
 //! [`api`]'s business.
 
+mod accounts;
 mod admin;
 pub mod answer;
 pub mod api;

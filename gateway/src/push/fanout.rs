@@ -6,9 +6,10 @@ use ahash::AHashMap;
 use proto::v1;
 use shared::conversation::{Conversation, Kind};
 use shared::envelope::origin_from_wire;
-use shared::ids::{MsgId, Seq};
+use shared::ids::{MsgId, Seq, UserId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::auth::revocations::Revocations;
 use crate::hub::Hub;
 use crate::membership::{Fences, Memberships};
 use crate::send::{Final, StoredReplies};
@@ -25,6 +26,7 @@ pub struct Fanout {
     memberships: Arc<Memberships>,
     fences: Arc<Fences>,
     stored: Arc<StoredReplies>,
+    revocations: Arc<Revocations>,
     useful: metrics::Counter,
     useless: metrics::Counter,
     frames: metrics::Counter,
@@ -39,6 +41,7 @@ impl Fanout {
         memberships: Arc<Memberships>,
         fences: Arc<Fences>,
         stored: Arc<StoredReplies>,
+        revocations: Arc<Revocations>,
     ) -> Self {
         let events = |useful| metrics::counter!(shared::metrics::PUSH_EVENTS, "useful" => useful);
         let frames = metrics::counter!(shared::metrics::PUSH_FRAMES);
@@ -48,6 +51,7 @@ impl Fanout {
             memberships,
             fences,
             stored,
+            revocations,
             useful: events("true"),
             useless: events("false"),
             frames,
@@ -66,6 +70,7 @@ impl Fanout {
             v1::event::Kind::Typing(typing) => self.typing(&typing),
             v1::event::Kind::Fence(fence) => self.fences.passed(&fence),
             v1::event::Kind::FenceReached(reached) => self.fences.reached(&reached),
+            v1::event::Kind::TokensRevoked(revoked) => self.tokens_revoked(&revoked),
         };
         if useful { self.useful.increment(1) } else { self.useless.increment(1) }
     }
@@ -203,6 +208,14 @@ impl Fanout {
             }
         })
     }
+
+    fn tokens_revoked(&self, revoked: &v1::TokensRevoked) -> bool {
+        user(&revoked.user_id).is_some_and(|user| self.revocations.take(&user, revoked.not_before_ms))
+    }
+}
+
+fn user(id: &str) -> Option<UserId> {
+    UserId::parse(id).inspect_err(|error| tracing::warn!(%id, %error, "event about no user")).ok()
 }
 
 fn conversation(key: &str) -> Option<Conversation> {

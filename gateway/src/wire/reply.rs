@@ -169,6 +169,11 @@ pub enum Event<'a> {
         /// Who.
         user_id: &'a str,
     },
+    /// The connection will be closed when its token expires: log in again on it (cmd 1) with a new one.
+    TokenExpiring {
+        /// Milliseconds since 1970.
+        expires_at: i64,
+    },
     /// The user came into the group.
     Joined,
     /// The user is not in the group any more.

@@ -26,6 +26,7 @@ impl Default for Builder {
             ("IM__LISTEN__ALLOWED_ORIGINS", "*"),
             // Secrets of tests and demos are no secrets; so that tokens can be tried too.
             ("IM__AUTH__HS256_SECRET", DEMO_SECRET),
+            ("IM__AUTH__ACCOUNTS", "true"),
         ];
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Self { gateways: 2, workers: 2, first_port: None, environment, folder: None }

@@ -17,7 +17,7 @@ pub use sections::{Amqp, Log, LogFormat, Mysql, Redis, Shards, Start, Url};
 pub const ENV_PREFIX: &str = "IM";
 
 /// Keys whose value is a list: separated by commas where it comes from the environment.
-const LISTS: [&str; 3] = ["listen.allowed_origins", "listen.trusted_proxies", "auth.algorithms"];
+const LISTS: [&str; 2] = ["listen.allowed_origins", "listen.trusted_proxies"];
 
 /// A setting that cannot be used. One line that names the key.
 #[derive(Debug, thiserror::Error)]
