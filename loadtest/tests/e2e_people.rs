@@ -526,3 +526,57 @@ async fn a_group_that_grows_and_shrinks_across_the_limit_hides_nothing_from_any_
         }
     }
 }
+
+/// Plays the examples of docs/protocol.md.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_calls_are_answered_as_documented() {
+    let system = Builder::new()
+        .unlimited()
+        .set("IM__GROUPS__AUTO_CREATE", "false")
+        .set("IM__AUTH__ACCOUNTS", "true")
+        .for_test()
+        .await
+        .unwrap();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md")).unwrap();
+    let examples = page.split("```http\n").nth(1).unwrap().split("```").next().unwrap();
+    let lines: Vec<&str> = examples.lines().collect();
+    let mut played = 0;
+    for (n, pair) in lines.chunks(2).enumerate() {
+        let [call, answer] = pair else { panic!("a call without an answer: {pair:?}") };
+        let mut words = call.strip_prefix("> ").unwrap().splitn(4, ' ');
+        let mut word = || words.next().unwrap();
+        let (who, method, path) = (word(), word(), word());
+        let body: Option<Value> = words.next().map(|text| serde_json::from_str(text).unwrap());
+        // By turns through both gateways: what one has done holds on the other.
+        let base = &system.http_urls()[n % 2];
+        let caller = match who {
+            "operator" => Http::of_operator(base, system.operator_key()),
+            "nobody" => Http::of_nobody(base),
+            user => Http::of_user(base, user),
+        };
+        let (status, got) = caller.call(method, path, body.as_ref()).await.unwrap();
+        let (expected_status, expected) = answer.strip_prefix("< ").unwrap().split_once(' ').unwrap();
+        let expected: Value = serde_json::from_str(expected).unwrap();
+        assert!(
+            status == expected_status.parse::<u16>().unwrap() && is_like(&expected, &got),
+            "{call}\nexpected {answer}\ngot      {status} {got}"
+        );
+        played += 1;
+    }
+    assert!(played > 20);
+}
+
+/// `*` stands for anything; otherwise both have the same fields and values.
+fn is_like(expected: &Value, got: &Value) -> bool {
+    match (expected, got) {
+        (Value::String(pattern), got) if pattern == "*" => !got.is_null(),
+        (Value::Object(expected), Value::Object(got)) => {
+            expected.len() == got.len()
+                && expected.iter().all(|(key, value)| is_like(value, got.get(key).unwrap_or(&Value::Null)))
+        }
+        (Value::Array(expected), Value::Array(got)) => {
+            expected.len() == got.len() && expected.iter().zip(got).all(|(e, g)| is_like(e, g))
+        }
+        (expected, got) => expected == got,
+    }
+}

@@ -25,6 +25,12 @@ impl Http {
         Self { key: Some(key.to_owned()), ..Self::new(base) }
     }
 
+    /// Calls without saying who calls.
+    #[must_use]
+    pub fn of_nobody(base: &str) -> Self {
+        Self::new(base)
+    }
+
     fn new(base: &str) -> Self {
         Self { client: reqwest::Client::new(), base: base.to_owned(), user: None, key: None }
     }
