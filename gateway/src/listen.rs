@@ -55,7 +55,7 @@ pub fn start(
     let stop = shutdown.clone();
     // Not one of the tasks that are waited for: the listening socket must be gone at once when asked to stop.
     tokio::spawn(async move {
-        stop.run_until_stopped(accept(listener, places, header_timeout, routes)).await;
+        stop.run_until_stopped(accept(listener, places, header_timeout, routes, &stop)).await;
     });
     Ok(address)
 }
@@ -72,6 +72,7 @@ async fn accept(
     places: Arc<Semaphore>,
     header_timeout: Duration,
     routes: BoxedFilter<(Response,)>,
+    stop: &Shutdown,
 ) -> Infallible {
     loop {
         // The place is taken first: beyond the cap, connections wait in the kernel.
@@ -79,7 +80,7 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, address)) => {
                 let about = (Place(Arc::new(place)), Peer(address));
-                tokio::spawn(serve(stream, about, header_timeout, routes.clone()));
+                tokio::spawn(serve(stream, about, header_timeout, routes.clone(), stop.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "accepting failed");
@@ -94,6 +95,7 @@ async fn serve(
     (place, peer): (Place, Peer),
     header_timeout: Duration,
     routes: BoxedFilter<(Response,)>,
+    stop: Shutdown,
 ) {
     let _ = stream.set_nodelay(true);
     let routes = TowerToHyperService::new(warp::service(routes));
@@ -109,8 +111,17 @@ async fn serve(
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
+    tokio::pin!(connection);
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = stop.stopping() => {
+            // A call that has been read is still answered; the client takes its next one elsewhere.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
     // An error here is the client's: it went away, or sent no HTTP.
-    if let Err(error) = connection.await {
+    if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
     }
 }

@@ -477,3 +477,27 @@ async fn a_gateway_without_its_keys_does_not_start() {
         assert!(!said.contains(&short));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_has_begun_is_answered_by_a_gateway_that_goes_away() {
+    let mut system = Builder::new().gateways(1).workers(1).for_test().await.unwrap();
+    let http = Http::of(&system, 0);
+    let address = http.base.trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let head = format!("POST /api/admin/tokens HTTP/1.1\r\nhost: x\r\nx-api-key: {}\r\n", http.key);
+    stream.write_all(format!("{head}content-length: 17\r\n\r\n{{\"user_id\"").as_bytes()).await.unwrap();
+    // By the time this is answered, the one above has been read as far as it goes.
+    http.mint("bob", 60).await;
+    let going = tokio::spawn(async move { system.gateway(0).terminate().await });
+    wait_for("the end of listening", PATIENCE, async || {
+        anyhow::ensure!(TcpStream::connect(&address).await.is_err(), "it still listens");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    stream.write_all(b":\"bob\"}").await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    assert!(going.await.unwrap().unwrap().success());
+}
