@@ -2,9 +2,11 @@
 
 mod connection;
 mod packet;
+mod reader;
 mod sender;
 
 pub use connection::{Client, Ended, websocket};
 pub use packet::{Chat, Packet, StoredMessage, chat_frame, pull_frame};
+pub use reader::{Reader, Reading};
 pub(crate) use sender::messages_in;
-pub use sender::{Pace, Report, Sender, Sent};
+pub use sender::{Pace, Progress, Report, Sender, Sent};

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod chaos;
 mod compare;
 mod load;
 mod stack;
@@ -19,6 +20,8 @@ pub(crate) enum Command {
     Rate(load::Steady),
     /// Measure a gateway's memory per idle connection.
     Idle(load::IdleArguments),
+    /// Break things while messages flow, and judge whether every promise was kept.
+    Chaos(chaos::Chaos),
     /// Measure this system beside simpler ones, by turns.
     Compare(compare::Compare),
 }
@@ -30,6 +33,7 @@ impl Command {
             Self::Burst(burst) => burst.run().await,
             Self::Rate(rate) => rate.run().await,
             Self::Idle(idle) => idle.run().await,
+            Self::Chaos(chaos) => chaos.run().await,
             Self::Compare(compare) => compare.run().await,
         }
     }
