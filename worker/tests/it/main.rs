@@ -7,3 +7,4 @@ mod dead_letters;
 mod outages;
 mod sharing;
 mod support;
+mod windows;
