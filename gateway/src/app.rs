@@ -15,6 +15,7 @@ use crate::announce::announcer;
 use crate::auth::token::Tokens;
 use crate::config::Config;
 use crate::connection::Services;
+use crate::connection::logins::Logins;
 use crate::hub::Hub;
 use crate::membership::Memberships;
 use crate::push::fanout::Fanout;
@@ -103,6 +104,7 @@ impl App {
             sends: Arc::new(sends),
             reads: Arc::new(reads),
             memberships: Arc::clone(&memberships),
+            logins: Arc::new(Logins::new(config.limits.logins_at_once, config.limits.logins_waiting_max)),
             tokens: Arc::new(Tokens::new(&config.auth)),
             shutdown: listening.clone(),
         };

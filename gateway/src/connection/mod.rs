@@ -1,5 +1,6 @@
 //! One client's connection: from the upgrade to the close.
 
+pub mod logins;
 pub mod session;
 pub mod socket;
 pub mod task;
@@ -17,6 +18,7 @@ use crate::hub::Hub;
 use crate::membership::Memberships;
 use crate::read::Reads;
 use crate::send::Sends;
+use logins::Logins;
 
 /// Who is on the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Services {
     pub reads: Arc<Reads>,
     /// Knows who is in which group.
     pub memberships: Arc<Memberships>,
+    /// Lets a bounded number of logins ask the database.
+    pub logins: Arc<Logins>,
     /// Checks tokens.
     pub tokens: Arc<Tokens>,
     /// Asked to stop when nothing new is to be taken; waits for all connections.
