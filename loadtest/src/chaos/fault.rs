@@ -10,6 +10,8 @@ pub enum Fault {
     Nothing,
     /// A gateway is killed, and started again after 3 s.
     KillGateway,
+    /// A gateway is stopped in order, and started again when it has ended.
+    DrainGateway,
     /// A worker is killed, and started again after 3 s.
     KillWorker,
     /// All workers are killed at once, and started again after 5 s.
@@ -54,6 +56,14 @@ pub enum Fault {
     ClockWorker,
     /// MySQL's disk is full for 15 s.
     DiskFull,
+    /// Members who never read, or a byte a second.
+    HostileReaders,
+    /// A thousand connections a second are opened and closed.
+    HostileConnections,
+    /// Ten thousand logins with wrong tokens.
+    HostileLogins,
+    /// Half frames, nesting, no UTF-8, compression, giant ids.
+    HostileFrames,
     /// Something happens to a wire for 10 s.
     Wire(Damage, Wire),
 }
@@ -104,9 +114,10 @@ const WIRES: [(Wire, &str, &str); 7] = [
     (Wire::WorkerRabbitmq, "worker-rabbitmq", "the wire between one worker and RabbitMQ"),
 ];
 
-const OTHERS: [(Fault, &str, &str); 24] = [
+const OTHERS: [(Fault, &str, &str); 29] = [
     (Fault::Nothing, "nothing", "nothing breaks, to compare with"),
     (Fault::KillGateway, "kill-gateway", "kill -9 of one gateway, started again after 3 s"),
+    (Fault::DrainGateway, "drain-gateway", "SIGTERM of one gateway, started again when it has ended"),
     (Fault::KillWorker, "kill-worker", "kill -9 of one worker, started again after 3 s"),
     (Fault::KillAllWorkers, "kill-all-workers", "kill -9 of all workers at once, started again after 5 s"),
     (
@@ -144,6 +155,22 @@ const OTHERS: [(Fault, &str, &str); 24] = [
     ),
     (Fault::ClockGateway, "clock-gateway", "one gateway's clock goes an hour ahead, then an hour behind"),
     (Fault::ClockWorker, "clock-worker", "one worker's clock goes an hour ahead, then an hour behind"),
+    (
+        Fault::HostileReaders,
+        "hostile-readers",
+        "40 members of busy groups who never read, or a byte a second",
+    ),
+    (
+        Fault::HostileConnections,
+        "hostile-connections",
+        "1,000 connections a second, opened and closed, for 10 s",
+    ),
+    (Fault::HostileLogins, "hostile-logins", "10,000 logins with wrong tokens"),
+    (
+        Fault::HostileFrames,
+        "hostile-frames",
+        "half frames, 64 KiB of nesting, no UTF-8, compression, giant ids",
+    ),
     (Fault::DiskFull, "disk-full", "MySQL's disk is full for 15 s"),
 ];
 

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use tokio::time::sleep;
 
 use super::fault::{Damage, Fault, Wire};
+use super::hostile;
 use crate::stack::{Direction, End, Process, Service, System, wait_for};
 
 /// Between a kill and the new start.
@@ -35,12 +36,13 @@ const SLOW_BYTES_PER_SECOND: u64 = 100_000;
 #[derive(Debug)]
 pub struct Inflictor<'s> {
     system: &'s mut System,
+    groups: Vec<String>,
 }
 
 impl<'s> Inflictor<'s> {
-    /// For this system.
-    pub fn new(system: &'s mut System) -> Self {
-        Self { system }
+    /// For this system, in which people talk in these groups.
+    pub fn new(system: &'s mut System, groups: Vec<String>) -> Self {
+        Self { system, groups }
     }
 
     /// The system again.
@@ -62,6 +64,7 @@ impl<'s> Inflictor<'s> {
         match fault {
             Fault::Nothing => sleep(DOWN).await,
             Fault::KillGateway => restart(self.system.gateway(n), DOWN).await?,
+            Fault::DrainGateway => in_order(self.system.gateway(n)).await?,
             Fault::KillWorker => restart(self.system.worker(n), DOWN).await?,
             Fault::KillAllWorkers => {
                 let all = self.system.worker_count();
@@ -138,6 +141,10 @@ impl<'s> Inflictor<'s> {
             }
             Fault::ClockGateway => wrong_clock(self.system.gateway(n)).await?,
             Fault::ClockWorker => wrong_clock(self.system.worker(n)).await?,
+            Fault::HostileReaders => hostile::readers(&self.url(n)?, &self.groups).await?,
+            Fault::HostileConnections => hostile::connections(&self.url(n)?).await?,
+            Fault::HostileLogins => hostile::logins(&self.url(n)?).await?,
+            Fault::HostileFrames => hostile::frames(&self.url(n)?).await?,
             Fault::DiskFull => {
                 let disk = MysqlDisk::of(self.system)?;
                 disk.fill()?;
@@ -149,6 +156,11 @@ impl<'s> Inflictor<'s> {
             Fault::Wire(damage, wire) => self.wire(damage, wire, n).await?,
         }
         Ok(())
+    }
+
+    /// Where clients of gateway `n` connect.
+    fn url(&self, n: usize) -> anyhow::Result<String> {
+        self.system.ws_urls().into_iter().nth(n).context("no such gateway")
     }
 
     fn servers(&mut self) -> anyhow::Result<&mut crate::stack::Servers> {

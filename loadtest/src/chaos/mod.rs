@@ -4,8 +4,10 @@
 //! wires between them.
 
 mod fault;
+mod hostile;
 mod inflict;
 mod monitor;
+pub mod overload;
 mod run;
 
 pub use fault::{Damage, Fault, Wire};

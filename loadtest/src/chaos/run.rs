@@ -1,6 +1,6 @@
 //! One run: load, faults, rest, verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::fault::Fault;
 use super::inflict::Inflictor;
 use super::monitor::{Longest, Monitor, Watched};
-use crate::client::{Client, Pace, Reader, Report, Sender, Sent};
+use crate::client::{Client, Pace, Reader, Reading, Report, Sender, Sent};
 use crate::judge::{Lists, Verdict, judge_and_keep, judge_follower};
 use crate::stack::{System, wait_for};
 
@@ -40,11 +41,14 @@ const PERIOD: Duration = Duration::from_secs(10);
 const BURST: f64 = 5.0;
 /// Bytes of a message.
 const SIZE: usize = 300;
-/// Groups; there are half as many private conversations.
-const GROUPS: usize = 6;
-/// Senders in a group, and readers.
+/// Groups at least; there are half as many private conversations.
+const GROUPS_MIN: usize = 6;
+/// Senders in a group.
 const GROUP_SENDERS: usize = 2;
-const GROUP_READERS: usize = 2;
+/// Readers in a group at least, and at most while there are fewer groups than messages.
+const GROUP_READERS: [usize; 2] = [2, 20];
+/// Readers that connect at once in the beginning.
+const CONNECTING_AT_ONCE: usize = 64;
 /// Pause between two faults of a mix, in milliseconds.
 const PAUSE_MS: std::ops::Range<u64> = 0..4_000;
 
@@ -66,6 +70,8 @@ pub struct Options {
     pub seed: u64,
     /// Messages per second in all, beside the bursts.
     pub per_second: f64,
+    /// Readers at least.
+    pub readers: usize,
 }
 
 /// What one fault did.
@@ -85,8 +91,15 @@ pub struct Inflicted {
     pub longest_answer_s: f64,
     /// The longest that a reader was without a message that had been accepted.
     pub longest_lag_s: f64,
+    /// Of a hundred messages, 99 were accepted within so many milliseconds.
+    pub p99_ms: f64,
     /// Answers 429 and 503.
     pub refused: u64,
+    /// Readers that lost their connection, and the seconds after which so many of a hundred of them were connected again
+    /// and had pulled all that they had missed.
+    pub returned: usize,
+    /// See [`returned`](Self::returned): 50, 99 and 100 of a hundred.
+    pub returned_after_s: [f64; 3],
     /// It could not be done, or something did not come back.
     pub error: Option<String>,
 }
@@ -105,7 +118,7 @@ impl fmt::Display for Inflicted {
         let recovered = self.recovered_after_s.map_or("-".to_owned(), |s| format!("{s:.1} s"));
         write!(
             f,
-            "{:<24} {:>2} {:>6.1} s {:>9} {:>6.1} s {:>6.1} s {:>6.1} s {:>8}",
+            "{:<24} {:>2} {:>6.1} s {:>9} {:>6.1} s {:>6.1} s {:>6.1} s {:>7.0} ms {:>8}",
             self.fault,
             self.to,
             self.lasted_s,
@@ -113,8 +126,17 @@ impl fmt::Display for Inflicted {
             self.silence_s,
             self.longest_answer_s,
             self.longest_lag_s,
+            self.p99_ms,
             self.refused
         )?;
+        if self.returned > 0 {
+            let [half, most, all] = self.returned_after_s;
+            write!(
+                f,
+                "  {} readers were back after {half:.1} s (half), {most:.1} s (99 %), {all:.1} s",
+                self.returned
+            )?;
+        }
         self.error.iter().try_for_each(|error| write!(f, "\n  {error}"))
     }
 }
@@ -122,7 +144,7 @@ impl fmt::Display for Inflicted {
 impl Inflicted {
     /// Heads a table of them.
     pub const HEAD: &str =
-        "fault                    to   lasted recovered  silence   answer      lag  refused";
+        "fault                    to   lasted recovered  silence   answer      lag        p99  refused";
 }
 
 /// What became of a run.
@@ -202,7 +224,7 @@ pub async fn run(
             News::Doing(what) => *doing.lock() = what,
             done => tell(done),
         };
-        break_things(system, options, &monitor, &report, news).await
+        break_things(system, options, &monitor, &report, &crowd.readers, news).await
     };
     let (faults, restless) = tokio::select! {
         broken = broken => broken?,
@@ -260,16 +282,20 @@ async fn break_things(
     options: &Options,
     monitor: &Monitor,
     report: &Report,
+    readers: &[Known],
     tell: impl Fn(News<'_>),
 ) -> anyhow::Result<(Vec<Inflicted>, bool)> {
     let mut chance = StdRng::seed_from_u64(options.seed);
     let services = system.gateway_count().min(system.worker_count());
-    let mut inflictor = Inflictor::new(system);
+    let groups: BTreeSet<_> = readers.iter().map(|(group, ..)| group.clone()).collect();
+    let groups = groups.into_iter().filter(|group| group.starts_with("group_")).collect();
+    let mut inflictor = Inflictor::new(system, groups);
     let mut inflicted: Vec<Inflicted> = Vec::new();
     let mut one = async |fault: Fault, to: usize, what: String| {
         tell(News::Doing(what));
         let refused = report.refused.load(Ordering::Relaxed);
         monitor.take_longest();
+        report.take_latency(0.99);
         let begun = Instant::now();
         let done = inflictor.inflict(fault, to).await;
         (
@@ -281,14 +307,29 @@ async fn break_things(
                 silence_s: 0.0,
                 longest_answer_s: 0.0,
                 longest_lag_s: 0.0,
+                p99_ms: 0.0,
                 refused: 0,
+                returned: 0,
+                returned_after_s: [0.0; 3],
                 error: done.err().map(|error| format!("{error:#}")),
             },
-            refused,
+            (refused, begun),
         )
     };
-    let finish = |one: &mut Inflicted, refused: u64| {
+    let finish = |one: &mut Inflicted, (refused, begun): (u64, Instant)| {
+        let mut back: Vec<_> = readers
+            .iter()
+            .filter_map(|(.., reading)| {
+                Some(reading.current_since()?.checked_duration_since(begun)?.as_secs_f64())
+            })
+            .collect();
+        back.sort_unstable_by(f64::total_cmp);
+        if let Some(last) = back.len().checked_sub(1) {
+            one.returned = back.len();
+            one.returned_after_s = [back[last / 2], back[last * 99 / 100], back[last]];
+        }
         let Longest { silence, answer, lag } = monitor.take_longest();
+        one.p99_ms = report.take_latency(0.99).as_secs_f64() * 1_000.0;
         one.silence_s = silence.as_secs_f64();
         one.longest_answer_s = answer.as_secs_f64();
         one.longest_lag_s = lag.as_secs_f64();
@@ -336,6 +377,9 @@ async fn break_things(
     Ok((inflicted, restless))
 }
 
+/// A reader: conversation, user, and how far it is.
+type Known = (String, String, Arc<Reading>);
+
 /// Everyone who takes part.
 struct Crowd {
     sending: JoinSet<(Sender, anyhow::Result<()>)>,
@@ -343,7 +387,7 @@ struct Crowd {
     /// By conversation, for the monitor.
     watched: Vec<Watched>,
     /// By conversation and reader.
-    readers: Vec<(String, String, Arc<crate::client::Reading>)>,
+    readers: Vec<Known>,
     stop_sending: CancellationToken,
     stop_reading: CancellationToken,
 }
@@ -361,33 +405,41 @@ impl Crowd {
         };
         // Another run on the same data has other names.
         let name = &uuid::Uuid::new_v4().simple().to_string()[..6];
-        let mut conversations: Vec<(String, Vec<String>, Vec<String>)> = (0..GROUPS)
+        let [few, many] = GROUP_READERS;
+        let groups = (options.readers / many).max(GROUPS_MIN);
+        let group_readers = (options.readers / groups).max(few);
+        let mut conversations: Vec<(String, Vec<String>, Vec<String>)> = (0..groups)
             .map(|g| {
                 let senders = (0..GROUP_SENDERS).map(|n| format!("{name}g{g}s{n}")).collect();
-                let readers = (0..GROUP_READERS).map(|n| format!("{name}g{g}r{n}")).collect();
+                let readers = (0..group_readers).map(|n| format!("{name}g{g}r{n}")).collect();
                 (format!("group_{name}g{g}"), senders, readers)
             })
             .collect();
-        conversations.extend((0..GROUPS / 2).map(|p| {
+        conversations.extend((0..GROUPS_MIN / 2).map(|p| {
             let (from, to) = (format!("{name}p{p}a"), format!("{name}p{p}b"));
             (format!("private_{from}_{to}"), vec![from], vec![to])
         }));
         let all: usize = conversations.iter().map(|(_, senders, _)| senders.len()).sum();
-        let (start, mut turn, mut index) = (Instant::now() + Duration::from_millis(500), 0, 0);
+        let (mut turn, mut index) = (0, 0);
         let mut order = || {
             let mut order = gateways.clone();
             order.rotate_left(turn % gateways.len());
             turn += 1;
             order
         };
+        let joining = conversations.iter().flat_map(|(conversation, _, readers)| {
+            readers
+                .iter()
+                .enumerate()
+                .map(|(n, user)| join(&gateways[n % gateways.len()], user, conversation))
+        });
+        // So that they get pushes before anything is sent.
+        futures_util::stream::iter(joining).buffer_unordered(CONNECTING_AT_ONCE).try_collect::<()>().await?;
+        let start = Instant::now() + Duration::from_millis(500);
         for (conversation, senders, readers) in conversations {
             let mut watched = Watched { senders: Vec::new(), readers: Vec::new() };
             for user in readers {
-                // So that it gets pushes before anything is sent.
-                let order = order();
-                let joined = Client::connect(&order[0], &user).await?.pull(&conversation, 0, 1).await?;
-                anyhow::ensure!(joined.code == 0, "{user} cannot join: {}", joined.payload);
-                let mut reader = Reader::new(user, conversation.clone(), order);
+                let mut reader = Reader::new(user, conversation.clone(), order());
                 watched.readers.push(Arc::clone(&reader.reading));
                 let known = (conversation.clone(), reader.user.clone(), Arc::clone(&reader.reading));
                 crowd.readers.push(known);
@@ -458,6 +510,12 @@ impl Crowd {
     }
 }
 
+async fn join(gateway: &str, user: &str, conversation: &str) -> anyhow::Result<()> {
+    let joined = Client::connect(gateway, user).await?.pull(conversation, 0, 1).await?;
+    anyhow::ensure!(joined.code == 0, "{user} cannot join: {}", joined.payload);
+    Ok(())
+}
+
 /// When one of `all` senders sends within a period: evenly, and faster in its last second.
 fn moments(index: usize, all: usize, per_second: f64) -> Arc<[Duration]> {
     #[allow(clippy::cast_precision_loss)] // some dozens
@@ -473,11 +531,7 @@ fn moments(index: usize, all: usize, per_second: f64) -> Arc<[Duration]> {
 }
 
 /// Sends fresh messages until each reader had one pushed on the connection that it has. Returns who had none.
-async fn deaf(
-    gateways: &[String],
-    senders: &mut [Sender],
-    readers: &[(String, String, Arc<crate::client::Reading>)],
-) -> anyhow::Result<Vec<String>> {
+async fn deaf(gateways: &[String], senders: &mut [Sender], readers: &[Known]) -> anyhow::Result<Vec<String>> {
     let mut of: BTreeMap<String, &mut Sender> = BTreeMap::new();
     for sender in senders {
         of.entry(sender.conversation.clone()).or_insert(sender);

@@ -13,7 +13,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::websocket;
+use super::connection::{Ended, websocket};
 use super::packet::{Packet, StoredMessage, pull_frame};
 use super::sender::{ANSWER_PATIENCE, RECONNECT};
 
@@ -27,6 +27,8 @@ const PAGE: usize = 100;
 pub struct Reading {
     cursor: AtomicU64,
     pushed: AtomicU64,
+    /// Since when it is connected and has pulled all that there was.
+    current: parking_lot::Mutex<Option<Instant>>,
 }
 
 impl Reading {
@@ -38,6 +40,12 @@ impl Reading {
     #[must_use]
     pub fn cursor(&self) -> u64 {
         self.cursor.load(Ordering::Relaxed)
+    }
+
+    /// Since when it has been connected and had pulled all that there was; `None` while it is not.
+    #[must_use]
+    pub fn current_since(&self) -> Option<Instant> {
+        *self.current.lock()
     }
 
     /// The highest number that was pushed to the connection that it has now.
@@ -104,19 +112,23 @@ impl Reader {
                     self.gateways[turn % self.gateways.len()],
                     self.user
                 );
+                let mut pause = Duration::from_millis(rand::random_range(RECONNECT));
                 if let Ok(Ok(socket)) = tokio::time::timeout(ANSWER_PATIENCE, websocket(&url)).await {
                     self.reading.pushed.store(0, Ordering::Relaxed);
                     // Whatever ended it: the next connection goes on from the cursor.
-                    let _ = self.follow(socket).await;
+                    let ended = self.follow(socket).await;
+                    *self.reading.current.lock() = None;
                     self.reconnects += 1;
+                    pause = ended.ok().and_then(|ended| ended.retry_after()).unwrap_or(pause);
                 }
-                tokio::time::sleep(Duration::from_millis(rand::random_range(RECONNECT))).await;
+                tokio::time::sleep(pause).await;
             }
         };
         stop.run_until_cancelled(following).await;
     }
 
-    async fn follow(&mut self, mut socket: WebSocketStream<TcpStream>) -> anyhow::Result<()> {
+    /// Returns what the server closed it with.
+    async fn follow(&mut self, mut socket: WebSocketStream<TcpStream>) -> anyhow::Result<Ended> {
         let now = Instant::now();
         let mut pull = Some(Pull { sent: false, at: now, from: self.cursor, again: false });
         let (mut beat_at, mut beat_answered_by) = (now + HEARTBEAT, None::<Instant>);
@@ -144,7 +156,7 @@ impl Reader {
                             Err(error) => self.complain(format!("{error:#}")),
                         }
                     }
-                    Message::Close(_) => anyhow::bail!("closed"),
+                    Message::Close(frame) => return Ok(frame.into()),
                     _ => {}
                 },
                 () = sleep_until(wake) => {
@@ -187,6 +199,8 @@ impl Reader {
                 self.apply(messages, next);
                 if again || packet.has_more == Some(true) {
                     self.pull_soon(pull);
+                } else {
+                    self.reading.current.lock().get_or_insert_with(Instant::now);
                 }
             }
             (3, code) => {

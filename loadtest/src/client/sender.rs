@@ -82,6 +82,17 @@ pub struct Report {
     pub pushed: AtomicU64,
     /// Connections that were made again.
     pub reconnects: AtomicU64,
+    /// Microseconds until each reply with code 0; kept from the first [`take_latency`](Self::take_latency) on.
+    latency: parking_lot::Mutex<Option<Histogram<u64>>>,
+}
+
+impl Report {
+    /// The latency that so large a part of the replies had at most; counted anew from here on.
+    pub fn take_latency(&self, part: f64) -> Duration {
+        let before =
+            std::mem::replace(&mut *self.latency.lock(), Histogram::new_with_max(120_000_000, 3).ok());
+        Duration::from_micros(before.map_or(0, |histogram| histogram.value_at_quantile(part)))
+    }
 }
 
 /// How far a sender is, for whoever watches it.
@@ -360,6 +371,9 @@ impl Sender {
                     self.report.acked.fetch_add(1, Ordering::Relaxed);
                     let micros = u64::try_from(begun.elapsed().as_micros())?;
                     self.latency.saturating_record(micros);
+                    if let Some(latency) = self.report.latency.lock().as_mut() {
+                        latency.saturating_record(micros);
+                    }
                 }
             }
             429 | 503 => {

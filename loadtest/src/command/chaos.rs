@@ -29,6 +29,9 @@ pub(crate) struct Chaos {
     /// Messages per second in all, five times as many in the last second of each ten.
     #[arg(long, default_value_t = 200.0)]
     per_second: f64,
+    /// Readers at least, twenty to a group.
+    #[arg(long, default_value_t = 15)]
+    readers: usize,
     /// Say what faults there are.
     #[arg(long)]
     list: bool,
@@ -53,10 +56,11 @@ impl Chaos {
             self.per_second > 0.0 && self.minutes > 0.0,
             "--per-second and --minutes must be above 0"
         );
+        super::raise_file_limit();
         require(if self.install { Install::Allowed } else { Install::No })?;
         let course = self.course()?;
         let disk_full = matches!(&course, Course::Each(faults) if faults.contains(&Fault::DiskFull));
-        let options = Options { course, seed: self.seed, per_second: self.per_second };
+        let options = Options { course, seed: self.seed, per_second: self.per_second, readers: self.readers };
         let bar = ProgressBar::new_spinner();
         bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);
         bar.set_message("bringing the system up");

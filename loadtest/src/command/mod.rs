@@ -3,6 +3,7 @@
 mod chaos;
 mod compare;
 mod load;
+mod overload;
 mod stack;
 
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Idle(load::IdleArguments),
     /// Break things while messages flow, and judge whether every promise was kept.
     Chaos(chaos::Chaos),
+    /// Send several times what the system can take, and see that everyone is answered in time.
+    Overload(overload::Overload),
     /// Measure this system beside simpler ones, by turns.
     Compare(compare::Compare),
 }
@@ -34,6 +37,7 @@ impl Command {
             Self::Rate(rate) => rate.run().await,
             Self::Idle(idle) => idle.run().await,
             Self::Chaos(chaos) => chaos.run().await,
+            Self::Overload(overload) => overload.run().await,
             Self::Compare(compare) => compare.run().await,
         }
     }
@@ -48,4 +52,12 @@ async fn interrupted() -> std::io::Result<()> {
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+/// Each connection is a file; the usual limit of 1,024 is soon reached. Children inherit it.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
