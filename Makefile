@@ -4,7 +4,7 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run test lint fmt load
+.PHONY: help run test lint fmt load chaos
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
@@ -36,3 +36,7 @@ fmt: ## format everything
 load: ## a burst of 20,000 messages, measured and judged (ARGS="--groups 10 …")
 	cargo build --release --bins
 	$(TARGET)/release/loadtest burst --install $(ARGS)
+
+chaos: ## a random mix of faults under load, judged (ARGS="--seed 7 --minutes 10", "--fault kill-rabbitmq", "--list")
+	cargo build --release --bins
+	$(TARGET)/release/loadtest chaos --install $(ARGS)

@@ -21,6 +21,7 @@ use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
 use crate::config::Config;
 use crate::connection::Services;
+use crate::connection::logins::Logins;
 use crate::hub::Hub;
 use crate::membership::{Fences, GATEWAY_EXPIRY, GroupChanges, Memberships, follow, stay_alive};
 use crate::presence::online;
@@ -148,6 +149,7 @@ impl App {
             tokens,
             revocations: Arc::clone(&revocations),
             accounts,
+            logins: Arc::new(Logins::new(config.limits.logins_at_once, config.limits.logins_waiting_max)),
             shutdown: listening.clone(),
         };
         let fanout =

@@ -197,6 +197,11 @@ pub struct Limits {
     pub push_bytes_per_connection_max: usize,
     /// Malformed frames in a row before a connection is closed with 4429.
     pub malformed_frames_max: u32,
+    /// Logins that ask the database at once; the others wait their turn, so that a herd that comes back leaves the
+    /// database to those who are here.
+    pub logins_at_once: usize,
+    /// Logins that wait their turn; beyond, a connection is closed with 1012 and told when to come back.
+    pub logins_waiting_max: usize,
     /// Messages between admission and answer; beyond, 503.
     pub messages_in_flight_max: usize,
     /// Messages that wait for one shard's pipeline; beyond, 503.
@@ -239,6 +244,8 @@ impl Default for Limits {
             requests_per_connection_max: 256,
             push_bytes_per_connection_max: 256 * 1024,
             malformed_frames_max: 64,
+            logins_at_once: 4,
+            logins_waiting_max: 10_000,
             messages_in_flight_max: 50_000,
             shard_queue_messages_max: 8_192,
             batch_messages_max: 256,
@@ -330,6 +337,12 @@ impl Config {
             ("limits.connections_per_user_max", limits.connections_per_user_max, usize::MAX),
             ("limits.requests_per_connection_max", limits.requests_per_connection_max, 65_536),
             ("limits.push_bytes_per_connection_max", limits.push_bytes_per_connection_max, usize::MAX),
+            ("limits.logins_at_once", limits.logins_at_once, 1_024),
+            (
+                "limits.logins_waiting_max",
+                limits.logins_waiting_max,
+                tokio::sync::Semaphore::MAX_PERMITS - 1_024,
+            ),
             (
                 "limits.messages_in_flight_max",
                 limits.messages_in_flight_max,

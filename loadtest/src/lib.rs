@@ -3,6 +3,7 @@
 //! Knows the public protocol and nothing of the other crates, so that a mistake there cannot hide here.
 
 pub mod baseline;
+pub mod chaos;
 pub mod client;
 pub mod demo;
 pub mod judge;

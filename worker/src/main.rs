@@ -1,16 +1,19 @@
 //! The worker's process: arguments, configuration, start, signal, drain.
 
+mod dead_letters_command;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use dead_letters_command::DeadLetters;
 use worker::app::App;
 use worker::config::Config;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Commits chat messages from RabbitMQ to MySQL and announces them to the gateways.
+/// Commits chat messages from RabbitMQ to MySQL and announces them to the gateways. Without a command: until SIGTERM.
 ///
 /// Every setting can be given in the configuration file or as an environment variable: `mysql.url` is IM__MYSQL__URL.
 /// See deploy/config/worker.toml for all of them. SIGTERM stops in order: shards are given up, batches at hand finished.
@@ -18,8 +21,16 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[command(version)]
 struct Arguments {
     /// Configuration file (TOML). Without it: defaults and environment.
-    #[arg(long, value_name = "FILE", env = "IM_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "IM_CONFIG", global = true)]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
 }
 
 #[tokio::main]
@@ -33,7 +44,14 @@ async fn main() -> ExitCode {
             return ExitCode::from(78);
         }
     };
-    match run(config).await {
+    let done = match arguments.command {
+        None => run(config).await,
+        Some(Command::DeadLetters(command)) => {
+            shared::telemetry::init_tls();
+            command.run(&config).await
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("worker: {}", shared::telemetry::error_line(error.as_ref()));

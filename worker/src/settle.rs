@@ -32,11 +32,12 @@ pub struct Deliveries {
     open: VecDeque<Open>,
     /// Settled since the last acknowledgement, in no order.
     settled: Vec<DeliveryTag>,
+    unacknowledged: usize,
 }
 
 impl Default for Deliveries {
     fn default() -> Self {
-        Self { first: 1, open: VecDeque::new(), settled: Vec::new() }
+        Self { first: 1, open: VecDeque::new(), settled: Vec::new(), unacknowledged: 0 }
     }
 }
 
@@ -51,6 +52,7 @@ impl Deliveries {
     pub fn opened(&mut self, tag: DeliveryTag, messages: usize) {
         debug_assert_eq!(tag, self.first + self.open.len() as u64, "tags rise by one");
         self.open.push_back(Open { left: messages, acked: false });
+        self.unacknowledged += 1;
         if messages == 0 {
             self.settled.push(tag);
         }
@@ -74,17 +76,24 @@ impl Deliveries {
         while self.open.front().is_some_and(|open| open.left == 0) {
             if self.open.pop_front().is_some_and(|open| !open.acked) {
                 last_unacked = Some(self.first);
+                self.unacknowledged -= 1;
             }
             self.first += 1;
         }
         acks.extend(last_unacked.map(|tag| Ack { tag, multiple: true }));
         for tag in std::mem::take(&mut self.settled) {
-            if let Some(open) = self.get(tag).filter(|open| !open.acked) {
-                open.acked = true;
-                acks.push(Ack { tag, multiple: false });
-            }
+            let Some(open) = self.get(tag).filter(|open| !open.acked) else { continue };
+            open.acked = true;
+            self.unacknowledged -= 1;
+            acks.push(Ack { tag, multiple: false });
         }
         acks
+    }
+
+    /// How many places of the prefetch window are taken, once the due acknowledgements are sent.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.unacknowledged
     }
 
     fn get(&mut self, tag: DeliveryTag) -> Option<&mut Open> {

@@ -1,6 +1,7 @@
 //! One client's connection: from the upgrade to the close.
 
 mod lease;
+pub mod logins;
 pub mod session;
 pub mod socket;
 pub mod task;
@@ -23,6 +24,7 @@ use crate::presence::Online;
 use crate::read::Reads;
 use crate::send::Sends;
 use crate::typing::Typing;
+use logins::Logins;
 
 pub use lease::Lease;
 
@@ -60,6 +62,8 @@ pub struct Services {
     pub typing: Arc<Typing>,
     /// For what needs no more than a statement.
     pub pool: Pool,
+    /// Lets a bounded number of logins ask the database.
+    pub logins: Arc<Logins>,
     /// Makes and checks tokens.
     pub tokens: Arc<Tokens>,
     /// Ends tokens before their time.

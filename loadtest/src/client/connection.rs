@@ -61,6 +61,15 @@ impl From<Option<CloseFrame>> for Ended {
     }
 }
 
+impl Ended {
+    /// When to come back, if the server said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let (_, reason) = self.0.as_ref()?;
+        Some(Duration::from_millis(reason.strip_prefix("retry_after_ms=")?.parse().ok()?))
+    }
+}
+
 /// A client that waits for the answer to each request; what comes in between is kept.
 #[derive(Debug)]
 pub struct Client {

@@ -3,10 +3,12 @@
 mod connection;
 mod http;
 mod packet;
+mod reader;
 mod sender;
 
 pub use connection::{Client, Ended, Synced, websocket};
 pub use http::Http;
 pub use packet::{Chat, Entry, Packet, StoredMessage, chat_frame, pull_frame};
+pub use reader::{Reader, Reading};
 pub(crate) use sender::messages_in;
-pub use sender::{Pace, Report, Sender, Sent};
+pub use sender::{Pace, Progress, Report, Sender, Sent};

@@ -1,6 +1,6 @@
 //! A user who sends many messages, and sends again what was not acknowledged, on whatever gateway is there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,16 +13,19 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
 
 use super::connection::websocket;
 use super::packet::{Chat, chat_frame};
 
 /// An answer that has not come after this is not waited for: the message is sent again.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(8);
 /// Pause before connecting again.
-const RECONNECT: std::ops::RangeInclusive<u64> = 50..=300;
+pub(super) const RECONNECT: std::ops::RangeInclusive<u64> = 50..=300;
 /// Without any success for this long a sender gives up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
+/// Messages that a sender without end leaves unanswered before it waits with the next.
+const UNANSWERED_MAX: usize = 256;
 /// Frames handed to the socket before its answers are looked at.
 const FRAMES_AT_ONCE: usize = 64;
 
@@ -33,6 +36,29 @@ pub enum Pace {
     Window(usize),
     /// At these moments after the start, whatever was answered. Latency counts from them.
     Schedule(Arc<[Duration]>),
+    /// At these moments of each period, until it is stopped. Latency counts from them.
+    Endless {
+        /// Within one period, rising.
+        moments: Arc<[Duration]>,
+        /// After this the moments come again.
+        period: Duration,
+        /// Nothing new is sent from then on.
+        stop: CancellationToken,
+    },
+}
+
+impl Pace {
+    /// When message `n` is due, if that does not depend on answers.
+    fn due(&self, n: usize) -> Option<Duration> {
+        match self {
+            Self::Window(_) => None,
+            Self::Schedule(moments) => moments.get(n).copied(),
+            Self::Endless { moments, period, .. } => {
+                let round = u32::try_from(n / moments.len()).ok()?;
+                Some(*period * round + moments[n % moments.len()])
+            }
+        }
+    }
 }
 
 /// What is known about one message.
@@ -56,6 +82,42 @@ pub struct Report {
     pub pushed: AtomicU64,
     /// Connections that were made again.
     pub reconnects: AtomicU64,
+    /// Microseconds until each reply with code 0; kept from the first [`take_latency`](Self::take_latency) on.
+    latency: parking_lot::Mutex<Option<Histogram<u64>>>,
+}
+
+impl Report {
+    /// The latency that so large a part of the replies had at most; counted anew from here on.
+    pub fn take_latency(&self, part: f64) -> Duration {
+        let before =
+            std::mem::replace(&mut *self.latency.lock(), Histogram::new_with_max(120_000_000, 3).ok());
+        Duration::from_micros(before.map_or(0, |histogram| histogram.value_at_quantile(part)))
+    }
+}
+
+/// How far a sender is, for whoever watches it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    oldest: parking_lot::Mutex<Option<Instant>>,
+    newest_acked: AtomicU64,
+}
+
+impl Progress {
+    /// How long its oldest unanswered message has been waiting since it was first sent.
+    #[must_use]
+    pub fn waiting(&self, now: Instant) -> Duration {
+        self.oldest.lock().map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest))
+    }
+
+    pub(crate) fn acked(&self, seq: u64) {
+        self.newest_acked.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    /// The highest number that it was told.
+    #[must_use]
+    pub fn newest_acked(&self) -> u64 {
+        self.newest_acked.load(Ordering::Relaxed)
+    }
 }
 
 /// One user, one conversation, many messages.
@@ -73,6 +135,8 @@ pub struct Sender {
     pub sent: Vec<Sent>,
     /// Microseconds from the first sending (or the scheduled moment) to the reply.
     pub latency: Histogram<u64>,
+    /// Kept current while it runs.
+    pub progress: Arc<Progress>,
     gateways: Vec<String>,
     pace: Pace,
     report: Arc<Report>,
@@ -96,12 +160,6 @@ struct Later {
     retry_after_ms: u64,
 }
 
-/// What is on its way.
-struct Flight {
-    begun: Instant,
-    due_again: Instant,
-}
-
 impl Sender {
     /// A sender that begins with the first of `gateways` and goes to the next when it is lost.
     ///
@@ -118,7 +176,8 @@ impl Sender {
     ) -> anyhow::Result<Self> {
         let sent = vec![Sent { acked: None, repeated: false }; messages];
         let latency = Histogram::new_with_max(120_000_000, 3)?;
-        Ok(Self { user, conversation, size, stored: false, sent, latency, gateways, pace, report })
+        let progress = Arc::default();
+        Ok(Self { user, conversation, size, stored: false, sent, latency, progress, gateways, pace, report })
     }
 
     /// The id of message `n`.
@@ -151,8 +210,13 @@ impl Sender {
     /// A final refusal, or two minutes without any success.
     pub async fn run(&mut self, start: Instant) -> anyhow::Result<()> {
         sleep_until(start).await;
-        let mut state =
-            State { next: 0, flights: HashMap::new(), again: BTreeSet::new(), last_success: Instant::now() };
+        let mut state = State {
+            next: 0,
+            begun: BTreeMap::new(),
+            flights: HashMap::new(),
+            again: BTreeSet::new(),
+            last_success: Instant::now(),
+        };
         for turn in 0.. {
             let gateway = &self.gateways[turn % self.gateways.len()];
             let url = format!("{gateway}?user_id={}&device_id=load", self.user);
@@ -196,7 +260,8 @@ impl Sender {
             if socket.flush().await.is_err() {
                 return Ok(false);
             }
-            if state.next == self.sent.len() && state.flights.is_empty() && state.again.is_empty() {
+            *self.progress.oldest.lock() = state.begun.first_key_value().map(|(_, begun)| *begun);
+            if state.begun.is_empty() && self.has_sent_all(state) {
                 // What is left in the socket may be a corrected reply: the judge's caller asks for the final state.
                 let _ = socket.close(None).await;
                 return Ok(true);
@@ -213,52 +278,71 @@ impl Sender {
                     }
                 }
                 () = sleep_until(wake) => {
-                    if state.flights.values().any(|flight| flight.due_again <= Instant::now()) {
+                    if state.flights.values().any(|due_again| *due_again <= Instant::now()) {
                         return Ok(false);
                     }
                 }
+                () = self.stopped(), if !self.has_sent_all(state) => {}
             }
+        }
+    }
+
+    fn has_sent_all(&self, state: &State) -> bool {
+        match &self.pace {
+            Pace::Endless { stop, .. } => stop.is_cancelled(),
+            Pace::Window(_) | Pace::Schedule(_) => state.next == self.sent.len(),
+        }
+    }
+
+    /// When a sender without end is told to stop.
+    async fn stopped(&self) {
+        match &self.pace {
+            Pace::Endless { stop, .. } => stop.cancelled().await,
+            Pace::Window(_) | Pace::Schedule(_) => std::future::pending().await,
         }
     }
 
     /// Chooses the next message and notes it as on its way.
     fn next_to_send(&mut self, state: &mut State, start: Instant) -> Option<usize> {
         let now = Instant::now();
-        let mut flight = Flight { begun: now, due_again: now + ANSWER_PATIENCE };
+        let due_again = now + ANSWER_PATIENCE;
         if let Some(&(due, n)) = state.again.first()
             && due <= now
         {
             state.again.pop_first();
-            state.flights.insert(n, flight);
+            state.flights.insert(n, due_again);
             return Some(n);
         }
-        if state.next == self.sent.len() {
+        if self.has_sent_all(state) || state.begun.len() >= self.unanswered_max() {
             return None;
         }
         let n = state.next;
-        match &self.pace {
-            Pace::Window(window) if state.flights.len() + state.again.len() >= *window => return None,
-            Pace::Window(_) => {}
-            Pace::Schedule(moments) => {
-                let due = start + *moments.get(n)?;
-                if due > now {
-                    return None;
-                }
-                flight.begun = due;
-            }
+        let begun = self.pace.due(n).map_or(now, |due| start + due);
+        if begun > now {
+            return None;
+        }
+        if n == self.sent.len() {
+            self.sent.push(Sent { acked: None, repeated: false });
         }
         state.next += 1;
-        state.flights.insert(n, flight);
+        state.begun.insert(n, begun);
+        state.flights.insert(n, due_again);
         Some(n)
+    }
+
+    fn unanswered_max(&self) -> usize {
+        match &self.pace {
+            Pace::Window(window) => *window,
+            Pace::Schedule(_) => usize::MAX,
+            Pace::Endless { .. } => UNANSWERED_MAX,
+        }
     }
 
     fn wake_at(&self, state: &State, start: Instant) -> Instant {
         let patience = Instant::now() + ANSWER_PATIENCE;
         let again = state.again.first().map(|(due, _)| *due);
-        let scheduled = match &self.pace {
-            Pace::Schedule(moments) => moments.get(state.next).map(|moment| start + *moment),
-            Pace::Window(_) => None,
-        };
+        let may = state.begun.len() < self.unanswered_max();
+        let scheduled = self.pace.due(state.next).filter(|_| may).map(|due| start + due);
         [again, scheduled].into_iter().flatten().fold(patience, Instant::min)
     }
 
@@ -274,18 +358,22 @@ impl Sender {
         }
         let id = reply.msg_id.context("a reply without msg_id")?;
         let n: usize = id.rsplit_once('-').context("not our msg_id")?.1.parse()?;
-        let flight = state.flights.remove(&n);
+        state.flights.remove(&n);
         match reply.code {
             0 => {
                 let seq = reply.seq.context("code 0 without seq")?;
                 let sent = &mut self.sent[n];
                 sent.repeated |= sent.acked.is_some_and(|before| before != seq);
                 sent.acked = Some(seq);
-                if let Some(flight) = flight {
+                self.progress.acked(seq);
+                if let Some(begun) = state.begun.remove(&n) {
                     state.last_success = Instant::now();
                     self.report.acked.fetch_add(1, Ordering::Relaxed);
-                    let micros = u64::try_from(flight.begun.elapsed().as_micros())?;
+                    let micros = u64::try_from(begun.elapsed().as_micros())?;
                     self.latency.saturating_record(micros);
+                    if let Some(latency) = self.report.latency.lock().as_mut() {
+                        latency.saturating_record(micros);
+                    }
                 }
             }
             429 | 503 => {
@@ -307,7 +395,10 @@ pub(crate) fn messages_in(push: &str) -> u64 {
 
 struct State {
     next: usize,
-    flights: HashMap<usize, Flight>,
+    /// Unanswered messages, and when each was first sent or due.
+    begun: BTreeMap<usize, Instant>,
+    /// Those on their way, and when they are not waited for any more.
+    flights: HashMap<usize, Instant>,
     /// Messages to be sent again, by when.
     again: BTreeSet<(Instant, usize)>,
     last_success: Instant,

@@ -10,6 +10,7 @@ use loadtest::scenario::{Figures, Load, Rate, idle, run};
 use loadtest::stack::{Builder, System, require};
 use serde::Serialize;
 
+use super::raise_file_limit;
 use super::stack::Where;
 
 /// Everyone sends as fast as the window lets them.
@@ -186,14 +187,6 @@ async fn bring_up(servers: &Where) -> anyhow::Result<System> {
             require(servers.install())?;
             builder.on_own_servers().await
         }
-    }
-}
-
-/// Each connection is a file; the usual limit of 1,024 is soon reached. Children inherit it.
-fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 

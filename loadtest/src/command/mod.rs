@@ -1,7 +1,9 @@
 //! The command line.
 
+mod chaos;
 mod compare;
 mod load;
+mod overload;
 mod stack;
 
 use std::process::ExitCode;
@@ -19,6 +21,10 @@ pub(crate) enum Command {
     Rate(load::Steady),
     /// Measure a gateway's memory per idle connection.
     Idle(load::IdleArguments),
+    /// Break things while messages flow, and judge whether every promise was kept.
+    Chaos(chaos::Chaos),
+    /// Send several times what the system can take, and see that everyone is answered in time.
+    Overload(overload::Overload),
     /// Measure this system beside simpler ones, by turns.
     Compare(compare::Compare),
 }
@@ -30,6 +36,8 @@ impl Command {
             Self::Burst(burst) => burst.run().await,
             Self::Rate(rate) => rate.run().await,
             Self::Idle(idle) => idle.run().await,
+            Self::Chaos(chaos) => chaos.run().await,
+            Self::Overload(overload) => overload.run().await,
             Self::Compare(compare) => compare.run().await,
         }
     }
@@ -44,4 +52,12 @@ async fn interrupted() -> std::io::Result<()> {
         _ = terminate.recv() => {}
     }
     Ok(())
+}
+
+/// Each connection is a file; the usual limit of 1,024 is soon reached. Children inherit it.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }

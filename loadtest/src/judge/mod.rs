@@ -6,7 +6,7 @@ use std::fmt;
 
 use anyhow::Context as _;
 
-use crate::client::{Chat, Client, Sender, StoredMessage};
+use crate::client::{Chat, Client, Reader, Sender, StoredMessage};
 
 /// What went wrong, by promise. All zero: nothing.
 #[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize)]
@@ -206,12 +206,54 @@ pub fn judge_reader(seen: &[StoredMessage], list: &[StoredMessage], verdict: &mu
     }
 }
 
+/// Judges one who followed the conversation to its end: each cursor that it was handed must have had everything below it
+/// seen, and in the end it has the list that everyone has.
+pub fn judge_follower(reader: &Reader, list: &[StoredMessage], verdict: &mut Verdict) {
+    for complaint in &reader.complaints {
+        verdict.note(|v| &mut v.undercut, || complaint.clone());
+    }
+    for (cursor, seen) in &reader.cursors {
+        let below = list.partition_point(|message| message.seq <= *cursor);
+        if below != *seen {
+            let example = || {
+                format!(
+                    "{} had seen {seen} messages at the cursor {cursor}, and {below} are there",
+                    reader.user
+                )
+            };
+            verdict.note(|v| &mut v.undercut, example);
+        }
+    }
+    if reader.seen != list {
+        let example = || {
+            let first = reader.seen.iter().zip(list).position(|(seen, there)| seen != there);
+            let (seen, there) = (reader.seen.len(), list.len());
+            format!(
+                "{} has seen {seen} of {there} messages of {}; first difference at {first:?}",
+                reader.user, reader.conversation
+            )
+        };
+        verdict.note(|v| &mut v.different, example);
+    }
+}
+
+/// The final list of each conversation.
+pub type Lists = HashMap<String, Vec<StoredMessage>>;
+
 /// Pulls every conversation through every gateway and judges it all.
 ///
 /// # Errors
 /// If something cannot be pulled at all.
 pub async fn judge(gateways: &[String], senders: &[Sender]) -> anyhow::Result<Verdict> {
-    let mut verdict = Verdict::default();
+    Ok(judge_and_keep(gateways, senders).await?.0)
+}
+
+/// As [`judge`], and gives the lists, to judge readers by.
+///
+/// # Errors
+/// As [`judge`].
+pub async fn judge_and_keep(gateways: &[String], senders: &[Sender]) -> anyhow::Result<(Verdict, Lists)> {
+    let (mut verdict, mut lists) = (Verdict::default(), Lists::new());
     let mut of: HashMap<&str, Vec<&Sender>> = HashMap::new();
     for sender in senders {
         of.entry(&sender.conversation).or_default().push(sender);
@@ -236,8 +278,9 @@ pub async fn judge(gateways: &[String], senders: &[Sender]) -> anyhow::Result<Ve
             }
             first.get_or_insert(list);
         }
+        lists.insert(conversation.to_owned(), first.unwrap_or_default());
     }
-    Ok(verdict)
+    Ok((verdict, lists))
 }
 
 #[cfg(test)]
@@ -331,6 +374,25 @@ mod tests {
             })
             .is_good()
         );
+    }
+
+    #[test]
+    fn a_follower_must_have_the_whole_list_and_nothing_below_its_cursors() {
+        let list = list(&sender());
+        let judged = |change: fn(&mut Reader)| {
+            let mut reader = Reader::new("bob".into(), "group_1".into(), Vec::new());
+            reader.seen = list.clone();
+            reader.cursors = vec![(0, 0), (2, 2), (3, 3)];
+            change(&mut reader);
+            let mut verdict = Verdict::default();
+            judge_follower(&reader, &list, &mut verdict);
+            verdict
+        };
+        assert!(judged(|_| {}).is_good());
+        assert_eq!(judged(|reader| reader.cursors[1].1 = 1).undercut, 1);
+        assert_eq!(judged(|reader| drop(reader.seen.pop())).different, 1);
+        assert_eq!(judged(|reader| reader.seen[0].content.push('!')).different, 1);
+        assert_eq!(judged(|reader| reader.complaints.push("!".into())).undercut, 1);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A whole system on one machine: private servers, gateways and workers, all on loopback ports of their own.
 
 mod install;
+mod link;
+mod links;
 mod mysql;
 mod operator_key;
 mod ports;
@@ -13,6 +15,8 @@ mod stores;
 mod system;
 
 pub use install::{Install, require};
+pub use link::{Direction, Link};
+pub use links::End;
 pub use mysql::MysqlServer;
 pub use ports::free_port;
 pub use process::Process;

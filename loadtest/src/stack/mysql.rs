@@ -16,7 +16,13 @@ pub struct MysqlServer {
     process: Option<Process>,
     folder: PathBuf,
     port: u16,
+    small_disk: bool,
 }
+
+/// Room on a small disk: for the logs and tables that every server begins with, and some messages.
+const SMALL_DISK: &str = "size=640m";
+/// Puts a disk in memory over `$1`, with what is in `$2`, for itself only, and becomes the server.
+const ON_SMALL_DISK: &str = r#"mount -t tmpfs -o "$0" im "$1" && cp -a "$2/." "$1/" && shift 2 && exec "$@""#;
 
 impl MysqlServer {
     /// Starts it, on data that is there or new data, and waits until it answers.
@@ -24,8 +30,20 @@ impl MysqlServer {
     /// # Errors
     /// With the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_on(folder, false).await
+    }
+
+    /// As [`start`](Self::start), with its data on a small disk of its own, which is gone with the process. Needs root.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_on_small_disk(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_on(folder, true).await
+    }
+
+    async fn start_on(folder: &Path, small_disk: bool) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let mut server = Self { process: None, folder: folder.to_owned(), port: free_port()? };
+        let mut server = Self { process: None, folder: folder.to_owned(), port: free_port()?, small_disk };
         server.start_again().await?;
         Ok(server)
     }
@@ -48,7 +66,18 @@ impl MysqlServer {
             initialize(&program, is_mysql, &unfinished, &self.folder.join("install.log")).await?;
             std::fs::rename(&unfinished, &data)?;
         }
-        let process = Process::start("MySQL", &program, &self.folder.join("server.log"), |command| {
+        let disk = self.folder.join("small");
+        let (start, data) = if self.small_disk {
+            std::fs::create_dir_all(&disk)?;
+            (install::find("unshare").context("unshare is not installed")?, disk)
+        } else {
+            (program.clone(), data)
+        };
+        let process = Process::start("MySQL", &start, &self.folder.join("server.log"), |command| {
+            if self.small_disk {
+                command.args(["--mount", "sh", "-c", ON_SMALL_DISK, SMALL_DISK]);
+                command.arg(&data).arg(self.folder.join("data")).arg(&program);
+            }
             common(command, &data);
             let file = |name: &str| self.folder.join(name).display().to_string();
             command
@@ -84,6 +113,14 @@ impl MysqlServer {
     #[must_use]
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref()
+    }
+
+    /// Where the small disk can be seen from outside.
+    #[must_use]
+    pub fn small_disk(&self) -> Option<PathBuf> {
+        let process = self.process.as_ref().filter(|_| self.small_disk)?;
+        let inside = self.folder.join("small");
+        Some(PathBuf::from(format!("/proc/{}/root{}", process.id(), inside.display())))
     }
 
     /// Stops it in order.

@@ -131,6 +131,30 @@ impl RabbitServer {
         self.control(&["close_all_connections", "a test"]).await
     }
 
+    /// Deletes every queue that is exclusive to a connection, as their end or a failover would, and leaves the connections.
+    ///
+    /// # Errors
+    /// If the node cannot be told.
+    pub async fn delete_exclusive_queues(&self) -> anyhow::Result<()> {
+        let delete = "[rabbit_amqqueue:delete(Q, false, false, <<\"a test\">>) \
+                      || Q <- rabbit_amqqueue:list(<<\"/\">>), amqqueue:get_exclusive_owner(Q) =/= none].";
+        self.control(&["eval", delete]).await
+    }
+
+    /// Lets every work queue hold no more than so many bodies, and refuse what is published beyond (`None`: as before).
+    ///
+    /// # Errors
+    /// If the node cannot be told.
+    pub async fn bound_work_queues(&self, bodies: Option<u32>) -> anyhow::Result<()> {
+        match bodies {
+            Some(bodies) => {
+                let policy = format!(r#"{{"max-length":{bodies},"overflow":"reject-publish"}}"#);
+                self.control(&["set_policy", "bound", r"\.msg\.", &policy, "--apply-to", "queues"]).await
+            }
+            None => self.control(&["clear_policy", "bound"]).await,
+        }
+    }
+
     async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let program = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmqctl");
         let program = if program.is_file() { Some(program) } else { install::find("rabbitmqctl") };

@@ -35,11 +35,24 @@ impl Servers {
     /// # Errors
     /// The first that does not start, with the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_on(folder, false).await
+    }
+
+    /// As [`start`](Self::start); MySQL's data on a [small disk](MysqlServer::start_on_small_disk) if wanted.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_on(folder: &Path, small_disk: bool) -> anyhow::Result<Self> {
         // The servers have working folders of their own.
         let folder = std::path::absolute(folder)?;
         let (mysql, redis, rabbit) = (folder.join("mysql"), folder.join("redis"), folder.join("rabbitmq"));
         let (mysql, redis, rabbit) = tokio::try_join!(
-            MysqlServer::start(&mysql),
+            async {
+                match small_disk {
+                    true => MysqlServer::start_on_small_disk(&mysql).await,
+                    false => MysqlServer::start(&mysql).await,
+                }
+            },
             RedisServer::start(&redis),
             RabbitServer::start(&rabbit)
         )?;

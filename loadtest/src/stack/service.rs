@@ -81,6 +81,17 @@ impl Service {
         .await
     }
 
+    /// Changes its environment from the next start on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.unset(key);
+        self.environment.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Takes back [`set`](Self::set).
+    pub fn unset(&mut self, key: &str) {
+        self.environment.retain(|(known, _)| known != key);
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;
@@ -114,6 +125,12 @@ impl Service {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where its HTTP is.

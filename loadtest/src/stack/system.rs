@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use super::links::{End, Links};
 use super::ports::this_or_free_port;
-use super::{Servers, Service, Stores, Urls, free_port, operator_key};
+use super::{Link, Servers, Service, Stores, Urls, free_port, operator_key};
 
 /// What a system is made of.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct Builder {
     first_port: Option<u16>,
     environment: Vec<(String, String)>,
     folder: Option<PathBuf>,
+    linked: bool,
+    small_disk: bool,
 }
 
 impl Default for Builder {
@@ -29,7 +32,15 @@ impl Default for Builder {
             ("IM__AUTH__ACCOUNTS", "true"),
         ];
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Self { gateways: 2, workers: 2, first_port: None, environment, folder: None }
+        Self {
+            gateways: 2,
+            workers: 2,
+            first_port: None,
+            environment,
+            folder: None,
+            linked: false,
+            small_disk: false,
+        }
     }
 }
 
@@ -86,6 +97,20 @@ impl Builder {
         self
     }
 
+    /// With a [`Link`] between each two that talk to each other, for [`System::link`].
+    #[must_use]
+    pub fn linked(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
+    /// With MySQL's data on a small disk that can be filled; for servers of its own.
+    #[must_use]
+    pub fn small_disk(mut self) -> Self {
+        self.small_disk = true;
+        self
+    }
+
     /// On servers that run already.
     ///
     /// # Errors
@@ -100,7 +125,7 @@ impl Builder {
     /// As [`on`](Self::on).
     pub async fn on_own_servers(self) -> anyhow::Result<System> {
         let (temporary, folder) = self.make_folder()?;
-        let servers = Servers::start(&folder).await?;
+        let servers = Servers::start_on(&folder, self.small_disk).await?;
         let urls = servers.urls();
         let mut system = self.folder(&folder).start(Backing::Own(servers), urls, "im").await?;
         system.temporary = temporary;
@@ -141,6 +166,7 @@ impl Builder {
         let mut system = System {
             gateways: Vec::new(),
             workers: Vec::new(),
+            links: Links::default(),
             urls,
             backing,
             temporary,
@@ -180,6 +206,7 @@ pub struct System {
     // First, so that they end before the servers.
     gateways: Vec<Service>,
     workers: Vec<Service>,
+    links: Links,
     /// Where the servers are.
     pub urls: Urls,
     backing: Backing,
@@ -192,6 +219,14 @@ pub struct System {
 
 impl System {
     async fn start_services(&mut self) -> anyhow::Result<()> {
+        if self.builder.linked {
+            for n in 0..self.builder.workers {
+                self.links.between(End::Worker(n), &self.urls).await?;
+            }
+            for n in 0..self.builder.gateways {
+                self.links.between(End::Gateway(n), &self.urls).await?;
+            }
+        }
         // Side by side, as they would start on many machines: the migrations must bear that.
         let workers = (0..self.builder.workers).map(|n| self.worker_at(n));
         let gateways = (0..self.builder.gateways).map(|n| self.gateway_at(n));
@@ -200,12 +235,17 @@ impl System {
             futures_util::future::try_join_all(gateways)
         )?;
         (self.workers, self.gateways) = (workers, gateways);
+        if self.builder.linked {
+            for (n, gateway) in self.gateways.iter().enumerate() {
+                self.links.to(End::Clients, End::Gateway(n), gateway.port()).await?;
+            }
+        }
         Ok(())
     }
 
     async fn worker_at(&self, n: usize) -> anyhow::Result<Service> {
         let port = free_port()?;
-        let mut environment = self.environment(&GATEWAY_ONLY);
+        let mut environment = self.environment(End::Worker(n), &GATEWAY_ONLY);
         environment.push(("IM__OPS__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
         let log = self.logs.join(format!("worker-{n}.log"));
         Service::start(format!("worker {n}"), program("worker")?, log, port, environment).await
@@ -216,7 +256,7 @@ impl System {
             Some(first) => this_or_free_port(first + u16::try_from(n)?)?,
             None => free_port()?,
         };
-        let mut environment = self.environment(&WORKER_ONLY);
+        let mut environment = self.environment(End::Gateway(n), &WORKER_ONLY);
         // What the builder was told wins.
         environment.insert(0, ("IM__AUTH__API_KEY".to_owned(), self.operator_key.clone()));
         environment.push(("IM__LISTEN__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
@@ -224,11 +264,12 @@ impl System {
         Service::start(format!("gateway {n}"), program("gateway")?, log, port, environment).await
     }
 
-    fn environment(&self, without: &[&str]) -> Vec<(String, String)> {
+    fn environment(&self, of: End, without: &[&str]) -> Vec<(String, String)> {
+        let urls = self.links.urls(of, &self.urls);
         let own = [
-            ("IM__MYSQL__URL", &self.urls.mysql),
-            ("IM__REDIS__URL", &self.urls.redis),
-            ("IM__AMQP__URL", &self.urls.amqp),
+            ("IM__MYSQL__URL", &urls.mysql),
+            ("IM__REDIS__URL", &urls.redis),
+            ("IM__AMQP__URL", &urls.amqp),
             ("IM__AMQP__PREFIX", &self.prefix),
         ];
         let own = own.into_iter().map(|(key, value)| (key.to_owned(), value.clone()));
@@ -247,20 +288,46 @@ impl System {
         &mut self.workers[n]
     }
 
+    /// How many gateways there are.
+    #[must_use]
+    pub fn gateway_count(&self) -> usize {
+        self.gateways.len()
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Starts one more worker.
     ///
     /// # Errors
     /// With the end of its log.
     pub async fn add_worker(&mut self) -> anyhow::Result<()> {
-        let worker = self.worker_at(self.workers.len()).await?;
+        let n = self.workers.len();
+        if self.builder.linked {
+            self.links.between(End::Worker(n), &self.urls).await?;
+        }
+        let worker = self.worker_at(n).await?;
         self.workers.push(worker);
         Ok(())
     }
 
-    /// Where clients connect, gateway by gateway.
+    /// Where clients connect, gateway by gateway: through the link, if there is one.
     #[must_use]
     pub fn ws_urls(&self) -> Vec<String> {
-        self.gateways.iter().map(Service::ws_url).collect()
+        let url = |(n, gateway): (usize, &Service)| match self.link(End::Clients, End::Gateway(n)) {
+            Some(link) => format!("ws://127.0.0.1:{}/ws", link.port()),
+            None => gateway.ws_url(),
+        };
+        self.gateways.iter().enumerate().map(url).collect()
+    }
+
+    /// The link over which `from` connects to `to`, if the system was [linked](Builder::linked).
+    #[must_use]
+    pub fn link(&self, from: End, to: End) -> Option<&Link> {
+        self.links.get(from, to)
     }
 
     /// All gateways and workers.

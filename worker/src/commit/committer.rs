@@ -52,6 +52,10 @@ pub struct Committer<L, S> {
     final_numbers: Vec<FinalNumber>,
     /// The last transaction failed: time does not count for those who wait.
     stalled: bool,
+    /// Nothing is delivered until something that waits here is settled.
+    blocked: bool,
+    /// The last attempt to settle something while blocked settled nothing.
+    in_vain: bool,
 }
 
 impl<L: Ledger, S: Sequencer> Committer<L, S> {
@@ -68,7 +72,17 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             spent: Spent::default(),
             final_numbers: Vec::new(),
             stalled: false,
+            blocked: false,
+            in_vain: false,
         }
+    }
+
+    /// Says whether everything that may be delivered at once has been, and waits here. The missing numbers stand in the
+    /// queue behind it then, and waiting for them is in vain: they are given up at once. Otherwise a window full of late
+    /// messages, whose fresh numbers are above all that stand in the queue, would cost the hole timeout each, and make
+    /// everything behind it late in its turn: a worker that is once behind would stay behind.
+    pub fn set_blocked(&mut self, blocked: bool) {
+        self.blocked = blocked;
     }
 
     /// Commits what arrived together with what waited for it.
@@ -86,13 +100,20 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
     ) -> Result<Committed, LedgerError> {
         let mut messages = arrived;
         messages.append(&mut self.ready);
-        let patience_ended = self.holes.patience_ended(caught_up, now).filter(|_| !self.stalled);
+        let blocked = self.blocked && !self.stalled;
+        let patience = if blocked { Some(now) } else { self.holes.patience_ended(caught_up, now) };
+        let patience_ended = patience.filter(|_| !self.stalled);
         if let Some(end) = patience_ended {
             self.holes.take_overdue(end, &mut messages);
         }
         self.holes.join(&mut messages);
         if messages.is_empty() {
             return Ok(Committed::default());
+        }
+        if blocked {
+            for pending in &mut messages {
+                pending.held_since.get_or_insert(now);
+            }
         }
         let spent = std::mem::take(&mut self.spent);
         let attempt = Attempt { batch: Batch::new(messages), spent, patience_ended, look_up_all: false };
@@ -104,7 +125,9 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                     self.holes.restart(now);
                 }
                 self.spent.apply(&attempt.batch, &plan);
-                Ok(self.apply(attempt.batch, &plan, patience_ended, now))
+                let committed = self.apply(attempt.batch, &plan, patience_ended, now);
+                self.in_vain = blocked && committed.settled.is_empty();
+                Ok(committed)
             }
             Err(error) => {
                 self.stalled = true;
@@ -259,7 +282,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
     /// When [`commit`](Self::commit) and [`repair`](Self::repair) should be called even if nothing arrives.
     #[must_use]
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || (self.blocked && !self.in_vain && !self.holes.is_empty()) {
             return Some(now);
         }
         let renumber = (!self.displaced.is_empty()).then(|| self.renumber_after.unwrap_or(now));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use shared::amqp::Broker;
@@ -133,9 +133,11 @@ impl ShardConsumer {
     }
 
     /// Unsubscribes. What was not acknowledged goes back into the queue, in its old place.
+    ///
+    /// By closing the channel, which is one step for the broker. Cancelled first, the next worker would be given what
+    /// stands behind the unacknowledged, as much as its window takes, and never what it waits for.
     pub async fn close(self) {
-        // Should either fail, the channel is gone anyway.
-        let _ = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default()).await;
+        // Should it fail, the channel is gone anyway.
         let _ = self.channel.close(200, "shard given up".into()).await;
     }
 }

@@ -20,9 +20,9 @@ const WAITING_MAX: usize = 64;
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Headers of a dead letter.
-const REASON: &str = "x-im-reason";
-const SHARD: &str = "x-im-shard";
-const TIME_MS: &str = "x-im-time-ms";
+pub(super) const REASON: &str = "x-im-reason";
+pub(super) const SHARD: &str = "x-im-shard";
+pub(super) const TIME_MS: &str = "x-im-time-ms";
 /// AMQP short strings bound the names; the reason is cut so that the header frame stays small.
 const REASON_CHARS_MAX: usize = 500;
 

@@ -2,3 +2,4 @@
 
 pub mod consumer;
 pub mod dead_letters;
+pub mod letter_box;

@@ -143,6 +143,8 @@ impl Session<'_> {
             if let Err(error) = self.committer.repair(Instant::now()).await {
                 tracing::warn!(shard = %self.shard, %error, "numbers not put right yet");
             }
+            let window = usize::from(self.parts.settings.prefetch_bodies);
+            self.committer.set_blocked(self.deliveries.unacknowledged() >= window);
             self.report_held(self.committer.held());
         }
         Ok(())

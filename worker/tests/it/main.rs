@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod commit;
+mod dead_letters;
 mod outages;
 mod sharing;
 mod support;
+mod windows;

@@ -117,6 +117,13 @@ impl Ends {
         assert!(matches!(confirm.await.unwrap(), lapin::Confirmation::Ack(None)));
     }
 
+    /// Bodies in the queue that no worker has in hand.
+    pub(crate) async fn ready_bodies(&self, shard: ShardId) -> u32 {
+        let passive = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = self.topology.shard_queue(shard);
+        self.channel.queue_declare(queue, passive, FieldTable::default()).await.unwrap().message_count()
+    }
+
     pub(crate) fn shard_of(&self, conversation: &Conversation) -> ShardId {
         self.topology.shards().of(conversation)
     }

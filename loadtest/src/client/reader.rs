@@ -1,0 +1,305 @@
+//! A user who follows one conversation as the protocol asks: applies a push that follows on its cursor, and pulls from
+//! the cursor whenever it may have missed something. It notes all that it saw and every cursor that it was handed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Ended, websocket};
+use super::packet::{Packet, StoredMessage, pull_frame};
+use super::sender::{ANSWER_PATIENCE, RECONNECT};
+
+/// A sign of life, so that a dead connection is noticed on a quiet day too.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Messages that are asked for at once.
+const PAGE: usize = 100;
+
+/// How far a reader is, for whoever watches it.
+#[derive(Debug, Default)]
+pub struct Reading {
+    cursor: AtomicU64,
+    pushed: AtomicU64,
+    /// Since when it is connected and has pulled all that there was.
+    current: parking_lot::Mutex<Option<Instant>>,
+}
+
+impl Reading {
+    pub(crate) fn seen(&self, cursor: u64) {
+        self.cursor.store(cursor, Ordering::Relaxed);
+    }
+
+    /// Everything up to here was seen.
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        self.cursor.load(Ordering::Relaxed)
+    }
+
+    /// Since when it has been connected and had pulled all that there was; `None` while it is not.
+    #[must_use]
+    pub fn current_since(&self) -> Option<Instant> {
+        *self.current.lock()
+    }
+
+    /// The highest number that was pushed to the connection that it has now.
+    #[must_use]
+    pub fn pushed(&self) -> u64 {
+        self.pushed.load(Ordering::Relaxed)
+    }
+}
+
+/// One user, one conversation.
+#[derive(Debug)]
+pub struct Reader {
+    /// The user.
+    pub user: String,
+    /// What it follows.
+    pub conversation: String,
+    /// Every message, in the order in which it was applied.
+    pub seen: Vec<StoredMessage>,
+    /// Each cursor that was handed out, and how many messages had been seen by then.
+    pub cursors: Vec<(u64, usize)>,
+    /// What the protocol does not allow: one sentence each.
+    pub complaints: Vec<String>,
+    /// Connections after the first.
+    pub reconnects: usize,
+    /// Kept current while it runs.
+    pub reading: Arc<Reading>,
+    gateways: Vec<String>,
+    cursor: u64,
+}
+
+/// The pull that is on its way or due.
+struct Pull {
+    /// Sent, and given up at; or not sent yet, and due at.
+    sent: bool,
+    at: Instant,
+    from: u64,
+    /// Something happened meanwhile: once more.
+    again: bool,
+}
+
+impl Reader {
+    /// A reader that begins with the first of `gateways` and goes to the next when it is lost.
+    #[must_use]
+    pub fn new(user: String, conversation: String, gateways: Vec<String>) -> Self {
+        Self {
+            user,
+            conversation,
+            seen: Vec::new(),
+            cursors: Vec::new(),
+            complaints: Vec::new(),
+            reconnects: 0,
+            reading: Arc::default(),
+            gateways,
+            cursor: 0,
+        }
+    }
+
+    /// Follows until `stop`.
+    pub async fn run(&mut self, stop: CancellationToken) {
+        let following = async {
+            for turn in 0.. {
+                let url = format!(
+                    "{}?user_id={}&device_id=reader",
+                    self.gateways[turn % self.gateways.len()],
+                    self.user
+                );
+                let mut pause = Duration::from_millis(rand::random_range(RECONNECT));
+                if let Ok(Ok(socket)) = tokio::time::timeout(ANSWER_PATIENCE, websocket(&url)).await {
+                    self.reading.pushed.store(0, Ordering::Relaxed);
+                    // Whatever ended it: the next connection goes on from the cursor.
+                    let ended = self.follow(socket).await;
+                    *self.reading.current.lock() = None;
+                    self.reconnects += 1;
+                    pause = ended.ok().and_then(|ended| ended.retry_after()).unwrap_or(pause);
+                }
+                tokio::time::sleep(pause).await;
+            }
+        };
+        stop.run_until_cancelled(following).await;
+    }
+
+    /// Returns what the server closed it with.
+    async fn follow(&mut self, mut socket: WebSocketStream<TcpStream>) -> anyhow::Result<Ended> {
+        let now = Instant::now();
+        let mut pull = Some(Pull { sent: false, at: now, from: self.cursor, again: false });
+        let (mut beat_at, mut beat_answered_by) = (now + HEARTBEAT, None::<Instant>);
+        loop {
+            if let Some(due) = pull.as_mut().filter(|pull| !pull.sent && pull.at <= Instant::now()) {
+                *due = Pull {
+                    sent: true,
+                    at: Instant::now() + ANSWER_PATIENCE,
+                    from: self.cursor,
+                    again: false,
+                };
+                socket.send(Message::text(pull_frame(&self.conversation, self.cursor, PAGE, false))).await?;
+            }
+            let wake = [pull.as_ref().map(|pull| pull.at), beat_answered_by]
+                .into_iter()
+                .flatten()
+                .fold(beat_at, Instant::min);
+            tokio::select! {
+                frame = socket.next() => match frame.context("closed")?? {
+                    Message::Text(text) => {
+                        let packet = serde_json::from_str(&text).with_context(|| format!("not the protocol: {text}"));
+                        match packet {
+                            Ok(Packet { cmd: 0, .. }) => beat_answered_by = None,
+                            Ok(packet) => self.take(packet, &mut pull)?,
+                            Err(error) => self.complain(format!("{error:#}")),
+                        }
+                    }
+                    Message::Close(frame) => return Ok(frame.into()),
+                    _ => {}
+                },
+                () = sleep_until(wake) => {
+                    let now = Instant::now();
+                    let late = pull.as_ref().is_some_and(|pull| pull.sent && pull.at <= now);
+                    anyhow::ensure!(!late && beat_answered_by.is_none_or(|by| by > now), "no answer");
+                    if beat_at <= now {
+                        socket.send(Message::text(r#"{"cmd":0}"#)).await?;
+                        beat_at = now + HEARTBEAT;
+                        beat_answered_by.get_or_insert(now + ANSWER_PATIENCE);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, packet: Packet, pull: &mut Option<Pull>) -> anyhow::Result<()> {
+        let ours = packet.conversation_id.as_deref().is_none_or(|id| id == self.conversation);
+        match (packet.cmd, packet.code) {
+            (5, _) if ours => {
+                let messages = packet.messages()?;
+                let (Some(first), Some(last)) = (messages.first(), messages.last()) else { return Ok(()) };
+                let (first, last) = (first.seq, last.seq);
+                self.reading.pushed.fetch_max(last, Ordering::Relaxed);
+                if first == self.cursor + 1 {
+                    let next = packet.next_cursor_seq.context("a push without next_cursor_seq")?;
+                    self.apply(messages, next);
+                } else if last > self.cursor {
+                    self.pull_soon(pull);
+                }
+            }
+            (7, _) if ours && packet.event() == Some("resync") => self.pull_soon(pull),
+            (3, 0) => {
+                let Some(Pull { from, again, .. }) = pull.take() else { return Ok(()) };
+                let messages = packet.messages()?;
+                let next = packet.next_cursor_seq.context("a pull without next_cursor_seq")?;
+                if messages.first().is_some_and(|first| first.seq <= from) {
+                    self.complain(format!("a pull from {from} gave {:?}", messages[0]));
+                }
+                self.apply(messages, next);
+                if again || packet.has_more == Some(true) {
+                    self.pull_soon(pull);
+                } else {
+                    self.reading.current.lock().get_or_insert_with(Instant::now);
+                }
+            }
+            (3, code) => {
+                let after = packet.retry_after_ms().unwrap_or(1_000);
+                if !matches!(code, 429 | 503) {
+                    self.complain(format!("a pull was refused with {code}: {}", packet.payload));
+                }
+                let at = Instant::now() + Duration::from_millis(after);
+                *pull = Some(Pull { sent: false, at, from: self.cursor, again: false });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn pull_soon(&self, pull: &mut Option<Pull>) {
+        match pull {
+            Some(pull) if pull.sent => pull.again = true,
+            Some(_) => {}
+            None => {
+                *pull = Some(Pull { sent: false, at: Instant::now(), from: self.cursor, again: false });
+            }
+        }
+    }
+
+    fn apply(&mut self, messages: Vec<StoredMessage>, next: u64) {
+        for message in messages {
+            if message.seq > self.cursor {
+                self.cursor = message.seq;
+                self.seen.push(message);
+                continue;
+            }
+            // Pushed while the pull was on its way: then it is known.
+            let place = self.seen.binary_search_by_key(&message.seq, |seen| seen.seq);
+            if place.is_ok_and(|place| self.seen[place] == message) {
+                continue;
+            }
+            self.complain(format!("came at or below the cursor {}: {message:?}", self.cursor));
+        }
+        self.cursor = self.cursor.max(next);
+        self.reading.seen(self.cursor);
+        if self.cursors.last().is_none_or(|(cursor, _)| *cursor != self.cursor) {
+            self.cursors.push((self.cursor, self.seen.len()));
+        }
+    }
+
+    fn complain(&mut self, complaint: String) {
+        self.complaints.push(format!("{}: {complaint}", self.user));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(cmd: i64, seqs: &[u64], next: u64) -> Packet {
+        let message = |seq: &u64| {
+            serde_json::json!({
+                "msg_id": format!("m{seq}"), "seq": seq, "sender_id": "a", "content": "c", "msg_type": 1, "send_time": 0
+            })
+        };
+        let messages: Vec<_> = seqs.iter().map(message).collect();
+        let packet = serde_json::json!({"cmd": cmd, "code": 0, "payload": messages, "next_cursor_seq": next});
+        serde_json::from_value(packet).unwrap()
+    }
+
+    fn sent(from: u64) -> Option<Pull> {
+        Some(Pull { sent: true, at: Instant::now(), from, again: false })
+    }
+
+    #[tokio::test]
+    async fn pushes_that_follow_are_applied_and_others_make_it_pull() {
+        let mut reader = Reader::new("r".into(), "group_1".into(), Vec::new());
+        let mut pull = None;
+        reader.take(packet(5, &[1, 2], 2), &mut pull).unwrap();
+        assert!(pull.is_none());
+        reader.take(packet(5, &[2], 2), &mut pull).unwrap();
+        assert!(pull.is_none(), "known");
+        reader.take(packet(5, &[4], 4), &mut pull).unwrap();
+        assert!(pull.is_some());
+        pull = sent(2);
+        reader.take(packet(3, &[3, 4], 4), &mut pull).unwrap();
+        assert!(pull.is_none());
+        assert_eq!(reader.cursors, [(2, 2), (4, 4)]);
+        assert_eq!(reader.reading.pushed(), 4);
+        assert!(reader.complaints.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_appears_below_a_cursor_is_complained_about() {
+        let mut reader = Reader::new("r".into(), "group_1".into(), Vec::new());
+        let mut pull = sent(0);
+        reader.take(packet(3, &[1, 3], 3), &mut pull).unwrap();
+        // Pulled from 1 while 3 was pushed: known. 2 is not.
+        pull = sent(1);
+        reader.take(packet(3, &[2, 3], 3), &mut pull).unwrap();
+        assert_eq!(reader.complaints.len(), 1, "{:?}", reader.complaints);
+        pull = sent(3);
+        reader.take(packet(3, &[3], 3), &mut pull).unwrap();
+        assert_eq!(reader.complaints.len(), 2, "{:?}", reader.complaints);
+    }
+}
