@@ -87,6 +87,12 @@ impl Deliveries {
         acks
     }
 
+    /// How many deliveries are not acknowledged, those behind the first of them included.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
     fn get(&mut self, tag: DeliveryTag) -> Option<&mut Open> {
         self.open.get_mut(usize::try_from(tag.checked_sub(self.first)?).ok()?)
     }

@@ -12,6 +12,7 @@ pub mod members;
 mod migrate;
 mod pool;
 pub mod positions;
+pub mod senders;
 pub mod settings;
 mod shapes;
 pub mod timeline;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod commit;
+mod inboxes;
 mod outages;
+mod senders;
 mod sharing;
 mod support;
