@@ -11,6 +11,7 @@ use shared::health::{Check, Health};
 use shared::mysql::settings::ShardCountError;
 use shared::mysql::{self, ConnectError, Ping};
 use shared::ops_routes::ops_routes;
+use shared::redis::inbox::Inboxes;
 use shared::redis::live_board::LiveBoard;
 use shared::redis::sequence::Sequence;
 use shared::redis::{self, RedisError};
@@ -113,6 +114,7 @@ impl App {
             publishing: Arc::clone(&publishing),
             ledger,
             sequence: Sequence::new(redis.clone(), config.redis.sent_ttl_s),
+            inboxes: Inboxes::new(redis.clone(), config.inbox.ttl_s),
             dead_letters: DeadLetters::start(Arc::clone(&publishing), &serving),
             commits,
             settings,

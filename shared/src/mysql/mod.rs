@@ -14,6 +14,7 @@ mod migrate;
 mod pool;
 pub mod positions;
 pub mod revocations;
+pub mod senders;
 pub mod settings;
 mod shapes;
 pub mod timeline;
