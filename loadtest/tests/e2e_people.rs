@@ -466,7 +466,7 @@ async fn a_group_that_grows_and_shrinks_across_the_limit_hides_nothing_from_any_
         for (n, name) in names.iter().enumerate() {
             clients.push(connect(&system, n % 2, name).await);
         }
-        let mut is_in = vec![false; MEMBERS];
+        let mut is_in = [false; MEMBERS];
         is_in[0] = true;
         // For each member: cursors that were handed out, and what had been committed by then.
         let mut cursors: Vec<Vec<(u64, u64)>> = vec![vec![(0, 0)]; MEMBERS];
