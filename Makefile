@@ -4,6 +4,10 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
+# Servers to test with: this machine's own, or `latest` (MySQL 9, Valkey, RabbitMQ 4), or a folder.
+ENGINES :=
+export IM_ENGINES := $(ENGINES)
+
 .PHONY: help run test lint fmt load chaos
 
 help: ## this list
@@ -17,7 +21,7 @@ else
 	@exec $(TARGET)/release/loadtest stack up --demo --install $(ARGS)
 endif
 
-test: ## all tests, on real servers that are started for them
+test: ## all tests, on real servers that are started for them (ENGINES=latest: on MySQL 9, Valkey and RabbitMQ 4)
 	cargo build --bins
 ifeq ($(NEXTEST),yes)
 	$(TARGET)/debug/loadtest stack exec --install -- cargo nextest run --workspace $(ARGS)
