@@ -34,6 +34,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub struct Place(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
+/// The other end of the TCP connection, in the extensions of its requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
 /// Binds and starts accepting until `shutdown` is asked to stop. Returns the bound address.
 ///
 /// # Errors
@@ -51,7 +55,7 @@ pub fn start(
     let stop = shutdown.clone();
     // Not one of the tasks that are waited for: the listening socket must be gone at once when asked to stop.
     tokio::spawn(async move {
-        stop.run_until_stopped(accept(listener, places, header_timeout, routes)).await;
+        stop.run_until_stopped(accept(listener, places, header_timeout, routes, &stop)).await;
     });
     Ok(address)
 }
@@ -68,13 +72,15 @@ async fn accept(
     places: Arc<Semaphore>,
     header_timeout: Duration,
     routes: BoxedFilter<(Response,)>,
+    stop: &Shutdown,
 ) -> Infallible {
     loop {
         // The place is taken first: beyond the cap, connections wait in the kernel.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(serve(stream, Place(Arc::new(place)), header_timeout, routes.clone()));
+            Ok((stream, address)) => {
+                let about = (Place(Arc::new(place)), Peer(address));
+                tokio::spawn(serve(stream, about, header_timeout, routes.clone(), stop.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "accepting failed");
@@ -84,11 +90,18 @@ async fn accept(
     }
 }
 
-async fn serve(stream: TcpStream, place: Place, header_timeout: Duration, routes: BoxedFilter<(Response,)>) {
+async fn serve(
+    stream: TcpStream,
+    (place, peer): (Place, Peer),
+    header_timeout: Duration,
+    routes: BoxedFilter<(Response,)>,
+    stop: Shutdown,
+) {
     let _ = stream.set_nodelay(true);
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(place.clone());
+        request.extensions_mut().insert(peer);
         routes.call(request)
     });
     let connection = http1::Builder::new()
@@ -98,8 +111,17 @@ async fn serve(stream: TcpStream, place: Place, header_timeout: Duration, routes
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
+    tokio::pin!(connection);
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = stop.stopping() => {
+            // A call that has been read is still answered; the client takes its next one elsewhere.
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
     // An error here is the client's: it went away, or sent no HTTP.
-    if let Err(error) = connection.await {
+    if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
     }
 }

@@ -12,6 +12,8 @@ use crate::shard::ShardId;
 
 /// Largest `content`, in bytes.
 pub const CONTENT_BYTES_MAX: usize = 4096;
+/// The `msg_type` of a message that recalls another one of its conversation: its content is that one's number.
+pub const RECALL: u32 = 3;
 
 /// A numbered message on its way from a gateway to the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +30,7 @@ pub struct ChatMessage {
     pub msg_id: MsgId,
     /// What it says: 1 to [`CONTENT_BYTES_MAX`] bytes.
     pub content: String,
-    /// 1 text, 2 image.
+    /// 1 text, 2 image, 3 a recall.
     pub msg_type: u32,
     /// Milliseconds since the Unix epoch.
     pub send_time_ms: i64,
@@ -38,6 +40,22 @@ pub struct ChatMessage {
     pub reply_when_stored: bool,
     /// The sender had sent this id before.
     pub retry: bool,
+}
+
+impl ChatMessage {
+    /// The number of the message that this one recalls, if it is a recall.
+    #[must_use]
+    pub fn recalls(&self) -> Option<Seq> {
+        if self.msg_type == RECALL { recalled_number(&self.content) } else { None }
+    }
+}
+
+/// Reads the content of a recall: a number in decimal, without anything around it.
+#[must_use]
+pub fn recalled_number(content: &str) -> Option<Seq> {
+    let is_plain = content.bytes().all(|b| b.is_ascii_digit()) && !content.starts_with('0');
+    let number = content.parse().ok().filter(|_| is_plain)?;
+    (1..=Seq::MAX.0).contains(&number).then_some(Seq(number))
 }
 
 /// What a body from the broker held.
@@ -117,7 +135,9 @@ fn check(message: &v1::ChatMessage) -> Result<(Conversation, UserId, MsgId), Env
     limit((1..=Seq::MAX.0).contains(&message.seq), "seq is 0 or beyond 2^53 - 1")?;
     limit(!message.content.is_empty(), "content is empty")?;
     limit(message.content.len() <= CONTENT_BYTES_MAX, "content is over 4096 bytes")?;
-    limit(matches!(message.msg_type, 1 | 2), "msg_type is neither 1 nor 2")?;
+    limit(matches!(message.msg_type, 1 | 2 | RECALL), "msg_type is not 1, 2 or 3")?;
+    let recalls = message.msg_type != RECALL || recalled_number(&message.content).is_some();
+    limit(recalls, "the content of a recall is no number")?;
     Ok((
         Conversation::from_key(&message.conversation)?,
         UserId::parse(&message.sender_id)?,
@@ -201,6 +221,14 @@ mod tests {
     }
 
     #[test]
+    fn a_recall_names_the_number_that_it_recalls() {
+        let recall = ChatMessage { msg_type: RECALL, content: Seq::MAX.to_string(), ..message() };
+        let batch = decode_batch(&encode_batch(ShardId(0), [&recall].into_iter())).unwrap();
+        assert_eq!(batch.messages[0].recalls(), Some(Seq::MAX));
+        assert_eq!(ChatMessage { content: "7".into(), ..message() }.recalls(), None, "a text");
+    }
+
+    #[test]
     fn a_message_that_cannot_be_stored_does_not_take_its_neighbours_along() {
         let bad = [
             ChatMessage { seq: Seq(0), ..message() },
@@ -208,6 +236,12 @@ mod tests {
             ChatMessage { content: String::new(), ..message() },
             ChatMessage { content: "x".repeat(CONTENT_BYTES_MAX + 1), ..message() },
             ChatMessage { msg_type: 0, ..message() },
+            ChatMessage { msg_type: 4, ..message() },
+            ChatMessage { msg_type: RECALL, ..message() },
+            ChatMessage { msg_type: RECALL, content: "0".into(), ..message() },
+            ChatMessage { msg_type: RECALL, content: "9007199254740992".into(), ..message() },
+            ChatMessage { msg_type: RECALL, content: "+7".into(), ..message() },
+            ChatMessage { msg_type: RECALL, content: "07".into(), ..message() },
         ];
         for wrong in bad {
             let batch = decode_batch(&encode_batch(ShardId(0), [&message(), &wrong, &message()].into_iter()))

@@ -33,6 +33,11 @@ names! {
         "Conversations whose counter was missing in Redis and was set again from MySQL.";
     GATEWAY_READS_MERGED = "im_gateway_reads_merged_total", describe_counter, Unit::Count,
         "Pulls answered by an identical one that was waiting for its turn.";
+    GATEWAY_TAIL_READS = "im_gateway_tail_reads_total", describe_counter, Unit::Count,
+        "Reads of the newest messages of a conversation, for lists of conversations.";
+    GATEWAY_INBOXES_BUILT = "im_gateway_inboxes_built_total", describe_counter, Unit::Count,
+        "Inboxes that were missing, or kept by a server that was restarted, and built from the database.";
+
     PUSH_EVENTS = "im_push_events_total", describe_counter, Unit::Count,
         "Events received from workers and gateways, by whether anyone here needed them.";
     PUSH_FRAMES = "im_push_frames_total", describe_counter, Unit::Count,
@@ -54,6 +59,14 @@ names! {
         "Messages that came after their number was given up, and got another one.";
     WORKER_DUPLICATES = "im_worker_messages_duplicate_total", describe_counter, Unit::Count,
         "Messages that were stored already.";
+    WORKER_REFUSED = "im_worker_messages_refused_total", describe_counter, Unit::Count,
+        "Messages that were accepted and not stored, because their senders may not send any more, by code.";
+    WORKER_RIGHTS_READ = "im_worker_rights_read_total", describe_counter, Unit::Count,
+        "Conversations of which it was read who may send, because that was not known or had changed.";
+    WORKER_INBOX_WRITES = "im_worker_inbox_writes_total", describe_counter, Unit::Count,
+        "Inboxes and heads of large groups in which a conversation was noted.";
+    WORKER_INBOXES_FAILED = "im_worker_inboxes_failed_total", describe_counter, Unit::Count,
+        "Conversations that could not be noted in inboxes; they are tried again.";
     WORKER_DEAD = "im_worker_dead_letters_total", describe_counter, Unit::Count,
         "Messages that can never be stored, put into the dead-letter queue.";
     WORKER_SHARDS = "im_worker_shards", describe_gauge, Unit::Count,

@@ -11,8 +11,9 @@ use shared::health::{Check, Health};
 use shared::mysql::settings::ShardCountError;
 use shared::mysql::{self, ConnectError, Ping};
 use shared::ops_routes::ops_routes;
+use shared::redis::inbox::Inboxes;
+use shared::redis::live_board::LiveBoard;
 use shared::redis::sequence::Sequence;
-use shared::redis::worker_board::WorkerBoard;
 use shared::redis::{self, RedisError};
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
@@ -113,13 +114,14 @@ impl App {
             publishing: Arc::clone(&publishing),
             ledger,
             sequence: Sequence::new(redis.clone(), config.redis.sent_ttl_s),
+            inboxes: Inboxes::new(redis.clone(), config.inbox.ttl_s),
             dead_letters: DeadLetters::start(Arc::clone(&publishing), &serving),
             commits,
             settings,
         };
         let me = uuid::Uuid::new_v4().to_string();
         tracing::info!(worker.id = %me, %ops_address, shards = shards.get(), "worker started");
-        let board = WorkerBoard::new(redis.clone(), EXPIRY);
+        let board = LiveBoard::of_workers(redis.clone(), EXPIRY);
         let heartbeat = Heartbeat::new(me, board, shards, Arc::new(parts), health.clone());
         let shards = heartbeat.owned();
         working.spawn(heartbeat.run(working.clone()));

@@ -30,6 +30,8 @@ pub struct Config {
     pub ops: Ops,
     /// How messages are committed.
     pub commit: Commit,
+    /// What is kept for users who come back.
+    pub inbox: Inbox,
     /// How to stop.
     pub drain: Drain,
 }
@@ -65,6 +67,20 @@ pub struct Commit {
 impl Default for Commit {
     fn default() -> Self {
         Self { hole_timeout_ms: 2_000, batch_messages_max: 1_000, prefetch_bodies: 128 }
+    }
+}
+
+/// `[inbox]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inbox {
+    /// How long an inbox is kept that nobody asks for; the same as the gateways'.
+    pub ttl_s: u32,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { ttl_s: shared::redis::inbox::TTL_S_DEFAULT }
     }
 }
 

@@ -8,9 +8,11 @@
 //!    [`intake::dead_letters`].
 //! 4. [`commit::committer`] adds what waited ([`commit::holes`]) and opens a transaction ([`commit::ledger`]), in which
 //!    [`commit::plan`] decides what becomes of each message: taken, held for a lower number, given a fresh number
-//!    ([`commit::renumber`]), or known already. What is committed is at every moment a settled prefix of its
+//!    ([`commit::renumber`]), known already, or refused because its sender may not send any more
+//!    ([`commit::rights`]). What is committed is at every moment a settled prefix of its
 //!    conversation, so a reader has nothing to check.
-//! 5. [`announce::events`] tells the gateways what was committed, in one numbered batch.
+//! 5. [`announce::events`] tells the gateways what was committed, in one numbered batch, while [`announce::inboxes`]
+//!    notes in the inboxes of those who may be away how far the conversation has come.
 //! 6. [`settle`] acknowledges the deliveries, last of all.
 //!
 //! A worker that dies between any two steps does no harm: what is not acknowledged is delivered again, and every step

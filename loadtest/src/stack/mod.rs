@@ -5,6 +5,7 @@ mod install;
 mod link;
 mod links;
 mod mysql;
+mod operator_key;
 mod ports;
 mod process;
 mod rabbitmq;

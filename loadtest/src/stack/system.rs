@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::links::{End, Links};
 use super::ports::this_or_free_port;
-use super::{Link, Servers, Service, Stores, Urls, free_port};
+use super::{Link, Servers, Service, Stores, Urls, free_port, operator_key};
 
 /// What a system is made of.
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ impl Default for Builder {
             ("IM__LISTEN__ALLOWED_ORIGINS", "*"),
             // Secrets of tests and demos are no secrets; so that tokens can be tried too.
             ("IM__AUTH__HS256_SECRET", DEMO_SECRET),
+            ("IM__AUTH__ACCOUNTS", "true"),
         ];
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Self {
@@ -82,10 +83,12 @@ impl Builder {
         self
     }
 
-    /// No rate limit per user: for load.
+    /// No rate limits: for load.
     #[must_use]
     pub fn unlimited(self) -> Self {
         self.set("IM__LIMITS__USER_MESSAGES_PER_SECOND", 0)
+            .set("IM__LIMITS__USER_CALLS_PER_SECOND", 0)
+            .set("IM__LIMITS__ADDRESS_CALLS_PER_SECOND", 0)
     }
 
     /// Logs and data go here and stay. Without it: into a temporary folder, removed at the end.
@@ -167,6 +170,7 @@ impl Builder {
         let (temporary, folder) = self.make_folder()?;
         let logs = folder.join("logs");
         std::fs::create_dir_all(&logs)?;
+        let operator_key = operator_key::of(&folder)?;
         let mut system = System {
             gateways: Vec::new(),
             workers: Vec::new(),
@@ -176,6 +180,7 @@ impl Builder {
             temporary,
             builder: self,
             prefix: prefix.to_owned(),
+            operator_key,
             logs,
         };
         let started = system.start_services().await;
@@ -216,6 +221,7 @@ pub struct System {
     temporary: Option<tempfile::TempDir>,
     builder: Builder,
     prefix: String,
+    operator_key: String,
     logs: PathBuf,
 }
 
@@ -265,6 +271,8 @@ impl System {
             None => free_port()?,
         };
         let mut environment = self.environment(End::Gateway(n), &WORKER_ONLY);
+        // What the builder was told wins.
+        environment.insert(0, ("IM__AUTH__API_KEY".to_owned(), self.operator_key.clone()));
         environment.push(("IM__LISTEN__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
         let log = self.logs.join(format!("gateway-{n}.log"));
         Service::start(format!("gateway {n}"), self.program("gateway", n)?, log, port, environment).await
@@ -383,6 +391,18 @@ impl System {
     #[must_use]
     pub fn amqp_prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// Where HTTP calls go, gateway by gateway.
+    #[must_use]
+    pub fn http_urls(&self) -> Vec<String> {
+        self.gateways.iter().map(Service::http_url).collect()
+    }
+
+    /// The operator's key, to be sent as `X-Api-Key`.
+    #[must_use]
+    pub fn operator_key(&self) -> &str {
+        &self.operator_key
     }
 
     /// Where the logs are.

@@ -8,12 +8,21 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::shapes::Shapes;
 use super::{Pool, Tx};
 use crate::conversation::{Conversation, Kind};
-use crate::ids::Seq;
+use crate::ids::{Seq, UserId};
+
+/// The row of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Head {
+    /// The last committed number.
+    pub last_seq: Seq,
+    /// Rises with every change of who may do what, see [`access`](super::access).
+    pub access_version: u64,
+}
 
 static LOCK: LazyLock<Shapes> = LazyLock::new(|| {
     // In the order of the key, so that two transactions lock in the same order.
     Shapes::new(
-        "SELECT conversation_id, last_seq FROM conversation WHERE conversation_id IN (",
+        "SELECT conversation_id, last_seq, access_version FROM conversation WHERE conversation_id IN (",
         "?",
         ",",
         ") ORDER BY conversation_id FOR UPDATE",
@@ -21,19 +30,20 @@ static LOCK: LazyLock<Shapes> = LazyLock::new(|| {
 });
 
 /// Locks the rows of `conversations` (which differ from each other and are sorted by key) until the transaction ends,
-/// making missing ones, and returns the last committed number of each.
+/// making missing ones, and returns what is in them.
 ///
 /// # Errors
 /// As the database says.
 pub async fn lock_heads(
     tx: &mut Tx,
     conversations: &[&Conversation],
-) -> sqlx::Result<AHashMap<Conversation, Seq>> {
+) -> sqlx::Result<AHashMap<Conversation, Head>> {
     let mut heads = select_for_update(tx, conversations).await?;
     if heads.len() < conversations.len() {
         let missing: Vec<_> = conversations.iter().copied().filter(|c| !heads.contains_key(*c)).collect();
         let first: Vec<_> = missing.iter().map(|c| (*c, Seq::ZERO)).collect();
         write(tx, &INSERT_MISSING, &first).await?;
+        list_private_chats(tx, &missing).await?;
         // Another worker may have made a row, and committed to it, in between.
         heads.extend(select_for_update(tx, &missing).await?);
     }
@@ -43,7 +53,7 @@ pub async fn lock_heads(
 async fn select_for_update(
     tx: &mut Tx,
     wanted: &[&Conversation],
-) -> sqlx::Result<AHashMap<Conversation, Seq>> {
+) -> sqlx::Result<AHashMap<Conversation, Head>> {
     let mut heads = AHashMap::with_capacity(wanted.len());
     for (range, length, text) in LOCK.padded(wanted.len()) {
         let keys = &wanted[range];
@@ -57,11 +67,44 @@ async fn select_for_update(
         for row in rows {
             let key: &str = row.try_get(0)?;
             if let Some(conversation) = keys.find(|c| c.key() == key) {
-                heads.insert((*conversation).clone(), Seq(row.try_get(1)?));
+                let head = Head { last_seq: Seq(row.try_get(1)?), access_version: row.try_get(2)? };
+                heads.insert((*conversation).clone(), head);
             }
         }
     }
     Ok(heads)
+}
+
+static LIST_PRIVATE: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "INSERT INTO private_chat (user_id, conversation_id) VALUES ",
+        "(?,?)",
+        ",",
+        " ON DUPLICATE KEY UPDATE user_id = private_chat.user_id",
+    )
+});
+
+/// Adds new private conversations to the lists of their users.
+async fn list_private_chats(tx: &mut Tx, conversations: &[&Conversation]) -> sqlx::Result<()> {
+    let mut rows = Vec::new();
+    for conversation in conversations {
+        if let Kind::Private(lo, hi) = conversation.kind() {
+            rows.push((lo, *conversation));
+            if lo != hi {
+                rows.push((hi, *conversation));
+            }
+        }
+    }
+    // In the order of the key, so that two transactions lock in the same order.
+    rows.sort_unstable();
+    for (range, text) in LIST_PRIVATE.exact(rows.len()) {
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for (user, conversation) in &rows[range] {
+            query = query.bind(*user).bind(conversation.key());
+        }
+        query.execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 static INSERT_MISSING: LazyLock<Shapes> = LazyLock::new(|| upsert("conversation_id = conversation_id"));
@@ -116,4 +159,83 @@ pub async fn last_seq(pool: &Pool, conversation: &Conversation) -> sqlx::Result<
         .fetch_optional(pool)
         .await?;
     Ok(row.map(Seq))
+}
+
+/// All conversations of `user` with their last numbers, the one with the newest message at the end: the groups that it is
+/// in, and the private chats that hold a message.
+///
+/// # Errors
+/// As the database says; a stored id that is none is left out and logged.
+pub async fn of_user(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<(Conversation, Seq)>> {
+    let rows = sqlx::query(
+        "SELECT p.conversation_id, c.last_seq, c.updated_at FROM private_chat p \
+         JOIN conversation c ON c.conversation_id = p.conversation_id WHERE p.user_id = ? AND c.last_seq > 0 \
+         UNION ALL \
+         SELECT m.group_id, c.last_seq, c.updated_at FROM group_member m \
+         JOIN chat_group g ON g.group_id = m.group_id AND NOT g.is_dismissed \
+         LEFT JOIN conversation c ON c.conversation_id = m.group_id WHERE m.user_id = ?",
+    )
+    .bind(user.as_str())
+    .bind(user.as_str())
+    .fetch_all(pool)
+    .await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let key: &str = row.try_get(0)?;
+        let (last_seq, updated_at): (Option<u64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
+        match Conversation::from_key(key) {
+            Ok(conversation) => found.push((updated_at, conversation, Seq(last_seq.unwrap_or(0)))),
+            Err(error) => tracing::error!(%key, %error, "ill-formed id among a user's conversations"),
+        }
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, conversation, last_seq)| (conversation, last_seq)).collect())
+}
+
+static PRIVATE_AMONG: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "SELECT conversation_id FROM conversation WHERE last_seq > 0 AND conversation_id IN (",
+        "?",
+        ",",
+        ")",
+    )
+});
+static GROUPS_SHARED: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "SELECT DISTINCT y.user_id FROM group_member x JOIN group_member y ON y.group_id = x.group_id \
+         WHERE x.user_id = ? AND y.user_id IN (",
+        "?",
+        ",",
+        ")",
+    )
+});
+
+/// Those of `others` with whom `user` has a private chat that holds a message, or a group in common.
+///
+/// # Errors
+/// As the database says.
+pub async fn partners_among(pool: &Pool, user: &UserId, others: &[UserId]) -> sqlx::Result<Vec<UserId>> {
+    let mut found = std::collections::BTreeSet::new();
+    let private: Vec<Conversation> = others.iter().map(|other| Conversation::between(user, other)).collect();
+    for (range, length, text) in PRIVATE_AMONG.padded(private.len()) {
+        let asked = &private[range.clone()];
+        let mut query = sqlx::query_scalar(AssertSqlSafe(text));
+        for conversation in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
+            query = query.bind(conversation.key());
+        }
+        let keys: Vec<String> = query.fetch_all(pool).await?;
+        let with =
+            asked.iter().zip(&others[range]).filter(|(chat, _)| keys.iter().any(|key| key == chat.key()));
+        found.extend(with.map(|(_, other)| other.clone()));
+    }
+    for (range, length, text) in GROUPS_SHARED.padded(others.len()) {
+        let asked = &others[range];
+        let mut query = sqlx::query_scalar(AssertSqlSafe(text)).bind(user.as_str());
+        for other in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
+            query = query.bind(other.as_str());
+        }
+        let ids: Vec<String> = query.fetch_all(pool).await?;
+        found.extend(asked.iter().filter(|other| ids.iter().any(|id| id == other.as_str())).cloned());
+    }
+    Ok(found.into_iter().collect())
 }

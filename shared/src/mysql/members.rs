@@ -1,14 +1,82 @@
-//! `chat_group` and `group_member`: which groups there are and who is in them.
+//! `chat_group` and `group_member`, read: which groups there are, who is in them, and what members may do.
+
+use std::sync::LazyLock;
+
+use ahash::AHashMap;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::Pool;
+use super::groups::GroupAccess;
+use super::shapes::Shapes;
 use crate::conversation::Conversation;
-use crate::ids::UserId;
+use crate::ids::{Seq, UserId, unix_millis};
+
+/// What a member is to its group. A higher one may do what a lower one may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads and sends.
+    Member,
+    /// Changes the group, adds, removes and mutes members, recalls messages.
+    Admin,
+    /// Gives roles and dismisses the group. One at most.
+    Owner,
+}
+
+impl Role {
+    /// As in `group_member.role`.
+    #[must_use]
+    pub fn stored(self) -> u8 {
+        match self {
+            Self::Member => 0,
+            Self::Admin => 1,
+            Self::Owner => 2,
+        }
+    }
+
+    /// From `group_member.role`; a number of a later version counts as the least.
+    #[must_use]
+    pub fn from_stored(stored: u8) -> Self {
+        match stored {
+            1 => Self::Admin,
+            2 => Self::Owner,
+            _ => Self::Member,
+        }
+    }
+}
+
+/// What one member may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Its role.
+    pub role: Role,
+    /// Until when it may not send, in milliseconds since 1970.
+    pub muted_until: i64,
+    /// The last number when it joined: unread never counts what came before.
+    pub join_seq: Seq,
+    /// Nothing at or below is shown to it.
+    pub floor: Seq,
+}
+
+impl Access {
+    /// A new member's, for whom history begins at `floor`.
+    #[must_use]
+    pub fn newcomer(join_seq: Seq, floor: Seq) -> Self {
+        Self { role: Role::Member, muted_until: 0, join_seq, floor }
+    }
+
+    /// Whether it may send at `now` (milliseconds since 1970) into a group that is muted or not.
+    #[must_use]
+    pub fn may_send(&self, group_is_muted: bool, now: i64) -> bool {
+        self.muted_until <= now && (!group_is_muted || self.role >= Role::Admin)
+    }
+}
 
 /// What a user is to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership {
     /// In it.
-    Member,
+    Member(GroupAccess, Access),
     /// Not in it, but anyone may join by using it.
     Open,
     /// Not in it.
@@ -22,68 +90,164 @@ pub enum Membership {
 /// # Errors
 /// As the database says.
 pub async fn membership(pool: &Pool, group: &Conversation, user: &UserId) -> sqlx::Result<Membership> {
-    let row: Option<(bool, bool)> = sqlx::query_as(
-        "SELECT g.is_open, m.user_id IS NOT NULL FROM chat_group g \
-         LEFT JOIN group_member m ON m.group_id = g.group_id AND m.user_id = ? WHERE g.group_id = ?",
-    )
-    .bind(user.as_str())
-    .bind(group.key())
-    .fetch_optional(pool)
-    .await?;
-    Ok(match row {
-        Some((_, true)) => Membership::Member,
-        Some((true, false)) => Membership::Open,
-        Some((false, false)) => Membership::Stranger,
-        None => Membership::NoGroup,
+    let Some(found) = super::groups::find(pool, group).await?.filter(|found| !found.is_dismissed) else {
+        return Ok(Membership::NoGroup);
+    };
+    let (about, members) = super::groups::accesses(pool, group, std::slice::from_ref(user)).await?;
+    Ok(match members.first() {
+        Some((_, access)) => Membership::Member(about, *access),
+        None if found.is_open => Membership::Open,
+        None => Membership::Stranger,
     })
-}
-
-/// Makes an open group if there is none of that name.
-///
-/// # Errors
-/// As the database says.
-pub async fn create_open_group(pool: &Pool, group: &Conversation) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO chat_group (group_id, is_open, created_at) VALUES (?, TRUE, ?) \
-         ON DUPLICATE KEY UPDATE group_id = chat_group.group_id",
-    )
-    .bind(group.key())
-    .bind(crate::ids::unix_millis())
-    .execute(pool)
-    .await
-    .map(drop)
-}
-
-/// Adds `user`; nothing changes if the user is a member already.
-///
-/// # Errors
-/// As the database says.
-pub async fn join(pool: &Pool, group: &Conversation, user: &UserId) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO group_member (group_id, user_id, join_time) VALUES (?, ?, ?) \
-         ON DUPLICATE KEY UPDATE group_id = group_member.group_id",
-    )
-    .bind(group.key())
-    .bind(user.as_str())
-    .bind(crate::ids::unix_millis())
-    .execute(pool)
-    .await
-    .map(drop)
 }
 
 /// All groups that `user` is in.
 ///
 /// # Errors
 /// As the database says; a stored id that is none is left out and logged.
-pub async fn groups_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<Conversation>> {
-    let keys: Vec<String> = sqlx::query_scalar("SELECT group_id FROM group_member WHERE user_id = ?")
-        .bind(user.as_str())
-        .fetch_all(pool)
-        .await?;
-    let parse = |key: &String| {
-        Conversation::from_key(key)
-            .inspect_err(|error| tracing::error!(%key, %error, "ill-formed id in group_member"))
-            .ok()
-    };
-    Ok(keys.iter().filter_map(parse).collect())
+pub async fn groups_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<(Conversation, GroupAccess, Access)>> {
+    let rows = sqlx::query(
+        "SELECT m.group_id, c.access_version, g.is_muted, g.is_large OR g.large_until > ?, \
+         m.role, m.muted_until, m.join_seq, m.floor_seq FROM group_member m \
+         JOIN chat_group g ON g.group_id = m.group_id \
+         LEFT JOIN conversation c ON c.conversation_id = m.group_id WHERE m.user_id = ? AND NOT g.is_dismissed",
+    )
+    .bind(unix_millis())
+    .bind(user.as_str())
+    .fetch_all(pool)
+    .await?;
+    let mut groups = Vec::with_capacity(rows.len());
+    for row in rows {
+        let key: &str = row.try_get(0)?;
+        let Ok(group) = Conversation::from_key(key) else {
+            tracing::error!(%key, "ill-formed id in group_member");
+            continue;
+        };
+        let about =
+            GroupAccess { version: row.try_get(1)?, is_muted: row.try_get(2)?, merges_head: row.try_get(3)? };
+        let access = Access {
+            role: Role::from_stored(row.try_get(4)?),
+            muted_until: row.try_get(5)?,
+            join_seq: Seq(row.try_get(6)?),
+            floor: Seq(row.try_get(7)?),
+        };
+        groups.push((group, about, access));
+    }
+    Ok(groups)
+}
+
+static AMONG: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "SELECT m.group_id, m.role, m.muted_until, m.join_seq, m.floor_seq FROM group_member m \
+         JOIN chat_group g ON g.group_id = m.group_id AND NOT g.is_dismissed WHERE m.user_id = ? AND m.group_id IN (",
+        "?",
+        ",",
+        ")",
+    )
+});
+
+/// What `user` may do in those of `groups` that it is in.
+///
+/// # Errors
+/// As the database says.
+pub async fn accesses_among(
+    pool: &Pool,
+    user: &UserId,
+    groups: &[&Conversation],
+) -> sqlx::Result<AHashMap<Conversation, Access>> {
+    let mut found = AHashMap::with_capacity(groups.len());
+    for (range, length, text) in AMONG.padded(groups.len()) {
+        let asked = &groups[range];
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(user.as_str());
+        for group in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
+            query = query.bind(group.key());
+        }
+        for row in query.fetch_all(pool).await? {
+            let key: &str = row.try_get(0)?;
+            let Some(group) = asked.iter().find(|group| group.key() == key) else { continue };
+            let access = Access {
+                role: Role::from_stored(row.try_get(1)?),
+                muted_until: row.try_get(2)?,
+                join_seq: Seq(row.try_get(3)?),
+                floor: Seq(row.try_get(4)?),
+            };
+            found.insert((*group).clone(), access);
+        }
+    }
+    Ok(found)
+}
+
+/// Those of `user`'s groups whose heads are merged into its syncs: they are, or were lately, too large for inboxes.
+///
+/// # Errors
+/// As the database says; a stored id that is none is left out.
+pub async fn merging_groups_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<Conversation>> {
+    let keys: Vec<String> = sqlx::query_scalar(
+        "SELECT m.group_id FROM group_member m JOIN chat_group g ON g.group_id = m.group_id \
+         WHERE m.user_id = ? AND NOT g.is_dismissed AND (g.is_large OR g.large_until > ?)",
+    )
+    .bind(user.as_str())
+    .bind(unix_millis())
+    .fetch_all(pool)
+    .await?;
+    Ok(keys.iter().filter_map(|key| Conversation::from_key(key).ok()).collect())
+}
+
+/// Who joined `group` at `since` (milliseconds since 1970) or later, in the order of ids.
+///
+/// # Errors
+/// As the database says; a stored id that is none is left out.
+pub async fn joined_since(pool: &Pool, group: &Conversation, since: i64) -> sqlx::Result<Vec<UserId>> {
+    let ids: Vec<String> = sqlx::query_scalar(
+        "SELECT user_id FROM group_member WHERE group_id = ? AND join_time >= ? ORDER BY user_id",
+    )
+    .bind(group.key())
+    .bind(since)
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.iter().filter_map(|id| UserId::parse(id).ok()).collect())
+}
+
+/// One line of a group's list.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ListedMember {
+    /// Who.
+    pub user_id: String,
+    /// Its role.
+    pub role: Role,
+    /// Milliseconds since 1970.
+    pub join_time: i64,
+    /// Until when it may not send, in milliseconds since 1970; 0 if it may.
+    pub muted_until: i64,
+}
+
+/// Members after `cursor` in the order of their ids, at most `limit`.
+///
+/// # Errors
+/// As the database says.
+pub async fn list(
+    pool: &Pool,
+    group: &Conversation,
+    cursor: &str,
+    limit: u32,
+) -> sqlx::Result<Vec<ListedMember>> {
+    let rows = sqlx::query(
+        "SELECT user_id, role, join_time, muted_until FROM group_member WHERE group_id = ? AND user_id > ? \
+         ORDER BY user_id LIMIT ?",
+    )
+    .bind(group.key())
+    .bind(cursor)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ListedMember {
+                user_id: row.try_get(0)?,
+                role: Role::from_stored(row.try_get(1)?),
+                join_time: row.try_get(2)?,
+                muted_until: row.try_get(3)?,
+            })
+        })
+        .collect()
 }

@@ -1,5 +1,5 @@
-//! One function per key. The conversation's key stands in braces, so that all keys of one script call are in one slot
-//! of a cluster.
+//! One function per key. The conversation's key, or the user, stands in braces, so that all keys of one script call are
+//! in one slot of a cluster.
 
 use crate::conversation::Conversation;
 use crate::ids::{MsgId, UserId};
@@ -16,8 +16,40 @@ pub fn sent(conversation: &Conversation, sender: &UserId, msg_id: &MsgId) -> Str
     format!("im:sent:{{{}}}:{}:{sender}:{msg_id}", conversation.key(), sender.as_str().len())
 }
 
+/// Sorted set: the conversations of a user by version, see [`inbox`](super::inbox).
+#[must_use]
+pub fn inbox(user: &UserId) -> String {
+    format!("im:inbox:{{{user}}}")
+}
+
+/// Hash: the last number of each conversation in a user's inbox, and facts about the inbox.
+#[must_use]
+pub fn inbox_heads(user: &UserId) -> String {
+    format!("im:heads:{{{user}}}")
+}
+
+/// Hash: version and last number of a large group.
+#[must_use]
+pub fn group_head(group: &Conversation) -> String {
+    format!("im:head:{{{}}}", group.key())
+}
+
 /// Sorted set: live workers by the time of their last sign of life.
 pub const WORKERS: &str = "im:workers";
+/// Sorted set: live gateways, likewise.
+pub const GATEWAYS: &str = "im:gateways";
+
+/// The last revision of a gateway's entries in [`online`].
+#[must_use]
+pub fn presence_revision(gateway: &str) -> String {
+    format!("im:presence:{gateway}")
+}
+
+/// Hash: the gateways to which a user is connected.
+#[must_use]
+pub fn online(user: &UserId) -> String {
+    format!("im:online:{{{user}}}")
+}
 
 #[cfg(test)]
 mod tests {

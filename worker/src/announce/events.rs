@@ -7,11 +7,14 @@ use proto::v1::event::Kind;
 use shared::envelope::{ChatMessage, origin_to_wire};
 use shared::ids::Seq;
 
+use crate::commit::rights::Refusal;
+
 /// Collects events, the messages of one conversation in one.
 #[derive(Debug, Default)]
 pub struct Events {
     committed: Vec<v1::Committed>,
     corrected: Vec<v1::Corrected>,
+    refused: Vec<v1::Refused>,
 }
 
 impl Events {
@@ -54,10 +57,21 @@ impl Events {
         });
     }
 
+    /// `message` is not stored, and why.
+    pub fn refused(&mut self, message: &ChatMessage, refusal: Refusal) {
+        self.refused.push(v1::Refused {
+            conversation: message.conversation.key().to_owned(),
+            sender_id: message.sender.as_str().to_owned(),
+            msg_id: message.msg_id.as_str().to_owned(),
+            code: refusal.code(),
+            message: refusal.message().to_owned(),
+        });
+    }
+
     /// Whether there is nothing to tell.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.committed.is_empty() && self.corrected.is_empty()
+        self.committed.is_empty() && self.corrected.is_empty() && self.refused.is_empty()
     }
 
     /// As they go out: a correction after the message that it is about.
@@ -65,7 +79,8 @@ impl Events {
     pub fn into_wire(self) -> Vec<v1::Event> {
         let committed = self.committed.into_iter().map(Kind::Committed);
         let corrected = self.corrected.into_iter().map(Kind::Corrected);
-        committed.chain(corrected).map(|kind| v1::Event { kind: Some(kind) }).collect()
+        let refused = self.refused.into_iter().map(Kind::Refused);
+        committed.chain(corrected).chain(refused).map(|kind| v1::Event { kind: Some(kind) }).collect()
     }
 }
 
@@ -102,9 +117,11 @@ mod tests {
         {
             events.committed(message(group, id), Seq(seq));
         }
+        events.refused(&message("group_a", "m4"), Refusal::NotMember);
         assert!(!events.is_empty());
         let kinds: Vec<Kind> = events.into_wire().into_iter().filter_map(|event| event.kind).collect();
-        let [Kind::Committed(a), Kind::Committed(b), Kind::Corrected(c)] = &kinds[..] else {
+        let [Kind::Committed(a), Kind::Committed(b), Kind::Corrected(c), Kind::Refused(d)] = &kinds[..]
+        else {
             panic!("{kinds:?}")
         };
         assert_eq!((a.conversation.as_str(), b.conversation.as_str()), ("group_a", "group_b"));
@@ -114,5 +131,7 @@ mod tests {
         assert_eq!((first.msg_type, first.send_time_ms, first.reply_when_stored), (2, 7, true));
         assert_eq!(first.origin, Some(v1::Origin { gateway: 3, connection: 4 }));
         assert_eq!((c.msg_id.as_str(), c.seq, c.changed), ("m1", 5, true));
+        let why = "you are not a member of this conversation";
+        assert_eq!((d.msg_id.as_str(), d.code, d.message.as_str()), ("m4", 403, why));
     }
 }

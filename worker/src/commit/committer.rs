@@ -4,28 +4,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use shared::conversation::Conversation;
-use shared::ids::{MsgId, Seq, UserId};
+use shared::conversation::{Conversation, Kind};
+use shared::ids::{MsgId, Seq, UserId, unix_millis};
 
 use super::batch::Batch;
 use super::holes::Holes;
-use super::ledger::{Attempt, Ledger, LedgerError};
+use super::ledger::{Attempt, Ledger, LedgerError, Outcome};
 use super::pending::{DeliveryTag, Pending};
-use super::plan::{Plan, Verdict};
+use super::plan::Verdict;
 use super::renumber::{Displaced, Sequencer, number};
+use super::rights::{Memory, Refusal, Rights};
 use super::spent::Spent;
 use crate::announce::events::Events;
+use crate::announce::touches::{Readers, Touch};
 
 /// Pause after Redis failed to give a fresh number.
 const RENUMBER_PAUSE: Duration = Duration::from_millis(500);
 
-/// What a commit leaves to be done: announce, then acknowledge.
+/// What a commit leaves to be done: announce, note in inboxes, then acknowledge.
 #[derive(Debug, Default)]
 pub struct Committed {
     /// What to tell the gateways.
     pub events: Events,
     /// The delivery of each message that is settled, once per message.
     pub settled: Vec<DeliveryTag>,
+    /// What is to be noted in inboxes, with the deliveries of messages that are settled once it is.
+    pub touches: Vec<Touch>,
 }
 
 /// The final number of a message that its sender was told another one for.
@@ -49,6 +53,7 @@ pub struct Committer<L, S> {
     /// Not before then is Redis asked again.
     renumber_after: Option<Instant>,
     spent: Spent,
+    memory: Memory,
     final_numbers: Vec<FinalNumber>,
     /// The last transaction failed: time does not count for those who wait.
     stalled: bool,
@@ -70,6 +75,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             displaced: Vec::new(),
             renumber_after: None,
             spent: Spent::default(),
+            memory: Memory::default(),
             final_numbers: Vec::new(),
             stalled: false,
             blocked: false,
@@ -115,18 +121,29 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                 pending.held_since.get_or_insert(now);
             }
         }
-        let spent = std::mem::take(&mut self.spent);
-        let attempt = Attempt { batch: Batch::new(messages), spent, patience_ended, look_up_all: false };
-        let (attempt, planned) = self.transact(attempt).await;
-        self.spent = attempt.spent;
-        match planned {
-            Ok(plan) => {
+        let attempt = Attempt {
+            batch: Batch::new(messages),
+            spent: std::mem::take(&mut self.spent),
+            memory: std::mem::take(&mut self.memory),
+            now_ms: unix_millis(),
+            patience_ended,
+            look_up_all: false,
+        };
+        let (attempt, ended) = self.transact(attempt).await;
+        (self.spent, self.memory) = (attempt.spent, attempt.memory);
+        match ended {
+            Ok(outcome) => {
                 if std::mem::take(&mut self.stalled) {
                     self.holes.restart(now);
                 }
-                self.spent.apply(&attempt.batch, &plan);
-                let committed = self.apply(attempt.batch, &plan, patience_ended, now);
-                self.in_vain = blocked && committed.settled.is_empty();
+                self.spent.apply(&attempt.batch, &outcome.plan);
+                for (conversation, rights) in attempt.batch.conversations().zip(&outcome.rights) {
+                    if conversation.kind() == Kind::Group || rights.version > 0 {
+                        self.memory.learn(conversation, rights);
+                    }
+                }
+                let committed = self.apply(attempt.batch, &outcome, patience_ended, now);
+                self.in_vain = blocked && committed.settled.is_empty() && committed.touches.is_empty();
                 Ok(committed)
             }
             Err(error) => {
@@ -142,42 +159,51 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
     }
 
     /// Runs the transaction, once more with all ids looked up if one was stored already.
-    async fn transact(&self, attempt: Attempt) -> (Attempt, Result<Plan, LedgerError>) {
+    async fn transact(&self, attempt: Attempt) -> (Attempt, Result<Outcome, LedgerError>) {
         let begun = Instant::now();
         let mut attempt = Arc::new(attempt);
-        let mut planned = self.ledger.transact(Arc::clone(&attempt)).await;
-        if matches!(planned, Err(LedgerError::Duplicate)) {
+        let mut ended = self.ledger.transact(Arc::clone(&attempt)).await;
+        if matches!(ended, Err(LedgerError::Duplicate)) {
             attempt = Arc::new(Attempt { look_up_all: true, ..Arc::unwrap_or_clone(attempt) });
-            planned = self.ledger.transact(Arc::clone(&attempt)).await;
+            ended = self.ledger.transact(Arc::clone(&attempt)).await;
         }
-        if planned.is_ok() {
+        if ended.is_ok() {
             metrics::histogram!(shared::metrics::WORKER_COMMIT_TIME).record(begun.elapsed());
         }
-        (Arc::unwrap_or_clone(attempt), planned)
+        (Arc::unwrap_or_clone(attempt), ended)
     }
 
     /// Puts every message where its verdict says.
     fn apply(
         &mut self,
         batch: Batch,
-        plan: &Plan,
+        outcome: &Outcome,
         patience_ended: Option<Instant>,
         now: Instant,
     ) -> Committed {
         let mut done = Committed::default();
         let mut counts = Counts::default();
+        let Outcome { plan, rights } = outcome;
+        let conversations: Vec<Conversation> = batch.conversations().cloned().collect();
         let groups: Vec<_> = batch.groups().iter().cloned().zip(plan.heads.iter().copied()).collect();
+        let groups = groups.into_iter().zip(conversations.into_iter().zip(rights));
         let mut judged = batch.into_messages().into_iter().zip(&plan.verdicts);
-        for (group, head) in groups {
+        for ((group, head), (conversation, rights)) in groups {
             // The highest number in sight, held or stored: a fresh one must be above it.
             let mut above = head;
             let displaced_before = self.displaced.len();
+            let mut touched = Vec::new();
             for (pending, verdict) in judged.by_ref().take(group.len()) {
                 above = above.max(pending.seq);
+                let delivery = pending.delivery;
                 match *verdict {
-                    Verdict::Take => self.stored(pending, &mut done, &mut counts),
+                    Verdict::Take => {
+                        touched.push(delivery);
+                        self.stored(pending, &mut done, &mut counts);
+                    }
                     Verdict::Jump { given_up } => {
                         counts.given_up += given_up;
+                        touched.push(delivery);
                         self.stored(pending, &mut done, &mut counts);
                     }
                     Verdict::Hold => self.hold(pending, patience_ended, now),
@@ -187,13 +213,21 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                     }
                     Verdict::Known { stored } => {
                         counts.duplicates += 1;
+                        // Whoever stored it may have died before it noted it anywhere.
+                        let untold = pending.redelivered || pending.attempted;
+                        if untold { &mut touched } else { &mut done.settled }.push(delivery);
                         self.known(pending, stored, &mut done);
+                    }
+                    Verdict::Refuse(refusal) => {
+                        done.settled.push(delivery);
+                        refused(&pending, refusal, &mut done);
                     }
                 }
             }
             for displaced in &mut self.displaced[displaced_before..] {
                 displaced.above = above;
             }
+            done.touch(conversation, head, rights, touched);
         }
         counts.record();
         done
@@ -205,7 +239,6 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             conversation.id = %pending.message.conversation, msg.id = %pending.message.msg_id,
             seq = %pending.seq, "committed"
         );
-        done.settled.push(pending.delivery);
         if pending.is_renumbered() {
             self.correct(&pending, pending.seq, done);
         }
@@ -213,7 +246,6 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
     }
 
     fn known(&mut self, pending: Pending, stored: Seq, done: &mut Committed) {
-        done.settled.push(pending.delivery);
         if stored != pending.message.seq {
             self.correct(&pending, stored, done);
             return;
@@ -294,6 +326,36 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
     pub fn held(&self) -> usize {
         self.holes.len() + self.displaced.len()
     }
+}
+
+impl Committed {
+    /// Deliveries that are settled when it is noted that `conversation` has messages up to `head`.
+    fn touch(
+        &mut self,
+        conversation: Conversation,
+        head: Seq,
+        rights: &Arc<Rights>,
+        deliveries: Vec<DeliveryTag>,
+    ) {
+        if deliveries.is_empty() {
+            return;
+        }
+        match Readers::of(rights) {
+            Some(readers) => self.touches.push(Touch { conversation, last_seq: head, readers, deliveries }),
+            None => self.settled.extend(deliveries),
+        }
+    }
+}
+
+fn refused(pending: &Pending, refusal: Refusal, done: &mut Committed) {
+    let message = &pending.message;
+    tracing::info!(
+        conversation.id = %message.conversation, msg.id = %message.msg_id,
+        seq = %pending.seq, reason = refusal.message(), "refused at the commit"
+    );
+    let code = refusal.code().to_string();
+    metrics::counter!(shared::metrics::WORKER_REFUSED, "code" => code).increment(1);
+    done.events.refused(message, refusal);
 }
 
 /// For the metrics of one batch.

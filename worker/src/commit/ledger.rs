@@ -1,23 +1,26 @@
-//! The transaction, seen from the rules: lock, look up, insert, advance.
+//! The transaction, seen from the rules: lock, see who may send, look up, insert, advance.
 //!
 //! The traits exist for the simulation, whose twin of the database fails at any step on demand and runs the same code.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ahash::AHashMap;
 use shared::conversation::Conversation;
-use shared::envelope::ChatMessage;
-use shared::ids::Seq;
-use shared::mysql::timeline::StoredId;
+use shared::envelope::{ChatMessage, RECALL};
+use shared::ids::{Seq, UserId};
+use shared::mysql::conversations::Head;
+use shared::mysql::senders::{Question, Senders};
+use shared::mysql::timeline::{StoredId, Target};
 use shared::mysql::{self, Pool, Tx};
 use sqlx::Connection as _;
 
 use super::batch::Batch;
 use super::pending::Pending;
-use super::plan::{Plan, Situation, plan};
+use super::plan::{Plan, Recall, Recallable, Situation, plan};
+use super::rights::{Memory, Refusal, Rights};
 use super::spent::Spent;
 
 /// Where timelines are kept.
@@ -26,7 +29,7 @@ pub trait Ledger: Send + Sync {
     ///
     /// # Errors
     /// [`LedgerError`]. After [`LedgerError::Store`] it may be durable all the same.
-    fn transact(&self, attempt: Arc<Attempt>) -> impl Future<Output = Result<Plan, LedgerError>> + Send;
+    fn transact(&self, attempt: Arc<Attempt>) -> impl Future<Output = Result<Outcome, LedgerError>> + Send;
 }
 
 /// What an [`Attempt`] asks of the transaction that it runs in.
@@ -34,11 +37,17 @@ pub trait LedgerTx: Send {
     /// What may go wrong in a statement.
     type Error: Send;
 
-    /// Locks `conversations` (sorted, each once) until the end of the transaction and returns their last numbers.
+    /// Locks `conversations` (sorted, each once) until the end of the transaction and returns their rows.
     fn lock_heads(
         &mut self,
         conversations: &[&Conversation],
-    ) -> impl Future<Output = Result<AHashMap<Conversation, Seq>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<AHashMap<Conversation, Head>, Self::Error>> + Send;
+
+    /// Who may send to locked conversations, in the order of `questions`.
+    fn read_senders(
+        &mut self,
+        questions: &[Question<'_>],
+    ) -> impl Future<Output = Result<Vec<Senders>, Self::Error>> + Send;
 
     /// Which of `messages` are stored.
     fn find_ids(
@@ -46,10 +55,22 @@ pub trait LedgerTx: Send {
         messages: &[&ChatMessage],
     ) -> impl Future<Output = Result<Vec<StoredId>, Self::Error>> + Send;
 
+    /// What is stored under these numbers of locked conversations.
+    fn find_targets(
+        &mut self,
+        numbers: &[(&Conversation, Seq)],
+    ) -> impl Future<Output = Result<Vec<Target>, Self::Error>> + Send;
+
     /// Stores messages; fails if one is there under its id or number.
     fn insert(
         &mut self,
         rows: &[(Seq, &ChatMessage)],
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Recalls what is stored under these numbers.
+    fn blank(
+        &mut self,
+        numbers: &[(&Conversation, Seq)],
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Moves last numbers of locked conversations.
@@ -77,10 +98,23 @@ pub struct Attempt {
     pub batch: Batch,
     /// Numbers that nobody will bring.
     pub spent: Spent,
+    /// Who may send, as far as that is known.
+    pub memory: Memory,
+    /// For mutes, in milliseconds since 1970.
+    pub now_ms: i64,
     /// As in [`Situation::patience_ended`].
     pub patience_ended: Option<Instant>,
     /// Look up every id, not only those that are likely to be there.
     pub look_up_all: bool,
+}
+
+/// What an [`Attempt`] came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What became of the messages.
+    pub plan: Plan,
+    /// Who may send to each conversation, in the order of the batch's groups.
+    pub rights: Vec<Arc<Rights>>,
 }
 
 impl Attempt {
@@ -88,16 +122,22 @@ impl Attempt {
     ///
     /// # Errors
     /// The first failed statement's.
-    pub async fn run<T: LedgerTx>(&self, tx: &mut T) -> Result<Plan, T::Error> {
+    pub async fn run<T: LedgerTx>(&self, tx: &mut T) -> Result<Outcome, T::Error> {
         let conversations: Vec<&Conversation> = self.batch.conversations().collect();
         let locked = tx.lock_heads(&conversations).await?;
-        let head = |conversation: &&Conversation| locked.get(*conversation).copied().unwrap_or(Seq::ZERO);
-        let heads: Vec<Seq> = conversations.iter().map(head).collect();
-        let known = self.look_up(tx, &heads).await?;
+        let head = |conversation: &&Conversation| locked.get(*conversation).copied().unwrap_or_default();
+        let locked: Vec<Head> = conversations.iter().map(head).collect();
+        let heads: Vec<Seq> = locked.iter().map(|head| head.last_seq).collect();
+        let rights = self.rights(tx, &conversations, &locked).await?;
+        let refusals = self.refusals(&rights);
+        let known = self.look_up(tx, &heads, &refusals).await?;
+        let recalls = self.recalls(tx, &rights).await?;
         let plan = plan(&Situation {
             batch: &self.batch,
             heads: &heads,
             known: &known,
+            refusals: &refusals,
+            recalls: &recalls,
             spent: &self.spent,
             patience_ended: self.patience_ended,
         });
@@ -108,22 +148,80 @@ impl Attempt {
             .collect();
         if !rows.is_empty() {
             tx.insert(&rows).await?;
+            let recalled = rows.iter().filter_map(|(_, m)| m.recalls().map(|seq| (&m.conversation, seq)));
+            let recalled: Vec<(&Conversation, Seq)> = recalled.collect();
+            if !recalled.is_empty() {
+                tx.blank(&recalled).await?;
+            }
             let moved = conversations.into_iter().zip(heads.iter().zip(&plan.heads));
             let moved = moved.filter(|(_, (before, after))| before != after);
             let moved: Vec<(&Conversation, Seq)> = moved.map(|(id, (_, after))| (id, *after)).collect();
             tx.advance_heads(&moved).await?;
         }
-        Ok(plan)
+        Ok(Outcome { plan, rights })
+    }
+
+    /// Who may send to each conversation: what is remembered if it is still true, else what the database says, all in
+    /// one go.
+    async fn rights<T: LedgerTx>(
+        &self,
+        tx: &mut T,
+        conversations: &[&Conversation],
+        heads: &[Head],
+    ) -> Result<Vec<Arc<Rights>>, T::Error> {
+        let mut rights: Vec<Option<Arc<Rights>>> = Vec::with_capacity(conversations.len());
+        let (mut unknown, mut questions) = (Vec::new(), Vec::new());
+        for ((conversation, head), group) in conversations.iter().zip(heads).zip(self.batch.groups()) {
+            let senders =
+                || self.batch.messages()[group.clone()].iter().map(|pending| &pending.message.sender);
+            let known = self.memory.of(conversation, head.access_version).filter(|r| r.covers(senders()));
+            let known = known.cloned().or_else(|| Rights::of_unchanged(conversation, *head).map(Arc::new));
+            if known.is_none() {
+                unknown.push(rights.len());
+                let senders: BTreeSet<&UserId> = senders().collect();
+                questions.push(Question { conversation, senders: senders.into_iter().collect() });
+            }
+            rights.push(known);
+        }
+        if !questions.is_empty() {
+            metrics::counter!(shared::metrics::WORKER_RIGHTS_READ).increment(questions.len() as u64);
+            for (at, senders) in unknown.into_iter().zip(tx.read_senders(&questions).await?) {
+                let version = heads[at].access_version;
+                let mut read = Rights { version, senders };
+                if let Some(before) = self.memory.of(conversations[at], version) {
+                    read.extend(before);
+                }
+                rights[at] = Some(Arc::new(read));
+            }
+        }
+        let nobody = Arc::new(Rights { version: 0, senders: Senders::NoGroup });
+        Ok(rights.into_iter().map(|rights| rights.unwrap_or_else(|| Arc::clone(&nobody))).collect())
+    }
+
+    fn refusals(&self, rights: &[Arc<Rights>]) -> Vec<Option<Refusal>> {
+        let mut refusals = Vec::with_capacity(self.batch.messages().len());
+        for (group, rights) in self.batch.groups().iter().zip(rights) {
+            let messages = self.batch.messages()[group.clone()].iter().map(|pending| &pending.message);
+            refusals.extend(messages.map(|m| rights.refusal(&m.conversation, &m.sender, self.now_ms)));
+        }
+        refusals
     }
 
     /// The final numbers of what is stored already. A new message rarely is, and the unique key of the table tells if
-    /// one is: those are not asked for at first.
-    async fn look_up<T: LedgerTx>(&self, tx: &mut T, heads: &[Seq]) -> Result<Vec<Option<Seq>>, T::Error> {
+    /// one is: those are not asked for at first. What would be refused is: if it is stored, it was taken in time.
+    async fn look_up<T: LedgerTx>(
+        &self,
+        tx: &mut T,
+        heads: &[Seq],
+        refusals: &[Option<Refusal>],
+    ) -> Result<Vec<Option<Seq>>, T::Error> {
         let messages = self.batch.messages();
         let mut known = vec![None; messages.len()];
         let groups = self.batch.groups().iter().zip(heads);
         let suspects = groups.flat_map(|(group, head)| {
-            group.clone().filter(|at| self.look_up_all || may_be_stored(&messages[*at], *head))
+            group.clone().filter(|at| {
+                self.look_up_all || refusals[*at].is_some() || may_be_stored(&messages[*at], *head)
+            })
         });
         let suspects: Vec<usize> = suspects.collect();
         if suspects.is_empty() {
@@ -141,10 +239,49 @@ impl Attempt {
         }
         Ok(known)
     }
+
+    /// The recalls of the batch, with what they recall.
+    async fn recalls<T: LedgerTx>(
+        &self,
+        tx: &mut T,
+        rights: &[Arc<Rights>],
+    ) -> Result<AHashMap<usize, Recall>, T::Error> {
+        let mut recalls = AHashMap::new();
+        let mut numbers = Vec::new();
+        for (group, rights) in self.batch.groups().iter().zip(rights) {
+            for at in group.clone() {
+                let message = &self.batch.messages()[at].message;
+                if let Some(target) = message.recalls() {
+                    numbers.push((&message.conversation, target));
+                    let of_anyone = rights.may_recall_any(&message.sender);
+                    recalls.insert(at, Recall { target, stored: None, of_anyone });
+                }
+            }
+        }
+        if numbers.is_empty() {
+            return Ok(recalls);
+        }
+        let found = tx.find_targets(&numbers).await?;
+        let found: AHashMap<(&str, Seq), &Target> =
+            found.iter().map(|target| ((target.conversation.as_str(), target.seq), target)).collect();
+        for (at, recall) in &mut recalls {
+            let conversation = self.batch.messages()[*at].message.conversation.key();
+            recall.stored = found
+                .get(&(conversation, recall.target))
+                .map(|target| Recallable { sender_id: target.sender_id.clone(), msg_type: target.msg_type });
+        }
+        Ok(recalls)
+    }
 }
 
 fn may_be_stored(pending: &Pending, head: Seq) -> bool {
-    pending.seq <= head || pending.message.retry || pending.redelivered || pending.attempted
+    let message = &pending.message;
+    // A recall may be refused for what it recalls.
+    pending.seq <= head
+        || message.retry
+        || pending.redelivered
+        || pending.attempted
+        || message.msg_type == RECALL
 }
 
 /// The real one.
@@ -171,7 +308,7 @@ impl MysqlLedger {
 }
 
 impl Ledger for MysqlLedger {
-    async fn transact(&self, attempt: Arc<Attempt>) -> Result<Plan, LedgerError> {
+    async fn transact(&self, attempt: Arc<Attempt>) -> Result<Outcome, LedgerError> {
         let done = mysql::run_tx(&self.pool, "commit", move |tx| {
             let attempt = Arc::clone(&attempt);
             Box::pin(async move { attempt.run(&mut MysqlTx(tx)).await })
@@ -194,12 +331,24 @@ impl LedgerTx for MysqlTx<'_> {
     async fn lock_heads(
         &mut self,
         conversations: &[&Conversation],
-    ) -> sqlx::Result<AHashMap<Conversation, Seq>> {
+    ) -> sqlx::Result<AHashMap<Conversation, Head>> {
         mysql::conversations::lock_heads(self.0, conversations).await
+    }
+
+    async fn read_senders(&mut self, questions: &[Question<'_>]) -> sqlx::Result<Vec<Senders>> {
+        mysql::senders::read(self.0, questions).await
     }
 
     async fn find_ids(&mut self, messages: &[&ChatMessage]) -> sqlx::Result<Vec<StoredId>> {
         mysql::timeline::find_ids(self.0, messages).await
+    }
+
+    async fn find_targets(&mut self, numbers: &[(&Conversation, Seq)]) -> sqlx::Result<Vec<Target>> {
+        mysql::timeline::find_targets(self.0, numbers).await
+    }
+
+    async fn blank(&mut self, numbers: &[(&Conversation, Seq)]) -> sqlx::Result<()> {
+        mysql::timeline::blank(self.0, numbers).await
     }
 
     async fn insert(&mut self, rows: &[(Seq, &ChatMessage)]) -> sqlx::Result<()> {

@@ -10,15 +10,21 @@
 //!   ([`Verdict::Renumber`]). So does what its connection sent after it, and a message with a lower number than one that
 //!   its connection sent before it (the counter fell back in between), so that a sender's messages keep their order.
 //! * A message whose id is stored already ends ([`Verdict::Known`]); the number that it brought is spent.
+//! * So does a message of someone who may not send (any more), and a recall of what may not be recalled
+//!   ([`Verdict::Refuse`]): it is not stored. Of a recall that is known only when its turn comes, for what it recalls may
+//!   stand before it in the batch.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Instant;
 
 use ahash::AHashMap;
+use shared::envelope::RECALL;
 use shared::ids::{MsgId, Origin, Seq, UserId};
 
 use super::batch::Batch;
 use super::pending::Pending;
+use super::rights::Refusal;
 use super::spent::Spent;
 
 /// What becomes of one message.
@@ -40,6 +46,8 @@ pub enum Verdict {
         /// Its final number.
         stored: Seq,
     },
+    /// Is not stored.
+    Refuse(Refusal),
 }
 
 impl Verdict {
@@ -59,10 +67,34 @@ pub struct Situation<'a> {
     pub heads: &'a [Seq],
     /// The final number of each message that is known to be stored, in the order of the batch.
     pub known: &'a [Option<Seq>],
+    /// Why the sender of each message may not send, in the order of the batch.
+    pub refusals: &'a [Option<Refusal>],
+    /// The recalls among the messages, by their place in the batch.
+    pub recalls: &'a AHashMap<usize, Recall>,
     /// Numbers that need not be waited for.
     pub spent: &'a Spent,
     /// What has waited since then or longer waits no more; `None` while giving up would be too early.
     pub patience_ended: Option<Instant>,
+}
+
+/// A message that recalls another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recall {
+    /// The number that it recalls.
+    pub target: Seq,
+    /// What was stored under that number before this batch.
+    pub stored: Option<Recallable>,
+    /// Its sender may recall other people's messages.
+    pub of_anyone: bool,
+}
+
+/// A message that someone wants to recall.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recallable {
+    /// Who sent it.
+    pub sender_id: String,
+    /// 1 text, 2 image, 3 a recall.
+    pub msg_type: u32,
 }
 
 /// The outcome.
@@ -77,14 +109,13 @@ pub struct Plan {
 /// Applies the rules.
 #[must_use]
 pub fn plan(situation: &Situation<'_>) -> Plan {
-    let Situation { batch, heads, known, spent, patience_ended } = situation;
+    let Situation { batch, heads, spent, .. } = situation;
     let mut verdicts = Vec::with_capacity(batch.messages().len());
     let mut last_numbers = Vec::with_capacity(heads.len());
     for (group, head) in batch.groups().iter().zip(*heads) {
         let messages = &batch.messages()[group.clone()];
-        let known = &known[group.clone()];
         let spent_before = messages.first().and_then(|first| spent.of(&first.message.conversation));
-        let mut walk = Walk::new(messages, known, *head, spent_before, *patience_ended, &mut verdicts);
+        let mut walk = Walk::new(situation, group.clone(), *head, spent_before, &mut verdicts);
         for at in 0..messages.len() {
             walk.step(at);
         }
@@ -97,6 +128,8 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
 struct Walk<'a> {
     messages: &'a [Pending],
     known: &'a [Option<Seq>],
+    refusals: &'a [Option<Refusal>],
+    recalls: &'a AHashMap<usize, Recall>,
     /// The last number so far.
     head: Seq,
     spent_before: Option<&'a BTreeSet<Seq>>,
@@ -119,13 +152,14 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(
-        messages: &'a [Pending],
-        known: &'a [Option<Seq>],
+        situation: &Situation<'a>,
+        group: Range<usize>,
         head: Seq,
         spent_before: Option<&'a BTreeSet<Seq>>,
-        patience_ended: Option<Instant>,
         verdicts: &'a mut Vec<Verdict>,
     ) -> Self {
+        let Situation { batch, known, refusals, recalls, patience_ended, .. } = *situation;
+        let messages = &batch.messages()[group.clone()];
         // Whoever waits proves that every number below it was given out before it: what is missing there has been
         // missing for as long.
         let is_overdue =
@@ -133,7 +167,9 @@ impl<'a> Walk<'a> {
         let overdue = messages.iter().rev().find(is_overdue).map_or(Seq::ZERO, |pending| pending.seq);
         Self {
             messages,
-            known,
+            known: &known[group.clone()],
+            refusals: &refusals[group],
+            recalls,
             head,
             spent_before,
             spent_now: BTreeSet::new(),
@@ -160,7 +196,7 @@ impl<'a> Walk<'a> {
                 }
                 self.spend(pending.seq);
             }
-            Verdict::Known { .. } => self.spend(pending.seq),
+            Verdict::Known { .. } | Verdict::Refuse(_) => self.spend(pending.seq),
         }
         self.verdicts.push(verdict);
     }
@@ -174,22 +210,49 @@ impl<'a> Walk<'a> {
         if let Some(verdict) = copy {
             return verdict;
         }
+        if let Some(refusal) = self.refusals[at] {
+            return Verdict::Refuse(refusal);
+        }
         let inverted = self.inverted.get(at).is_some_and(|inverted| *inverted);
         if pending.seq <= self.head || inverted || self.follows_displaced(pending) {
             return Verdict::Renumber;
         }
         let missing = self.missing_below(pending.seq);
         if missing == 0 {
-            return Verdict::Take;
+            return self.take(at, Verdict::Take);
         }
         // What is held below was numbered before the jump, and goes first.
         if pending.follows_jump() && !self.holding {
-            return Verdict::Jump { given_up: 0 };
+            return self.take(at, Verdict::Jump { given_up: 0 });
         }
         if pending.seq <= self.overdue {
-            return Verdict::Jump { given_up: missing };
+            return self.take(at, Verdict::Jump { given_up: missing });
         }
         Verdict::Hold
+    }
+
+    /// It is this message's turn.
+    fn take(&self, at: usize, verdict: Verdict) -> Verdict {
+        let Some(recall) = self.recalls.get(&(self.base + at)) else { return verdict };
+        let by = self.messages[at].message.sender.as_str();
+        let may_recall = |sender: &str, msg_type: u32| match msg_type {
+            RECALL => Verdict::Refuse(Refusal::NothingToRecall),
+            _ if recall.of_anyone || sender == by => verdict,
+            _ => Verdict::Refuse(Refusal::NotYours),
+        };
+        match (&recall.stored, self.taken(recall.target)) {
+            (Some(Recallable { sender_id, msg_type }), _) => may_recall(sender_id, *msg_type),
+            (None, Some(Pending { message, .. })) => may_recall(message.sender.as_str(), message.msg_type),
+            (None, None) => Verdict::Refuse(Refusal::NothingToRecall),
+        }
+    }
+
+    /// The message that this plan stores under `seq`.
+    fn taken(&self, seq: Seq) -> Option<&'a Pending> {
+        let first = self.messages.partition_point(|pending| pending.seq < seq);
+        let same = self.messages[first..].iter().take_while(|pending| pending.seq == seq);
+        let judged = same.zip(self.verdicts.iter().skip(self.base + first));
+        judged.filter(|(_, verdict)| verdict.stores()).map(|(pending, _)| pending).next()
     }
 
     /// If an earlier message of the batch has the same id: what becomes of this one. Notes the id otherwise.
@@ -201,7 +264,7 @@ impl<'a> Walk<'a> {
         let first = *self.first_copies.entry((&message.sender, &message.msg_id)).or_insert(at);
         (first < at).then(|| match self.verdicts[self.base + first] {
             Verdict::Take | Verdict::Jump { .. } => Verdict::Known { stored: self.messages[first].seq },
-            known @ Verdict::Known { .. } => known,
+            ended @ (Verdict::Known { .. } | Verdict::Refuse(_)) => ended,
             // Its final number is not settled yet.
             Verdict::Hold | Verdict::Renumber => Verdict::Hold,
         })

@@ -62,6 +62,6 @@ impl Spent {
 impl Verdict {
     /// The message ends, or goes on under another number: nobody else brings the one that it has.
     fn spends(&self) -> bool {
-        matches!(self, Verdict::Known { .. } | Verdict::Renumber)
+        matches!(self, Verdict::Known { .. } | Verdict::Renumber | Verdict::Refuse(_))
     }
 }

@@ -1,4 +1,4 @@
-//! One shard, from its queue to the database and out again: gather, commit, announce, acknowledge.
+//! One shard, from its queue to the database and out again: gather, commit, announce, note in inboxes, acknowledge.
 //!
 //! A *session* is the life of one channel. Whatever breaks it (the connection, a cancelled consumer) ends it, and a new
 //! one begins after a while; the broker delivers again what was not acknowledged. A database that is away does not end a
@@ -15,11 +15,13 @@ use shared::amqp::event_stream::BEACON_INTERVAL;
 use shared::amqp::{Broker, EventStream};
 use shared::backoff::Backoff;
 use shared::health::Check;
+use shared::redis::inbox::Inboxes;
 use shared::redis::sequence::Sequence;
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::announce::inboxes::InboxWriter;
 use crate::commit::committer::{Committed, Committer};
 use crate::commit::ledger::MysqlLedger;
 use crate::commit::pending::DeliveryTag;
@@ -38,6 +40,8 @@ pub struct Parts {
     pub ledger: MysqlLedger,
     /// Where fresh numbers come from.
     pub sequence: Sequence,
+    /// Where conversations are noted for users who come back.
+    pub inboxes: Inboxes,
     /// Where the rest goes.
     pub dead_letters: DeadLetters,
     /// Passes while the last transaction of any shard succeeded.
@@ -109,6 +113,7 @@ impl ShardTask {
                 self.parts.sequence.clone(),
                 settings.hole_timeout,
             ),
+            inboxes: InboxWriter::new(self.parts.inboxes.clone()),
             burials: FuturesUnordered::new(),
             events: &mut self.events,
             beacon,
@@ -127,6 +132,7 @@ struct Session<'t> {
     consumer: ShardConsumer,
     deliveries: Deliveries,
     committer: Committer<MysqlLedger, Sequence>,
+    inboxes: InboxWriter,
     /// Dead letters on their way; each yields the delivery that brought it, or `None` if it was not kept.
     burials: FuturesUnordered<BoxFuture<'static, Option<DeliveryTag>>>,
     events: &'t mut EventStream,
@@ -136,6 +142,12 @@ struct Session<'t> {
 impl Session<'_> {
     /// Batch after batch. `Ok` when asked to stop.
     async fn run(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
+        self.work(stop).await?;
+        let settled = self.inboxes.finish().await;
+        self.settle(settled).await
+    }
+
+    async fn work(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
         while let Some(gathered) = self.next_batch(stop).await? {
             let committed = self.commit(gathered, stop).await?;
             let Some(committed) = committed else { return Ok(()) };
@@ -144,7 +156,9 @@ impl Session<'_> {
                 tracing::warn!(shard = %self.shard, %error, "numbers not put right yet");
             }
             let window = usize::from(self.parts.settings.prefetch_bodies);
-            self.committer.set_blocked(self.deliveries.unacknowledged() >= window);
+            // Places that wait for an inbox will be free by themselves.
+            let full = self.deliveries.unacknowledged() >= window && self.inboxes.is_idle();
+            self.committer.set_blocked(full);
             self.report_held(self.committer.held());
         }
         Ok(())
@@ -174,6 +188,7 @@ impl Session<'_> {
                         self.acknowledge().await?;
                     }
                 }
+                settled = self.inboxes.written() => self.settle(settled).await?,
                 gathered = self.consumer.gather(self.parts.settings.batch_messages_max) => {
                     let mut gathered = gathered?;
                     self.register(&mut gathered);
@@ -229,11 +244,18 @@ impl Session<'_> {
     }
 
     async fn announce_and_settle(&mut self, committed: Committed) -> Result<(), ConsumeError> {
+        // A busy conversation must not keep the broker from delivering others.
+        let hurry = self.deliveries.unacknowledged() * 2 > usize::from(self.parts.settings.prefetch_bodies);
+        self.inboxes.note(committed.touches, hurry);
         if !committed.events.is_empty() {
             self.events.publish(committed.events.into_wire()).await;
             self.beacon.reset();
         }
-        for tag in committed.settled {
+        self.settle(committed.settled).await
+    }
+
+    async fn settle(&mut self, settled: Vec<DeliveryTag>) -> Result<(), ConsumeError> {
+        for tag in settled {
             self.deliveries.settle(tag);
         }
         self.acknowledge().await

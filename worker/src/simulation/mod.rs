@@ -8,8 +8,10 @@
 //! What counts as a failure:
 //!
 //! * after any step: a row that appears below or at the last number, changes, or has an id that is there already; an
-//!   event about something that is not stored; an acknowledged body with a message that is not stored.
-//! * at the end, when everything works again: an accepted message that is not stored (or a queue that never empties); a
+//!   event about something that is not stored; an acknowledged body with a message that is neither stored nor refused; a
+//!   row of someone who may not send (any more); a refusal of what is stored, or of someone who may send.
+//! * at the end, when everything works again: an accepted message that is neither stored nor refused (or a queue that
+//!   never empties); a conversation that is not noted in inboxes up to its last row; a
 //!   sender whose last reply is not the final number; a message that nobody was told of; two messages of one connection
 //!   in the wrong order, although neither was sent again or renumbered.
 //! * in a calm run (gateways may be slow and workers may die, but numbers are not lost): any corrected number.
@@ -90,6 +92,8 @@ fn broken_workers_are_noticed() {
         (Profile::Rough, Mutation::KeepsCorrectionsToItself),
         (Profile::Rough, Mutation::StoresTwice),
         (Profile::Rough, Mutation::ForgetsToAdvance),
+        (Profile::Rough, Mutation::TrustsItsMemory),
+        (Profile::Rough, Mutation::AcknowledgesBeforeItNotes),
     ] {
         let noticed = first_failure(profile, Some(mutation));
         assert!(noticed.is_some(), "{mutation:?} was not noticed in {} runs", seeds());

@@ -65,6 +65,23 @@ pub(super) enum Operation {
     ForgetIds,
     /// Redis goes away or comes back.
     SwitchRedis { up: bool },
+    /// Who may send to a group changes.
+    Change { conversation: usize, change: Change },
+}
+
+/// What changes about a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A user joins, or speaks again if it was muted.
+    Join { user: usize },
+    /// A user leaves, or is removed.
+    Leave { user: usize },
+    /// A user is muted.
+    Mute { user: usize },
+    /// The whole group is muted, or not any more.
+    MuteAll { on: bool },
+    /// It becomes too large for inboxes, or is no longer.
+    Grow { large: bool },
 }
 
 const OPERATIONS: usize = 120;
@@ -87,7 +104,11 @@ fn one(random: &mut StdRng, profile: Profile) -> Operation {
         },
         24..42 => Operation::Number { gateway },
         42..60 => Operation::Publish { gateway, fate: fate(random, rough) },
-        60..80 => Operation::Work { bodies: random.random_range(0..4), fault: fault(random) },
+        60..77 => Operation::Work { bodies: random.random_range(0..4), fault: fault(random) },
+        77..80 if rough => {
+            Operation::Change { conversation: random.random_range(0..2), change: change(random) }
+        }
+        77..80 => Operation::Work { bodies: random.random_range(0..4), fault: fault(random) },
         80..84 => Operation::Retry { gateway, which: random.random_range(0..1_000) },
         84..87 => Operation::Crash { requeue_to_back: random.random_bool(0.3) },
         87..89 => Operation::HandOver,
@@ -99,6 +120,17 @@ fn one(random: &mut StdRng, profile: Profile) -> Operation {
         96 => Operation::LoseRedis,
         97 => Operation::ForgetIds,
         _ => Operation::SwitchRedis { up: random.random_bool(0.7) },
+    }
+}
+
+fn change(random: &mut impl Rng) -> Change {
+    let user = random.random_range(0..3);
+    match random.random_range(0..10) {
+        0..5 => Change::Join { user },
+        5..7 => Change::Leave { user },
+        7 => Change::Mute { user },
+        8 => Change::MuteAll { on: random.random_bool(0.3) },
+        _ => Change::Grow { large: random.random_bool(0.5) },
     }
 }
 

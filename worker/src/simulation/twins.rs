@@ -8,11 +8,12 @@ use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::envelope::ChatMessage;
 use shared::ids::{MsgId, Seq, UserId};
-use shared::mysql::timeline::StoredId;
+use shared::mysql::conversations::Head;
+use shared::mysql::senders::{GroupSenders, Question, Senders};
+use shared::mysql::timeline::{StoredId, Target};
 
 use super::operations::Fault;
-use crate::commit::ledger::{Attempt, Ledger, LedgerError, LedgerTx};
-use crate::commit::plan::Plan;
+use crate::commit::ledger::{Attempt, Ledger, LedgerError, LedgerTx, Outcome};
 use crate::commit::renumber::Sequencer;
 
 /// What a twin answers when a fault strikes, or when it is away.
@@ -89,6 +90,9 @@ pub(super) struct Row {
 pub(super) struct Timeline {
     pub(super) last: Seq,
     pub(super) rows: Vec<Row>,
+    /// Of the rights below.
+    pub(super) version: u64,
+    pub(super) group: GroupSenders,
 }
 
 impl Timeline {
@@ -105,6 +109,7 @@ pub(super) type Timelines = BTreeMap<Conversation, Timeline>;
 pub(super) struct LedgerFlaws {
     pub(super) no_unique_ids: bool,
     pub(super) heads_stay: bool,
+    pub(super) old_versions: bool,
 }
 
 /// The twin of MySQL, as one worker sees it.
@@ -116,13 +121,13 @@ pub(super) struct TwinLedger {
 }
 
 impl Ledger for TwinLedger {
-    async fn transact(&self, attempt: Arc<Attempt>) -> Result<Plan, LedgerError> {
+    async fn transact(&self, attempt: Arc<Attempt>) -> Result<Outcome, LedgerError> {
         let timelines = self.timelines.lock().clone();
         let mut tx = TwinTx { timelines, faults: self.faults.clone(), flaws: self.flaws };
-        let plan = attempt.run(&mut tx).await?;
+        let outcome = attempt.run(&mut tx).await?;
         let commit = self.faults.step(|| *self.timelines.lock() = tx.timelines);
         commit.map_err(broken)?;
-        Ok(plan)
+        Ok(outcome)
     }
 }
 
@@ -142,10 +147,36 @@ impl LedgerTx for TwinTx {
     async fn lock_heads(
         &mut self,
         conversations: &[&Conversation],
-    ) -> Result<AHashMap<Conversation, Seq>, LedgerError> {
+    ) -> Result<AHashMap<Conversation, Head>, LedgerError> {
         assert!(conversations.is_sorted(), "locking in another order than others deadlocks");
-        let head = |c: &&Conversation| ((*c).clone(), self.timelines.get(*c).map_or(Seq::ZERO, |t| t.last));
+        let head = |conversation: &&Conversation| {
+            let timeline = self.timelines.get(*conversation).cloned().unwrap_or_default();
+            let access_version = if self.flaws.old_versions { 1 } else { timeline.version };
+            ((*conversation).clone(), Head { last_seq: timeline.last, access_version })
+        };
         self.faults.step(|| conversations.iter().map(head).collect()).map_err(broken)
+    }
+
+    async fn read_senders(&mut self, questions: &[Question<'_>]) -> Result<Vec<Senders>, LedgerError> {
+        let answer = |question: &Question<'_>| {
+            let Some(timeline) = self.timelines.get(question.conversation) else { return Senders::NoGroup };
+            let mut group = timeline.group.clone();
+            if group.is_large {
+                let asked = question.senders.iter();
+                let asked = asked.map(|user| ((*user).clone(), group.members.get(*user).copied().flatten()));
+                group.members = asked.collect();
+            }
+            Senders::Group(group)
+        };
+        self.faults.step(|| questions.iter().map(answer).collect()).map_err(broken)
+    }
+
+    async fn find_targets(&mut self, _: &[(&Conversation, Seq)]) -> Result<Vec<Target>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    async fn blank(&mut self, _: &[(&Conversation, Seq)]) -> Result<(), LedgerError> {
+        Ok(())
     }
 
     async fn find_ids(&mut self, messages: &[&ChatMessage]) -> Result<Vec<StoredId>, LedgerError> {
@@ -205,6 +236,8 @@ pub(super) struct Redis {
     pub(super) memory: Memory,
     pub(super) saved: Memory,
     pub(super) is_away: bool,
+    /// How far each conversation is noted in the inboxes. The worker bears their loss, so it is not part of the memory.
+    pub(super) noted: BTreeMap<Conversation, Seq>,
 }
 
 /// The twin of Redis, as one worker sees it.
@@ -212,6 +245,22 @@ pub(super) struct Redis {
 pub(super) struct TwinSequencer {
     pub(super) redis: Arc<Mutex<Redis>>,
     pub(super) faults: Faults,
+}
+
+impl TwinSequencer {
+    /// Notes in the inboxes how far a conversation has come.
+    pub(super) fn note(&self, conversation: &Conversation, last_seq: Seq) -> Result<(), Broken> {
+        let noted = self.faults.step(|| {
+            let mut redis = self.redis.lock();
+            if redis.is_away {
+                return Err(Broken);
+            }
+            let noted = redis.noted.entry(conversation.clone()).or_default();
+            *noted = last_seq.max(*noted);
+            Ok(())
+        });
+        noted?
+    }
 }
 
 impl Sequencer for TwinSequencer {

@@ -10,10 +10,13 @@ use proto::v1::event::Kind;
 use shared::conversation::Conversation;
 use shared::envelope::ChatMessage;
 use shared::ids::{MsgId, Origin, Seq, UserId};
+use shared::mysql::members;
+use shared::mysql::senders::{GroupSenders, Sender};
 
-use super::operations::{Fault, Operation, Profile, Publish};
+use super::operations::{Change, Fault, Operation, Profile, Publish};
 use super::twins::{Faults, LedgerFlaws, Redis, Timeline, Timelines, TwinLedger, TwinSequencer};
 use crate::announce::events::Events;
+use crate::announce::touches::{Touch, Touches};
 use crate::commit::committer::Committer;
 use crate::commit::pending::{DeliveryTag, Pending};
 use crate::settle::Deliveries;
@@ -32,6 +35,8 @@ pub(super) enum Mutation {
     KeepsCorrectionsToItself,
     StoresTwice,
     ForgetsToAdvance,
+    TrustsItsMemory,
+    AcknowledgesBeforeItNotes,
 }
 
 /// What is known outside about one message.
@@ -45,6 +50,8 @@ struct Sent {
     /// Refused, sent again or delivered again: its place among its sender's messages is open.
     unordered: bool,
     corrected: bool,
+    /// Told that it is not stored.
+    refused: bool,
     /// As a push to the members.
     announced: bool,
 }
@@ -64,6 +71,8 @@ struct Gateway {
 
 struct Worker {
     committer: Committer<TwinLedger, TwinSequencer>,
+    sequencer: TwinSequencer,
+    touches: Touches,
     deliveries: Deliveries,
     faults: Faults,
     unacked: BTreeMap<DeliveryTag, Body>,
@@ -97,6 +106,13 @@ impl World {
     pub(super) fn new(profile: Profile, mutation: Option<Mutation>) -> Self {
         let (redis, timelines) = (Arc::<Mutex<Redis>>::default(), Arc::<Mutex<Timelines>>::default());
         let worker = Worker::new(&redis, &timelines, mutation);
+        // Everyone is in every group at first.
+        for conversation in conversations() {
+            let sender = Some(Sender { role: members::Role::Member, muted_until: 0 });
+            let members = (0..3).map(|index| (user(index), sender)).collect();
+            let group = GroupSenders { members, ..GroupSenders::default() };
+            timelines.lock().insert(conversation, Timeline { version: 1, group, ..Timeline::default() });
+        }
         Self {
             profile,
             mutation,
@@ -139,28 +155,54 @@ impl World {
             }
             Operation::LoseRedis => {
                 self.redis_failed = true;
-                *self.redis.lock() = Redis::default();
+                let mut redis = self.redis.lock();
+                // An inbox that was lost is built anew from the database.
+                let noted = std::mem::take(&mut redis.noted);
+                *redis = Redis { noted, ..Redis::default() };
             }
             Operation::ForgetIds => self.redis.lock().memory.sent.clear(),
             Operation::SwitchRedis { up } => self.redis.lock().is_away = !up,
+            Operation::Change { conversation, change } => self.change(conversation, change),
         }
         self.check_timelines()
     }
 
+    /// As `shared::mysql::groups` does it.
+    fn change(&mut self, conversation: usize, change: Change) {
+        let mut timelines = self.timelines.lock();
+        let timeline = timelines.entry(conversations()[conversation].clone()).or_default();
+        let sender = |muted_until| Some(Sender { role: members::Role::Member, muted_until });
+        let group = &mut timeline.group;
+        match change {
+            Change::Join { user: index } => {
+                group.members.insert(user(index), sender(0));
+            }
+            Change::Leave { user: index } => {
+                group.members.remove(&user(index));
+            }
+            Change::Mute { user: index } => {
+                group.members.entry(user(index)).and_modify(|member| *member = sender(i64::MAX));
+            }
+            Change::MuteAll { on } => group.is_muted = on,
+            Change::Grow { large } => group.is_large = large,
+        }
+        timeline.version += 1;
+    }
+
     // Gateways.
 
-    fn send(&mut self, gateway: usize, user: usize, conversation: usize) {
+    fn send(&mut self, gateway: usize, sender: usize, conversation: usize) {
         let index = self.sent.len();
         let message = ChatMessage {
-            conversation: Conversation::from_key(["group_a", "group_b"][conversation]).unwrap(),
+            conversation: conversations()[conversation].clone(),
             seq: Seq::ZERO,
             jump: false,
-            sender: UserId::parse(["alice", "bob", "carol"][user]).unwrap(),
+            sender: user(sender),
             msg_id: MsgId::parse(&format!("m{index}")).unwrap(),
             content: format!("content {index}"),
             msg_type: 1,
             send_time_ms: 0,
-            origin: Some(Origin { gateway: gateway as u64 + 1, connection: user as u64 }),
+            origin: Some(Origin { gateway: gateway as u64 + 1, connection: sender as u64 }),
             reply_when_stored: false,
             retry: false,
         };
@@ -171,6 +213,7 @@ impl World {
             told: None,
             unordered: false,
             corrected: false,
+            refused: false,
             announced: false,
         });
         self.gateways[gateway].waiting.push(index);
@@ -281,8 +324,14 @@ impl World {
             return Ok(());
         }
         self.tell(committed.events)?;
+        let (mutation, hurry_above) = (self.mutation, self.prefetch / 2);
         let Some(worker) = self.acting(role) else { return Ok(()) };
         committed.settled.into_iter().for_each(|tag| worker.deliveries.settle(tag));
+        if mutation == Some(Mutation::AcknowledgesBeforeItNotes) {
+            let early = committed.touches.iter().flat_map(|touch| &touch.deliveries);
+            early.for_each(|tag| worker.deliveries.settle(*tag));
+        }
+        worker.note(committed.touches, hurry_above, now);
         let acks = worker.deliveries.acks();
         let mut acked = Vec::new();
         let sent = faults.step(|| {
@@ -375,6 +424,19 @@ impl World {
                         sent.corrected = true;
                     }
                 }
+                Some(Kind::Refused(refused)) => {
+                    let conversation = Conversation::from_key(&refused.conversation).unwrap();
+                    let sender = UserId::parse(&refused.sender_id).unwrap();
+                    let timeline = &timelines[&conversation];
+                    let msg_id = MsgId::parse(&refused.msg_id).unwrap();
+                    if timeline.find(&sender, &msg_id).is_some() {
+                        return Err(format!("refused and stored: {refused:?}"));
+                    }
+                    if may_send(timeline, &sender) {
+                        return Err(format!("refused without a reason: {refused:?}"));
+                    }
+                    self.sent[index_of(&msg_id)].refused = true;
+                }
                 other => return Err(format!("no worker's event: {other:?}")),
             }
         }
@@ -385,7 +447,8 @@ impl World {
         let timelines = self.timelines.lock();
         for message in acked.iter().flat_map(|body| &body.messages) {
             let timeline = timelines.get(&message.conversation);
-            if timeline.and_then(|t| t.find(&message.sender, &message.msg_id)).is_none() {
+            let stored = timeline.and_then(|t| t.find(&message.sender, &message.msg_id)).is_some();
+            if !stored && !self.sent[index_of(&message.msg_id)].refused {
                 return Err(format!("acknowledged but not stored: {message:?}"));
             }
         }
@@ -426,7 +489,19 @@ impl World {
             }
         }
         self.check_replies()?;
+        self.check_inboxes()?;
         self.check_order()
+    }
+
+    fn check_inboxes(&self) -> Verdict {
+        let redis = self.redis.lock();
+        for (conversation, timeline) in self.timelines.lock().iter() {
+            let noted = redis.noted.get(conversation).copied().unwrap_or_default();
+            if noted != timeline.last {
+                return Err(format!("{conversation} is noted at {noted}, its last row is {}", timeline.last));
+            }
+        }
+        Ok(())
     }
 
     fn check_replies(&self) -> Verdict {
@@ -435,6 +510,9 @@ impl World {
             let Sent { message, told, .. } = sent;
             let timeline = timelines.get(&message.conversation);
             let Some(row) = timeline.and_then(|t| t.find(&message.sender, &message.msg_id)) else {
+                if sent.refused {
+                    continue;
+                }
                 return Err(format!("accepted but lost: {message:?}"));
             };
             if *told != Some(row.seq) {
@@ -454,10 +532,10 @@ impl World {
     fn check_order(&self) -> Verdict {
         let mut last: BTreeMap<(&Conversation, &UserId, usize), (Seq, &MsgId)> = BTreeMap::new();
         for sent in &self.sent {
-            let (true, false, false, Some(seq)) = (sent.accepted, sent.unordered, sent.corrected, sent.told)
-            else {
+            if !sent.accepted || sent.unordered || sent.corrected || sent.refused {
                 continue;
-            };
+            }
+            let Some(seq) = sent.told else { continue };
             let ids = (&sent.message.conversation, &sent.message.sender, sent.gateway);
             if let Some((before, id)) =
                 last.insert(ids, (seq, &sent.message.msg_id)).filter(|(b, _)| *b >= seq)
@@ -481,18 +559,32 @@ impl Worker {
         let flaws = LedgerFlaws {
             no_unique_ids: mutation == Some(Mutation::StoresTwice),
             heads_stay: mutation == Some(Mutation::ForgetsToAdvance),
+            old_versions: mutation == Some(Mutation::TrustsItsMemory),
         };
         let ledger = TwinLedger { timelines: Arc::clone(timelines), faults: faults.clone(), flaws };
         let sequencer = TwinSequencer { redis: Arc::clone(redis), faults: faults.clone() };
         let impatient = mutation == Some(Mutation::GivesUpAtOnce);
         let hole_timeout = if impatient { Duration::ZERO } else { HOLE_TIMEOUT };
         Self {
-            committer: Committer::new(ledger, sequencer, hole_timeout),
+            committer: Committer::new(ledger, sequencer.clone(), hole_timeout),
+            sequencer,
+            touches: Touches::new(),
             deliveries: Deliveries::new(),
             faults,
             unacked: BTreeMap::new(),
             last_tag: 0,
             arrivals: 0,
+        }
+    }
+
+    /// As `announce::inboxes` does it.
+    fn note(&mut self, touches: Vec<Touch>, hurry_above: usize, now: Instant) {
+        touches.into_iter().for_each(|touch| self.touches.add(touch));
+        for touch in self.touches.take_due(self.deliveries.unacknowledged() > hurry_above, now) {
+            match self.sequencer.note(&touch.conversation, touch.last_seq) {
+                Ok(()) => touch.deliveries.into_iter().for_each(|tag| self.deliveries.settle(tag)),
+                Err(_) => self.touches.add(touch),
+            }
         }
     }
 
@@ -517,6 +609,9 @@ fn check_growth(before: &Timeline, now: &Timeline) -> Verdict {
     };
     let mut last = before.last;
     for row in grown {
+        if !may_send(now, &row.sender) {
+            return Err(format!("{} is stored, and {} may not send", row.msg_id, row.sender));
+        }
         if row.seq <= last {
             return Err(format!("{} appeared at {}, after {last} had been read", row.msg_id, row.seq));
         }
@@ -531,6 +626,19 @@ fn check_growth(before: &Timeline, now: &Timeline) -> Verdict {
         }
     }
     Ok(())
+}
+
+fn may_send(timeline: &Timeline, sender: &UserId) -> bool {
+    let member = timeline.group.members.get(sender).copied().flatten();
+    member.is_some_and(|member| member.muted_until == 0) && !timeline.group.is_muted
+}
+
+fn conversations() -> [Conversation; 2] {
+    ["group_a", "group_b"].map(|key| Conversation::from_key(key).unwrap())
+}
+
+fn user(index: usize) -> UserId {
+    UserId::parse(["alice", "bob", "carol"][index]).unwrap()
 }
 
 /// Ids are `m` and the index into `World::sent`.

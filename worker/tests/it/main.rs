@@ -4,7 +4,9 @@
 
 mod commit;
 mod dead_letters;
+mod inboxes;
 mod outages;
+mod senders;
 mod sharing;
 mod support;
 mod windows;

@@ -20,6 +20,7 @@ async fn while_mysql_is_away_everything_is_kept_and_no_hole_times_out() {
     let (mut servers, ends, _folder) = own_servers().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
+    ends.join(&chat, &["alice", "bob"]).await;
     ends.publish(&[message(&chat, 1, "alice", "a1")]).await;
     ends.expect_timeline(&chat, &[(1, "a1")]).await;
     // 2 is missing when the database goes away.

@@ -1,24 +1,27 @@
 //! A worker in this process on real stores, and both ends of it: publishing as a gateway does, and listening as one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use loadtest::stack::{Stores, Urls};
+use parking_lot::Mutex;
 use proto::v1;
-use proto::v1::event::Kind;
+pub(crate) use proto::v1::event::Kind as Event;
 use shared::amqp::Topology;
 use shared::config;
-use shared::conversation::Conversation;
+use shared::conversation::{Conversation, Kind};
 use shared::envelope::{self, ChatMessage};
 use shared::ids::{MsgId, Origin, Seq, UserId};
+use shared::mysql::groups::{self, Actor, Sizes};
 use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{self, Ping, Pool};
+use shared::redis::inbox::Inboxes;
 use shared::shard::{ShardCount, ShardId};
 use worker::app::App;
 use worker::config::{Commit, Config, Ops};
@@ -27,6 +30,8 @@ use worker::config::{Commit, Config, Ops};
 pub(crate) const HOLE_TIMEOUT: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(20);
 const SHARDS: u16 = 4;
+/// A group with more than ten members is large.
+pub(crate) const SIZES: Sizes = Sizes { large_above: 10, members_max: 100 };
 
 /// Settings of a worker on these servers.
 pub(crate) fn settings(urls: &Urls, amqp_prefix: &str) -> Config {
@@ -54,12 +59,14 @@ pub(crate) struct Ends {
     pub(crate) settings: Config,
     /// Shared servers, unless a test brought its own.
     pub(crate) stores: Option<Stores>,
-    pool: Pool,
+    pub(crate) pool: Pool,
     topology: Topology,
     channel: Channel,
     events: Consumer,
     /// Received and not yet looked at.
-    heard: VecDeque<Kind>,
+    heard: VecDeque<Event>,
+    /// Who has joined which group.
+    joined: Mutex<BTreeSet<(Conversation, UserId)>>,
     _connection: Connection,
 }
 
@@ -79,6 +86,7 @@ impl Ends {
     /// Declares the topology and listens.
     pub(crate) async fn on(settings: Config) -> Self {
         let pool = mysql::connect(&settings.mysql, Ping::BeforeUse, PATIENCE).await.unwrap();
+        mysql::migrate(&pool).await.unwrap();
         let topology = Topology::new(&settings.amqp.prefix, ShardCount::new(SHARDS).unwrap());
         let url = settings.amqp.url.expose();
         let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
@@ -92,8 +100,18 @@ impl Ends {
             .basic_consume(queue, ShortString::default(), options, FieldTable::default())
             .await
             .unwrap();
-        let heard = VecDeque::new();
-        Self { settings, stores: None, pool, topology, channel, events, heard, _connection: connection }
+        let (heard, joined) = (VecDeque::new(), Mutex::default());
+        Self {
+            settings,
+            stores: None,
+            pool,
+            topology,
+            channel,
+            events,
+            heard,
+            joined,
+            _connection: connection,
+        }
     }
 
     /// Starts a worker and waits until it consumes its shards.
@@ -103,8 +121,27 @@ impl Ends {
         app
     }
 
-    /// Publishes one body, confirmed, into the queue of its first message's conversation.
+    /// Publishes one body after its senders have joined their groups.
     pub(crate) async fn publish(&self, messages: &[ChatMessage]) {
+        for message in messages {
+            self.join(&message.conversation, &[message.sender.as_str()]).await;
+        }
+        self.publish_as_is(messages).await;
+    }
+
+    /// Users join a group, which is made for the first of them. Who has joined once is left alone.
+    pub(crate) async fn join(&self, group: &Conversation, users: &[&str]) {
+        let users = users.iter().map(|id| UserId::parse(id).unwrap());
+        let new = |user: &UserId| self.joined.lock().insert((group.clone(), user.clone()));
+        let new: Vec<UserId> = users.filter(new).collect();
+        if group.kind() == Kind::Group && !new.is_empty() {
+            groups::create_open(&self.pool, group, SIZES).await.unwrap();
+            groups::add(&self.pool, group, &Actor::Operator, &new, SIZES).await.unwrap();
+        }
+    }
+
+    /// Publishes one body, confirmed, into the queue of its first message's conversation.
+    pub(crate) async fn publish_as_is(&self, messages: &[ChatMessage]) {
         let shard = self.topology.shards().of(&messages[0].conversation);
         self.publish_raw(shard, &envelope::encode_batch(shard, messages.iter())).await;
     }
@@ -163,7 +200,7 @@ impl Ends {
     /// The next correction.
     pub(crate) async fn next_corrected(&mut self) -> v1::Corrected {
         loop {
-            if let Kind::Corrected(corrected) = self.next_event().await {
+            if let Event::Corrected(corrected) = self.next_event().await {
                 return corrected;
             }
         }
@@ -172,13 +209,46 @@ impl Ends {
     /// The next messages that were announced.
     pub(crate) async fn next_committed(&mut self) -> v1::Committed {
         loop {
-            if let Kind::Committed(committed) = self.next_event().await {
+            if let Event::Committed(committed) = self.next_event().await {
                 return committed;
             }
         }
     }
 
-    async fn next_event(&mut self) -> Kind {
+    /// The next refusal.
+    pub(crate) async fn next_refused(&mut self) -> v1::Refused {
+        loop {
+            if let Event::Refused(refused) = self.next_event().await {
+                return refused;
+            }
+        }
+    }
+
+    /// Stops the worker, which must have acknowledged everything: nothing is left for another one.
+    pub(crate) async fn expect_all_acknowledged(&self, worker: App) {
+        assert!(worker.stop().await);
+        assert_eq!(self.bodies_left().await, 0);
+    }
+
+    /// How many bodies are in the queues while nobody consumes them.
+    pub(crate) async fn bodies_left(&self) -> u32 {
+        let mut left = 0;
+        for shard in self.topology.shards().all() {
+            let options = QueueDeclareOptions { passive: true, ..Default::default() };
+            let queue = self.topology.shard_queue(shard);
+            let queue = self.channel.queue_declare(queue, options, FieldTable::default()).await.unwrap();
+            left += queue.message_count();
+        }
+        left
+    }
+
+    /// A client of the inboxes.
+    pub(crate) async fn inboxes(&self) -> Inboxes {
+        let client = shared::redis::connect(&self.settings.redis, PATIENCE).await.unwrap();
+        Inboxes::new(client, 600)
+    }
+
+    pub(crate) async fn next_event(&mut self) -> Event {
         while self.heard.is_empty() {
             let batch = self.next_batch().await;
             self.heard.extend(batch.events.into_iter().filter_map(|event| event.kind));
@@ -212,6 +282,10 @@ pub(crate) async fn eventually<T, E: Debug>(what: &str, mut ask: impl AsyncFnMut
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+pub(crate) fn user(id: &str) -> UserId {
+    UserId::parse(id).unwrap()
 }
 
 pub(crate) fn group(name: &str) -> Conversation {

@@ -41,14 +41,29 @@ struct Case {
     batch: Batch,
     head: u64,
     known: Vec<Option<Seq>>,
+    refusals: Vec<Option<Refusal>>,
+    recalls: AHashMap<usize, Recall>,
     spent: Spent,
     patience_ended: Option<Instant>,
 }
 
 impl Case {
     fn new(head: u64, messages: Vec<Pending>) -> Self {
-        let known = vec![None; messages.len()];
-        Self { batch: Batch::new(messages), head, known, spent: Spent::default(), patience_ended: None }
+        let (known, refusals) = (vec![None; messages.len()], vec![None; messages.len()]);
+        let (batch, recalls, spent) = (Batch::new(messages), AHashMap::new(), Spent::default());
+        Self { batch, head, known, refusals, recalls, spent, patience_ended: None }
+    }
+
+    fn refused(mut self, at: usize) -> Self {
+        self.refusals[at] = Some(Refusal::NotMember);
+        self
+    }
+
+    /// The message at `at` recalls `target`, which `stored` sent (and which is stored) if it is given.
+    fn recall(mut self, at: usize, target: u64, stored: Option<(&str, u32)>, of_anyone: bool) -> Self {
+        let stored = stored.map(|(id, msg_type)| Recallable { sender_id: id.to_owned(), msg_type });
+        self.recalls.insert(at, Recall { target: Seq(target), stored, of_anyone });
+        self
     }
 
     fn known(mut self, at: usize, stored: u64) -> Self {
@@ -61,6 +76,8 @@ impl Case {
             batch: &self.batch,
             heads: &[Seq(self.head)],
             known: &self.known,
+            refusals: &self.refusals,
+            recalls: &self.recalls,
             spent: &self.spent,
             patience_ended: self.patience_ended,
         })
@@ -73,7 +90,9 @@ impl Case {
     }
 }
 
-use Verdict::{Hold, Jump, Known, Renumber, Take};
+use Verdict::{Hold, Jump, Known, Refuse, Renumber, Take};
+
+const NO_MEMBER: Verdict = Refuse(Refusal::NotMember);
 
 #[test]
 fn consecutive_numbers_are_taken_whatever_order_they_came_in() {
@@ -208,6 +227,63 @@ fn a_copy_waits_for_the_fate_of_a_held_or_renumbered_first() {
 }
 
 #[test]
+fn who_may_not_send_is_refused_at_once_and_nobody_waits_for_its_number() {
+    let case = Case::new(10, messages(&[(11, "a1"), (12, "b1"), (13, "a2"), (14, "b2")]));
+    assert_eq!(case.refused(0).refused(2).outcome(), (vec![NO_MEMBER, Take, NO_MEMBER, Take], 14));
+    // Above a gap and below the last number too.
+    let case = Case::new(10, messages(&[(9, "a1"), (12, "a2"), (13, "b1")])).refused(0).refused(1);
+    assert_eq!(case.outcome(), (vec![NO_MEMBER, NO_MEMBER, Hold], 10));
+    // Its number is remembered as spent.
+    let mut case = Case::new(10, messages(&[(11, "a1")])).refused(0);
+    case.spent.apply(&case.batch, &case.plan());
+    let next = Case { spent: case.spent, ..Case::new(10, messages(&[(12, "b1")])) };
+    assert_eq!(next.outcome(), (vec![Take], 12));
+}
+
+#[test]
+fn what_is_stored_is_never_refused() {
+    let case = Case::new(10, messages(&[(10, "a1"), (11, "a2"), (12, "b1")]));
+    let outcome = case.refused(0).known(0, 10).refused(1).outcome();
+    assert_eq!(outcome, (vec![Known { stored: Seq(10) }, NO_MEMBER, Take], 12));
+    // Nor is a copy of it; one of a refused message is.
+    let case = Case::new(10, messages(&[(9, "a1"), (11, "a1")])).refused(0).refused(1).known(0, 9);
+    assert_eq!(case.outcome().0, [Known { stored: Seq(9) }; 2]);
+    let case = Case::new(10, messages(&[(11, "a1"), (11, "a1"), (12, "a1")]));
+    assert_eq!(case.refused(0).refused(1).refused(2).outcome(), (vec![NO_MEMBER; 3], 10));
+}
+
+#[test]
+fn a_refused_message_displaces_none_of_its_connection() {
+    let case = Case::new(10, messages(&[(10, "a1"), (11, "a2")])).refused(0);
+    assert_eq!(case.outcome(), (vec![NO_MEMBER, Take], 11));
+}
+
+#[test]
+fn a_recall_needs_a_message_that_its_sender_may_recall() {
+    let one = || Case::new(10, messages(&[(11, "a1")]));
+    let (nothing, not_yours) = (Refuse(Refusal::NothingToRecall), Refuse(Refusal::NotYours));
+    for (stored, of_anyone, expected) in [
+        (None, true, nothing),
+        (Some(("a", 1)), false, Take),
+        (Some(("b", 2)), false, not_yours),
+        (Some(("b", 2)), true, Take),
+        (Some(("a", RECALL)), true, nothing),
+    ] {
+        let last = if expected == Take { 11 } else { 10 };
+        assert_eq!(one().recall(0, 4, stored, of_anyone).outcome(), (vec![expected], last));
+    }
+    // What it recalls may be stored by the same plan, but only before it.
+    let batch = || Case::new(10, messages(&[(11, "a1"), (12, "a2"), (13, "b1")]));
+    assert_eq!(batch().recall(1, 11, None, false).outcome(), (vec![Take; 3], 13));
+    assert_eq!(batch().recall(1, 13, None, true).outcome(), (vec![Take, nothing, Take], 13));
+    assert_eq!(batch().recall(2, 12, None, false).outcome(), (vec![Take, Take, not_yours], 12));
+    assert_eq!(batch().refused(0).recall(1, 11, None, false).outcome().0, [NO_MEMBER, nothing, Take]);
+    // It waits for its turn like any other, and is judged then.
+    let case = Case::new(10, messages(&[(12, "a1")])).recall(0, 11, None, false);
+    assert_eq!(case.outcome(), (vec![Hold], 10));
+}
+
+#[test]
 fn conversations_do_not_touch_each_other() {
     let mut other = pending(5, "a1", 1);
     other.message.conversation = Conversation::from_key("group_0").unwrap();
@@ -216,6 +292,8 @@ fn conversations_do_not_touch_each_other() {
         batch: &batch,
         heads: &[Seq(3), Seq(10)],
         known: &[None, None],
+        refusals: &[None, None],
+        recalls: &AHashMap::new(),
         spent: &Spent::default(),
         patience_ended: None,
     });
@@ -252,8 +330,13 @@ prop_compose! {
         spent in proptest::collection::btree_set(1u64..24, 0..4),
         stored in proptest::collection::vec(prop::option::weighted(0.15, 1u64..12), 14),
         giving_up in any::<bool>(),
+        // Who may not send.
+        mute in "[abcd]",
     ) -> Case {
         let mut case = Case::new(head, messages);
+        for (refusal, pending) in case.refusals.iter_mut().zip(case.batch.messages()) {
+            *refusal = (pending.message.sender.as_str() == mute).then_some(Refusal::NotMember);
+        }
         for (known, stored) in case.known.iter_mut().zip(stored) {
             *known = stored.filter(|stored| *stored <= head).map(Seq);
         }
@@ -276,7 +359,10 @@ proptest! {
         prop_assert_eq!(plan.verdicts.len(), case.batch.messages().len());
         let mut last = Seq(case.head);
         let mut ids = BTreeSet::new();
-        for (pending, verdict) in case.batch.messages().iter().zip(&plan.verdicts) {
+        let judged = case.batch.messages().iter().zip(&plan.verdicts);
+        for ((pending, verdict), refusal) in judged.zip(&case.refusals) {
+            let (refused, known) = (matches!(verdict, Refuse(_)), matches!(verdict, Known { .. }));
+            prop_assert!(refusal.is_some() == refused || known);
             if verdict.stores() {
                 prop_assert!(pending.seq > last);
                 prop_assert!(ids.insert((&pending.message.sender, &pending.message.msg_id)));
@@ -307,11 +393,11 @@ proptest! {
                     prop_assert!(case.patience_ended.is_some());
                 }
                 Hold => prop_assert!(!complete || copy),
-                Renumber | Known { .. } => {}
+                Renumber | Known { .. } | Refuse(_) => {}
             }
             match verdict {
                 Take | Jump { .. } => settled.extend(0..=pending.seq.0),
-                Known { .. } | Renumber => settled.extend([pending.seq.0]),
+                Known { .. } | Renumber | Refuse(_) => settled.extend([pending.seq.0]),
                 Hold => {}
             }
         }

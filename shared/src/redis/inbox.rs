@@ -1,0 +1,236 @@
+//! Inboxes: which of a user's conversations changed after which version.
+//!
+//! An inbox is a sorted set of conversations by *version* and a hash with the last number of each. Versions are
+//! microseconds by the server's clock, or one more than the last one where that is higher: they only rise, also over
+//! a loss of the inbox, and stay below 2^53, which a score and a JavaScript number hold exactly. However many messages
+//! came, a conversation is one entry.
+//!
+//! Only users who ask have an inbox. It lives in Redis alone: whoever finds it missing, or kept by a server that was
+//! restarted since, builds it anew from the database.
+
+use std::sync::LazyLock;
+
+use fred::interfaces::HashesInterface as _;
+use fred::types::scripts::Script;
+use futures_util::future::try_join_all;
+
+use super::client::{Client, RedisError};
+use super::keys;
+use crate::conversation::Conversation;
+use crate::ids::{Seq, UserId};
+
+static TOUCH: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/touch_inbox.lua")));
+static TOUCH_GROUP: LazyLock<Script> =
+    LazyLock::new(|| Script::from_lua(include_str!("lua/touch_group.lua")));
+static READ: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/read_inbox.lua")));
+static OPEN: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/open_inbox.lua")));
+static FILL: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/fill_inbox.lua")));
+
+/// Lifetime of an inbox that nobody asks for.
+pub const TTL_S_DEFAULT: u32 = 7 * 86_400;
+/// How much longer than an inbox the head of a large group is kept: whoever could have a cursor from before the head's
+/// last change must still find it.
+const GROUP_HEAD_EXTRA_S: u32 = 86_400;
+/// An inbox that was begun and never filled is forgotten after this.
+const FILLING_S: u32 = 60;
+/// Entries filled in by one call: it holds up everyone else meanwhile.
+const FILLED_AT_ONCE: usize = 500;
+
+/// What changed about a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touch {
+    /// It has messages up to this number.
+    Messages(Seq),
+    /// The user came into it when it had messages up to this number.
+    Joined(Seq),
+    /// Something else, such as the reading position.
+    Other,
+}
+
+/// One conversation in an inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which one.
+    pub conversation: Conversation,
+    /// When it changed last.
+    pub version: u64,
+    /// Its last number, or more.
+    pub last_seq: Seq,
+}
+
+/// An inbox, as far as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The server's clock: whatever is noted later gets at least this version.
+    pub now: u64,
+    /// `None`: there is no inbox that could be believed.
+    pub inbox: Option<Inbox>,
+}
+
+/// See [`Page`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbox {
+    /// Cursors from here on can be answered.
+    pub floor: u64,
+    /// The highest version in it.
+    pub last: u64,
+    /// What was asked for.
+    pub entries: Vec<Entry>,
+}
+
+/// Which way to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// What changed after a version, oldest change first.
+    RisingAfter(u64),
+    /// What changed before a version, newest change first.
+    FallingBefore(u64),
+}
+
+/// All inboxes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Inboxes {
+    client: Client,
+    ttl_s: u32,
+}
+
+impl Inboxes {
+    /// An inbox that nobody asks for is forgotten after `ttl_s`.
+    #[must_use]
+    pub fn new(client: Client, ttl_s: u32) -> Self {
+        Self { client, ttl_s: ttl_s.max(1) }
+    }
+
+    /// Notes a change for each of `users`, in one pipelined round trip.
+    ///
+    /// # Errors
+    /// Some may have been noted: do it again.
+    pub async fn touch<'u>(
+        &self,
+        users: impl Iterator<Item = &'u UserId>,
+        conversation: &Conversation,
+        touch: Touch,
+    ) -> Result<(), RedisError> {
+        let (seq, other) = match touch {
+            Touch::Messages(seq) => (seq.to_string(), ""),
+            Touch::Joined(seq) => (seq.to_string(), "1"),
+            Touch::Other => (String::new(), "1"),
+        };
+        let noted = users.map(|user| {
+            let arguments = vec![conversation.key().to_owned(), seq.clone(), other.to_owned()];
+            self.client.script::<i64>(&TOUCH, inbox_keys(user), arguments)
+        });
+        try_join_all(noted).await.map(drop)
+    }
+
+    /// Notes the last number of a large group.
+    ///
+    /// # Errors
+    /// It may have been noted: do it again.
+    pub async fn touch_group(&self, group: &Conversation, last_seq: Seq) -> Result<(), RedisError> {
+        let ttl_s = self.ttl_s.saturating_add(GROUP_HEAD_EXTRA_S);
+        let arguments = vec![last_seq.to_string(), ttl_s.to_string()];
+        self.client.script::<i64>(&TOUCH_GROUP, vec![keys::group_head(group)], arguments).await.map(drop)
+    }
+
+    /// Reads at most `limit` entries; with 0 only the facts.
+    ///
+    /// # Errors
+    /// As Redis says.
+    pub async fn read(&self, user: &UserId, order: Order, limit: usize) -> Result<Page, RedisError> {
+        let (bound, falling) = match order {
+            Order::RisingAfter(version) => (version, "0"),
+            Order::FallingBefore(version) => (version, "1"),
+        };
+        let arguments =
+            vec![bound.to_string(), limit.to_string(), falling.to_owned(), self.ttl_s.to_string()];
+        let answer: Vec<String> = self.client.script(&READ, inbox_keys(user), arguments).await?;
+        page(&answer).ok_or_else(|| RedisError::Answer(format!("{answer:?} for an inbox")))
+    }
+
+    /// What is noted about large groups: version and last number, `None` where nothing is.
+    ///
+    /// # Errors
+    /// As Redis says.
+    pub async fn group_heads(&self, groups: &[Conversation]) -> Result<Vec<Option<(u64, Seq)>>, RedisError> {
+        let asked = groups.iter().map(|group| async move {
+            let answer: (Option<u64>, Option<u64>) =
+                self.client.raw().hmget(keys::group_head(group), vec!["version", "seq"]).await?;
+            Ok::<_, RedisError>(answer.0.zip(answer.1.map(Seq)))
+        });
+        try_join_all(asked).await
+    }
+
+    /// Begins an inbox anew. From here on it takes notes; now read the database, then [`fill`](Self::fill).
+    ///
+    /// # Errors
+    /// As Redis says.
+    pub async fn open(&self, user: &UserId) -> Result<Opened, RedisError> {
+        let token = uuid::Uuid::new_v4().to_string();
+        let arguments = vec![token.clone(), FILLING_S.to_string()];
+        let base: u64 = self.client.script(&OPEN, inbox_keys(user), arguments).await?;
+        Ok(Opened { token, base })
+    }
+
+    /// Fills in all conversations of `user` with their last numbers, the one that changed last at the end. False if
+    /// someone else has begun the inbox anew: read it again.
+    ///
+    /// # Errors
+    /// As Redis says; the inbox is not believed then.
+    pub async fn fill(
+        &self,
+        user: &UserId,
+        opened: &Opened,
+        conversations: &[(Conversation, Seq)],
+    ) -> Result<bool, RedisError> {
+        // Versions end at the base, right below the first note.
+        let floor = opened.base.saturating_sub(conversations.len() as u64);
+        let mut chunks = conversations.chunks(FILLED_AT_ONCE).peekable();
+        let mut version = floor;
+        loop {
+            let chunk = chunks.next().unwrap_or_default();
+            let is_last = chunks.peek().is_none();
+            let end = if is_last { floor.to_string() } else { String::new() };
+            let mut arguments = vec![opened.token.clone(), end, self.ttl_s.to_string()];
+            for (conversation, last_seq) in chunk {
+                version += 1;
+                arguments.extend([conversation.key().to_owned(), last_seq.to_string(), version.to_string()]);
+            }
+            let filled: i64 = self.client.script(&FILL, inbox_keys(user), arguments).await?;
+            if filled == 0 || is_last {
+                return Ok(filled == 1);
+            }
+        }
+    }
+}
+
+/// An inbox that takes notes and is not filled yet.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    token: String,
+    base: u64,
+}
+
+fn inbox_keys(user: &UserId) -> Vec<String> {
+    vec![keys::inbox(user), keys::inbox_heads(user)]
+}
+
+fn page(answer: &[String]) -> Option<Page> {
+    let (facts, rest) = answer.split_at_checked(4)?;
+    let now = facts[0].parse().ok()?;
+    if facts[1] != "1" {
+        return Some(Page { now, inbox: None });
+    }
+    let entries = rest.chunks_exact(3).map(|entry| {
+        Some(Entry {
+            conversation: Conversation::from_key(&entry[0]).ok()?,
+            version: entry[1].parse().ok()?,
+            last_seq: Seq(entry[2].parse().ok()?),
+        })
+    });
+    let entries = entries.collect::<Option<Vec<_>>>()?;
+    Some(Page {
+        now,
+        inbox: Some(Inbox { floor: facts[2].parse().ok()?, last: facts[3].parse().ok()?, entries }),
+    })
+}

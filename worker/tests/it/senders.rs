@@ -1,0 +1,196 @@
+//! Messages that were accepted and may not be stored any more when their turn comes.
+
+use std::time::{Duration, Instant};
+
+use shared::conversation::Conversation;
+use shared::envelope::{ChatMessage, RECALL};
+use shared::ids::{Seq, unix_millis};
+use shared::mysql::blocks;
+use shared::mysql::groups::{self, Actor, MemberUpdate, Update};
+use shared::mysql::members::Role;
+use shared::mysql::timeline::{self, Direction, StoredMessage};
+
+use crate::support::{Ends, Event, HOLE_TIMEOUT, SIZES, eventually, group, message, user};
+
+async fn remove(ends: &Ends, chat: &Conversation, id: &str) {
+    groups::remove(&ends.pool, chat, &Actor::Operator, &user(id), SIZES).await.unwrap();
+}
+
+async fn update(ends: &Ends, chat: &Conversation, id: &str, update: MemberUpdate) {
+    groups::update_member(&ends.pool, chat, &Actor::Operator, &user(id), update, SIZES).await.unwrap();
+}
+
+/// The next refusal, as (id, code).
+async fn refused(ends: &mut Ends) -> (String, u32) {
+    let refused = ends.next_refused().await;
+    assert!(!refused.message.is_empty());
+    (refused.msg_id, refused.code)
+}
+
+#[tokio::test]
+async fn who_was_removed_after_the_accept_is_refused_and_nobody_waits_for_its_number() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    ends.publish(&[message(&chat, 1, "alice", "a1"), message(&chat, 2, "bob", "b1")]).await;
+    ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1")]).await;
+    remove(&ends, &chat, "bob").await;
+    let published = Instant::now();
+    ends.publish_as_is(&[message(&chat, 3, "bob", "b2"), message(&chat, 4, "alice", "a2")]).await;
+    let event = ends.next_refused().await;
+    assert_eq!((event.conversation.as_str(), event.sender_id.as_str()), ("group_1", "bob"));
+    assert_eq!((event.msg_id.as_str(), event.code), ("b2", 403));
+    ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (4, "a2")]).await;
+    assert!(published.elapsed() < HOLE_TIMEOUT);
+    // Back again, the sender may try again: its number is over by now.
+    groups::add(&ends.pool, &chat, &Actor::Operator, &[user("bob")], SIZES).await.unwrap();
+    ends.publish_as_is(&[ChatMessage { retry: true, ..message(&chat, 3, "bob", "b2") }]).await;
+    ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (4, "a2"), (5, "b2")]).await;
+    groups::dismiss(&ends.pool, &chat, &Actor::Operator, SIZES).await.unwrap();
+    ends.publish_as_is(&[message(&chat, 6, "alice", "a3")]).await;
+    assert_eq!(refused(&mut ends).await, ("a3".to_owned(), 404));
+    ends.publish_as_is(&[message(&group("group_none"), 1, "alice", "a1")]).await;
+    assert_eq!(refused(&mut ends).await, ("a1".to_owned(), 404));
+    assert!(worker.stop().await);
+}
+
+#[tokio::test]
+async fn what_was_stored_in_time_is_never_refused() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    let stored = message(&chat, 1, "alice", "a1");
+    ends.publish(&[stored.clone(), message(&chat, 2, "bob", "b1")]).await;
+    ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1")]).await;
+    remove(&ends, &chat, "alice").await;
+    // Sent again under its number, then under a new one: Redis forgot it.
+    ends.publish_as_is(&[ChatMessage { retry: true, ..stored }]).await;
+    let answer = ends.next_corrected().await;
+    assert_eq!((answer.msg_id.as_str(), answer.seq, answer.changed), ("a1", 1, false));
+    ends.publish_as_is(&[message(&chat, 3, "alice", "a1"), message(&chat, 4, "alice", "a2")]).await;
+    let answer = ends.next_corrected().await;
+    assert_eq!((answer.msg_id.as_str(), answer.seq, answer.changed), ("a1", 1, true));
+    assert_eq!(refused(&mut ends).await, ("a2".to_owned(), 403));
+    ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1")]).await;
+    assert!(worker.stop().await);
+}
+
+#[tokio::test]
+async fn who_is_muted_is_refused_for_so_long() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    ends.join(&chat, &["alice", "bob"]).await;
+    update(&ends, &chat, "alice", MemberUpdate { role: Some(Role::Admin), muted_until: None }).await;
+    let mute = |until| MemberUpdate { role: None, muted_until: Some(until) };
+    update(&ends, &chat, "bob", mute(unix_millis() + 3_600_000)).await;
+    ends.publish_as_is(&[message(&chat, 1, "bob", "b1"), message(&chat, 2, "alice", "a1")]).await;
+    assert_eq!(refused(&mut ends).await, ("b1".to_owned(), 403));
+    let until = unix_millis() + 500;
+    update(&ends, &chat, "bob", mute(until)).await;
+    // The end of a mute is a moment, not a change that anyone is told of.
+    while unix_millis() <= until {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ends.publish_as_is(&[message(&chat, 3, "bob", "b2")]).await;
+    ends.expect_timeline(&chat, &[(2, "a1"), (3, "b2")]).await;
+    let mute_all = |on| Update { is_muted: Some(on), ..Update::default() };
+    groups::update(&ends.pool, &chat, &Actor::Operator, mute_all(true), SIZES).await.unwrap();
+    ends.publish_as_is(&[message(&chat, 4, "bob", "b3"), message(&chat, 5, "alice", "a2")]).await;
+    assert_eq!(refused(&mut ends).await, ("b3".to_owned(), 403));
+    groups::update(&ends.pool, &chat, &Actor::Operator, mute_all(false), SIZES).await.unwrap();
+    ends.publish_as_is(&[message(&chat, 6, "bob", "b4")]).await;
+    ends.expect_timeline(&chat, &[(2, "a1"), (3, "b2"), (5, "a2"), (6, "b4")]).await;
+    assert!(worker.stop().await);
+}
+
+#[tokio::test]
+async fn whom_the_other_one_has_blocked_is_refused() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let (alice, bob) = (user("alice"), user("bob"));
+    let chat = Conversation::between(&alice, &bob);
+    ends.publish(&[message(&chat, 1, "bob", "b1"), message(&chat, 2, "eve", "e1")]).await;
+    assert_eq!(refused(&mut ends).await, ("e1".to_owned(), 403), "a private conversation has two users");
+    blocks::set(&ends.pool, &alice, &bob, true).await.unwrap();
+    ends.publish(&[message(&chat, 3, "bob", "b2"), message(&chat, 4, "alice", "a1")]).await;
+    assert_eq!(refused(&mut ends).await, ("b2".to_owned(), 403));
+    ends.expect_timeline(&chat, &[(1, "b1"), (4, "a1")]).await;
+    blocks::set(&ends.pool, &alice, &bob, false).await.unwrap();
+    ends.publish(&[message(&chat, 5, "bob", "b3")]).await;
+    ends.expect_timeline(&chat, &[(1, "b1"), (4, "a1"), (5, "b3")]).await;
+    assert!(worker.stop().await);
+}
+
+#[tokio::test]
+async fn of_a_large_group_too_only_members_may_send() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    let all: Vec<String> = (0..12).map(|n| format!("u{n}")).collect();
+    ends.join(&chat, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    ends.publish_as_is(&[message(&chat, 1, "u1", "m1"), message(&chat, 2, "eve", "e1")]).await;
+    assert_eq!(refused(&mut ends).await, ("e1".to_owned(), 403));
+    // Nothing changed; others send.
+    ends.publish_as_is(&[message(&chat, 3, "u2", "m2"), message(&chat, 4, "u1", "m3")]).await;
+    ends.publish_as_is(&[message(&chat, 5, "eve", "e2"), message(&chat, 6, "u3", "m4")]).await;
+    assert_eq!(refused(&mut ends).await, ("e2".to_owned(), 403));
+    ends.expect_timeline(&chat, &[(1, "m1"), (3, "m2"), (4, "m3"), (6, "m4")]).await;
+    remove(&ends, &chat, "u2").await;
+    ends.publish_as_is(&[message(&chat, 7, "u2", "m5")]).await;
+    assert_eq!(refused(&mut ends).await, ("m5".to_owned(), 403));
+    assert!(worker.stop().await);
+}
+
+fn recall(chat: &Conversation, seq: u64, sender: &str, id: &str, target: u64) -> ChatMessage {
+    ChatMessage { msg_type: RECALL, content: target.to_string(), ..message(chat, seq, sender, id) }
+}
+
+/// The rows of a conversation as (number, content, recalled).
+async fn rows(ends: &Ends, chat: &Conversation) -> Vec<(u64, String, bool)> {
+    let rows = timeline::read(&ends.pool, chat, Seq::ZERO, Direction::Forward, 100).await.unwrap();
+    let shown = |row: StoredMessage| {
+        assert!((unix_millis() - row.stored_at).abs() < 60_000, "{row:?}");
+        (row.seq.0, row.content, row.is_recalled)
+    };
+    rows.into_iter().map(shown).collect()
+}
+
+#[tokio::test]
+async fn a_recall_blanks_what_it_names_and_strangers_may_not() {
+    let mut ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let chat = group("group_1");
+    ends.join(&chat, &["alice", "bob", "carol"]).await;
+    update(&ends, &chat, "carol", MemberUpdate { role: Some(Role::Admin), muted_until: None }).await;
+    ends.publish(&[message(&chat, 1, "alice", "a1"), message(&chat, 2, "bob", "b1")]).await;
+    ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1")]).await;
+    // Someone else's; nobody's.
+    ends.publish(&[recall(&chat, 3, "bob", "r1", 1), recall(&chat, 4, "bob", "r2", 99)]).await;
+    assert_eq!(refused(&mut ends).await, ("r1".to_owned(), 403));
+    assert_eq!(refused(&mut ends).await, ("r2".to_owned(), 404));
+    // One's own, in the same batch; a recall.
+    ends.publish(&[message(&chat, 5, "bob", "b2"), recall(&chat, 6, "bob", "r3", 5)]).await;
+    ends.publish(&[recall(&chat, 7, "bob", "r4", 6)]).await;
+    assert_eq!(refused(&mut ends).await, ("r4".to_owned(), 404));
+    // Anyone's, by an admin.
+    ends.publish(&[recall(&chat, 8, "carol", "r5", 1)]).await;
+    ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (5, "b2"), (6, "r3"), (8, "r5")]).await;
+    let expected =
+        [(1, "", true), (2, "content of b1", false), (5, "", true), (6, "5", false), (8, "1", false)];
+    let expected = expected.map(|(seq, content, recalled)| (seq, content.to_owned(), recalled));
+    assert_eq!(rows(&ends, &chat).await, expected);
+    // Readers are told like of any other message.
+    eventually("the recall among the events", async || {
+        loop {
+            if let Event::Committed(committed) = ends.next_event().await
+                && let Some(told) = committed.messages.iter().find(|told| told.msg_id == "r5")
+            {
+                assert_eq!((told.msg_type, told.content.as_str()), (RECALL, "1"));
+                return Ok::<_, ()>(());
+            }
+        }
+    })
+    .await;
+    assert!(worker.stop().await);
+}
