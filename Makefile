@@ -4,7 +4,11 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run test lint fmt load chaos
+# Servers to test with: this machine's own, or `latest` (MySQL 9, Valkey, RabbitMQ 4), or a folder.
+ENGINES :=
+export IM_ENGINES := $(ENGINES)
+
+.PHONY: help run test lint fmt load chaos rolling
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
@@ -17,7 +21,7 @@ else
 	@exec $(TARGET)/release/loadtest stack up --demo --install $(ARGS)
 endif
 
-test: ## all tests, on real servers that are started for them
+test: ## all tests, on real servers that are started for them (ENGINES=latest: on MySQL 9, Valkey and RabbitMQ 4)
 	cargo build --bins
 ifeq ($(NEXTEST),yes)
 	$(TARGET)/debug/loadtest stack exec --install -- cargo nextest run --workspace $(ARGS)
@@ -40,3 +44,14 @@ load: ## a burst of 20,000 messages, measured and judged (ARGS="--groups 10 …"
 chaos: ## a random mix of faults under load, judged (ARGS="--seed 7 --minutes 10", "--fault kill-rabbitmq", "--list")
 	cargo build --release --bins
 	$(TARGET)/release/loadtest chaos --install $(ARGS)
+
+PREVIOUS := HEAD~1
+EARLIER := $(TARGET)/earlier
+
+rolling: ## the gateway and the worker of an earlier commit run beside this one's and are replaced (PREVIOUS=HEAD~5)
+	rm -rf $(EARLIER)/source && mkdir -p $(EARLIER)/source
+	git archive $(PREVIOUS) | tar -x -C $(EARLIER)/source
+	CARGO_TARGET_DIR=$(abspath $(EARLIER)/target) cargo build --manifest-path $(EARLIER)/source/Cargo.toml --bins
+	cargo build --bins
+	IM_PREVIOUS_BIN_DIR=$(abspath $(EARLIER)/target/debug) \
+		cargo test -p loadtest --test e2e_chaos an_earlier_version -- --nocapture

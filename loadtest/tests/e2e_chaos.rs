@@ -11,8 +11,12 @@ use loadtest::stack::Builder;
 const PER_SECOND: f64 = 150.0;
 
 async fn outcome(course: Course, seed: u64) -> Outcome {
+    outcome_on(Builder::new(), course, seed).await
+}
+
+async fn outcome_on(builder: Builder, course: Course, seed: u64) -> Outcome {
     let options = Options { course, seed, per_second: PER_SECOND, readers: 15 };
-    let mut system = Builder::new().unlimited().linked().on_own_servers().await.unwrap();
+    let mut system = builder.unlimited().linked().on_own_servers().await.unwrap();
     let outcome = run(&mut system, &options, |_| {}).await.unwrap();
     if !outcome.is_good() {
         system.keep_logs();
@@ -38,4 +42,19 @@ async fn what_the_broker_refuses_and_what_a_dead_worker_committed_is_stored_once
     assert!(outcome.is_good(), "{outcome}");
     assert!(outcome.faults[1].refused > 0, "a full queue was felt\n{outcome}");
     assert!(outcome.acked > 1_000, "{outcome}");
+}
+
+/// Set by `make rolling`: a folder with the gateway and the worker of an earlier commit.
+const PREVIOUS_ENV: &str = "IM_PREVIOUS_BIN_DIR";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_version_runs_beside_this_one_and_is_replaced() {
+    let Some(folder) = std::env::var_os(PREVIOUS_ENV) else {
+        println!("{PREVIOUS_ENV} is not set: nothing to compare with");
+        return;
+    };
+    let builder = Builder::new().previous(folder.as_ref());
+    let faults = vec![Fault::Nothing, Fault::KillWorker, Fault::KillGateway, Fault::VersionChange];
+    let outcome = outcome_on(builder, Course::Each(faults), 1).await;
+    assert!(outcome.is_good(), "{outcome}");
 }

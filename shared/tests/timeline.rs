@@ -26,6 +26,21 @@ async fn migrated(stores: &Stores) -> Pool {
     pool
 }
 
+#[tokio::test]
+async fn a_process_starts_where_a_newer_version_has_been_before() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    // As a version that knows one more migration leaves it.
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (900, 'of a newer version', TRUE, X'00', 1)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    mysql::migrate(&pool).await.unwrap();
+}
+
 fn group(name: &str) -> Conversation {
     Conversation::from_key(&format!("group_{name}")).unwrap()
 }

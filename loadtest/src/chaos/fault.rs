@@ -56,6 +56,8 @@ pub enum Fault {
     ClockWorker,
     /// MySQL's disk is full for 15 s.
     DiskFull,
+    /// Those of another version are replaced, one by one (see [`previous`](crate::stack::Builder::previous)).
+    VersionChange,
     /// Members who never read, or a byte a second.
     HostileReaders,
     /// A thousand connections a second are opened and closed.
@@ -114,7 +116,7 @@ const WIRES: [(Wire, &str, &str); 7] = [
     (Wire::WorkerRabbitmq, "worker-rabbitmq", "the wire between one worker and RabbitMQ"),
 ];
 
-const OTHERS: [(Fault, &str, &str); 29] = [
+const OTHERS: [(Fault, &str, &str); 30] = [
     (Fault::Nothing, "nothing", "nothing breaks, to compare with"),
     (Fault::KillGateway, "kill-gateway", "kill -9 of one gateway, started again after 3 s"),
     (Fault::DrainGateway, "drain-gateway", "SIGTERM of one gateway, started again when it has ended"),

@@ -83,6 +83,7 @@ impl<'s> Inflictor<'s> {
                     in_order(self.system.gateway(n)).await?;
                 }
             }
+            Fault::VersionChange => self.system.change_version().await?,
             Fault::FreezeGateway => freeze(self.system.gateway(n).process().as_deref()).await?,
             Fault::FreezeWorker => freeze(self.system.worker(n).process().as_deref()).await?,
             Fault::FreezeMysql => freeze(self.servers()?.mysql.process()).await?,

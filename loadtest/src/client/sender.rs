@@ -80,6 +80,8 @@ pub struct Report {
     pub refused: AtomicU64,
     /// Pushed messages.
     pub pushed: AtomicU64,
+    /// Replies that gave another number than an earlier one.
+    pub corrected: AtomicU64,
     /// Connections that were made again.
     pub reconnects: AtomicU64,
     /// Microseconds until each reply with code 0; kept from the first [`take_latency`](Self::take_latency) on.
@@ -363,7 +365,10 @@ impl Sender {
             0 => {
                 let seq = reply.seq.context("code 0 without seq")?;
                 let sent = &mut self.sent[n];
-                sent.repeated |= sent.acked.is_some_and(|before| before != seq);
+                if sent.acked.is_some_and(|before| before != seq) {
+                    sent.repeated = true;
+                    self.report.corrected.fetch_add(1, Ordering::Relaxed);
+                }
                 sent.acked = Some(seq);
                 self.progress.acked(seq);
                 if let Some(begun) = state.begun.remove(&n) {

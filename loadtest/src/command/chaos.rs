@@ -38,6 +38,9 @@ pub(crate) struct Chaos {
     /// Write the outcome to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The first gateway and the first worker are another version's, which are in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    previous: Option<PathBuf>,
     /// Keep logs and data here.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
@@ -59,6 +62,8 @@ impl Chaos {
         super::raise_file_limit();
         require(if self.install { Install::Allowed } else { Install::No })?;
         let course = self.course()?;
+        let changes = matches!(&course, Course::Each(faults) if faults.contains(&Fault::VersionChange));
+        anyhow::ensure!(!changes || self.previous.is_some(), "version-change needs --previous");
         let disk_full = matches!(&course, Course::Each(faults) if faults.contains(&Fault::DiskFull));
         let options = Options { course, seed: self.seed, per_second: self.per_second, readers: self.readers };
         let bar = ProgressBar::new_spinner();
@@ -93,7 +98,9 @@ impl Chaos {
         for name in &self.fault {
             match name.as_str() {
                 // Its disk does not outlive MySQL, which others kill.
-                "all" => faults.extend(Fault::all().filter(|fault| *fault != Fault::DiskFull)),
+                "all" => faults.extend(
+                    Fault::all().filter(|fault| !matches!(fault, Fault::DiskFull | Fault::VersionChange)),
+                ),
                 name => faults.push(name.parse().map_err(anyhow::Error::msg)?),
             }
         }
@@ -108,6 +115,9 @@ impl Chaos {
         let mut builder = Builder::new().unlimited().linked();
         if disk_full {
             builder = builder.small_disk();
+        }
+        if let Some(folder) = &self.previous {
+            builder = builder.previous(folder);
         }
         if let Some(folder) = &self.data {
             builder = builder.folder(folder);

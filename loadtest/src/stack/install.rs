@@ -15,6 +15,9 @@ pub enum Install {
 /// Where programs are that are not on everyone's `PATH`.
 const MORE_PLACES: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/lib/rabbitmq/bin"];
 
+/// Where the programs of a Debian system are.
+pub(super) const PLACES: [&str; 4] = ["/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/bin", "/sbin"];
+
 /// The program's file.
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -34,6 +37,9 @@ const NEEDED: [(&[&str], &str); 3] = [
 /// # Errors
 /// Says exactly what to install.
 pub fn require(install: Install) -> anyhow::Result<()> {
+    if super::engines::require(install)? {
+        return Ok(());
+    }
     let missing: Vec<_> = NEEDED
         .iter()
         .filter(|(programs, _)| programs.iter().all(|p| find(p).is_none()))
@@ -50,6 +56,11 @@ pub fn require(install: Install) -> anyhow::Result<()> {
     if install == Install::No {
         anyhow::bail!("{by_hand}");
     }
+    packages(&missing, &by_hand)
+}
+
+/// Installs packages with apt-get; `by_hand` is said where that is not possible.
+pub(super) fn packages(missing: &[&str], by_hand: &str) -> anyhow::Result<()> {
     let Some(mut apt) = apt_get() else { anyhow::bail!("{by_hand}") };
     eprintln!("installing the packages {} with apt-get", missing.join(" "));
     // The packages would start servers of their own on the standard ports, which nobody asked for.
@@ -60,7 +71,7 @@ pub fn require(install: Install) -> anyhow::Result<()> {
         std::fs::set_permissions(policy, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     }
     let installed = apt_get_update().and_then(|()| {
-        let status = apt.args(["install", "-y", "--no-install-recommends"]).args(&missing).status()?;
+        let status = apt.args(["install", "-y", "--no-install-recommends"]).args(missing).status()?;
         anyhow::ensure!(status.success(), "apt-get failed ({status}). {by_hand}");
         Ok(())
     });

@@ -1,5 +1,6 @@
 //! A whole system on one machine: private servers, gateways and workers, all on loopback ports of their own.
 
+mod engines;
 mod install;
 mod link;
 mod links;
@@ -14,6 +15,7 @@ mod service;
 mod stores;
 mod system;
 
+pub use engines::ENGINES_ENV;
 pub use install::{Install, require};
 pub use link::{Direction, Link};
 pub use links::End;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
+use super::engines::Program;
 use super::process::Process;
-use super::{free_port, install, wait_for};
+use super::{free_port, wait_for};
 
 /// A server with its data in a folder of its own, with full durability.
 #[derive(Debug)]
@@ -53,9 +54,9 @@ impl MysqlServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
-        let program = install::find("mariadbd").or_else(|| install::find("mysqld"));
+        let program = Program::find(&["mariadbd", "mysqld"]);
         let program = program.context("neither mariadbd nor mysqld is installed")?;
-        let is_mysql = program.ends_with("mysqld") && install::find("mariadbd").is_none();
+        let is_mysql = program.path().ends_with("mysqld");
         let data = self.folder.join("data");
         if !data.join("mysql").is_dir() {
             // Made beside its place: a start that is interrupted here must not leave half of it behind.
@@ -63,20 +64,21 @@ impl MysqlServer {
             if unfinished.exists() {
                 std::fs::remove_dir_all(&unfinished)?;
             }
-            initialize(&program, is_mysql, &unfinished, &self.folder.join("install.log")).await?;
+            initialize(is_mysql, &unfinished, &self.folder).await?;
             std::fs::rename(&unfinished, &data)?;
         }
         let disk = self.folder.join("small");
         let (start, data) = if self.small_disk {
+            anyhow::ensure!(!program.is_inside(), "a small disk is for this machine's own servers");
             std::fs::create_dir_all(&disk)?;
-            (install::find("unshare").context("unshare is not installed")?, disk)
+            (Program::find(&["unshare"]).context("unshare is not installed")?, disk)
         } else {
             (program.clone(), data)
         };
-        let process = Process::start("MySQL", &start, &self.folder.join("server.log"), |command| {
+        let process = start.start("MySQL", &self.folder.join("server.log"), &self.folder, |command| {
             if self.small_disk {
                 command.args(["--mount", "sh", "-c", ON_SMALL_DISK, SMALL_DISK]);
-                command.arg(&data).arg(self.folder.join("data")).arg(&program);
+                command.arg(&data).arg(self.folder.join("data")).arg(program.path());
             }
             common(command, &data);
             let file = |name: &str| self.folder.join(name).display().to_string();
@@ -85,14 +87,13 @@ impl MysqlServer {
                 .arg("--bind-address=127.0.0.1")
                 .arg(format!("--socket={}", file("mysql.sock")))
                 .arg(format!("--pid-file={}", file("mysql.pid")))
-                .args(["--skip-name-resolve", "--innodb-flush-log-at-trx-commit=1"])
-                .args([
-                    "--innodb-buffer-pool-size=512M",
-                    "--innodb-log-file-size=256M",
-                    "--max-connections=500",
-                ]);
+                .arg("--innodb-flush-log-at-trx-commit=1")
+                .args(["--innodb-buffer-pool-size=512M", "--max-connections=500"]);
             if is_mysql {
-                command.arg("--mysqlx=OFF");
+                // Its root is root@localhost, which is known by its name only.
+                command.args(["--innodb-redo-log-capacity=256M", "--mysqlx=OFF", "--secure-file-priv="]);
+            } else {
+                command.args(["--skip-name-resolve", "--innodb-log-file-size=256M"]);
             }
         })?;
         let process = self.process.insert(process);
@@ -144,10 +145,11 @@ fn common(command: &mut Command, data: &Path) {
     }
 }
 
-async fn initialize(program: &Path, is_mysql: bool, data: &Path, log: &Path) -> anyhow::Result<()> {
-    let installer = if is_mysql { Some(program.to_owned()) } else { install::find("mariadb-install-db") };
+async fn initialize(is_mysql: bool, data: &Path, folder: &Path) -> anyhow::Result<()> {
+    let installer = Program::find(&[if is_mysql { "mysqld" } else { "mariadb-install-db" }]);
     let installer = installer.context("mariadb-install-db is not installed")?;
-    let mut process = Process::start("MySQL's installer", &installer, log, |command| {
+    let log = folder.join("install.log");
+    let mut process = installer.start("MySQL's installer", &log, folder, |command| {
         common(command, data);
         if is_mysql {
             command.arg("--initialize-insecure");

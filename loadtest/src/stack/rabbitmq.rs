@@ -8,8 +8,9 @@ use anyhow::Context as _;
 use lapin::{Connection, ConnectionProperties};
 use tokio::net::TcpStream;
 
+use super::engines::Program;
 use super::process::Process;
-use super::{free_port, install, wait_for};
+use super::{free_port, wait_for};
 
 /// A node with its data in a folder of its own, and an epmd (Erlang's port mapper) of its own.
 #[derive(Debug)]
@@ -50,13 +51,12 @@ impl RabbitServer {
     /// As [`start`](Self::start).
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.start_epmd().await?;
-        // Not the wrapper on the PATH, which insists on the user that the package made.
-        let program = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server");
-        let program = if program.is_file() { Some(program) } else { install::find("rabbitmq-server") };
-        let program = program.context("rabbitmq-server is not installed")?;
-        let process = Process::start("RabbitMQ", &program, &self.folder.join("server.log"), |command| {
-            self.set_up(command)
-        })?;
+        // Found in a folder that is not on the PATH, where the wrapper insists on the user that the package made.
+        let program = Program::find(&["rabbitmq-server"]).context("rabbitmq-server is not installed")?;
+        let process =
+            program.start("RabbitMQ", &self.folder.join("server.log"), &self.folder, |command| {
+                self.set_up(command);
+            })?;
         let process = self.process.insert(process);
         let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port);
         wait_for("RabbitMQ", Duration::from_secs(120), async || {
@@ -72,9 +72,9 @@ impl RabbitServer {
         if self.epmd.as_mut().is_some_and(|epmd| epmd.ended().is_none()) {
             return Ok(());
         }
-        let epmd = install::find("epmd").context("epmd, a part of Erlang, is not installed")?;
+        let epmd = Program::find(&["epmd"]).context("epmd, a part of Erlang, is not installed")?;
         let port = self.epmd_port;
-        let process = Process::start("epmd", &epmd, &self.folder.join("epmd.log"), |command| {
+        let process = epmd.start("epmd", &self.folder.join("epmd.log"), &self.folder, |command| {
             command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
         })?;
         let process = self.epmd.insert(process);
@@ -156,9 +156,8 @@ impl RabbitServer {
     }
 
     async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let program = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmqctl");
-        let program = if program.is_file() { Some(program) } else { install::find("rabbitmqctl") };
-        let mut command = Command::new(program.context("rabbitmqctl is not installed")?);
+        let program = Program::find(&["rabbitmqctl"]).context("rabbitmqctl is not installed")?;
+        let mut command = program.command(&self.folder);
         self.set_up(&mut command);
         command.args(["-n", "im@localhost"]).args(arguments).stdin(std::process::Stdio::null());
         let output = tokio::process::Command::from(command).output().await?;

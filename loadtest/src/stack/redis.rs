@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::engines::Program;
 use super::process::Process;
-use super::{free_port, install, wait_for};
+use super::{free_port, wait_for};
 
 /// A server with an append-only file in a folder of its own.
 #[derive(Debug)]
@@ -35,9 +36,9 @@ impl RedisServer {
     /// As [`start`](Self::start).
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         std::fs::create_dir_all(self.folder.join("data"))?;
-        let program = install::find("redis-server").or_else(|| install::find("valkey-server"));
+        let program = Program::find(&["redis-server", "valkey-server"]);
         let program = program.context("neither redis-server nor valkey-server is installed")?;
-        let process = Process::start("Redis", &program, &self.folder.join("server.log"), |command| {
+        let process = program.start("Redis", &self.folder.join("server.log"), &self.folder, |command| {
             command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
             command.arg("--dir").arg(self.folder.join("data"));
             command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]);

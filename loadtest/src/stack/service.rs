@@ -92,6 +92,11 @@ impl Service {
         self.environment.retain(|(known, _)| known != key);
     }
 
+    /// Makes the next start one of another program.
+    pub(super) fn replace(&mut self, program: PathBuf) {
+        self.program = program;
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;

@@ -18,6 +18,7 @@ pub struct Builder {
     folder: Option<PathBuf>,
     linked: bool,
     small_disk: bool,
+    previous: Option<PathBuf>,
 }
 
 impl Default for Builder {
@@ -108,6 +109,13 @@ impl Builder {
     #[must_use]
     pub fn small_disk(mut self) -> Self {
         self.small_disk = true;
+        self
+    }
+
+    /// The first gateway and the first worker are those of another version, which are in this folder. They start first.
+    #[must_use]
+    pub fn previous(mut self, folder: &Path) -> Self {
+        self.previous = Some(folder.to_owned());
         self
     }
 
@@ -227,14 +235,20 @@ impl System {
                 self.links.between(End::Gateway(n), &self.urls).await?;
             }
         }
-        // Side by side, as they would start on many machines: the migrations must bear that.
-        let workers = (0..self.builder.workers).map(|n| self.worker_at(n));
-        let gateways = (0..self.builder.gateways).map(|n| self.gateway_at(n));
-        let (workers, gateways) = tokio::try_join!(
-            futures_util::future::try_join_all(workers),
-            futures_util::future::try_join_all(gateways)
-        )?;
-        (self.workers, self.gateways) = (workers, gateways);
+        // Side by side, as they would start on many machines: the migrations must bear that. Another version is there
+        // already when the new one comes.
+        let old = usize::from(self.builder.previous.is_some());
+        let (workers, gateways) = (self.builder.workers, self.builder.gateways);
+        for (workers, gateways) in
+            [(0..old.min(workers), 0..old.min(gateways)), (old..workers, old..gateways)]
+        {
+            let (workers, gateways) = tokio::try_join!(
+                futures_util::future::try_join_all(workers.map(|n| self.worker_at(n))),
+                futures_util::future::try_join_all(gateways.map(|n| self.gateway_at(n)))
+            )?;
+            self.workers.extend(workers);
+            self.gateways.extend(gateways);
+        }
         if self.builder.linked {
             for (n, gateway) in self.gateways.iter().enumerate() {
                 self.links.to(End::Clients, End::Gateway(n), gateway.port()).await?;
@@ -248,7 +262,7 @@ impl System {
         let mut environment = self.environment(End::Worker(n), &GATEWAY_ONLY);
         environment.push(("IM__OPS__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
         let log = self.logs.join(format!("worker-{n}.log"));
-        Service::start(format!("worker {n}"), program("worker")?, log, port, environment).await
+        Service::start(format!("worker {n}"), self.program("worker", n)?, log, port, environment).await
     }
 
     async fn gateway_at(&self, n: usize) -> anyhow::Result<Service> {
@@ -261,7 +275,14 @@ impl System {
         environment.insert(0, ("IM__AUTH__API_KEY".to_owned(), self.operator_key.clone()));
         environment.push(("IM__LISTEN__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
         let log = self.logs.join(format!("gateway-{n}.log"));
-        Service::start(format!("gateway {n}"), program("gateway")?, log, port, environment).await
+        Service::start(format!("gateway {n}"), self.program("gateway", n)?, log, port, environment).await
+    }
+
+    fn program(&self, name: &str, n: usize) -> anyhow::Result<PathBuf> {
+        match &self.builder.previous {
+            Some(folder) if n == 0 => Ok(folder.join(name)),
+            _ => program(name),
+        }
     }
 
     fn environment(&self, of: End, without: &[&str]) -> Vec<(String, String)> {
@@ -286,6 +307,20 @@ impl System {
     /// The worker with this number.
     pub fn worker(&mut self, n: usize) -> &mut Service {
         &mut self.workers[n]
+    }
+
+    /// Those that run another version are stopped in order, one by one, and started again as this one.
+    ///
+    /// # Errors
+    /// If one has to be killed, or does not start.
+    pub async fn change_version(&mut self) -> anyhow::Result<()> {
+        let (gateway, worker) = (program("gateway")?, program("worker")?);
+        for (service, program) in [(&mut self.workers[0], worker), (&mut self.gateways[0], gateway)] {
+            service.terminate().await.context("it had to be killed")?;
+            service.replace(program);
+            service.start_again().await?;
+        }
+        Ok(())
     }
 
     /// How many gateways there are.

@@ -26,15 +26,17 @@ pub async fn migrate(pool: &Pool) -> Result<(), MigrateError> {
 }
 
 async fn locked(connection: &mut sqlx::MySqlConnection) -> Result<(), MigrateError> {
-    let got: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK(CONCAT('im.migrate.', SHA1(DATABASE())), ?)")
-        .bind(LOCK_WAIT_S)
-        .fetch_one(&mut *connection)
-        .await?;
+    // Names of locks are short, and the server's, not the schema's. (MySQL 9 has no SHA1 any more.)
+    let lock = "SELECT GET_LOCK(CONCAT('im.migrate.', LEFT(SHA2(DATABASE(), 256), 40)), ?)";
+    let got: Option<i64> = sqlx::query_scalar(lock).bind(LOCK_WAIT_S).fetch_one(&mut *connection).await?;
     if got != Some(1) {
         let why = format!("another process has been migrating this schema for {LOCK_WAIT_S} s");
         return Err(MigrateError::Execute(sqlx::Error::Protocol(why)));
     }
     let mut migrations = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
     migrations.set_locking(false);
+    // A newer version may have been here first: its tables only add to what this one knows, and a process of this one
+    // that is restarted beside it must start.
+    migrations.set_ignore_missing(true);
     migrations.run_direct(None, connection, false).await
 }
