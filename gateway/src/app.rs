@@ -7,20 +7,28 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use shared::amqp::{Broker, Topology};
 use shared::health::Health;
+use shared::mysql::groups::Sizes;
 use shared::mysql::{self, Ping};
+use shared::redis::inbox::Inboxes;
+use shared::redis::live_board::LiveBoard;
+use shared::redis::presence::Presence;
 use shared::redis::sequence::Sequence;
 use shared::shutdown::Shutdown;
 
 use crate::announce::announcer;
+use crate::auth::accounts::Accounts;
+use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
 use crate::config::Config;
 use crate::connection::Services;
 use crate::hub::Hub;
-use crate::membership::Memberships;
+use crate::membership::{Fences, GATEWAY_EXPIRY, GroupChanges, Memberships, follow, stay_alive};
+use crate::presence::online;
 use crate::push::fanout::Fanout;
 use crate::push::listener::Listener;
-use crate::read::Reads;
+use crate::read::{ReadSettings, Reads};
 use crate::send::{Numbering, Pipeline, Sends, StoredReplies};
+use crate::typing::Typing;
 use crate::wire::close::Close;
 
 /// How often senders that wait for a commit are looked over for deadlines.
@@ -79,23 +87,53 @@ impl App {
         let hub = Arc::new(Hub::new());
         let (announcer, announcing) = announcer(Arc::clone(&pushing));
         working.spawn(announcing);
+        let sizes = Sizes { large_above: config.groups.large_above, members_max: config.groups.members_max };
+        let inboxes = Inboxes::new(redis.clone(), config.inbox.ttl_s);
         let memberships = Arc::new(Memberships::new(
             pool.clone(),
             Arc::clone(&hub),
             announcer.clone(),
+            inboxes.clone(),
             config.groups.auto_create,
+            sizes,
+            working.clone(),
         ));
+        working.spawn(follow(Arc::clone(&memberships), working.clone()));
+        let board = LiveBoard::of_gateways(redis.clone(), GATEWAY_EXPIRY);
+        let (live, beating) = stay_alive(board, gateway, working.clone());
+        working.spawn(beating);
+        let fences = Arc::new(Fences::new(gateway, announcer.clone(), live.clone()));
+        let changes = GroupChanges::new(pool.clone(), Arc::clone(&memberships), Arc::clone(&fences), sizes);
+        let presence = Presence::new(redis.clone(), gateway);
+        let (online, telling) = online(presence, Arc::clone(&hub), live, working.clone());
+        working.spawn(telling);
         let deadline = Duration::from_millis(config.limits.request_deadline_ms);
         let stored = Arc::new(StoredReplies::new());
-        let (sends, queues) = Sends::new(&config.limits, Arc::clone(&memberships), shards);
+        let (sends, queues) = Sends::new(&config.limits, Arc::clone(&memberships), pool.clone(), shards);
         let numbering = Numbering::new(sequence, pool.clone());
         for (shard, queue) in shards.all().zip(queues) {
             let (numbering, broker, stored) =
                 (numbering.clone(), Arc::clone(&publishing), Arc::clone(&stored));
             working.spawn(Pipeline::new(shard, queue, numbering, broker, stored, &config.limits).run());
         }
+        let revoked = Arc::new(Revoked::default());
+        let tokens = Arc::new(Tokens::new(&config.auth, Arc::clone(&revoked))?);
+        working.spawn(Arc::clone(&tokens).follow_files(working.clone()));
+        let revocations = Revocations::load(pool.clone(), announcer.clone(), Arc::clone(&hub), revoked).await;
+        let revocations = Arc::new(revocations.context("reading revoked tokens")?);
+        working.spawn(Arc::clone(&revocations).follow(working.clone()));
+        let accounts = Accounts::new(pool.clone(), &config.auth, &config.limits)?.map(Arc::new);
         let reads_at_once = usize::try_from(config.mysql.connections_max.saturating_sub(2).max(1))?;
-        let reads = Reads::new(pool, Arc::clone(&memberships), announcer, reads_at_once, deadline);
+        let read_settings =
+            ReadSettings { concurrent: reads_at_once, deadline, inbox_ttl_s: config.inbox.ttl_s };
+        let reads = Reads::new(
+            pool.clone(),
+            Arc::clone(&hub),
+            Arc::clone(&memberships),
+            announcer.clone(),
+            inboxes,
+            read_settings,
+        );
         let services = Services {
             gateway,
             config: Arc::clone(&config),
@@ -103,10 +141,17 @@ impl App {
             sends: Arc::new(sends),
             reads: Arc::new(reads),
             memberships: Arc::clone(&memberships),
-            tokens: Arc::new(Tokens::new(&config.auth)),
+            changes: Arc::new(changes),
+            online,
+            typing: Arc::new(Typing::new(Arc::clone(&memberships), announcer)),
+            pool,
+            tokens,
+            revocations: Arc::clone(&revocations),
+            accounts,
             shutdown: listening.clone(),
         };
-        let fanout = Fanout::new(gateway, Arc::clone(&hub), memberships, Arc::clone(&stored));
+        let fanout =
+            Fanout::new(gateway, Arc::clone(&hub), memberships, fences, Arc::clone(&stored), revocations);
         let listener = Listener::new(Arc::clone(&pushing), gateway, fanout, health.check("push queue"));
         let mut bound = listener.bound();
         working.spawn(listener.run(working.clone()));

@@ -1,10 +1,14 @@
 //! A gateway's settings.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
-use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Shards, Start};
+use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Secret, Shards, Start};
+
+use crate::auth::token::Tokens;
 
 /// All of them. `deploy/config/gateway.toml` shows each key with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -16,6 +20,8 @@ pub struct Config {
     pub auth: Auth,
     /// `[groups]`
     pub groups: Groups,
+    /// `[inbox]`
+    pub inbox: Inbox,
     /// `[limits]`
     pub limits: Limits,
     /// `[timeouts]`
@@ -44,11 +50,17 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Origins (`https://chat.example`) that browsers may connect from, beside the host itself; `*` allows all.
     pub allowed_origins: Vec<String>,
+    /// Networks (`10.0.0.0/8`) of load balancers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([0, 0, 0, 0], 8080)), allowed_origins: Vec::new() }
+        Self {
+            address: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 
@@ -63,33 +75,112 @@ pub enum AuthMode {
 }
 
 /// `[auth]`
-#[derive(Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
     /// `jwt` or `insecure`.
     pub mode: AuthMode,
-    /// Secret of HS256 tokens, at least 32 bytes. Required with `jwt`.
-    pub hs256_secret: String,
+    /// Secret of HS256 tokens, at least 32 bytes.
+    pub hs256_secret: Secret,
+    /// A file that holds it instead.
+    pub hs256_secret_file: PathBuf,
+    /// A public key that tokens may be signed with, in PEM: RSA (RS256) or Ed25519 (EdDSA). Read again when it changes.
+    pub public_key_file: PathBuf,
+    /// More of them, as a JSON Web Key Set, chosen by `kid`. Read again when it changes.
+    pub jwks_file: PathBuf,
+    /// What tokens must have as `aud`; empty: anything or nothing.
+    pub audience: String,
+    /// What tokens must have as `iss`; empty: anything or nothing.
+    pub issuer: String,
+    /// How long tokens live that are made here.
+    pub token_ttl_s: u64,
+    /// Anyone may make an account (`POST /api/register`) and log in to it. Needs the secret.
+    pub accounts: bool,
+    /// Shortest password of an account, in characters.
+    pub password_chars_min: usize,
+    /// The operator's key, at least 32 bytes: may act for anyone. Required with `jwt`.
+    pub api_key: Secret,
+    /// A file that holds it instead.
+    pub api_key_file: PathBuf,
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { mode: AuthMode::Jwt, hs256_secret: String::new() }
+        Self {
+            mode: AuthMode::Jwt,
+            hs256_secret: Secret::default(),
+            hs256_secret_file: PathBuf::new(),
+            public_key_file: PathBuf::new(),
+            jwks_file: PathBuf::new(),
+            audience: String::new(),
+            issuer: String::new(),
+            token_ttl_s: 86_400,
+            accounts: false,
+            password_chars_min: 8,
+            api_key: Secret::default(),
+            api_key_file: PathBuf::new(),
+        }
     }
 }
 
-impl std::fmt::Debug for Auth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auth").field("mode", &self.mode).finish_non_exhaustive()
+impl Auth {
+    /// Reads the secrets that are given in files, and checks all of them.
+    fn validated(mut self) -> Result<Self, ConfigError> {
+        self.hs256_secret = Secret::either("auth.hs256_secret", self.hs256_secret, &self.hs256_secret_file)?;
+        self.api_key = Secret::either("auth.api_key", self.api_key, &self.api_key_file)?;
+        for (key, secret) in [("auth.hs256_secret", &self.hs256_secret), ("auth.api_key", &self.api_key)] {
+            if !secret.is_empty() {
+                secret.at_least(key, SECRET_BYTES_MIN)?;
+            }
+        }
+        if self.accounts && self.hs256_secret.is_empty() {
+            let why = "is on, but there is no auth.hs256_secret to sign their tokens with: set it, or switch this off";
+            return Err(ConfigError::key("auth.accounts", why));
+        }
+        let any_key = Tokens::any_key(&self)?;
+        if self.mode == AuthMode::Jwt && !any_key {
+            let why = "is missing: set it, auth.public_key_file or auth.jwks_file; or auth.mode = \"insecure\" for a demo";
+            return Err(ConfigError::key("auth.hs256_secret", why));
+        }
+        if self.mode == AuthMode::Jwt && self.api_key.is_empty() {
+            let why = "is missing: set it, or auth.mode = \"insecure\" for a demo";
+            return Err(ConfigError::key("auth.api_key", why));
+        }
+        Ok(self)
     }
 }
 
 /// `[groups]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Groups {
     /// An unknown group comes into being at its first use, open to all.
     pub auto_create: bool,
+    /// A group with more members has no place in its members' inboxes: its head is read when they sync. The same on all
+    /// gateways.
+    pub large_above: u32,
+    /// Most members of a group.
+    pub members_max: u32,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self { auto_create: false, large_above: 500, members_max: 100_000 }
+    }
+}
+
+/// `[inbox]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inbox {
+    /// A client that comes back after a longer time gets a complete list of its conversations.
+    pub ttl_s: u32,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { ttl_s: shared::redis::inbox::TTL_S_DEFAULT }
+    }
 }
 
 /// `[limits]`: what one gateway holds at most. All memory that clients can make it use is bounded by these.
@@ -120,6 +211,24 @@ pub struct Limits {
     pub user_messages_per_second: u32,
     /// Messages that a user may send at once after a pause.
     pub user_messages_burst: u32,
+    /// How long a user may recall its own message. A group's owner and admins may recall any.
+    pub recall_within_ms: u64,
+    /// Bytes of an HTTP request's body, where its call has no limit of its own.
+    pub http_body_bytes_max: usize,
+    /// HTTP calls at work; beyond, 503.
+    pub http_calls_max: usize,
+    /// HTTP calls per second and address (IPv6: and /64 network); 0 for no limit.
+    pub address_calls_per_second: u32,
+    /// HTTP calls from one address at once after a pause.
+    pub address_calls_burst: u32,
+    /// HTTP calls per second and user; 0 for no limit.
+    pub user_calls_per_second: u32,
+    /// HTTP calls of a user at once after a pause.
+    pub user_calls_burst: u32,
+    /// Logins to accounts and new accounts per minute and address; 0 for no limit.
+    pub address_logins_per_minute: u32,
+    /// Logins per minute to one account; 0 for no limit.
+    pub user_logins_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -137,6 +246,16 @@ impl Default for Limits {
             request_deadline_ms: 5_000,
             user_messages_per_second: 50,
             user_messages_burst: 200,
+            recall_within_ms: 120_000,
+            http_body_bytes_max: 64 * 1024,
+            http_calls_max: 1_000,
+            // Many users may share an address.
+            address_calls_per_second: 100,
+            address_calls_burst: 400,
+            user_calls_per_second: 20,
+            user_calls_burst: 100,
+            address_logins_per_minute: 60,
+            user_logins_per_minute: 10,
         }
     }
 }
@@ -153,11 +272,22 @@ pub struct Timeouts {
     pub stalled_ms: u64,
     /// For the head of an HTTP request.
     pub http_header_ms: u64,
+    /// For the body of an HTTP request.
+    pub http_body_ms: u64,
+    /// How long before its token expires a connection is told.
+    pub token_warning_ms: u64,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { heartbeat_ms: 30_000, login_ms: 10_000, stalled_ms: 30_000, http_header_ms: 10_000 }
+        Self {
+            heartbeat_ms: 30_000,
+            login_ms: 10_000,
+            stalled_ms: 30_000,
+            http_header_ms: 10_000,
+            http_body_ms: 10_000,
+            token_warning_ms: 60_000,
+        }
     }
 }
 
@@ -183,7 +313,7 @@ impl Default for Drain {
     }
 }
 
-/// Shortest secret: as many bytes as the hash of HS256 has (RFC 7518, section 3.2).
+/// Shortest secret and key: as many bytes as the hash of HS256 has (RFC 7518, section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
 
 impl Config {
@@ -191,15 +321,9 @@ impl Config {
     ///
     /// # Errors
     /// Names the key.
-    pub fn validated(self) -> Result<Self, ConfigError> {
+    pub fn validated(mut self) -> Result<Self, ConfigError> {
         self.shards.checked()?;
-        if self.auth.mode == AuthMode::Jwt && self.auth.hs256_secret.is_empty() {
-            let why = "is missing: set it, or auth.mode = \"insecure\" for a demo";
-            return Err(ConfigError::key("auth.hs256_secret", why));
-        }
-        if !self.auth.hs256_secret.is_empty() && self.auth.hs256_secret.len() < SECRET_BYTES_MIN {
-            return Err(ConfigError::key("auth.hs256_secret", "is shorter than 32 bytes"));
-        }
+        self.auth = self.auth.validated()?;
         let limits = &self.limits;
         for (key, value, max) in [
             ("limits.connections_max", limits.connections_max, tokio::sync::Semaphore::MAX_PERMITS),
@@ -211,6 +335,8 @@ impl Config {
                 limits.messages_in_flight_max,
                 tokio::sync::Semaphore::MAX_PERMITS,
             ),
+            ("limits.http_body_bytes_max", limits.http_body_bytes_max, 16 << 20),
+            ("limits.http_calls_max", limits.http_calls_max, tokio::sync::Semaphore::MAX_PERMITS),
             ("limits.shard_queue_messages_max", limits.shard_queue_messages_max, 1 << 20),
             (
                 "limits.batch_messages_max",
@@ -243,13 +369,26 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_needs_a_secret_and_a_demo_does_not() {
-        let missing = Config::default().validated().unwrap_err().to_string();
-        assert!(missing.contains("auth.hs256_secret"), "{missing}");
+    fn a_deployment_needs_a_secret_and_a_key_and_a_demo_does_not() {
+        let refused = |config: Config| config.validated().unwrap_err().to_string();
+        let mut config = Config::default();
+        assert!(refused(config.clone()).contains("auth.hs256_secret: is missing"));
+        config.auth.hs256_secret = "short".into();
+        assert!(refused(config.clone()).contains("auth.hs256_secret: is shorter than 32 bytes"));
+        config.auth.hs256_secret = "x".repeat(32).as_str().into();
+        assert!(refused(config.clone()).contains("auth.api_key: is missing"));
+        config.auth.api_key = "x".repeat(31).as_str().into();
+        assert!(refused(config.clone()).contains("auth.api_key: is shorter than 32 bytes"));
+        config.auth.api_key = "x".repeat(32).as_str().into();
+        assert!(config.clone().validated().is_ok());
+        config.auth.hs256_secret = Secret::default();
+        config.auth.jwks_file = "/nowhere.json".into();
+        assert!(refused(config.clone()).contains("auth.jwks_file: /nowhere.json"));
+        config.auth.jwks_file = concat!(env!("CARGO_MANIFEST_DIR"), "/../golden/keys/jwks.json").into();
+        assert!(config.clone().validated().is_ok(), "one kind of key is enough");
+        config.auth.accounts = true;
+        assert!(refused(config).contains("auth.accounts"));
         assert!(insecure().validated().is_ok());
-        let mut short = Config::default();
-        short.auth.hs256_secret = "short".into();
-        assert!(short.validated().unwrap_err().to_string().contains("32 bytes"));
     }
 
     #[test]
@@ -283,5 +422,6 @@ mod tests {
         assert_eq!(format!("{:?}", sample.timeouts), format!("{:?}", defaults.timeouts));
         assert_eq!(format!("{:?}", sample.listen), format!("{:?}", defaults.listen));
         assert_eq!(format!("{:?}", sample.drain), format!("{:?}", defaults.drain));
+        assert_eq!(format!("{:?}", sample.auth), format!("{:?}", defaults.auth));
     }
 }

@@ -34,6 +34,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub struct Place(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
+/// The other end of the TCP connection, in the extensions of its requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
 /// Binds and starts accepting until `shutdown` is asked to stop. Returns the bound address.
 ///
 /// # Errors
@@ -73,8 +77,9 @@ async fn accept(
         // The place is taken first: beyond the cap, connections wait in the kernel.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(serve(stream, Place(Arc::new(place)), header_timeout, routes.clone()));
+            Ok((stream, address)) => {
+                let about = (Place(Arc::new(place)), Peer(address));
+                tokio::spawn(serve(stream, about, header_timeout, routes.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "accepting failed");
@@ -84,11 +89,17 @@ async fn accept(
     }
 }
 
-async fn serve(stream: TcpStream, place: Place, header_timeout: Duration, routes: BoxedFilter<(Response,)>) {
+async fn serve(
+    stream: TcpStream,
+    (place, peer): (Place, Peer),
+    header_timeout: Duration,
+    routes: BoxedFilter<(Response,)>,
+) {
     let _ = stream.set_nodelay(true);
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(place.clone());
+        request.extensions_mut().insert(peer);
         routes.call(request)
     });
     let connection = http1::Builder::new()

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::Context;
 
 use futures_util::task::AtomicWaker;
@@ -29,6 +30,8 @@ pub struct Outbox {
     waker: AtomicWaker,
     replies_max: usize,
     push_bytes_max: usize,
+    /// When the token that opened the connection was made; no revocation is of interest before the login.
+    token_issued_at_ms: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +60,13 @@ impl Outbox {
     /// Room for `replies_max` replies and `push_bytes_max` bytes of pushes. Allocates nothing yet.
     #[must_use]
     pub fn new(replies_max: usize, push_bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), waker: AtomicWaker::new(), replies_max, push_bytes_max })
+        Arc::new(Self {
+            state: Mutex::default(),
+            waker: AtomicWaker::new(),
+            replies_max,
+            push_bytes_max,
+            token_issued_at_ms: AtomicI64::new(i64::MAX),
+        })
     }
 
     /// Whether one more reply has a place; if not, the client has to take some before more of it is read.
@@ -107,6 +116,18 @@ impl Outbox {
         self.waker.wake();
     }
 
+    /// Puts in something that nobody misses; it is dropped if there is no room.
+    pub fn hint(&self, frame: Utf8Bytes) {
+        let mut state = self.state.lock();
+        if state.ended || state.push_bytes + frame.len() > self.push_bytes_max {
+            return;
+        }
+        state.push_bytes += frame.len();
+        state.pushes.push_back(frame);
+        drop(state);
+        self.waker.wake();
+    }
+
     /// Pushes may have been lost on the way here.
     pub fn resync(&self) {
         let mut state = self.state.lock();
@@ -122,6 +143,18 @@ impl Outbox {
     pub fn close(&self, why: Close) {
         self.state.lock().close.get_or_insert(why);
         self.waker.wake();
+    }
+
+    /// From here on the connection lives by a token that was made then.
+    pub fn token_issued(&self, at_ms: i64) {
+        self.token_issued_at_ms.store(at_ms, Ordering::Relaxed);
+    }
+
+    /// Asks the connection to close if it lives by a token that was made up to then.
+    pub fn revoke(&self, not_before_ms: i64) {
+        if self.token_issued_at_ms.load(Ordering::Relaxed) <= not_before_ms {
+            self.close(Close::TokenRevoked);
+        }
     }
 
     /// Has `cx` woken by every change from here on.
@@ -294,6 +327,18 @@ mod tests {
         }
         let told = drain(&outbox);
         assert!(told.len() == 1 && !told[0].contains("conversation_id"), "{told:?}");
+    }
+
+    #[test]
+    fn a_revocation_closes_what_an_older_token_opened() {
+        let outbox = Outbox::new(2, 100);
+        outbox.revoke(5);
+        assert_eq!(outbox.close_reason(), None, "nobody is logged in");
+        outbox.token_issued(5);
+        outbox.revoke(4);
+        assert_eq!(outbox.close_reason(), None);
+        outbox.revoke(5);
+        assert_eq!(outbox.close_reason(), Some(Close::TokenRevoked));
     }
 
     #[test]

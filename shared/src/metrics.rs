@@ -33,6 +33,11 @@ names! {
         "Conversations whose counter was missing in Redis and was set again from MySQL.";
     GATEWAY_READS_MERGED = "im_gateway_reads_merged_total", describe_counter, Unit::Count,
         "Pulls answered by an identical one that was waiting for its turn.";
+    GATEWAY_TAIL_READS = "im_gateway_tail_reads_total", describe_counter, Unit::Count,
+        "Reads of the newest messages of a conversation, for lists of conversations.";
+    GATEWAY_INBOXES_BUILT = "im_gateway_inboxes_built_total", describe_counter, Unit::Count,
+        "Inboxes that were missing, or kept by a server that was restarted, and built from the database.";
+
     PUSH_EVENTS = "im_push_events_total", describe_counter, Unit::Count,
         "Events received from workers and gateways, by whether anyone here needed them.";
     PUSH_FRAMES = "im_push_frames_total", describe_counter, Unit::Count,

@@ -9,8 +9,8 @@ use loadtest::stack::Stores;
 use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
+use shared::redis::live_board::LiveBoard;
 use shared::redis::sequence::{Floor, Given, Numbers, Sequence};
-use shared::redis::worker_board::WorkerBoard;
 use shared::redis::{self, Client};
 
 async fn connect(stores: &Stores) -> Client {
@@ -114,7 +114,7 @@ async fn a_redis_that_may_evict_counters_is_refused() {
 #[tokio::test]
 async fn a_silent_worker_leaves_the_board() {
     let stores = Stores::for_test().await.unwrap();
-    let board = WorkerBoard::new(connect(&stores).await, Duration::from_millis(300));
+    let board = LiveBoard::of_workers(connect(&stores).await, Duration::from_millis(300));
     assert_eq!(board.beat("b").await.unwrap(), ["b"]);
     assert_eq!(board.beat("a").await.unwrap(), ["a", "b"]);
     board.leave("b").await.unwrap();

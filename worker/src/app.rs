@@ -12,8 +12,8 @@ use shared::mysql::settings::ShardCountError;
 use shared::mysql::{self, ConnectError, Ping};
 use shared::ops_routes::ops_routes;
 use shared::redis::inbox::Inboxes;
+use shared::redis::live_board::LiveBoard;
 use shared::redis::sequence::Sequence;
-use shared::redis::worker_board::WorkerBoard;
 use shared::redis::{self, RedisError};
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
@@ -121,7 +121,7 @@ impl App {
         };
         let me = uuid::Uuid::new_v4().to_string();
         tracing::info!(worker.id = %me, %ops_address, shards = shards.get(), "worker started");
-        let board = WorkerBoard::new(redis.clone(), EXPIRY);
+        let board = LiveBoard::of_workers(redis.clone(), EXPIRY);
         let heartbeat = Heartbeat::new(me, board, shards, Arc::new(parts), health.clone());
         let shards = heartbeat.owned();
         working.spawn(heartbeat.run(working.clone()));

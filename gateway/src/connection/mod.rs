@@ -1,5 +1,6 @@
 //! One client's connection: from the upgrade to the close.
 
+mod lease;
 pub mod session;
 pub mod socket;
 pub mod task;
@@ -9,14 +10,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use shared::ids::{DeviceId, Origin, UserId};
+use shared::mysql::Pool;
 use shared::shutdown::Shutdown;
 
-use crate::auth::token::Tokens;
+use crate::auth::accounts::Accounts;
+use crate::auth::revocations::Revocations;
+use crate::auth::token::{Login, Tokens};
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::membership::Memberships;
+use crate::membership::{GroupChanges, Memberships};
+use crate::presence::Online;
 use crate::read::Reads;
 use crate::send::Sends;
+use crate::typing::Typing;
+
+pub use lease::Lease;
 
 /// Who is on the other side.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,17 +52,30 @@ pub struct Services {
     pub reads: Arc<Reads>,
     /// Knows who is in which group.
     pub memberships: Arc<Memberships>,
-    /// Checks tokens.
+    /// Changes groups and blocks.
+    pub changes: Arc<GroupChanges>,
+    /// Knows who is online.
+    pub online: Online,
+    /// Passes typing notices on.
+    pub typing: Arc<Typing>,
+    /// For what needs no more than a statement.
+    pub pool: Pool,
+    /// Makes and checks tokens.
     pub tokens: Arc<Tokens>,
+    /// Ends tokens before their time.
+    pub revocations: Arc<Revocations>,
+    /// The built-in accounts, unless they are switched off.
+    pub accounts: Option<Arc<Accounts>>,
     /// Asked to stop when nothing new is to be taken; waits for all connections.
     pub shutdown: Shutdown,
 }
 
 impl Services {
-    fn identify(&self, user: UserId, device: Option<DeviceId>) -> Identity {
+    fn identify(&self, login: Login, device: Option<DeviceId>) -> (Identity, Lease) {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let origin = Origin { gateway: self.gateway, connection };
-        Identity { user, device: device.unwrap_or_else(DeviceId::generate), origin }
+        let lease = Lease::of(&login);
+        (Identity { user: login.user, device: device.unwrap_or_else(DeviceId::generate), origin }, lease)
     }
 }

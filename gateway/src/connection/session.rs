@@ -7,10 +7,11 @@ use shared::ids::{DeviceId, Seq};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::Identity;
+use crate::read::Asked;
 use crate::wire::close::Close;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply;
-use crate::wire::request::{self, ChatRequest, Cmd, PullRequest, Request};
+use crate::wire::request::{self, ChatRequest, Cmd, PullRequest, Request, SyncRequest};
 
 /// What the connection's task is to do about a frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,12 +25,23 @@ pub enum Action {
         /// If it was named.
         device: Option<DeviceId>,
     },
+    /// Check the token, and go on with it instead of the earlier one.
+    Renew {
+        /// As sent.
+        token: String,
+    },
     /// cmd 2
     Send(Arc<Identity>, Conversation, ChatRequest),
     /// cmd 3
-    Pull(Arc<Identity>, Conversation, PullRequest),
+    Pull(Asked, Conversation, PullRequest),
     /// cmd 4
-    Ack(Arc<Identity>, Conversation, Seq),
+    Ack(Asked, Conversation, Seq),
+    /// cmd 6
+    Sync(Asked, SyncRequest),
+    /// cmd 0 with the client's sync position
+    Heartbeat(Arc<Identity>, u64),
+    /// cmd 8
+    Typing(Asked, Conversation),
     /// End it.
     Close(Close),
 }
@@ -100,21 +112,17 @@ impl Session {
                 _ => Refusal::Malformed(error.to_string()),
             })
         };
+        let asked = || Asked { by: Arc::clone(who), msg_id: echo.msg_id.as_deref().map(Box::from) };
         Ok(match request {
-            Request::Heartbeat => Action::Reply(reply::heartbeat()),
-            Request::Login { .. } => {
-                return Err(Refusal::malformed(
-                    "this connection is logged in: open another one for another user",
-                ));
-            }
+            Request::Heartbeat(None) => Action::Reply(reply::heartbeat()),
+            Request::Heartbeat(Some(cursor)) => Action::Heartbeat(Arc::clone(who), cursor),
+            // The device stays what it is.
+            Request::Login { token, .. } => Action::Renew { token },
             Request::Chat(chat) => Action::Send(Arc::clone(who), conversation()?, chat),
-            Request::Pull(pull) => Action::Pull(Arc::clone(who), conversation()?, pull),
-            Request::Ack(cursor) => Action::Ack(Arc::clone(who), conversation()?, cursor),
-            Request::Sync => {
-                return Err(Refusal::malformed(
-                    "cmd 6 (sync) is not served yet: pull each conversation (cmd 3)",
-                ));
-            }
+            Request::Pull(pull) => Action::Pull(asked(), conversation()?, pull),
+            Request::Ack(cursor) => Action::Ack(asked(), conversation()?, cursor),
+            Request::Sync(sync) => Action::Sync(asked(), sync),
+            Request::Typing => Action::Typing(asked(), conversation()?),
         })
     }
 }
@@ -159,15 +167,22 @@ mod tests {
         let mut session = alice();
         assert_eq!(replied(&session.text(r#"{"cmd":0}"#))["code"], 0);
         let action = session.text(r#"{"cmd":3,"conversation_id":"private_bob_alice","cursor_seq":4}"#);
-        let Action::Pull(who, conversation, pull) = action else { panic!("{action:?}") };
+        let Action::Pull(asked, conversation, pull) = action else { panic!("{action:?}") };
         assert_eq!(
-            (who.user.as_str(), conversation.key(), pull.cursor),
+            (asked.by.user.as_str(), conversation.key(), pull.cursor),
             ("alice", "private_alice bob", Seq(4))
         );
         let action = session.text(r#"{"cmd":4,"conversation_id":"group_1","cursor_seq":9}"#);
         assert!(matches!(action, Action::Ack(_, _, Seq(9))), "{action:?}");
-        assert_eq!(replied(&session.text(r#"{"cmd":1,"payload":{"token":"t"}}"#))["code"], 400);
-        assert_eq!(replied(&session.text(r#"{"cmd":6,"cursor_seq":0}"#))["code"], 400);
+        let renewed = session.text(r#"{"cmd":1,"payload":{"token":"t"}}"#);
+        assert_eq!(renewed, Action::Renew { token: "t".into() });
+        let action = session.text(r#"{"cmd":6,"msg_id":"s","cursor_seq":7}"#);
+        let Action::Sync(asked, sync) = action else { panic!("{action:?}") };
+        assert_eq!((asked.msg_id.as_deref(), sync.cursor), (Some("s"), 7));
+        let action = session.text(r#"{"cmd":0,"cursor_seq":57}"#);
+        assert!(matches!(action, Action::Heartbeat(_, 57)), "{action:?}");
+        let action = session.text(r#"{"cmd":8,"conversation_id":"private_bob_alice"}"#);
+        assert!(matches!(action, Action::Typing(..)), "{action:?}");
     }
 
     #[test]

@@ -13,20 +13,21 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, Sink as _, SinkExt as _, Stream as _, StreamExt as _};
-use shared::conversation::Conversation;
 use shared::ids::{DeviceId, unix_millis};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, Sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
+use super::lease::Due;
 use super::session::{Action, Session};
 use super::socket::Counted;
-use super::{Identity, Services};
-use crate::outbox::Outbox;
+use super::{Identity, Lease, Services};
+use crate::membership::Loaded;
+use crate::outbox::{Outbox, ReplyTo};
 use crate::wire::close::Close;
 use crate::wire::refusal::Refusal;
-use crate::wire::reply;
+use crate::wire::reply::{self, Event};
 use crate::wire::request::Cmd;
 
 /// How long the other side may take for its part of a close.
@@ -37,7 +38,7 @@ const DISCARD_BYTES_MAX: u64 = 1 << 20;
 /// What must be known before the next frame is read.
 enum Pending {
     /// The groups of the user; and whether a login is to be answered.
-    Groups(BoxFuture<'static, Result<Vec<Conversation>, Refusal>>, bool),
+    Groups(BoxFuture<'static, Result<Loaded, Refusal>>, bool),
     /// Whether a message may be sent.
     Admission(BoxFuture<'static, ()>),
 }
@@ -45,7 +46,7 @@ enum Pending {
 /// What a wait ended with.
 enum Wake {
     Frame(Message),
-    Groups(Result<Vec<Conversation>, Refusal>, bool),
+    Groups(Result<Loaded, Refusal>, bool),
     Admitted,
     Timer,
     Close(Close),
@@ -61,6 +62,8 @@ pub struct Connection<S> {
     outbox: Arc<Outbox>,
     pending: Option<Pending>,
     timer: Pin<Box<Sleep>>,
+    /// What its token allows it, once it is logged in.
+    lease: Option<Lease>,
     last_frame: Instant,
     /// Frames were handed to the socket since the last complete flush.
     unflushed: bool,
@@ -80,6 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             outbox,
             pending: None,
             timer: Box::pin(tokio::time::sleep_until(now + login)),
+            lease: None,
             last_frame: now,
             unflushed: false,
             progress: (0, now),
@@ -89,14 +93,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Serves the client until the end of the connection. `who`: what the upgrade request said.
-    pub async fn run(mut self, who: Option<Identity>) {
-        let refused = who.and_then(|who| self.log_in(who, false).err());
+    pub async fn run(mut self, who: Option<(Identity, Lease)>) {
+        let refused = who.and_then(|(who, lease)| self.log_in(who, lease, false).err());
         let why = match refused {
             Some(close) => Some(close),
             None => self.serve().await,
         };
         if let Some(who) = self.session.who() {
             self.services.hub.deregister(who);
+            self.services.online.changed(&who.user);
         }
         self.pending = None;
         if let Some(why) = why {
@@ -242,28 +247,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Some(if logged_in { Close::Silent } else { Close::NotLoggedIn });
         }
         let next = if silent_at <= now { now + timeouts.silence() } else { silent_at };
-        self.timer.as_mut().reset(next);
+        let look_again = match self.look_at_lease() {
+            Ok(look_again) => look_again,
+            Err(close) => return Some(close),
+        };
+        self.timer.as_mut().reset(look_again.map_or(next, |after| next.min(now + after)));
         None
+    }
+
+    /// Warns before the token expires, and ends the connection when it has. Says when to look again.
+    fn look_at_lease(&mut self) -> Result<Option<Duration>, Close> {
+        let warning_ms = self.services.config.timeouts.token_warning_ms;
+        // The answer to the login comes first.
+        let Some(lease) = self.lease.as_mut().filter(|_| !matches!(self.pending, Some(Pending::Groups(..))))
+        else {
+            return Ok(None);
+        };
+        loop {
+            match lease.due(unix_millis(), warning_ms) {
+                Due::Nothing { look_again_ms } => return Ok(Some(Duration::from_millis(look_again_ms))),
+                Due::Warning { expires_at_ms } => {
+                    self.outbox
+                        .notify(reply::event(None, Event::TokenExpiring { expires_at: expires_at_ms }));
+                }
+                Due::End => return Err(Close::TokenExpired),
+            }
+        }
     }
 
     /// Does what the session asks for.
     fn act(&mut self, action: Action) -> Option<Close> {
         let reply_to = self.outbox.reserve();
+        let reads = || Arc::clone(&self.services.reads);
         match action {
             Action::Reply(frame) => reply_to.send(frame),
             Action::Send(who, conversation, chat) => {
                 let admission = self.services.sends.submit(&who, conversation, chat, reply_to);
                 self.pending = admission.map(Pending::Admission);
             }
-            Action::Pull(who, conversation, pull) => {
-                let reads = Arc::clone(&self.services.reads);
-                self.services.shutdown.spawn(reads.pull(who, conversation, pull, reply_to));
+            Action::Pull(asked, conversation, pull) => {
+                self.services.shutdown.spawn(reads().pull(asked, conversation, pull, reply_to));
             }
-            Action::Ack(who, conversation, cursor) => {
-                let reads = Arc::clone(&self.services.reads);
-                self.services.shutdown.spawn(reads.ack(who, conversation, cursor, reply_to));
+            Action::Ack(asked, conversation, cursor) => {
+                self.services.shutdown.spawn(reads().ack(asked, conversation, cursor, reply_to));
+            }
+            Action::Sync(asked, sync) => {
+                self.services.shutdown.spawn(reads().sync(asked, sync, reply_to));
+            }
+            Action::Heartbeat(who, cursor) => {
+                self.services.shutdown.spawn(reads().heartbeat(who, cursor, reply_to));
+            }
+            Action::Typing(asked, conversation) => {
+                let typing = Arc::clone(&self.services.typing);
+                self.services.shutdown.spawn(typing.notice(asked, conversation, reply_to));
             }
             Action::Login { token, device } => return self.token_login(&token, device),
+            Action::Renew { token } => return self.renew(&token, reply_to),
             Action::Close(close) => return Some(close),
         }
         None
@@ -271,9 +310,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn token_login(&mut self, token: &str, device: Option<DeviceId>) -> Option<Close> {
         match self.services.tokens.check(token) {
-            Ok(user) => {
-                let who = self.services.identify(user, device);
-                self.log_in(who, true).err()
+            Ok(login) => {
+                let (who, lease) = self.services.identify(login, device);
+                self.log_in(who, lease, true).err()
             }
             Err(refusal) => {
                 self.outbox.reserve().send(refusal.frame(Cmd::LOGIN, None, None));
@@ -282,16 +321,57 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// A new token of the same user takes the place of the earlier one.
+    fn renew(&mut self, token: &str, reply_to: ReplyTo) -> Option<Close> {
+        let who = Arc::clone(self.session.who()?);
+        let renewed = self.services.tokens.check(token).and_then(|login| {
+            if login.user == who.user {
+                return Ok(login);
+            }
+            let message = "this connection is another user's: open another one with this token";
+            Err(Refusal::Forbidden(message.to_owned()))
+        });
+        match renewed {
+            Ok(login) => {
+                let lease = Lease::of(&login);
+                self.lease = Some(lease);
+                self.outbox.token_issued(lease.issued_at_ms);
+                reply_to.send(self.login_reply(&who));
+                if self.services.revocations.is_revoked(&who.user, lease.issued_at_ms) {
+                    return Some(Close::TokenRevoked);
+                }
+                self.overdue()
+            }
+            Err(refusal) => {
+                reply_to.send(refusal.frame(Cmd::LOGIN, None, None));
+                None
+            }
+        }
+    }
+
+    fn login_reply(&self, who: &Identity) -> Utf8Bytes {
+        let heartbeat_ms = self.services.config.timeouts.heartbeat_ms;
+        reply::login(&who.user, &who.device, unix_millis(), heartbeat_ms)
+    }
+
     /// Registers the connection, so that no event passes it by, and asks for its groups.
-    fn log_in(&mut self, who: Identity, answer: bool) -> Result<(), Close> {
+    fn log_in(&mut self, who: Identity, lease: Lease, answer: bool) -> Result<(), Close> {
         let max = self.services.config.limits.connections_per_user_max;
         self.services.hub.register(&who, &self.outbox, max).map_err(|_| Close::TooManyConnections)?;
+        self.outbox.token_issued(lease.issued_at_ms);
+        self.lease = Some(lease);
+        // A revocation between the check and the registration found no connection to close.
+        if self.services.revocations.is_revoked(&who.user, lease.issued_at_ms) {
+            self.services.hub.deregister(&who);
+            return Err(Close::TokenRevoked);
+        }
+        self.services.online.changed(&who.user);
         let (memberships, user) = (Arc::clone(&self.services.memberships), who.user.clone());
         let deadline = Duration::from_millis(self.services.config.limits.request_deadline_ms);
         let groups = async move {
             let late =
                 Refusal::Overloaded { message: "the database is away".to_owned(), retry_after_ms: 1_000 };
-            timeout(deadline, memberships.groups_of(&user)).await.unwrap_or(Err(late))
+            timeout(deadline, memberships.load(&user)).await.unwrap_or(Err(late))
         };
         self.pending = Some(Pending::Groups(groups.boxed(), answer));
         self.session.logged_in(Arc::new(who));
@@ -299,23 +379,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    fn groups_known(&mut self, groups: Result<Vec<Conversation>, Refusal>, answer: bool) -> Option<Close> {
-        let who = self.session.who()?;
+    fn groups_known(&mut self, groups: Result<Loaded, Refusal>, answer: bool) -> Option<Close> {
+        let who = Arc::clone(self.session.who()?);
         match groups {
-            Ok(groups) => {
-                for group in groups {
-                    self.services.hub.join(&who.user, &group);
-                }
+            Ok(loaded) => {
+                self.services.memberships.loaded(&who.user, loaded);
                 if answer {
-                    let heartbeat_ms = self.services.config.timeouts.heartbeat_ms;
-                    self.outbox.reserve().send(reply::login(
-                        &who.user,
-                        &who.device,
-                        unix_millis(),
-                        heartbeat_ms,
-                    ));
+                    self.outbox.reserve().send(self.login_reply(&who));
                 }
-                None
+                self.overdue()
             }
             Err(refusal) => {
                 if answer {

@@ -5,24 +5,26 @@
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use shared::ids::{DeviceId, UserId};
+use shared::ids::DeviceId;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use warp::http::StatusCode;
 use warp::http::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::socket::{Counted, websocket_config};
 use super::task::Connection;
-use super::{Identity, Services};
-use crate::config::AuthMode;
-use crate::http::error;
+use super::{Identity, Lease, Services};
+use crate::auth::caller::{self, Claims};
+use crate::http::answer::{error, refusal};
+use crate::http::origin;
 use crate::listen::Place;
+use crate::wire::refusal::Refusal;
 
 #[derive(Deserialize)]
 struct Query {
@@ -40,14 +42,14 @@ pub fn route(services: Services) -> impl Filter<Extract = (Response,), Error = R
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<Place>())
         .map(move |headers: HeaderMap, query: Query, on_upgrade: Option<OnUpgrade>, place: Option<Place>| {
-            upgrade(services.clone(), &headers, query, on_upgrade, place).unwrap_or_else(|refused| *refused)
+            upgrade(services.clone(), &headers, &query, on_upgrade, place).unwrap_or_else(|refused| *refused)
         })
 }
 
 fn upgrade(
     services: Services,
     headers: &HeaderMap,
-    query: Query,
+    query: &Query,
     on_upgrade: Option<OnUpgrade>,
     place: Option<Place>,
 ) -> Result<Response, Box<Response>> {
@@ -65,13 +67,8 @@ fn upgrade(
     let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| bad("Sec-WebSocket-Key is missing"))?;
     let accept =
         HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key"))?;
-    if !origin_allowed(headers, &services.config.listen.allowed_origins) {
-        return Err(Box::new(error(
-            StatusCode::FORBIDDEN,
-            "this origin is not allowed: see listen.allowed_origins",
-        )));
-    }
-    let who = who(&services, headers, query)?;
+    origin::check(headers, &services.config.listen.allowed_origins).map_err(|r| Box::new(refusal(&r)))?;
+    let who = who(&services, headers, query).map_err(|r| Box::new(refusal(&r)))?;
     let tasks = services.shutdown.clone();
     tasks.spawn(async move {
         let Ok(upgraded) = on_upgrade.await else { return };
@@ -90,33 +87,15 @@ fn upgrade(
 }
 
 /// `None`: it has to log in by its first frame.
-fn who(services: &Services, headers: &HeaderMap, query: Query) -> Result<Option<Identity>, Box<Response>> {
-    let bad = |error_: &dyn std::fmt::Display| Box::new(error(StatusCode::BAD_REQUEST, &error_.to_string()));
-    let unauthorized = |message: &str| Box::new(error(StatusCode::UNAUTHORIZED, message));
-    let device = query.device_id.map(|id| DeviceId::parse(&id)).transpose().map_err(|e| bad(&e))?;
-    let bearer = headers.get(AUTHORIZATION).map(|value| {
-        let value = value.to_str().unwrap_or_default();
-        value
-            .split_once(' ')
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-    });
-    let token = match bearer {
-        Some(None) => return Err(unauthorized("Authorization must be: Bearer <token>")),
-        Some(token) => token,
-        None => query.token.as_deref(),
-    };
-    let user = match (token, query.user_id) {
-        (Some(token), _) => {
-            services.tokens.check(token).map_err(|refusal| unauthorized(refusal.message()))?
-        }
-        (None, Some(user)) if services.config.auth.mode == AuthMode::Insecure => {
-            UserId::parse(&user).map_err(|e| bad(&e))?
-        }
-        (None, Some(_)) => return Err(unauthorized("user_id alone is not enough here: send a token")),
-        (None, None) => return Ok(None),
-    };
-    Ok(Some(services.identify(user, device)))
+fn who(
+    services: &Services,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Result<Option<(Identity, Lease)>, Refusal> {
+    let device = query.device_id.as_deref().map(DeviceId::parse).transpose().map_err(Refusal::malformed)?;
+    let claims = Claims { token: query.token.as_deref(), user_id: query.user_id.as_deref() };
+    let login = caller::user(&services.tokens, services.config.auth.mode, headers, claims)?;
+    Ok(login.map(|login| services.identify(login, device)))
 }
 
 /// Whether a comma-separated header holds `token`.
@@ -125,42 +104,14 @@ fn has_token(value: Option<&HeaderValue>, token: &str) -> bool {
     text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
 }
 
-/// Browsers name the page's origin: it must be this host, or one that is allowed. Other clients name none.
-fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let same_host = origin.split_once("://").is_some_and(|(_, origin_host)| Some(origin_host) == host);
-    same_host || allowed.iter().any(|one| one == "*" || one == origin)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
-    }
 
     #[test]
     fn tokens_in_headers_are_found_whatever_their_case_and_company() {
         assert!(has_token(Some(&HeaderValue::from_static("keep-alive, Upgrade")), "upgrade"));
         assert!(!has_token(Some(&HeaderValue::from_static("keep-alive")), "upgrade"));
         assert!(!has_token(None, "upgrade"));
-    }
-
-    #[test]
-    fn pages_of_other_hosts_are_kept_out_unless_allowed() {
-        let allowed = |origin, list: &[&str]| {
-            let list: Vec<_> = list.iter().map(|one| (*one).to_owned()).collect();
-            origin_allowed(&headers(&[("host", "chat.example:8080"), ("origin", origin)]), &list)
-        };
-        assert!(origin_allowed(&headers(&[("host", "chat.example")]), &[]));
-        assert!(allowed("http://chat.example:8080", &[]));
-        assert!(!allowed("http://evil.example", &[]));
-        assert!(!allowed("null", &[]));
-        assert!(allowed("https://app.example", &["https://app.example"]));
-        assert!(!allowed("https://app.example.evil", &["https://app.example"]));
-        assert!(allowed("http://evil.example", &["*"]));
     }
 }

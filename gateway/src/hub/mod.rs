@@ -6,8 +6,11 @@ mod registry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ahash::AHashSet;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::UserId;
+use shared::mysql::groups::GroupAccess;
+use shared::mysql::members::Access;
 
 use crate::connection::Identity;
 use crate::outbox::Outbox;
@@ -18,6 +21,8 @@ use registry::Registry;
 /// A connection as the hub knows it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Member {
+    /// Whose it is.
+    pub user: UserId,
     /// [`shared::ids::Origin::connection`]
     pub connection: u64,
     /// Its outbox.
@@ -54,7 +59,11 @@ impl Hub {
         outbox: &Arc<Outbox>,
         connections_max: usize,
     ) -> Result<(), TooMany> {
-        let member = Member { connection: identity.origin.connection, outbox: Arc::clone(outbox) };
+        let member = Member {
+            user: identity.user.clone(),
+            connection: identity.origin.connection,
+            outbox: Arc::clone(outbox),
+        };
         match self.registry.add(identity, member, connections_max, &self.audience)? {
             Some(replaced) => replaced.outbox.close(Close::Replaced),
             None => _ = self.connections.fetch_add(1, Ordering::Relaxed),
@@ -69,14 +78,100 @@ impl Hub {
         }
     }
 
-    /// `user` is in `group`: its connections here get the group's pushes.
-    pub fn join(&self, user: &UserId, group: &Conversation) {
-        self.registry.add_group(user, group, &self.audience);
+    /// `user` is in `group` and may do this: its connections here get the group's pushes. True if it was not in it.
+    pub fn join(&self, user: &UserId, group: &Conversation, about: GroupAccess, access: Access) -> bool {
+        self.registry.set_group(user, group, about, access, &self.audience)
     }
 
-    /// `user` is not in `group` any more.
-    pub fn leave(&self, user: &UserId, group: &Conversation) {
-        self.registry.remove_group(user, group, &self.audience);
+    /// `user` is not in `group` any more. True if it was.
+    pub fn leave(&self, user: &UserId, group: &Conversation) -> bool {
+        self.registry.remove_group(user, group, &self.audience)
+    }
+
+    /// What a connected user may do in a group, unless something about it is stale.
+    #[must_use]
+    pub fn access(&self, user: &UserId, group: &Conversation) -> Option<(GroupAccess, Access)> {
+        let access = self.registry.access(user.as_str(), group)?;
+        Some((self.audience.about(group)?, access))
+    }
+
+    /// What is known about a group with members here, unless it is stale.
+    #[must_use]
+    pub fn about(&self, group: &Conversation) -> Option<GroupAccess> {
+        self.audience.about(group)
+    }
+
+    /// Those of a connected user's groups whose heads are merged into its syncs.
+    #[must_use]
+    pub fn merging_groups_of(&self, user: &UserId) -> Vec<Conversation> {
+        let mut groups = self.registry.groups_of(user.as_str());
+        groups.retain(|group| self.audience.about(group).is_none_or(|about| about.merges_head));
+        groups
+    }
+
+    /// Up to which version changes of `group` were applied; `None` if none of its members is here.
+    #[must_use]
+    pub fn version(&self, group: &Conversation) -> Option<u64> {
+        self.audience.version(group)
+    }
+
+    /// What is known about `group` and its members here is of this version now.
+    pub fn set_about(&self, group: &Conversation, about: GroupAccess) {
+        self.audience.set_about(group, about);
+    }
+
+    /// The change to this version was applied; it changed nothing about the group itself but its size.
+    pub fn set_version(&self, group: &Conversation, version: u64, merges_head: bool) {
+        self.audience.set_version(group, version, merges_head);
+    }
+
+    /// What is known about `group` is not to be believed until [`set_about`](Self::set_about).
+    pub fn mark_stale(&self, group: &Conversation) {
+        self.audience.mark_stale(group);
+    }
+
+    /// The members of `group` who are connected here.
+    #[must_use]
+    pub fn users_in(&self, group: &Conversation) -> Vec<UserId> {
+        let mut users = Vec::new();
+        self.audience.each(group, |member| users.push(member.user.clone()));
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    /// All groups that have members here.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Conversation> {
+        self.audience.groups()
+    }
+
+    /// Whether `user` has a connection here.
+    #[must_use]
+    pub fn is_here(&self, user: &str) -> bool {
+        self.registry.is_here(user)
+    }
+
+    /// All users with a connection here.
+    #[must_use]
+    pub fn users(&self) -> Vec<UserId> {
+        self.registry.users()
+    }
+
+    /// Everyone who takes no private messages from `user`.
+    pub fn set_blockers(&self, user: &UserId, blockers: AHashSet<UserId>) {
+        self.registry.set_blockers(user, blockers);
+    }
+
+    /// `blocker` takes no private messages from `user` any more, or again.
+    pub fn set_blocked(&self, user: &str, blocker: &UserId, blocked: bool) {
+        self.registry.set_blocked(user, blocker, blocked);
+    }
+
+    /// Whether `by` takes no private messages from `user`; `None` if that is not known here.
+    #[must_use]
+    pub fn is_blocked(&self, user: &str, by: &str) -> Option<bool> {
+        self.registry.is_blocked(user, by)
     }
 
     /// Calls `f` for each connection here that `conversation` concerns; false if there is none.
@@ -113,7 +208,7 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::{DeviceId, Origin};
+    use shared::ids::{DeviceId, Origin, Seq};
 
     use super::*;
 
@@ -134,6 +229,11 @@ mod tests {
         connections
     }
 
+    fn join(hub: &Hub, user: &str, group: &Conversation) {
+        let access = Access::newcomer(Seq(0), Seq(0));
+        hub.join(&UserId::parse(user).unwrap(), group, GroupAccess::default(), access);
+    }
+
     fn register(hub: &Hub, identity: &Identity) -> Arc<Outbox> {
         let outbox = Outbox::new(8, 1000);
         hub.register(identity, &outbox, 3).unwrap();
@@ -150,8 +250,8 @@ mod tests {
         assert_eq!(concerned(&hub, "private_alice alice"), [1, 2]);
         assert_eq!(concerned(&hub, "private_carol dave"), [0; 0]);
         let group = Conversation::from_key("group_1").unwrap();
-        hub.join(&UserId::parse("alice").unwrap(), &group);
-        hub.join(&UserId::parse("nobody").unwrap(), &group);
+        join(&hub, "alice", &group);
+        join(&hub, "nobody", &group);
         assert_eq!(concerned(&hub, "group_1"), [1, 2]);
         register(&hub, &identity("alice", "tablet", 4));
         assert_eq!(concerned(&hub, "group_1"), [1, 2, 4], "a later connection is in its user's groups");
@@ -165,7 +265,7 @@ mod tests {
         let (old, new) = (identity("alice", "phone", 1), identity("alice", "phone", 2));
         let group = Conversation::from_key("group_1").unwrap();
         let outbox = register(&hub, &old);
-        hub.join(&old.user, &group);
+        join(&hub, "alice", &group);
         register(&hub, &new);
         assert_eq!(outbox.close_reason(), Some(Close::Replaced));
         hub.deregister(&old);
@@ -180,7 +280,7 @@ mod tests {
         let hub = Hub::new();
         let (old, new) = (identity("alice", "phone", 1), identity("alice", "phone", 2));
         register(&hub, &old);
-        hub.join(&old.user, &Conversation::from_key("group_1").unwrap());
+        join(&hub, "alice", &Conversation::from_key("group_1").unwrap());
         register(&hub, &new);
         hub.deregister(&new);
         hub.deregister(&old);

@@ -7,6 +7,8 @@ use ahash::{AHashMap, AHashSet, RandomState};
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::ids::{DeviceId, UserId};
+use shared::mysql::groups::GroupAccess;
+use shared::mysql::members::Access;
 
 use super::audience::Audience;
 use super::{Member, TooMany};
@@ -24,7 +26,9 @@ pub(super) struct Registry {
 #[derive(Debug, Default)]
 struct User {
     connections: Vec<(DeviceId, Member)>,
-    groups: AHashSet<Conversation>,
+    groups: AHashMap<Conversation, (GroupAccess, Access)>,
+    /// Who takes no private messages from this user; `None` while it is not known.
+    blockers: Option<AHashSet<UserId>>,
 }
 
 impl Default for Registry {
@@ -60,11 +64,12 @@ impl Registry {
                 None
             }
         };
-        for group in &user.groups {
+        for (group, (about, _)) in &user.groups {
+            // In this order: a group that has nobody here for a moment would forget what is known about it.
+            audience.add(group, *about, joined.clone());
             if let Some(old) = &replaced {
                 audience.remove(group, old.connection);
             }
-            audience.add(group, joined.clone());
         }
         Ok(replaced)
     }
@@ -79,29 +84,91 @@ impl Registry {
             return false;
         };
         user.connections.swap_remove(place);
-        user.groups.iter().for_each(|group| audience.remove(group, who.origin.connection));
+        user.groups.keys().for_each(|group| audience.remove(group, who.origin.connection));
         if user.connections.is_empty() {
             part.remove(who.user.as_str());
         }
         true
     }
 
-    pub(super) fn add_group(&self, user: &UserId, group: &Conversation, audience: &Audience) {
+    /// Notes what `user` may do in `group`. True if it is new there; false too if the user is not connected here.
+    pub(super) fn set_group(
+        &self,
+        user: &UserId,
+        group: &Conversation,
+        about: GroupAccess,
+        access: Access,
+        audience: &Audience,
+    ) -> bool {
         let mut part = self.part(user.as_str()).lock();
-        if let Some(user) = part.get_mut(user.as_str())
-            && user.groups.insert(group.clone())
-        {
-            user.connections.iter().for_each(|(_, member)| audience.add(group, member.clone()));
+        let Some(user) = part.get_mut(user.as_str()) else { return false };
+        let is_new = user.groups.insert(group.clone(), (about, access)).is_none();
+        if is_new {
+            user.connections.iter().for_each(|(_, member)| audience.add(group, about, member.clone()));
+        }
+        is_new
+    }
+
+    /// True if `user` was in it.
+    pub(super) fn remove_group(&self, user: &UserId, group: &Conversation, audience: &Audience) -> bool {
+        let mut part = self.part(user.as_str()).lock();
+        let Some(user) = part.get_mut(user.as_str()) else { return false };
+        let was_in = user.groups.remove(group).is_some();
+        if was_in {
+            user.connections.iter().for_each(|(_, member)| audience.remove(group, member.connection));
+        }
+        was_in
+    }
+
+    /// What `user` may do in `group`, if it is connected here.
+    pub(super) fn access(&self, user: &str, group: &Conversation) -> Option<Access> {
+        let part = self.part(user).lock();
+        part.get(user)?.groups.get(group).map(|(_, access)| *access)
+    }
+
+    /// The groups of `user`, if it is connected here.
+    pub(super) fn groups_of(&self, user: &str) -> Vec<Conversation> {
+        let part = self.part(user).lock();
+        part.get(user).map(|user| user.groups.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn is_here(&self, user: &str) -> bool {
+        self.part(user).lock().contains_key(user)
+    }
+
+    pub(super) fn set_blockers(&self, user: &UserId, blockers: AHashSet<UserId>) {
+        if let Some(user) = self.part(user.as_str()).lock().get_mut(user.as_str()) {
+            user.blockers = Some(blockers);
         }
     }
 
-    pub(super) fn remove_group(&self, user: &UserId, group: &Conversation, audience: &Audience) {
-        let mut part = self.part(user.as_str()).lock();
-        if let Some(user) = part.get_mut(user.as_str())
-            && user.groups.remove(group)
-        {
-            user.connections.iter().for_each(|(_, member)| audience.remove(group, member.connection));
+    /// `blocker` takes no private messages from `user` any more, or again. Where nothing is known yet, it is being read.
+    pub(super) fn set_blocked(&self, user: &str, blocker: &UserId, blocked: bool) {
+        let mut part = self.part(user).lock();
+        let Some(blockers) = part.get_mut(user).and_then(|user| user.blockers.as_mut()) else { return };
+        if blocked {
+            blockers.insert(blocker.clone());
+        } else {
+            blockers.remove(blocker);
         }
+    }
+
+    pub(super) fn is_blocked(&self, user: &str, by: &str) -> Option<bool> {
+        let part = self.part(user).lock();
+        let blockers = part.get(user)?.blockers.as_ref()?;
+        Some(!blockers.is_empty() && blockers.iter().any(|blocker| blocker.as_str() == by))
+    }
+
+    /// Everyone who is connected.
+    pub(super) fn users(&self) -> Vec<UserId> {
+        let of = |part: &Mutex<AHashMap<String, User>>| -> Vec<UserId> {
+            part.lock()
+                .values()
+                .filter_map(|user| user.connections.first())
+                .map(|(_, member)| member.user.clone())
+                .collect()
+        };
+        self.parts.iter().flat_map(of).collect()
     }
 
     pub(super) fn each_of(&self, user: &str, f: &mut impl FnMut(&Member)) -> bool {

@@ -1,145 +1,496 @@
 //! Who may use which conversation.
+//!
+//! What connected users may do is kept in the [`Hub`], loaded at their login. Three ways keep it true:
+//!
+//! * Events of other gateways, applied in the order of the group's access version ([`Memberships::changed`]). One that is
+//!   out of order makes the group *stale*: nothing about it is believed, and it is read again.
+//! * The list of changes in the database, read each second ([`feed`]), in case an event was lost. A gateway that cannot
+//!   read it believes nothing that it remembers.
+//! * [`Fences`]: a change through a gateway is answered when all gateways have applied it.
+//!
+//! Whatever slips through is caught at the commit, which checks the sender under the lock of the change.
+
+mod changes;
+mod feed;
+mod fence;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use parking_lot::Mutex;
 use proto::v1;
+use shared::backoff::Backoff;
 use shared::conversation::{Conversation, Kind};
-use shared::ids::UserId;
-use shared::mysql::groups::{self, GroupError, Sizes};
-use shared::mysql::members::{self, Membership};
-use shared::mysql::{self, Pool};
+use shared::ids::{Seq, UserId, unix_millis};
+use shared::mysql::groups::{self, Changed, GroupAccess, GroupError, Sizes};
+use shared::mysql::members::{self, Access, Membership};
+use shared::mysql::{self, Pool, blocks};
+use shared::redis::inbox::{Inboxes, Touch};
+use shared::shutdown::Shutdown;
+
+pub use changes::GroupChanges;
+pub use feed::follow;
+pub use fence::{Fences, GATEWAY_EXPIRY, LiveGateways, stay_alive};
 
 use crate::announce::Announcer;
 use crate::hub::Hub;
 use crate::wire::refusal::Refusal;
+use crate::wire::reply::{self, Event};
+use feed::Freshness;
 
-/// A membership that was seen is believed for so long, should the event that ends it be lost.
-const BELIEVED_FOR: Duration = Duration::from_secs(60);
-/// Memberships remembered at once; beyond, all are forgotten and looked up again.
-const REMEMBERED_MAX: usize = 200_000;
+/// How often a note in inboxes is tried: with the growing pauses in between, for half a minute.
+const NOTING_ATTEMPTS: usize = 20;
+/// Longer than a login takes from its look into the database to its end.
+const RECENT_KEPT: Duration = Duration::from_secs(10);
+/// Recently changed groups that are remembered before old ones are forgotten.
+const RECENT_MAX: usize = 4_096;
 
-const SIZES: Sizes = Sizes { large_above: 500, members_max: 100_000 };
+/// What a user may do in a conversation that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Why it may not send, if so.
+    pub silenced: Option<Refusal>,
+    /// In a group: what its membership says.
+    pub access: Option<Access>,
+}
 
-fn sql(error: GroupError) -> mysql::Error {
-    match error {
-        GroupError::Sql(error) => error,
-        other => mysql::Error::Protocol(other.to_string()),
+impl Standing {
+    /// Nothing at or below is shown.
+    #[must_use]
+    pub fn floor(&self) -> Seq {
+        self.access.map_or(Seq::ZERO, |access| access.floor)
+    }
+
+    /// 403 if it may not send.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn may_send(self) -> Result<(), Refusal> {
+        self.silenced.map_or(Ok(()), Err)
     }
 }
 
-/// The memberships that this gateway has seen, and the way to the others.
+/// What a login has to know.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    groups: Vec<(Conversation, GroupAccess, Access)>,
+    blockers: AHashSet<UserId>,
+}
+
+/// The memberships of connected users, and the way to the others.
 #[derive(Debug)]
 pub struct Memberships {
     pool: Pool,
     hub: Arc<Hub>,
     announcer: Announcer,
+    inboxes: Inboxes,
     auto_create: bool,
-    seen: Mutex<AHashMap<(Conversation, UserId), Instant>>,
+    sizes: Sizes,
+    /// One change is applied at a time.
+    applying: Mutex<()>,
+    /// Groups that are being read again.
+    reloading: Mutex<AHashMap<Conversation, Wanted>>,
+    /// The versions of groups that changed lately: who logs in may have read an older one.
+    recent: Mutex<AHashMap<Conversation, (u64, Instant)>>,
+    freshness: Freshness,
+    tasks: Shutdown,
 }
 
 impl Memberships {
     /// `auto_create`: an unknown group comes into being, open to all, when someone uses it.
     #[must_use]
-    pub fn new(pool: Pool, hub: Arc<Hub>, announcer: Announcer, auto_create: bool) -> Self {
-        Self { pool, hub, announcer, auto_create, seen: Mutex::default() }
+    pub fn new(
+        pool: Pool,
+        hub: Arc<Hub>,
+        announcer: Announcer,
+        inboxes: Inboxes,
+        auto_create: bool,
+        sizes: Sizes,
+        tasks: Shutdown,
+    ) -> Self {
+        Self {
+            pool,
+            hub,
+            announcer,
+            inboxes,
+            auto_create,
+            sizes,
+            applying: Mutex::default(),
+            reloading: Mutex::default(),
+            recent: Mutex::default(),
+            freshness: Freshness::default(),
+            tasks,
+        }
     }
 
-    /// Whether `user` is known, without asking anyone, to be allowed into `conversation`.
+    /// What `user` may do in `conversation`, if that is known without asking anyone.
     #[must_use]
-    pub fn is_known_member(&self, conversation: &Conversation, user: &UserId) -> bool {
+    pub fn known(&self, conversation: &Conversation, user: &UserId) -> Option<Standing> {
+        if !self.freshness.is_fresh() {
+            return None;
+        }
         match conversation.kind() {
-            Kind::Private(lo, hi) => user.as_str() == lo || user.as_str() == hi,
+            Kind::Private(lo, hi) => {
+                let peer = if user.as_str() == lo { hi } else { lo };
+                let blocked = self.hub.is_blocked(user.as_str(), peer)?;
+                Some(Standing { silenced: blocked.then(blocked_by_peer), access: None })
+            }
             Kind::Group => {
-                // The key is two reference counts, not two copies.
-                let key = (conversation.clone(), user.clone());
-                self.seen.lock().get(&key).is_some_and(|seen| seen.elapsed() < BELIEVED_FOR)
+                let (about, access) = self.hub.access(user, conversation)?;
+                Some(standing(about, access))
             }
         }
     }
 
-    /// Makes sure that `user` may use `conversation`, joining an open group on the way.
+    /// Whether the group is known to be too large for inboxes.
+    #[must_use]
+    pub fn merges_head(&self, conversation: &Conversation) -> bool {
+        self.hub.about(conversation).is_some_and(|about| about.merges_head)
+    }
+
+    /// What `user` may do in `conversation`, joining an open group on the way.
     ///
     /// # Errors
     /// 403, 404, or 503 where the database is away.
-    pub async fn require(&self, conversation: &Conversation, user: &UserId) -> Result<(), Refusal> {
-        if self.is_known_member(conversation, user) {
-            return Ok(());
+    pub async fn require(
+        self: &Arc<Self>,
+        conversation: &Conversation,
+        user: &UserId,
+    ) -> Result<Standing, Refusal> {
+        if let Some(known) = self.known(conversation, user) {
+            return Ok(known);
         }
-        if conversation.kind() != Kind::Group {
-            return Err(Refusal::Forbidden(
-                "you are not one of the two users of this private conversation".to_owned(),
-            ));
-        }
-        let found =
-            members::membership(&self.pool, conversation, user).await.map_err(|e| database_away(&e))?;
-        match found {
-            Membership::Member(..) => {}
-            Membership::Open => self.join(conversation, user).await.map_err(|e| database_away(&e))?,
-            Membership::NoGroup if self.auto_create => {
-                self.create_and_join(conversation, user).await.map_err(|e| database_away(&e))?;
+        let group = match conversation.kind() {
+            Kind::Group => conversation,
+            Kind::Private(lo, hi) if user.as_str() == lo || user.as_str() == hi => {
+                let peer = if user.as_str() == lo { hi } else { lo };
+                let blockers = blocks::blockers_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
+                let blocked = blockers.iter().any(|blocker| blocker == peer);
+                return Ok(Standing { silenced: blocked.then(blocked_by_peer), access: None });
             }
-            Membership::NoGroup => {
-                return Err(Refusal::NotFound("there is no such group: check conversation_id".to_owned()));
+            Kind::Private(..) => {
+                let why = "you are not one of the two users of this private conversation";
+                return Err(Refusal::Forbidden(why.to_owned()));
             }
-            Membership::Stranger => {
-                return Err(Refusal::Forbidden(
-                    "you are not a member of this group: ask to be added".to_owned(),
-                ));
-            }
-        }
-        self.remember(conversation, user);
-        Ok(())
-    }
-
-    async fn create_and_join(&self, group: &Conversation, user: &UserId) -> Result<(), mysql::Error> {
-        groups::create_open(&self.pool, group, SIZES).await.map_err(sql)?;
-        self.join(group, user).await
-    }
-
-    async fn join(&self, group: &Conversation, user: &UserId) -> Result<(), mysql::Error> {
-        groups::join(&self.pool, group, user, SIZES).await.map_err(sql)?;
-        // Here at once, so that the user's own next pull runs with pushes on; elsewhere by the event.
-        self.hub.join(user, group);
-        let joined = v1::MembershipChanged {
-            conversation: group.key().to_owned(),
-            joined: vec![user.as_str().to_owned()],
-            left: Vec::new(),
-            ..Default::default()
         };
-        self.announcer.announce(v1::event::Kind::MembershipChanged(joined));
-        Ok(())
+        let found = members::membership(&self.pool, group, user).await.map_err(|e| database_away(&e))?;
+        match found {
+            Membership::Member(about, access) => {
+                // An event was lost, or is on its way.
+                self.catch_up(group, user, about);
+                Ok(standing(about, access))
+            }
+            Membership::Open => self.join(group, user).await,
+            Membership::NoGroup if self.auto_create => {
+                groups::create_open(&self.pool, group, self.sizes).await.map_err(|e| refusal(&e))?;
+                self.join(group, user).await
+            }
+            Membership::NoGroup => Err(no_group()),
+            Membership::Stranger => Err(not_a_member()),
+        }
     }
 
-    /// The groups whose pushes `user` is to get.
+    async fn join(self: &Arc<Self>, group: &Conversation, user: &UserId) -> Result<Standing, Refusal> {
+        let changed = groups::join(&self.pool, group, user, self.sizes).await.map_err(|e| refusal(&e))?;
+        let access = Access::newcomer(changed.joined_seq, changed.joined_floor);
+        if let Some(event) = changes::event(group, &changed) {
+            // Here at once, so that the user's own next pull runs with pushes on; elsewhere by the event.
+            self.changed(&event);
+            self.announcer.announce(v1::event::Kind::MembershipChanged(event));
+            drop(self.note(changed, group));
+        }
+        Ok(Standing { silenced: None, access: Some(access) })
+    }
+
+    /// What `user` may do in those of `groups` that it is in.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub async fn accesses(
+        &self,
+        user: &UserId,
+        groups: &[&Conversation],
+    ) -> Result<AHashMap<Conversation, Access>, mysql::Error> {
+        let mut unknown = Vec::new();
+        let mut found = AHashMap::with_capacity(groups.len());
+        for group in groups {
+            match self.known(group, user).and_then(|standing| standing.access) {
+                Some(access) => _ = found.insert((*group).clone(), access),
+                None => unknown.push(*group),
+            }
+        }
+        if !unknown.is_empty() {
+            found.extend(members::accesses_among(&self.pool, user, &unknown).await?);
+        }
+        Ok(found)
+    }
+
+    /// What is to be known about `user` before its connection does anything.
     ///
     /// # Errors
     /// 503 where the database is away.
-    pub async fn groups_of(&self, user: &UserId) -> Result<Vec<Conversation>, Refusal> {
-        let groups = members::groups_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
-        let groups: Vec<_> = groups.into_iter().map(|(group, ..)| group).collect();
-        for group in &groups {
-            self.remember(group, user);
-        }
-        Ok(groups)
+    pub async fn load(&self, user: &UserId) -> Result<Loaded, Refusal> {
+        let groups = members::groups_of(&self.pool, user);
+        let blockers = blocks::blockers_of(&self.pool, user);
+        let (groups, blockers) = futures_util::try_join!(groups, blockers).map_err(|e| database_away(&e))?;
+        let blockers = blockers.iter().filter_map(|id| UserId::parse(id).ok()).collect();
+        Ok(Loaded { groups, blockers })
     }
 
-    /// Someone changed a group: what is remembered about these users is no longer to be believed.
-    pub fn changed<'u>(&self, group: &Conversation, users: impl Iterator<Item = &'u UserId>) {
-        let mut seen = self.seen.lock();
+    /// `user` has a connection here that was registered before [`load`](Self::load) looked.
+    pub fn loaded(self: &Arc<Self>, user: &UserId, loaded: Loaded) {
+        let mut stale = Vec::new();
+        {
+            let _one = self.applying.lock();
+            self.hub.set_blockers(user, loaded.blockers);
+            for (group, about, access) in loaded.groups {
+                let known = self.hub.version(&group).max(self.recent_version(&group));
+                self.hub.join(user, &group, about, access);
+                // Read before a change that was applied here since: the user may not be in it any more.
+                if known.is_some_and(|known| known > about.version) {
+                    stale.push(group);
+                }
+            }
+        }
+        for group in stale {
+            self.reload(&group, &[]);
+        }
+    }
+
+    /// Notes in the inboxes of those concerned that their membership in `group` changed, in a task of its own.
+    pub(crate) fn note(&self, changed: Changed, group: &Conversation) -> tokio::task::JoinHandle<()> {
+        let (inboxes, group, tasks) = (self.inboxes.clone(), group.clone(), self.tasks.clone());
+        self.tasks.spawn(async move {
+            let mut backoff = Backoff::dependency();
+            for _ in 0..NOTING_ATTEMPTS {
+                let joined = inboxes.touch(changed.joined.iter(), &group, Touch::Joined(changed.joined_seq));
+                let left = inboxes.touch(changed.left.iter(), &group, Touch::Other);
+                match futures_util::try_join!(joined, left) {
+                    Ok(_) => return,
+                    // A Redis that is restarted meanwhile has its inboxes built anew from the database.
+                    Err(error) => tracing::warn!(%group, %error, "a change is not in all inboxes yet"),
+                }
+                if !tasks.sleep(backoff.next_delay()).await {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// A gateway changed a group. To be called for every such event, and for one's own changes when they are made.
+    pub fn changed(self: &Arc<Self>, change: &v1::MembershipChanged) -> bool {
+        let Ok(group) = Conversation::from_key(&change.conversation) else { return false };
+        let users = |ids: &[String]| ids.iter().filter_map(|id| UserId::parse(id).ok()).collect::<Vec<_>>();
+        let (joined, left) = (users(&change.joined), users(&change.left));
+        let here: Vec<_> = joined.into_iter().filter(|user| self.hub.is_here(user.as_str())).collect();
+        let applied = {
+            let _one = self.applying.lock();
+            self.note_version(&group, change.version);
+            let known = self.hub.version(&group);
+            match known {
+                None if here.is_empty() => return false,
+                Some(known) if change.version <= known => return false,
+                _ => {}
+            }
+            let went = left.iter().filter(|user| self.hub.leave(user, &group));
+            self.tell(&group, went, if change.dismissed { Event::Dismissed } else { Event::Left });
+            let in_order = known.is_some_and(|known| change.version == known + 1) && !change.settings;
+            if in_order {
+                let access = Access::newcomer(Seq(change.joined_seq), Seq(change.joined_floor));
+                let about = GroupAccess {
+                    version: change.version,
+                    merges_head: change.merges_head,
+                    ..GroupAccess::default()
+                };
+                let came = here.iter().filter(|user| self.hub.join(user, &group, about, access));
+                self.tell(&group, came, Event::Joined);
+                self.hub.set_version(&group, change.version, change.merges_head);
+            } else {
+                self.hub.mark_stale(&group);
+            }
+            in_order
+        };
+        if change.settings {
+            self.tell(&group, self.hub.users_in(&group).iter(), Event::GroupUpdated);
+        }
+        if !applied {
+            self.reload(&group, &here);
+        }
+        true
+    }
+
+    fn note_version(&self, group: &Conversation, version: u64) {
+        let mut recent = self.recent.lock();
+        if recent.len() >= RECENT_MAX {
+            recent.retain(|_, (_, noted)| noted.elapsed() < RECENT_KEPT);
+        }
+        let noted = recent.entry(group.clone()).or_insert((version, Instant::now()));
+        *noted = (noted.0.max(version), Instant::now());
+    }
+
+    fn recent_version(&self, group: &Conversation) -> Option<u64> {
+        self.recent.lock().get(group).map(|(version, _)| *version)
+    }
+
+    fn tell<'u>(&self, group: &Conversation, users: impl Iterator<Item = &'u UserId>, event: Event) {
+        let mut frame = None;
         for user in users {
-            seen.remove(&(group.clone(), user.clone()));
+            let frame = frame.get_or_insert_with(|| reply::event(Some(&group.wire()), event));
+            self.hub.each_of(user.as_str(), |member| member.outbox.notify(frame.clone()));
         }
     }
 
-    fn remember(&self, group: &Conversation, user: &UserId) {
-        let mut seen = self.seen.lock();
-        if seen.len() >= REMEMBERED_MAX {
-            seen.clear();
+    /// A user blocked another one, or takes its messages again.
+    pub fn block_changed(&self, change: &v1::BlockChanged) -> bool {
+        let Ok(blocker) = UserId::parse(&change.user_id) else { return false };
+        self.hub.set_blocked(&change.other_id, &blocker, change.blocked);
+        self.hub.is_here(&change.other_id)
+    }
+
+    /// Anything may have changed: believe nothing until it was read again.
+    pub fn reload_all(self: &Arc<Self>) {
+        for group in self.hub.groups() {
+            self.hub.mark_stale(&group);
+            self.reload(&group, &[]);
         }
-        seen.insert((group.clone(), user.clone()), Instant::now());
+    }
+
+    /// The database shows `user` in `group` as of a version that is not known here.
+    fn catch_up(self: &Arc<Self>, group: &Conversation, user: &UserId, about: GroupAccess) {
+        if self.hub.is_here(user.as_str()) && self.hub.version(group) != Some(about.version) {
+            self.reload(group, std::slice::from_ref(user));
+        }
+    }
+
+    /// Reads a group again, in a task of its own: the members that are here, and `others` that may be.
+    fn reload(self: &Arc<Self>, group: &Conversation, others: &[UserId]) {
+        let mut reloading = self.reloading.lock();
+        if let Some(wanted) = reloading.get_mut(group) {
+            wanted.again = true;
+            wanted.others.extend_from_slice(others);
+            return;
+        }
+        reloading.insert(group.clone(), Wanted { others: others.to_vec(), ..Wanted::default() });
+        drop(reloading);
+        let (this, group) = (Arc::clone(self), group.clone());
+        self.tasks.spawn(async move {
+            let mut backoff = Backoff::dependency();
+            while let Some(others) = this.wanted(&group) {
+                let mut users = this.hub.users_in(&group);
+                users.extend(others.iter().cloned());
+                match groups::accesses(&this.pool, &group, &users).await {
+                    Ok((about, members)) => this.replace(&group, &users, about, &members),
+                    Err(error) => {
+                        tracing::warn!(group = %group, %error, "its members could not be read again yet");
+                        if let Some(wanted) = this.reloading.lock().get_mut(&group) {
+                            wanted.again = true;
+                            wanted.others.extend(others);
+                        }
+                        if !this.tasks.sleep(backoff.next_delay()).await {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// The users to read beside those who are here, at the first call and whenever something changed since; `None` when
+    /// all is read.
+    fn wanted(&self, group: &Conversation) -> Option<Vec<UserId>> {
+        let mut reloading = self.reloading.lock();
+        let wanted = reloading.get_mut(group)?;
+        let others = std::mem::take(&mut wanted.others);
+        if wanted.begun && !wanted.again {
+            reloading.remove(group);
+            return None;
+        }
+        (wanted.begun, wanted.again) = (true, false);
+        Some(others)
+    }
+
+    /// Takes over what was read about `asked`.
+    fn replace(
+        &self,
+        group: &Conversation,
+        asked: &[UserId],
+        about: GroupAccess,
+        members: &[(UserId, Access)],
+    ) {
+        let _one = self.applying.lock();
+        let of = |user: &UserId| members.iter().find(|(member, _)| member == user).map(|(_, access)| *access);
+        let newer = self.hub.version(group).is_some_and(|known| known > about.version);
+        let unasked = self.hub.users_in(group).iter().any(|user| !asked.contains(user));
+        if newer || unasked {
+            // Someone came, or a change was applied, after this was read.
+            if let Some(wanted) = self.reloading.lock().get_mut(group) {
+                wanted.again = true;
+                wanted.others.extend(asked.iter().filter(|user| of(user).is_some()).cloned());
+            }
+        }
+        if newer {
+            return;
+        }
+        let (mut came, mut went) = (Vec::new(), Vec::new());
+        for user in asked {
+            match of(user) {
+                Some(access) if self.hub.join(user, group, about, access) => came.push(user),
+                Some(_) => {}
+                None if self.hub.leave(user, group) => went.push(user),
+                None => {}
+            }
+        }
+        self.tell(group, came.into_iter(), Event::Joined);
+        self.tell(group, went.into_iter(), Event::Left);
+        if !unasked {
+            self.hub.set_about(group, about);
+        }
+    }
+}
+
+/// What a reload has to read once more.
+#[derive(Debug, Default)]
+struct Wanted {
+    begun: bool,
+    again: bool,
+    others: Vec<UserId>,
+}
+
+fn standing(about: GroupAccess, access: Access) -> Standing {
+    let silenced =
+        if access.muted_until == 0 && !about.is_muted || access.may_send(about.is_muted, unix_millis()) {
+            None
+        } else if access.muted_until > 0 && !access.may_send(false, unix_millis()) {
+            let until = access.muted_until;
+            Some(Refusal::Forbidden(format!("you are muted in this group until {until} (ms since 1970)")))
+        } else {
+            Some(Refusal::Forbidden("this group is muted: only its owner and admins may send".to_owned()))
+        };
+    Standing { silenced, access: Some(access) }
+}
+
+fn blocked_by_peer() -> Refusal {
+    Refusal::Forbidden("this user takes no messages from you".to_owned())
+}
+
+fn not_a_member() -> Refusal {
+    Refusal::Forbidden("you are not a member of this group: ask to be added".to_owned())
+}
+
+fn no_group() -> Refusal {
+    Refusal::NotFound("there is no such group: check conversation_id".to_owned())
+}
+
+/// What the caller of a change is told.
+pub(crate) fn refusal(error: &GroupError) -> Refusal {
+    match error {
+        GroupError::NoGroup => no_group(),
+        GroupError::NotMember => not_a_member(),
+        GroupError::NoSuchMember => Refusal::NotFound(error.to_string()),
+        GroupError::NotAllowed(_) => Refusal::Forbidden(error.to_string()),
+        GroupError::Exists | GroupError::Full(_) => Refusal::Conflict(error.to_string()),
+        GroupError::Sql(error) => database_away(error),
     }
 }
 

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 use proto::v1;
-use shared::conversation::Conversation;
+use shared::conversation::{Conversation, Kind};
 use shared::envelope::origin_from_wire;
 use shared::ids::{MsgId, Seq, UserId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::auth::revocations::Revocations;
 use crate::hub::Hub;
-use crate::membership::Memberships;
-use crate::send::StoredReplies;
+use crate::membership::{Fences, Memberships};
+use crate::send::{Final, StoredReplies};
 use crate::wire::message::MessageView;
+use crate::wire::refusal::Refusal;
 use crate::wire::reply::{self, Event};
+use crate::wire::request::Cmd;
 
 /// What an event may concern.
 #[derive(Debug)]
@@ -21,7 +24,9 @@ pub struct Fanout {
     gateway: u64,
     hub: Arc<Hub>,
     memberships: Arc<Memberships>,
+    fences: Arc<Fences>,
     stored: Arc<StoredReplies>,
+    revocations: Arc<Revocations>,
     useful: metrics::Counter,
     useless: metrics::Counter,
     frames: metrics::Counter,
@@ -34,11 +39,23 @@ impl Fanout {
         gateway: u64,
         hub: Arc<Hub>,
         memberships: Arc<Memberships>,
+        fences: Arc<Fences>,
         stored: Arc<StoredReplies>,
+        revocations: Arc<Revocations>,
     ) -> Self {
         let events = |useful| metrics::counter!(shared::metrics::PUSH_EVENTS, "useful" => useful);
         let frames = metrics::counter!(shared::metrics::PUSH_FRAMES);
-        Self { gateway, hub, memberships, stored, useful: events("true"), useless: events("false"), frames }
+        Self {
+            gateway,
+            hub,
+            memberships,
+            fences,
+            stored,
+            revocations,
+            useful: events("true"),
+            useless: events("false"),
+            frames,
+        }
     }
 
     /// Tells everyone here whom `event` concerns.
@@ -47,14 +64,20 @@ impl Fanout {
             v1::event::Kind::Committed(committed) => self.committed(&committed),
             v1::event::Kind::Corrected(corrected) => self.corrected(&corrected),
             v1::event::Kind::PositionMoved(moved) => self.position_moved(&moved),
-            v1::event::Kind::MembershipChanged(changed) => self.membership_changed(&changed),
-            _ => false,
+            v1::event::Kind::MembershipChanged(changed) => self.memberships.changed(&changed),
+            v1::event::Kind::Refused(refused) => self.refused(&refused),
+            v1::event::Kind::BlockChanged(changed) => self.memberships.block_changed(&changed),
+            v1::event::Kind::Typing(typing) => self.typing(&typing),
+            v1::event::Kind::Fence(fence) => self.fences.passed(&fence),
+            v1::event::Kind::FenceReached(reached) => self.fences.reached(&reached),
+            v1::event::Kind::TokensRevoked(revoked) => self.tokens_revoked(&revoked),
         };
         if useful { self.useful.increment(1) } else { self.useless.increment(1) }
     }
 
-    /// Pushes may have been lost for anyone.
+    /// Events may have been lost: pushes for anyone, and changes of memberships.
     pub fn resync_all(&self) {
+        self.memberships.reload_all();
         for member in self.hub.all() {
             member.outbox.resync();
         }
@@ -126,19 +149,47 @@ impl Fanout {
         if !corrected.changed {
             return false;
         }
-        self.stored.corrected(&conversation, &corrected.sender_id, &corrected.msg_id, seq);
+        let end = Final::Stored(seq);
+        self.stored.corrected(&conversation, &corrected.sender_id, &corrected.msg_id, end);
         let Ok(msg_id) = MsgId::parse(&corrected.msg_id) else { return false };
         let frame = reply::chat(&msg_id, &conversation.wire(), seq);
         self.hub.each_of(&corrected.sender_id, |member| member.outbox.notify(frame.clone()))
     }
 
+    fn refused(&self, refused: &v1::Refused) -> bool {
+        let Some(conversation) = conversation(&refused.conversation) else { return false };
+        let message = refused.message.clone();
+        let refusal = match refused.code {
+            404 => Refusal::NotFound(message),
+            _ => Refusal::Forbidden(message),
+        };
+        let frame = refusal.frame(Cmd::CHAT, Some(&refused.msg_id), Some(&conversation.wire()));
+        let end = Final::Refused(refusal);
+        self.stored.corrected(&conversation, &refused.sender_id, &refused.msg_id, end);
+        self.hub.each_of(&refused.sender_id, |member| member.outbox.notify(frame.clone()))
+    }
+
     fn position_moved(&self, moved: &v1::PositionMoved) -> bool {
         let Some(conversation) = conversation(&moved.conversation) else { return false };
-        let frame = reply::event(Some(&conversation.wire()), Event::Ack { seq: Seq(moved.seq) });
-        let mover = self.own_connection(moved.origin.as_ref());
+        let seq = Seq(moved.seq);
+        let own = reply::event(Some(&conversation.wire()), Event::Ack { seq, unread: moved.unread });
+        let mut any = self.tell_others(&moved.user_id, moved.origin.as_ref(), &own);
+        if let Kind::Private(lo, hi) = conversation.kind()
+            && lo != hi
+        {
+            let peer = if moved.user_id == lo { hi } else { lo };
+            let read = Event::Read { user_id: &moved.user_id, seq };
+            any |= self.tell_others(peer, None, &reply::event(Some(&conversation.wire()), read));
+        }
+        any
+    }
+
+    /// Every connection of `user` but the one that caused it.
+    fn tell_others(&self, user: &str, origin: Option<&v1::Origin>, frame: &Utf8Bytes) -> bool {
+        let cause = self.own_connection(origin);
         let mut any = false;
-        self.hub.each_of(&moved.user_id, |member| {
-            if Some(member.connection) != mover {
+        self.hub.each_of(user, |member| {
+            if Some(member.connection) != cause {
                 any = true;
                 member.outbox.notify(frame.clone());
             }
@@ -146,24 +197,25 @@ impl Fanout {
         any
     }
 
-    fn membership_changed(&self, changed: &v1::MembershipChanged) -> bool {
-        let Some(group) = conversation(&changed.conversation) else { return false };
-        let users = |ids: &[String]| ids.iter().filter_map(|id| UserId::parse(id).ok()).collect::<Vec<_>>();
-        let (joined, left) = (users(&changed.joined), users(&changed.left));
-        self.memberships.changed(&group, joined.iter().chain(&left));
-        let mut any = false;
-        for user in &joined {
-            self.hub.join(user, &group);
-            let frame = reply::event(Some(&group.wire()), Event::Joined);
-            any |= self.hub.each_of(user.as_str(), |member| member.outbox.notify(frame.clone()));
-        }
-        for user in &left {
-            self.hub.leave(user, &group);
-            let frame = reply::event(Some(&group.wire()), Event::Left);
-            any |= self.hub.each_of(user.as_str(), |member| member.outbox.notify(frame.clone()));
-        }
-        any
+    fn typing(&self, typing: &v1::Typing) -> bool {
+        let Some(conversation) = conversation(&typing.conversation) else { return false };
+        let mut frame = None;
+        self.hub.each_concerned(&conversation, |member| {
+            if member.user.as_str() != typing.user_id {
+                let event =
+                    || reply::event(Some(&conversation.wire()), Event::Typing { user_id: &typing.user_id });
+                member.outbox.hint(frame.get_or_insert_with(event).clone());
+            }
+        })
     }
+
+    fn tokens_revoked(&self, revoked: &v1::TokensRevoked) -> bool {
+        user(&revoked.user_id).is_some_and(|user| self.revocations.take(&user, revoked.not_before_ms))
+    }
+}
+
+fn user(id: &str) -> Option<UserId> {
+    UserId::parse(id).inspect_err(|error| tracing::warn!(%id, %error, "event about no user")).ok()
 }
 
 fn conversation(key: &str) -> Option<Conversation> {
@@ -173,12 +225,6 @@ fn conversation(key: &str) -> Option<Conversation> {
 }
 
 fn view(message: &v1::StoredMessage) -> MessageView<'_> {
-    MessageView {
-        msg_id: &message.msg_id,
-        seq: Seq(message.seq),
-        sender_id: &message.sender_id,
-        content: &message.content,
-        msg_type: message.msg_type,
-        send_time: message.send_time_ms,
-    }
+    let v1::StoredMessage { seq, msg_id, sender_id, content, msg_type, send_time_ms, .. } = message;
+    MessageView::new(msg_id, Seq(*seq), sender_id, content, *msg_type, *send_time_ms)
 }

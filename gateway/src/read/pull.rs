@@ -18,7 +18,9 @@ pub(super) async fn read_page(pool: &Pool, page: &Page) -> Result<Utf8Bytes, Ref
     // One more than asked for says whether there is more.
     let limit = u32::from(page.limit) + 1;
     let rows = timeline::read(pool, &page.conversation, page.cursor, page.direction, limit);
-    let rows = rows.await.map_err(|e| database_away(&e))?;
+    let mut rows = rows.await.map_err(|e| database_away(&e))?;
+    // Backward: what came before is not for this reader.
+    rows.retain(|row| row.seq > page.floor);
     let mut bytes = 0;
     let fits = |row: &&timeline::StoredMessage| {
         let first = bytes == 0;
@@ -27,19 +29,8 @@ pub(super) async fn read_page(pool: &Pool, page: &Page) -> Result<Utf8Bytes, Ref
     };
     let shown = rows.iter().take(usize::from(page.limit)).take_while(fits).count();
     let has_more = shown < rows.len();
-    let messages: Vec<_> = rows[..shown].iter().map(view).collect();
+    let messages: Vec<_> = rows[..shown].iter().map(MessageView::from).collect();
     let next = rows[..shown].last().map_or(page.cursor, |last| last.seq);
     debug_assert!(page.direction == Direction::Backward || next >= page.cursor);
     Ok(reply::pull(&page.conversation.wire(), &messages, next, has_more))
-}
-
-fn view(row: &timeline::StoredMessage) -> MessageView<'_> {
-    MessageView {
-        msg_id: &row.msg_id,
-        seq: row.seq,
-        sender_id: &row.sender_id,
-        content: &row.content,
-        msg_type: row.msg_type,
-        send_time: row.send_time_ms,
-    }
 }

@@ -26,6 +26,8 @@ pub(super) struct Page {
     pub(super) cursor: Seq,
     pub(super) direction: Direction,
     pub(super) limit: u16,
+    /// Nothing at or below is shown.
+    pub(super) floor: Seq,
 }
 
 type Waiting = Shared<oneshot::Receiver<Result<Utf8Bytes, Refusal>>>;

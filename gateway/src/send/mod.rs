@@ -4,33 +4,34 @@
 //! numbers it, and publishes it as one body; the confirm answers the senders. No step waits for more to come: under load
 //! batches form by themselves.
 
-mod admission;
 mod numbering;
 mod pending;
 mod pipeline;
+mod recall;
 mod stored;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use shared::conversation::Conversation;
-use shared::ids::{MsgId, unix_millis};
+use shared::ids::{MsgId, Seq, UserId, unix_millis};
+use shared::mysql::Pool;
 use shared::shard::ShardCount;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 pub use numbering::Numbering;
 pub use pipeline::Pipeline;
-pub use stored::StoredReplies;
+pub use stored::{Final, StoredReplies};
 
 use crate::config::Limits;
 use crate::connection::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
+use crate::rates::Rates;
 use crate::wire::refusal::Refusal;
 use crate::wire::request::ChatRequest;
-use admission::UserRates;
 use pending::PendingReply;
 
 /// A message that passed every check and waits for its number. Holds its place in the process's limit until it is
@@ -56,9 +57,11 @@ pub struct Sends {
     memberships: Arc<Memberships>,
     shards: ShardCount,
     queues: Vec<mpsc::Sender<Admitted>>,
-    rates: Option<UserRates>,
+    rates: Option<Rates<UserId>>,
     places: Arc<Semaphore>,
-    deadline: std::time::Duration,
+    deadline: Duration,
+    pool: Pool,
+    recall_within: Duration,
 }
 
 impl Sends {
@@ -67,19 +70,21 @@ impl Sends {
     pub fn new(
         limits: &Limits,
         memberships: Arc<Memberships>,
+        pool: Pool,
         shards: ShardCount,
     ) -> (Self, Vec<mpsc::Receiver<Admitted>>) {
         let (queues, receivers) =
             shards.all().map(|_| mpsc::channel(limits.shard_queue_messages_max)).unzip();
-        let rates = UserRates::new(limits.user_messages_per_second, limits.user_messages_burst);
+        let rates = Rates::new(limits.user_messages_per_second, limits.user_messages_burst);
         let places = Arc::new(Semaphore::new(limits.messages_in_flight_max));
-        let deadline = std::time::Duration::from_millis(limits.request_deadline_ms);
-        (Self { memberships, shards, queues, rates, places, deadline }, receivers)
+        let deadline = Duration::from_millis(limits.request_deadline_ms);
+        let recall_within = Duration::from_millis(limits.recall_within_ms);
+        (Self { memberships, shards, queues, rates, places, deadline, pool, recall_within }, receivers)
     }
 
     /// Takes a message. It is answered through `reply_to`, now or within the deadline.
     ///
-    /// `Some` if membership has to be looked up first: the caller takes nothing further from this connection until the
+    /// `Some` if something has to be looked up first (an unknown membership, the message to recall): the caller takes nothing further from this connection until the
     /// future is done, so that its messages keep their order.
     #[must_use]
     pub fn submit(
@@ -112,15 +117,20 @@ impl Sends {
             _place: place,
             conversation,
         };
-        if self.memberships.is_known_member(&admitted.conversation, &by.user) {
-            self.queue(admitted);
+        let recalls = request.recalls;
+        let known = self.memberships.known(&admitted.conversation, &by.user);
+        if let (Some(standing), None) = (&known, recalls) {
+            match standing.clone().may_send() {
+                Ok(()) => self.queue(admitted),
+                Err(refusal) => admitted.reply.refuse(&refusal),
+            }
             return None;
         }
         let this = Arc::clone(self);
         Some(
             async move {
-                let required = this.memberships.require(&admitted.conversation, &admitted.by.user);
-                match tokio::time::timeout(this.deadline, required).await {
+                let checked = this.check(&admitted.conversation, &admitted.by.user, recalls);
+                match tokio::time::timeout(this.deadline, checked).await {
                     Ok(Ok(())) => this.queue(admitted),
                     Ok(Err(refusal)) => admitted.reply.refuse(&refusal),
                     Err(_) => {
@@ -130,6 +140,19 @@ impl Sends {
             }
             .boxed(),
         )
+    }
+
+    async fn check(
+        &self,
+        conversation: &Conversation,
+        user: &UserId,
+        recalls: Option<Seq>,
+    ) -> Result<(), Refusal> {
+        let standing = self.memberships.require(conversation, user).await?;
+        if let Some(seq) = recalls {
+            recall::check(&self.pool, conversation, user, &standing, seq, self.recall_within).await?;
+        }
+        standing.may_send()
     }
 
     fn queue(&self, admitted: Admitted) {

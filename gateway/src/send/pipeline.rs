@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::numbering::Numbering;
 use super::pending::{PendingReply, overloaded};
+use super::stored::Final;
 use super::{Admitted, StoredReplies};
 use crate::config::Limits;
 
@@ -181,8 +182,11 @@ impl Pipeline {
             return;
         }
         // Before it goes out: the commit may be quicker than the confirm.
-        for one in sent.iter_mut().filter(|one| one.message.reply_when_stored) {
-            if let Some(reply) = one.reply.take() {
+        for one in &mut sent {
+            self.stored.begun(&one.message);
+            if one.message.reply_when_stored
+                && let Some(reply) = one.reply.take()
+            {
                 self.stored.wait_for(&one.message, reply, one.deadline);
             }
         }
@@ -204,7 +208,10 @@ impl Pipeline {
                         seq = %one.message.seq, shard = %self.shard, "accepted"
                     );
                     if let Some(reply) = one.reply {
-                        reply.accept(self.stored.final_seq(&one.message));
+                        match self.stored.end_of(&one.message) {
+                            Final::Stored(seq) => reply.accept(seq),
+                            Final::Refused(refusal) => reply.refuse(&refusal),
+                        }
                     }
                 }
             }

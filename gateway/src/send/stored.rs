@@ -9,12 +9,22 @@ use shared::envelope::ChatMessage;
 use shared::ids::Seq;
 
 use super::pending::{PendingReply, overloaded};
+use crate::wire::refusal::Refusal;
 
 /// Which message; the key of the conversation, the sender and the sender's id.
 type Key = (Conversation, Box<str>, Box<str>);
 
 /// A correction is remembered for so long: longer than a batch waits for its confirm.
 const CORRECTION_KEPT: Duration = Duration::from_secs(10);
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Final {
+    /// Stored under this number.
+    Stored(Seq),
+    /// Not stored: its sender lost the right to send.
+    Refused(Refusal),
+}
 
 /// A reply and when it is due.
 type Waiter = (Instant, PendingReply);
@@ -24,9 +34,9 @@ type Waiter = (Instant, PendingReply);
 #[derive(Debug, Default)]
 pub struct StoredReplies {
     waiting: Mutex<AHashMap<Key, Vec<Waiter>>>,
-    /// Numbers that the commit changed: its event may be quicker than the confirm, and the last reply must tell the
-    /// final number.
-    corrected: Mutex<AHashMap<Key, (Instant, Seq)>>,
+    /// What the commit decided otherwise: its event may be quicker than the confirm, and the last reply must tell what is
+    /// final.
+    corrected: Mutex<AHashMap<Key, (Instant, Final)>>,
 }
 
 impl StoredReplies {
@@ -54,19 +64,33 @@ impl StoredReplies {
         }
     }
 
-    /// The message, wherever it was sent, is stored under another number than it was given.
-    pub fn corrected(&self, conversation: &Conversation, sender: &str, msg_id: &str, seq: Seq) {
+    /// The message, wherever it was sent, has another end than its sender was told.
+    pub fn corrected(&self, conversation: &Conversation, sender: &str, msg_id: &str, end: Final) {
         let key = (conversation.clone(), sender.into(), msg_id.into());
-        self.corrected.lock().insert(key, (Instant::now(), seq));
+        if let Final::Refused(refusal) = &end {
+            let replies = self.waiting.lock().remove(&key);
+            for (_, reply) in replies.into_iter().flatten() {
+                reply.refuse(refusal);
+            }
+        }
+        self.corrected.lock().insert(key, (Instant::now(), end));
     }
 
-    /// The number to tell the sender.
-    pub(super) fn final_seq(&self, message: &ChatMessage) -> Seq {
+    /// The message is about to be published: what became of an earlier attempt does not count any more.
+    pub(super) fn begun(&self, message: &ChatMessage) {
+        let mut corrected = self.corrected.lock();
+        if !corrected.is_empty() && matches!(corrected.get(&key(message)), Some((_, Final::Refused(_)))) {
+            corrected.remove(&key(message));
+        }
+    }
+
+    /// What to tell the sender.
+    pub(super) fn end_of(&self, message: &ChatMessage) -> Final {
         let corrected = self.corrected.lock();
         if corrected.is_empty() {
-            return message.seq;
+            return Final::Stored(message.seq);
         }
-        corrected.get(&key(message)).map_or(message.seq, |(_, seq)| *seq)
+        corrected.get(&key(message)).map_or(Final::Stored(message.seq), |(_, end)| end.clone())
     }
 
     pub(super) fn give_up(&self, message: &ChatMessage, why: &str) {
@@ -155,12 +179,22 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_at_the_commit_answers_who_waits_and_who_is_confirmed_later() {
+        let (stored, later) = (StoredReplies::new(), Instant::now() + Duration::from_secs(5));
+        let outbox = waiting(&stored, later);
+        let refused = Final::Refused(Refusal::Forbidden("not a member".to_owned()));
+        stored.corrected(&message().conversation, "alice", "m1", refused.clone());
+        assert!(outbox.pop().unwrap().contains(r#""code":403"#));
+        assert_eq!(stored.end_of(&message()), refused);
+    }
+
+    #[test]
     fn a_correction_that_is_quicker_than_the_confirm_is_what_the_sender_is_told() {
         let stored = StoredReplies::new();
-        assert_eq!(stored.final_seq(&message()), Seq(7));
-        stored.corrected(&message().conversation, "alice", "m1", Seq(12));
-        assert_eq!(stored.final_seq(&message()), Seq(12));
+        assert_eq!(stored.end_of(&message()), Final::Stored(Seq(7)));
+        stored.corrected(&message().conversation, "alice", "m1", Final::Stored(Seq(12)));
+        assert_eq!(stored.end_of(&message()), Final::Stored(Seq(12)));
         stored.expire(Instant::now() + CORRECTION_KEPT);
-        assert_eq!(stored.final_seq(&message()), Seq(7));
+        assert_eq!(stored.end_of(&message()), Final::Stored(Seq(7)));
     }
 }

@@ -21,6 +21,10 @@ pub enum Close {
     },
     /// No login in time.
     NotLoggedIn,
+    /// The token's time is over.
+    TokenExpired,
+    /// The user's tokens were revoked.
+    TokenRevoked,
     /// Three heartbeats missed.
     Silent,
     /// A newer connection of the same device.
@@ -44,6 +48,8 @@ impl Close {
             Self::FrameTooLarge => (1009, "frames are limited to 64 KiB".into()),
             Self::GoingAway { retry_after_ms } => (1012, format!("retry_after_ms={retry_after_ms}")),
             Self::NotLoggedIn => (4401, "log in (cmd 1) with your first frame".into()),
+            Self::TokenExpired => (4402, "the token has expired: connect with a new one".into()),
+            Self::TokenRevoked => (4402, "the token was revoked: log in again".into()),
             Self::Silent => (4408, "no sign of life: send a heartbeat (cmd 0)".into()),
             Self::Replaced => (4409, "replaced by a newer connection of this device".into()),
             Self::Stalled => (4413, "nothing was taken from the socket".into()),

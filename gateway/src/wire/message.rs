@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 use shared::ids::Seq;
+use shared::mysql::timeline::StoredMessage;
+
+use super::request::RECALL;
 
 /// Borrowed from a row or an event.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -12,10 +15,40 @@ pub struct MessageView<'a> {
     pub seq: Seq,
     /// Who sent it.
     pub sender_id: &'a str,
-    /// What it says.
+    /// What it says; nothing if it was recalled, or is a recall.
     pub content: &'a str,
-    /// 1 text, 2 image.
+    /// 1 text, 2 image, 3 recall.
     pub msg_type: u32,
     /// Milliseconds since the Unix epoch.
     pub send_time: i64,
+    /// It was recalled.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub recalled: bool,
+    /// It recalls this message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall_seq: Option<Seq>,
+}
+
+impl<'a> MessageView<'a> {
+    /// From its parts; the stored content of a recall is the number of what it recalls.
+    #[must_use]
+    pub fn new(
+        msg_id: &'a str,
+        seq: Seq,
+        sender_id: &'a str,
+        content: &'a str,
+        msg_type: u32,
+        send_time: i64,
+    ) -> Self {
+        let recall_seq = if msg_type == RECALL { content.parse().ok().map(Seq) } else { None };
+        let content = if msg_type == RECALL { "" } else { content };
+        Self { msg_id, seq, sender_id, content, msg_type, send_time, recalled: false, recall_seq }
+    }
+}
+
+impl<'a> From<&'a StoredMessage> for MessageView<'a> {
+    fn from(row: &'a StoredMessage) -> Self {
+        let StoredMessage { seq, msg_id, sender_id, content, msg_type, send_time_ms, .. } = row;
+        Self::new(msg_id, *seq, sender_id, content, *msg_type, *send_time_ms)
+    }
 }

@@ -16,6 +16,15 @@ pub enum Refusal {
     Forbidden(String),
     /// 404
     NotFound(String),
+    /// 405, over HTTP only
+    WrongMethod {
+        /// The methods that the path takes.
+        allowed: &'static str,
+    },
+    /// 408, over HTTP only
+    TooSlow(String),
+    /// 409, over HTTP only
+    Conflict(String),
     /// 413
     TooLarge(String),
     /// 429
@@ -57,6 +66,9 @@ impl Refusal {
             Self::NotLoggedIn(_) => 401,
             Self::Forbidden(_) => 403,
             Self::NotFound(_) => 404,
+            Self::WrongMethod { .. } => 405,
+            Self::TooSlow(_) => 408,
+            Self::Conflict(_) => 409,
             Self::TooLarge(_) => 413,
             Self::RateLimited { .. } => 429,
             Self::Fault => 500,
@@ -72,22 +84,40 @@ impl Refusal {
             | Self::NotLoggedIn(message)
             | Self::Forbidden(message)
             | Self::NotFound(message)
+            | Self::TooSlow(message)
+            | Self::Conflict(message)
             | Self::TooLarge(message)
             | Self::RateLimited { message, .. }
             | Self::Overloaded { message, .. } => message,
-            Self::Fault => "something went wrong in the server: try again with the same msg_id",
+            Self::WrongMethod { .. } => "this path does not take this method: see the Allow header",
+            Self::Fault => "something went wrong in the server: try again (a message with the same msg_id)",
         }
+    }
+
+    /// When to try again, where that helps.
+    #[must_use]
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited { retry_after_ms, .. } | Self::Overloaded { retry_after_ms, .. } => {
+                Some(*retry_after_ms)
+            }
+            _ => None,
+        }
+    }
+
+    /// Counts it among the requests that were refused.
+    pub fn count(&self) {
+        metrics::counter!(shared::metrics::GATEWAY_REFUSED, "code" => code_text(self.code())).increment(1);
     }
 
     /// The answer to a request, with what identifies it.
     #[must_use]
     pub fn frame(&self, cmd: i64, msg_id: Option<&str>, conversation_id: Option<&str>) -> Utf8Bytes {
-        metrics::counter!(shared::metrics::GATEWAY_REFUSED, "code" => code_text(self.code())).increment(1);
-        let payload = match self {
-            Self::RateLimited { message, retry_after_ms } | Self::Overloaded { message, retry_after_ms } => {
-                Payload::Later { message, retry_after_ms: *retry_after_ms }
-            }
-            other => Payload::Sentence(other.message()),
+        self.count();
+        let message = self.message();
+        let payload = match self.retry_after_ms() {
+            Some(retry_after_ms) => Payload::Later { message, retry_after_ms },
+            None => Payload::Sentence(message),
         };
         Frame { msg_id, conversation_id, payload: Some(payload), ..Frame::new(cmd, self.code()) }.render()
     }
@@ -99,6 +129,9 @@ fn code_text(code: u16) -> &'static str {
         401 => "401",
         403 => "403",
         404 => "404",
+        405 => "405",
+        408 => "408",
+        409 => "409",
         413 => "413",
         429 => "429",
         503 => "503",

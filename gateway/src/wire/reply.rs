@@ -4,8 +4,10 @@ use serde::Serialize;
 use shared::ids::{DeviceId, MsgId, Seq, UserId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::listing::EntryView;
 use super::message::MessageView;
 use super::request::Cmd;
+use crate::read::Listing;
 
 /// A frame from the server; what is `None` is left out.
 #[derive(Debug, Serialize)]
@@ -24,6 +26,8 @@ pub(super) struct Frame<'a, P: Serialize> {
     pub(super) next_cursor_seq: Option<Seq>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) has_more: Option<bool>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) reset: bool,
 }
 
 impl<P: Serialize> Frame<'_, P> {
@@ -37,6 +41,7 @@ impl<P: Serialize> Frame<'_, P> {
             payload: None,
             next_cursor_seq: None,
             has_more: None,
+            reset: false,
         }
     }
 
@@ -53,6 +58,12 @@ type Bare<'a> = Frame<'a, ()>;
 #[must_use]
 pub fn heartbeat() -> Utf8Bytes {
     Utf8Bytes::from_static(r#"{"cmd":0,"code":0}"#)
+}
+
+/// cmd 0 with the client's sync position: where the newest change for the user is.
+#[must_use]
+pub fn heartbeat_at(newest: u64) -> Utf8Bytes {
+    Bare { next_cursor_seq: Some(Seq(newest)), ..Frame::new(Cmd::HEARTBEAT, 0) }.render()
 }
 
 /// cmd 1
@@ -112,25 +123,69 @@ pub fn push(conversation: &str, messages: &[MessageView<'_>]) -> Utf8Bytes {
     frame.render()
 }
 
+/// cmd 6
+#[must_use]
+pub fn sync(listing: &Listing) -> Utf8Bytes {
+    let entries: Vec<_> = listing.entries.iter().map(EntryView::new).collect();
+    let frame = Frame {
+        payload: Some(entries),
+        next_cursor_seq: Some(Seq(listing.next)),
+        has_more: Some(listing.has_more),
+        reset: listing.reset,
+        ..Frame::new(Cmd::SYNC, 0)
+    };
+    frame.render()
+}
+
+/// cmd 8
+#[must_use]
+pub fn typing(conversation: &str) -> Utf8Bytes {
+    Bare { conversation_id: Some(conversation), ..Frame::new(Cmd::TYPING, 0) }.render()
+}
+
 /// What cmd 7 tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Event {
+pub enum Event<'a> {
     /// Pushes may have been lost.
     Resync,
     /// Another connection of the user moved the reading position.
     Ack {
         /// To here.
         seq: Seq,
+        /// How many messages of others are above it, if that was counted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unread: Option<u64>,
+    },
+    /// The other one of a private chat has read.
+    Read {
+        /// Who.
+        user_id: &'a str,
+        /// Up to here.
+        seq: Seq,
+    },
+    /// Someone is writing.
+    Typing {
+        /// Who.
+        user_id: &'a str,
+    },
+    /// The connection will be closed when its token expires: log in again on it (cmd 1) with a new one.
+    TokenExpiring {
+        /// Milliseconds since 1970.
+        expires_at: i64,
     },
     /// The user came into the group.
     Joined,
     /// The user is not in the group any more.
     Left,
+    /// The group's name, roles or mutes changed.
+    GroupUpdated,
+    /// The group is no more.
+    Dismissed,
 }
 
 /// cmd 7
 #[must_use]
-pub fn event(conversation: Option<&str>, event: Event) -> Utf8Bytes {
+pub fn event(conversation: Option<&str>, event: Event<'_>) -> Utf8Bytes {
     Frame { conversation_id: conversation, payload: Some(event), ..Frame::new(Cmd::EVENT, 0) }.render()
 }

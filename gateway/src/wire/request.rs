@@ -28,12 +28,19 @@ impl Cmd {
     pub const PUSH: i64 = 5;
     pub const SYNC: i64 = 6;
     pub const EVENT: i64 = 7;
+    pub const TYPING: i64 = 8;
 }
 
 /// Messages per pull where nothing is said.
 const PULL_LIMIT_DEFAULT: u16 = 50;
 /// Most messages per pull.
 const PULL_LIMIT_MAX: u16 = 500;
+/// Conversations per sync where nothing is said.
+const SYNC_LIMIT_DEFAULT: u16 = 100;
+/// Most conversations per sync.
+pub const SYNC_LIMIT_MAX: u16 = 500;
+/// `msg_type` of a recall.
+pub const RECALL: u32 = 3;
 /// Longer ids are wrong anyway and not worth sending back.
 const ECHO_BYTES_MAX: usize = 1_024;
 
@@ -59,8 +66,8 @@ impl Echo<'_> {
 /// A well-formed request. Whose conversation it is about is in [`Echo::conversation_id`], as the client named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// cmd 0
-    Heartbeat,
+    /// cmd 0, with the position of the last sync, if the client said it.
+    Heartbeat(Option<u64>),
     /// cmd 1
     Login {
         /// The JWT.
@@ -75,14 +82,16 @@ pub enum Request {
     /// cmd 4
     Ack(Seq),
     /// cmd 6
-    Sync,
+    Sync(SyncRequest),
+    /// cmd 8
+    Typing,
 }
 
 impl Request {
     /// Whether it is about a conversation.
     #[must_use]
     pub fn needs_conversation(&self) -> bool {
-        matches!(self, Self::Chat(_) | Self::Pull(_) | Self::Ack(_))
+        matches!(self, Self::Chat(_) | Self::Pull(_) | Self::Ack(_) | Self::Typing)
     }
 }
 
@@ -91,14 +100,25 @@ impl Request {
 pub struct ChatRequest {
     /// `None`: the server makes one.
     pub msg_id: Option<MsgId>,
-    /// 1 to 4096 bytes.
+    /// 1 to 4096 bytes; of a recall, the number of the message that it is about.
     pub content: String,
-    /// 1 text, 2 image.
+    /// 1 text, 2 image, 3 recall.
     pub msg_type: u32,
+    /// The message to recall.
+    pub recalls: Option<Seq>,
     /// `None`: the server's clock.
     pub send_time_ms: Option<i64>,
     /// Answer at the commit only.
     pub reply_when_stored: bool,
+}
+
+/// What changed since an earlier sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncRequest {
+    /// Where to go on; 0 for everything.
+    pub cursor: u64,
+    /// 1 to 500.
+    pub limit: u16,
 }
 
 /// A page to read.
@@ -144,6 +164,8 @@ struct Payload<'a> {
     limit: Option<&'a RawValue>,
     #[serde(borrow, default)]
     direction: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    recall_seq: Option<&'a RawValue>,
 }
 
 /// Reads one text frame.
@@ -176,13 +198,12 @@ fn read<'a>(
     conversation_id: TextField<'a>,
 ) -> Result<Request, Refusal> {
     let cmd: Option<i64> = value(fields.cmd, "cmd must be an integer")?;
-    echo.cmd =
-        cmd.ok_or_else(|| Refusal::malformed("cmd is missing: 0 heartbeat, 1 login, 2 chat, 3 pull, 4 ack"))?;
+    echo.cmd = cmd.ok_or_else(|| Refusal::Malformed(format!("cmd is missing: {COMMANDS}")))?;
     let msg_id = msg_id.map_err(|()| Refusal::malformed("msg_id must be a string"))?;
     let conversation_id =
         conversation_id.map_err(|()| Refusal::malformed("conversation_id must be a string"))?;
     let request = match echo.cmd {
-        Cmd::HEARTBEAT => Request::Heartbeat,
+        Cmd::HEARTBEAT => Request::Heartbeat(cursor(fields)?.map(|cursor| cursor.0)),
         Cmd::LOGIN => login(&payload(fields)?)?,
         Cmd::CHAT => Request::Chat(chat(msg_id, &payload(fields)?)?),
         Cmd::PULL => Request::Pull(pull(fields, &payload(fields)?)?),
@@ -192,10 +213,10 @@ fn read<'a>(
                 cursor.ok_or_else(|| Refusal::malformed("cursor_seq is missing: how far was read?"))?,
             )
         }
-        Cmd::SYNC => Request::Sync,
+        Cmd::SYNC => Request::Sync(sync(fields, &payload(fields)?)?),
+        Cmd::TYPING => Request::Typing,
         other => {
-            let message = format!("cmd {other} is unknown: 0 heartbeat, 1 login, 2 chat, 3 pull, 4 ack");
-            return Err(Refusal::Malformed(message));
+            return Err(Refusal::Malformed(format!("cmd {other} is unknown: {COMMANDS}")));
         }
     };
     if request.needs_conversation() && conversation_id.is_none() {
@@ -203,6 +224,8 @@ fn read<'a>(
     }
     Ok(request)
 }
+
+const COMMANDS: &str = "0 heartbeat, 1 login, 2 chat, 3 pull, 4 ack, 6 sync, 8 typing";
 
 fn login(payload: &Payload<'_>) -> Result<Request, Refusal> {
     let token: Option<String> = value(payload.token, "payload.token must be a string")?;
@@ -214,6 +237,28 @@ fn login(payload: &Payload<'_>) -> Result<Request, Refusal> {
 
 fn chat(msg_id: Option<Cow<'_, str>>, payload: &Payload<'_>) -> Result<ChatRequest, Refusal> {
     let msg_id = msg_id.map(|id| MsgId::parse(&id)).transpose().map_err(Refusal::malformed)?;
+    let types = "payload.msg_type must be 1 (text), 2 (image) or 3 (recall)";
+    let msg_type: Option<u32> = value(payload.msg_type, types)?;
+    let msg_type = msg_type.unwrap_or(1);
+    if !matches!(msg_type, 1 | 2 | RECALL) {
+        return Err(Refusal::malformed(types));
+    }
+    let recalls = if msg_type == RECALL { Some(recall(payload)?) } else { None };
+    let content = match recalls {
+        Some(seq) => seq.to_string(),
+        None => content(payload)?,
+    };
+    let send_time_ms = value(payload.send_time, "payload.send_time must be milliseconds since 1970")?;
+    let ack: Option<Cow<'_, str>> = value(payload.ack, ACK_MODES)?;
+    let reply_when_stored = match ack.as_deref() {
+        None | Some("accepted") => false,
+        Some("stored") => true,
+        Some(_) => return Err(Refusal::malformed(ACK_MODES)),
+    };
+    Ok(ChatRequest { msg_id, content, msg_type, recalls, send_time_ms, reply_when_stored })
+}
+
+fn content(payload: &Payload<'_>) -> Result<String, Refusal> {
     let content: Option<String> = value(payload.content, "payload.content must be a string")?;
     let content = content.unwrap_or_default();
     if content.is_empty() {
@@ -223,19 +268,13 @@ fn chat(msg_id: Option<Cow<'_, str>>, payload: &Payload<'_>) -> Result<ChatReque
         let message = format!("payload.content has {} bytes: send at most 4096", content.len());
         return Err(Refusal::TooLarge(message));
     }
-    let msg_type: Option<u32> = value(payload.msg_type, "payload.msg_type must be 1 (text) or 2 (image)")?;
-    let msg_type = msg_type.unwrap_or(1);
-    if !matches!(msg_type, 1 | 2) {
-        return Err(Refusal::malformed("payload.msg_type must be 1 (text) or 2 (image)"));
-    }
-    let send_time_ms = value(payload.send_time, "payload.send_time must be milliseconds since 1970")?;
-    let ack: Option<Cow<'_, str>> = value(payload.ack, ACK_MODES)?;
-    let reply_when_stored = match ack.as_deref() {
-        None | Some("accepted") => false,
-        Some("stored") => true,
-        Some(_) => return Err(Refusal::malformed(ACK_MODES)),
-    };
-    Ok(ChatRequest { msg_id, content, msg_type, send_time_ms, reply_when_stored })
+    Ok(content)
+}
+
+fn recall(payload: &Payload<'_>) -> Result<Seq, Refusal> {
+    let rule = "payload.recall_seq must be the seq of the message to recall";
+    let seq: Option<u64> = value(payload.recall_seq, rule)?;
+    seq.filter(|seq| (1..=Seq::MAX.0).contains(seq)).map(Seq).ok_or_else(|| Refusal::malformed(rule))
 }
 
 const ACK_MODES: &str = "payload.ack must be \"accepted\" (default) or \"stored\"";
@@ -255,6 +294,16 @@ fn pull(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<PullRequest, Refus
         Some(_) => return Err(Refusal::malformed(directions)),
     };
     Ok(PullRequest { cursor: cursor(fields)?.unwrap_or(Seq::ZERO), limit, backward })
+}
+
+fn sync(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<SyncRequest, Refusal> {
+    let limits = "payload.limit must be 1 to 500";
+    let limit: Option<u16> = value(payload.limit, limits)?;
+    let limit = limit.unwrap_or(SYNC_LIMIT_DEFAULT);
+    if !(1..=SYNC_LIMIT_MAX).contains(&limit) {
+        return Err(Refusal::malformed(limits));
+    }
+    Ok(SyncRequest { cursor: cursor(fields)?.unwrap_or(Seq::ZERO).0, limit })
 }
 
 fn cursor(fields: &Fields<'_>) -> Result<Option<Seq>, Refusal> {
@@ -324,6 +373,20 @@ mod tests {
     }
 
     #[test]
+    fn syncs_heartbeats_and_recalls() {
+        let request = |text: &str| parse(text).unwrap().1;
+        assert_eq!(request(r#"{"cmd":0,"cursor_seq":57}"#), Request::Heartbeat(Some(57)));
+        assert_eq!(request(r#"{"cmd":6}"#), Request::Sync(SyncRequest { cursor: 0, limit: 100 }));
+        assert_eq!(
+            request(r#"{"cmd":6,"cursor_seq":57,"payload":{"limit":7}}"#),
+            Request::Sync(SyncRequest { cursor: 57, limit: 7 })
+        );
+        let recall = request(r#"{"cmd":2,"conversation_id":"c","payload":{"msg_type":3,"recall_seq":12}}"#);
+        let Request::Chat(chat) = recall else { panic!("{recall:?}") };
+        assert_eq!((chat.msg_type, chat.recalls, chat.content.as_str()), (3, Some(Seq(12)), "12"));
+    }
+
+    #[test]
     fn pulls_have_defaults_and_limits() {
         let pull = |text: &str| match parse(text) {
             Ok((_, Request::Pull(pull))) => Ok(pull),
@@ -376,6 +439,14 @@ mod tests {
                 .contains("msg_id")
         );
         assert!(refused(r#"{"cmd":4,"conversation_id":"c"}"#).2.contains("cursor_seq"));
+        assert!(refused(r#"{"cmd":8}"#).2.contains("conversation_id"));
+        assert!(refused(r#"{"cmd":6,"payload":{"limit":0}}"#).2.contains("limit"));
+        for recall in
+            [r#"{"msg_type":3}"#, r#"{"msg_type":3,"recall_seq":0}"#, r#"{"msg_type":3,"recall_seq":"7"}"#]
+        {
+            let text = format!(r#"{{"cmd":2,"conversation_id":"c","payload":{recall}}}"#);
+            assert!(refused(&text).2.contains("recall_seq"), "{text}");
+        }
         let long =
             format!(r#"{{"cmd":2,"conversation_id":"c","payload":{{"content":"{}"}}}}"#, "é".repeat(2049));
         assert_eq!(refused(&long).1, 413);

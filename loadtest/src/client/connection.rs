@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::packet::{Chat, Packet, StoredMessage, chat_frame, pull_frame};
+use super::packet::{Chat, Entry, Packet, StoredMessage, chat_frame, pull_frame};
 
 /// The server's own deadline is 5 s.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
@@ -35,6 +35,25 @@ pub async fn websocket(url: &str) -> Result<WebSocketStream<TcpStream>, Error> {
 #[derive(Debug, thiserror::Error)]
 #[error("the connection has ended: {0:?}")]
 pub struct Ended(pub Option<(u16, String)>);
+
+/// What a sync told, all pages together.
+#[derive(Debug, Clone)]
+pub struct Synced {
+    /// In order; a conversation may occur again.
+    pub entries: Vec<Entry>,
+    /// Where to go on.
+    pub cursor: u64,
+    /// It was a complete list.
+    pub reset: bool,
+}
+
+impl Synced {
+    /// The newest entry of a conversation.
+    #[must_use]
+    pub fn of(&self, conversation: &str) -> Option<&Entry> {
+        self.entries.iter().rev().find(|entry| entry.conversation_id == conversation)
+    }
+}
 
 impl From<Option<CloseFrame>> for Ended {
     fn from(frame: Option<CloseFrame>) -> Self {
@@ -203,6 +222,37 @@ impl Client {
             cursor = page.next_cursor_seq.context("a pull without next_cursor_seq")?;
             if page.has_more != Some(true) {
                 return Ok(all);
+            }
+        }
+    }
+
+    /// One sync.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn sync(&mut self, cursor: u64, limit: usize) -> anyhow::Result<Packet> {
+        self.request(6, format!(r#"{{"cmd":6,"cursor_seq":{cursor},"payload":{{"limit":{limit}}}}}"#)).await
+    }
+
+    /// Everything that changed after `cursor`, page by page, trying again after 503; and where to go on.
+    ///
+    /// # Errors
+    /// If it is refused for good.
+    pub async fn sync_all(&mut self, mut cursor: u64) -> anyhow::Result<Synced> {
+        let mut synced = Synced { entries: Vec::new(), cursor, reset: false };
+        loop {
+            let page = self.sync(cursor, 500).await?;
+            if let Some(wait) = page.retry_after_ms() {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                continue;
+            }
+            anyhow::ensure!(page.code == 0, "sync refused with {}: {}", page.code, page.payload);
+            synced.reset |= page.reset;
+            synced.entries.extend(page.entries()?);
+            cursor = page.next_cursor_seq.context("a sync without next_cursor_seq")?;
+            synced.cursor = cursor;
+            if page.has_more != Some(true) {
+                return Ok(synced);
             }
         }
     }

@@ -19,6 +19,9 @@ pub struct Packet {
     pub next_cursor_seq: Option<u64>,
     /// Whether there is more.
     pub has_more: Option<bool>,
+    /// A sync's answer is a complete list, not what changed.
+    #[serde(default)]
+    pub reset: bool,
     /// Depends on `cmd` and `code`.
     #[serde(default)]
     pub payload: serde_json::Value,
@@ -30,6 +33,14 @@ impl Packet {
     /// # Errors
     /// If the payload is something else.
     pub fn messages(&self) -> serde_json::Result<Vec<StoredMessage>> {
+        Vec::deserialize(&self.payload)
+    }
+
+    /// The conversations of a sync's answer.
+    ///
+    /// # Errors
+    /// If the payload is something else.
+    pub fn entries(&self) -> serde_json::Result<Vec<Entry>> {
         Vec::deserialize(&self.payload)
     }
 
@@ -57,10 +68,34 @@ pub struct StoredMessage {
     pub sender_id: String,
     /// What it says.
     pub content: String,
-    /// 1 text, 2 image.
+    /// 1 text, 2 image, 3 recall.
     pub msg_type: u32,
     /// Milliseconds since 1970.
     pub send_time: i64,
+    /// It was recalled.
+    #[serde(default)]
+    pub recalled: bool,
+    /// It recalls this message.
+    #[serde(default)]
+    pub recall_seq: Option<u64>,
+}
+
+/// A conversation in a sync's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Entry {
+    /// Which one.
+    pub conversation_id: String,
+    /// Its last number.
+    pub last_seq: Option<u64>,
+    /// How far the user has read.
+    pub last_ack_seq: Option<u64>,
+    /// Messages of others above that.
+    pub unread: Option<u64>,
+    /// The one with the last number.
+    pub last_message: Option<StoredMessage>,
+    /// The user is not in it any more.
+    #[serde(default)]
+    pub removed: bool,
 }
 
 /// A message to send.

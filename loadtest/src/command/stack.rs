@@ -153,6 +153,7 @@ fn ready(system: &mut System) {
     for url in &urls {
         println!("  {url}   {}", url.replace("ws://", "http://").replace("/ws", "/readyz"));
     }
+    println!("\noperator's key (X-Api-Key), for calls under /api: {}", system.operator_key());
     println!("\nconnect with any WebSocket client, for example");
     println!("  websocat '{}?user_id=carol'", urls[0]);
     println!("and send");

@@ -273,6 +273,8 @@ mod tests {
             content: sender.content(n),
             msg_type: 1,
             send_time: 0,
+            recalled: false,
+            recall_seq: None,
         };
         (0..3).map(message).collect()
     }

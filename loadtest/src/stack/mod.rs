@@ -2,6 +2,7 @@
 
 mod install;
 mod mysql;
+mod operator_key;
 mod ports;
 mod process;
 mod rabbitmq;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::ports::this_or_free_port;
-use super::{Servers, Service, Stores, Urls, free_port};
+use super::{Servers, Service, Stores, Urls, free_port, operator_key};
 
 /// What a system is made of.
 #[derive(Debug, Clone)]
@@ -26,6 +26,7 @@ impl Default for Builder {
             ("IM__LISTEN__ALLOWED_ORIGINS", "*"),
             // Secrets of tests and demos are no secrets; so that tokens can be tried too.
             ("IM__AUTH__HS256_SECRET", DEMO_SECRET),
+            ("IM__AUTH__ACCOUNTS", "true"),
         ];
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Self { gateways: 2, workers: 2, first_port: None, environment, folder: None }
@@ -70,10 +71,12 @@ impl Builder {
         self
     }
 
-    /// No rate limit per user: for load.
+    /// No rate limits: for load.
     #[must_use]
     pub fn unlimited(self) -> Self {
         self.set("IM__LIMITS__USER_MESSAGES_PER_SECOND", 0)
+            .set("IM__LIMITS__USER_CALLS_PER_SECOND", 0)
+            .set("IM__LIMITS__ADDRESS_CALLS_PER_SECOND", 0)
     }
 
     /// Logs and data go here and stay. Without it: into a temporary folder, removed at the end.
@@ -134,6 +137,7 @@ impl Builder {
         let (temporary, folder) = self.make_folder()?;
         let logs = folder.join("logs");
         std::fs::create_dir_all(&logs)?;
+        let operator_key = operator_key::of(&folder)?;
         let mut system = System {
             gateways: Vec::new(),
             workers: Vec::new(),
@@ -142,6 +146,7 @@ impl Builder {
             temporary,
             builder: self,
             prefix: prefix.to_owned(),
+            operator_key,
             logs,
         };
         let started = system.start_services().await;
@@ -181,6 +186,7 @@ pub struct System {
     temporary: Option<tempfile::TempDir>,
     builder: Builder,
     prefix: String,
+    operator_key: String,
     logs: PathBuf,
 }
 
@@ -211,6 +217,8 @@ impl System {
             None => free_port()?,
         };
         let mut environment = self.environment(&WORKER_ONLY);
+        // What the builder was told wins.
+        environment.insert(0, ("IM__AUTH__API_KEY".to_owned(), self.operator_key.clone()));
         environment.push(("IM__LISTEN__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
         let log = self.logs.join(format!("gateway-{n}.log"));
         Service::start(format!("gateway {n}"), program("gateway")?, log, port, environment).await
@@ -281,6 +289,18 @@ impl System {
     #[must_use]
     pub fn amqp_prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// Where HTTP calls go, gateway by gateway.
+    #[must_use]
+    pub fn http_urls(&self) -> Vec<String> {
+        self.gateways.iter().map(Service::http_url).collect()
+    }
+
+    /// The operator's key, to be sent as `X-Api-Key`.
+    #[must_use]
+    pub fn operator_key(&self) -> &str {
+        &self.operator_key
     }
 
     /// Where the logs are.

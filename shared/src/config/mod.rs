@@ -3,19 +3,21 @@
 //! Each binary has a struct of its own made of the sections it needs; the sections that both need are here. An unknown
 //! key or an unusable value ends the start with one line that names the key.
 
+mod secret;
 mod sections;
 
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+pub use secret::Secret;
 pub use sections::{Amqp, Log, LogFormat, Mysql, Redis, Shards, Start, Url};
 
 /// Prefix of the environment variables that override keys: `IM__MYSQL__URL` is `mysql.url`.
 pub const ENV_PREFIX: &str = "IM";
 
 /// Keys whose value is a list: separated by commas where it comes from the environment.
-const LISTS: [&str; 1] = ["listen.allowed_origins"];
+const LISTS: [&str; 2] = ["listen.allowed_origins", "listen.trusted_proxies"];
 
 /// A setting that cannot be used. One line that names the key.
 #[derive(Debug, thiserror::Error)]
@@ -51,13 +53,13 @@ pub fn load_from<T: DeserializeOwned>(
         builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
     }
     // try_parsing turns "8" and "true" into numbers and booleans, as the file has them.
-    let environment = config::Environment::with_prefix(ENV_PREFIX)
+    let source = config::Environment::with_prefix(ENV_PREFIX)
         .prefix_separator("__")
         .separator("__")
         .try_parsing(true)
         .list_separator(",")
-        .with_list_parse_key(LISTS[0])
         .source(Some(environment.into_iter().collect()));
+    let environment = LISTS.iter().fold(source, |source, key| source.with_list_parse_key(key));
     let read = builder.add_source(environment).build().map_err(|e| ConfigError(e.to_string()))?;
     read.try_deserialize().map_err(|e| ConfigError(e.to_string()))
 }

@@ -60,11 +60,13 @@ pub struct Change {
     pub conversation: Conversation,
     /// The version since then.
     pub version: u64,
+    /// When it was made, in milliseconds since 1970 by the clock of the process that made it.
+    pub changed_at: i64,
 }
 
 static SKIPPED: LazyLock<Shapes> = LazyLock::new(|| {
     Shapes::new(
-        "SELECT id, conversation_id, version FROM access_change WHERE id IN (",
+        "SELECT id, conversation_id, version, changed_at FROM access_change WHERE id IN (",
         "?",
         ",",
         ") ORDER BY id",
@@ -86,7 +88,7 @@ pub async fn changes_after(pool: &Pool, id: u64, skipped: &[u64]) -> sqlx::Resul
         rows.extend(query.fetch_all(pool).await?);
     }
     let after = sqlx::query(
-        "SELECT id, conversation_id, version FROM access_change WHERE id > ? ORDER BY id LIMIT ?",
+        "SELECT id, conversation_id, version, changed_at FROM access_change WHERE id > ? ORDER BY id LIMIT ?",
     );
     rows.extend(after.bind(id).bind(CHANGES_MAX).fetch_all(pool).await?);
     let mut changes = Vec::with_capacity(rows.len());
@@ -94,7 +96,12 @@ pub async fn changes_after(pool: &Pool, id: u64, skipped: &[u64]) -> sqlx::Resul
         let key: &str = row.try_get(1)?;
         match Conversation::from_key(key) {
             Ok(conversation) => {
-                changes.push(Change { id: row.try_get(0)?, conversation, version: row.try_get(2)? });
+                changes.push(Change {
+                    id: row.try_get(0)?,
+                    conversation,
+                    version: row.try_get(2)?,
+                    changed_at: row.try_get(3)?,
+                });
             }
             Err(error) => tracing::error!(%key, %error, "ill-formed id in access_change"),
         }

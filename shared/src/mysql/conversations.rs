@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::shapes::Shapes;
 use super::{Pool, Tx};
 use crate::conversation::{Conversation, Kind};
-use crate::ids::Seq;
+use crate::ids::{Seq, UserId};
 
 /// The row of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -159,4 +159,83 @@ pub async fn last_seq(pool: &Pool, conversation: &Conversation) -> sqlx::Result<
         .fetch_optional(pool)
         .await?;
     Ok(row.map(Seq))
+}
+
+/// All conversations of `user` with their last numbers, the one with the newest message at the end: the groups that it is
+/// in, and the private chats that hold a message.
+///
+/// # Errors
+/// As the database says; a stored id that is none is left out and logged.
+pub async fn of_user(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<(Conversation, Seq)>> {
+    let rows = sqlx::query(
+        "SELECT p.conversation_id, c.last_seq, c.updated_at FROM private_chat p \
+         JOIN conversation c ON c.conversation_id = p.conversation_id WHERE p.user_id = ? AND c.last_seq > 0 \
+         UNION ALL \
+         SELECT m.group_id, c.last_seq, c.updated_at FROM group_member m \
+         JOIN chat_group g ON g.group_id = m.group_id AND NOT g.is_dismissed \
+         LEFT JOIN conversation c ON c.conversation_id = m.group_id WHERE m.user_id = ?",
+    )
+    .bind(user.as_str())
+    .bind(user.as_str())
+    .fetch_all(pool)
+    .await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in rows {
+        let key: &str = row.try_get(0)?;
+        let (last_seq, updated_at): (Option<u64>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
+        match Conversation::from_key(key) {
+            Ok(conversation) => found.push((updated_at, conversation, Seq(last_seq.unwrap_or(0)))),
+            Err(error) => tracing::error!(%key, %error, "ill-formed id among a user's conversations"),
+        }
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, conversation, last_seq)| (conversation, last_seq)).collect())
+}
+
+static PRIVATE_AMONG: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "SELECT conversation_id FROM conversation WHERE last_seq > 0 AND conversation_id IN (",
+        "?",
+        ",",
+        ")",
+    )
+});
+static GROUPS_SHARED: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "SELECT DISTINCT y.user_id FROM group_member x JOIN group_member y ON y.group_id = x.group_id \
+         WHERE x.user_id = ? AND y.user_id IN (",
+        "?",
+        ",",
+        ")",
+    )
+});
+
+/// Those of `others` with whom `user` has a private chat that holds a message, or a group in common.
+///
+/// # Errors
+/// As the database says.
+pub async fn partners_among(pool: &Pool, user: &UserId, others: &[UserId]) -> sqlx::Result<Vec<UserId>> {
+    let mut found = std::collections::BTreeSet::new();
+    let private: Vec<Conversation> = others.iter().map(|other| Conversation::between(user, other)).collect();
+    for (range, length, text) in PRIVATE_AMONG.padded(private.len()) {
+        let asked = &private[range.clone()];
+        let mut query = sqlx::query_scalar(AssertSqlSafe(text));
+        for conversation in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
+            query = query.bind(conversation.key());
+        }
+        let keys: Vec<String> = query.fetch_all(pool).await?;
+        let with =
+            asked.iter().zip(&others[range]).filter(|(chat, _)| keys.iter().any(|key| key == chat.key()));
+        found.extend(with.map(|(_, other)| other.clone()));
+    }
+    for (range, length, text) in GROUPS_SHARED.padded(others.len()) {
+        let asked = &others[range];
+        let mut query = sqlx::query_scalar(AssertSqlSafe(text)).bind(user.as_str());
+        for other in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
+            query = query.bind(other.as_str());
+        }
+        let ids: Vec<String> = query.fetch_all(pool).await?;
+        found.extend(asked.iter().filter(|other| ids.iter().any(|id| id == other.as_str())).cloned());
+    }
+    Ok(found.into_iter().collect())
 }

@@ -89,6 +89,8 @@ pub struct Changed {
     pub joined_floor: Seq,
     /// Members that went.
     pub left: Vec<UserId>,
+    /// As in [`GroupAccess::merges_head`], if members came or went.
+    pub merges_head: bool,
 }
 
 /// A group as its members see it.
@@ -487,19 +489,21 @@ where
         Box::pin(async move {
             let head = access::lock(tx, &group).await?;
             let Some(difference) = body(tx, &group, head).await? else { return Ok(Changed::default()) };
+            let mut merges_head = false;
             if !difference.joined.is_empty() || !difference.left.is_empty() {
-                count_members(tx, &group, sizes).await?;
+                merges_head = count_members(tx, &group, sizes).await?;
             }
             let version = access::raise(tx, &group, head).await?;
             let Difference { joined, joined_seq, joined_floor, left } = difference;
-            Ok(Changed { version: Some(version), joined, joined_seq, joined_floor, left })
+            Ok(Changed { version: Some(version), joined, joined_seq, joined_floor, left, merges_head })
         })
     })
     .await
 }
 
-/// Counts anew, which heals whatever went wrong before, and switches between large and small.
-async fn count_members(tx: &mut Tx, group: &Conversation, sizes: Sizes) -> Result<(), GroupError> {
+/// Counts anew, which heals whatever went wrong before, and switches between large and small. Returns
+/// whether its head is to be merged into syncs.
+async fn count_members(tx: &mut Tx, group: &Conversation, sizes: Sizes) -> Result<bool, GroupError> {
     let members: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM group_member WHERE group_id = ?")
         .bind(group.key())
         .fetch_one(&mut **tx)
@@ -523,7 +527,13 @@ async fn count_members(tx: &mut Tx, group: &Conversation, sizes: Sizes) -> Resul
     .bind(group.key())
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    let merges: Option<bool> =
+        sqlx::query_scalar("SELECT is_large OR large_until > ? FROM chat_group WHERE group_id = ?")
+            .bind(unix_millis())
+            .bind(group.key())
+            .fetch_optional(&mut **tx)
+            .await?;
+    Ok(merges.unwrap_or(false))
 }
 
 async fn locked(tx: &mut Tx, group: &Conversation) -> sqlx::Result<Option<Group>> {

@@ -1,9 +1,13 @@
 //! `chat_group` and `group_member`, read: which groups there are, who is in them, and what members may do.
 
-use sqlx::Row as _;
+use std::sync::LazyLock;
+
+use ahash::AHashMap;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::Pool;
 use super::groups::GroupAccess;
+use super::shapes::Shapes;
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
 
@@ -130,6 +134,78 @@ pub async fn groups_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<(Conversa
         groups.push((group, about, access));
     }
     Ok(groups)
+}
+
+static AMONG: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "SELECT m.group_id, m.role, m.muted_until, m.join_seq, m.floor_seq FROM group_member m \
+         JOIN chat_group g ON g.group_id = m.group_id AND NOT g.is_dismissed WHERE m.user_id = ? AND m.group_id IN (",
+        "?",
+        ",",
+        ")",
+    )
+});
+
+/// What `user` may do in those of `groups` that it is in.
+///
+/// # Errors
+/// As the database says.
+pub async fn accesses_among(
+    pool: &Pool,
+    user: &UserId,
+    groups: &[&Conversation],
+) -> sqlx::Result<AHashMap<Conversation, Access>> {
+    let mut found = AHashMap::with_capacity(groups.len());
+    for (range, length, text) in AMONG.padded(groups.len()) {
+        let asked = &groups[range];
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(user.as_str());
+        for group in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
+            query = query.bind(group.key());
+        }
+        for row in query.fetch_all(pool).await? {
+            let key: &str = row.try_get(0)?;
+            let Some(group) = asked.iter().find(|group| group.key() == key) else { continue };
+            let access = Access {
+                role: Role::from_stored(row.try_get(1)?),
+                muted_until: row.try_get(2)?,
+                join_seq: Seq(row.try_get(3)?),
+                floor: Seq(row.try_get(4)?),
+            };
+            found.insert((*group).clone(), access);
+        }
+    }
+    Ok(found)
+}
+
+/// Those of `user`'s groups whose heads are merged into its syncs: they are, or were lately, too large for inboxes.
+///
+/// # Errors
+/// As the database says; a stored id that is none is left out.
+pub async fn merging_groups_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<Conversation>> {
+    let keys: Vec<String> = sqlx::query_scalar(
+        "SELECT m.group_id FROM group_member m JOIN chat_group g ON g.group_id = m.group_id \
+         WHERE m.user_id = ? AND NOT g.is_dismissed AND (g.is_large OR g.large_until > ?)",
+    )
+    .bind(user.as_str())
+    .bind(unix_millis())
+    .fetch_all(pool)
+    .await?;
+    Ok(keys.iter().filter_map(|key| Conversation::from_key(key).ok()).collect())
+}
+
+/// Who joined `group` at `since` (milliseconds since 1970) or later, in the order of ids.
+///
+/// # Errors
+/// As the database says; a stored id that is none is left out.
+pub async fn joined_since(pool: &Pool, group: &Conversation, since: i64) -> sqlx::Result<Vec<UserId>> {
+    let ids: Vec<String> = sqlx::query_scalar(
+        "SELECT user_id FROM group_member WHERE group_id = ? AND join_time >= ? ORDER BY user_id",
+    )
+    .bind(group.key())
+    .bind(since)
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.iter().filter_map(|id| UserId::parse(id).ok()).collect())
 }
 
 /// One line of a group's list.

@@ -5,6 +5,7 @@
 //! acknowledgement of about 40 ms with sqlx 0.9.0, which does not set TCP_NODELAY.
 
 pub mod access;
+pub mod accounts;
 pub mod blocks;
 pub mod conversations;
 pub mod groups;
@@ -12,11 +13,13 @@ pub mod members;
 mod migrate;
 mod pool;
 pub mod positions;
+pub mod revocations;
 pub mod senders;
 pub mod settings;
 mod shapes;
 pub mod timeline;
 mod transaction;
+pub mod unread;
 
 pub use migrate::migrate;
 pub use pool::{ConnectError, Ping, connect, is_away};

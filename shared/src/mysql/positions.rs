@@ -1,6 +1,12 @@
 //! `user_conversation_state`: how far each user has read.
 
+use std::sync::LazyLock;
+
+use ahash::AHashMap;
+use sqlx::{AssertSqlSafe, Row as _};
+
 use super::Pool;
+use super::shapes::Shapes;
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
 
@@ -53,4 +59,76 @@ async fn position(pool: &Pool, user: &UserId, conversation: &Conversation) -> sq
     .fetch_optional(pool)
     .await?;
     Ok(stored.map_or(Seq::ZERO, Seq))
+}
+
+static OF_USER: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "SELECT conversation_id, last_ack_seq FROM user_conversation_state WHERE user_id = ? AND conversation_id IN (",
+        "?",
+        ",",
+        ")",
+    )
+});
+
+/// How far `user` has read in `conversations`; those without a position are left out.
+///
+/// # Errors
+/// As the database says.
+pub async fn of_user(
+    pool: &Pool,
+    user: &UserId,
+    conversations: &[&Conversation],
+) -> sqlx::Result<AHashMap<Conversation, Seq>> {
+    let mut found = AHashMap::with_capacity(conversations.len());
+    for (range, length, text) in OF_USER.padded(conversations.len()) {
+        let asked = &conversations[range];
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(user.as_str());
+        for conversation in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
+            query = query.bind(conversation.key());
+        }
+        for row in query.fetch_all(pool).await? {
+            let key: &str = row.try_get(0)?;
+            if let Some(conversation) = asked.iter().find(|conversation| conversation.key() == key) {
+                found.insert((*conversation).clone(), Seq(row.try_get(1)?));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// How far one user has read.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ListedPosition {
+    /// Who.
+    pub user_id: String,
+    /// Up to here; 0 if it never said.
+    pub seq: Seq,
+}
+
+/// How far the members of a group have read, after `cursor` in the order of their ids, at most `limit`.
+///
+/// # Errors
+/// As the database says.
+pub async fn of_group(
+    pool: &Pool,
+    group: &Conversation,
+    cursor: &str,
+    limit: u32,
+) -> sqlx::Result<Vec<ListedPosition>> {
+    let rows = sqlx::query(
+        "SELECT m.user_id, s.last_ack_seq FROM group_member m \
+         LEFT JOIN user_conversation_state s ON s.user_id = m.user_id AND s.conversation_id = m.group_id \
+         WHERE m.group_id = ? AND m.user_id > ? ORDER BY m.user_id LIMIT ?",
+    )
+    .bind(group.key())
+    .bind(cursor)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let seq: Option<u64> = row.try_get(1)?;
+            Ok(ListedPosition { user_id: row.try_get(0)?, seq: Seq(seq.unwrap_or(0)) })
+        })
+        .collect()
 }

@@ -225,3 +225,32 @@ pub async fn read(
         })
         .collect()
 }
+
+/// What is known about one message beside its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Who sent it.
+    pub sender_id: String,
+    /// 1 text, 2 image, 3 recall.
+    pub msg_type: u32,
+    /// When it was stored (of old rows: when it was sent), in milliseconds since 1970.
+    pub stored_at: i64,
+}
+
+/// Facts about message `seq`; `None` if there is none.
+///
+/// # Errors
+/// As the database says.
+pub async fn facts(pool: &Pool, conversation: &Conversation, seq: Seq) -> sqlx::Result<Option<Facts>> {
+    let row = sqlx::query(
+        "SELECT sender_id, msg_type, stored_at, send_time FROM timeline_message WHERE conversation_id = ? AND seq = ?",
+    )
+    .bind(conversation.key())
+    .bind(seq.0)
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (stored_at, sent_at): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
+    let stored_at = if stored_at == 0 { sent_at } else { stored_at };
+    Ok(Some(Facts { sender_id: row.try_get(0)?, msg_type: row.try_get(1)?, stored_at }))
+}

@@ -41,7 +41,9 @@ const FILLED_AT_ONCE: usize = 500;
 pub enum Touch {
     /// It has messages up to this number.
     Messages(Seq),
-    /// Something else, such as the reading position or the membership.
+    /// The user came into it when it had messages up to this number.
+    Joined(Seq),
+    /// Something else, such as the reading position.
     Other,
 }
 
@@ -109,12 +111,13 @@ impl Inboxes {
         conversation: &Conversation,
         touch: Touch,
     ) -> Result<(), RedisError> {
-        let seq = match touch {
-            Touch::Messages(seq) => seq.to_string(),
-            Touch::Other => String::new(),
+        let (seq, other) = match touch {
+            Touch::Messages(seq) => (seq.to_string(), ""),
+            Touch::Joined(seq) => (seq.to_string(), "1"),
+            Touch::Other => (String::new(), "1"),
         };
         let noted = users.map(|user| {
-            let arguments = vec![conversation.key().to_owned(), seq.clone()];
+            let arguments = vec![conversation.key().to_owned(), seq.clone(), other.to_owned()];
             self.client.script::<i64>(&TOUCH, inbox_keys(user), arguments)
         });
         try_join_all(noted).await.map(drop)

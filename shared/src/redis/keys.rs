@@ -36,6 +36,20 @@ pub fn group_head(group: &Conversation) -> String {
 
 /// Sorted set: live workers by the time of their last sign of life.
 pub const WORKERS: &str = "im:workers";
+/// Sorted set: live gateways, likewise.
+pub const GATEWAYS: &str = "im:gateways";
+
+/// The last revision of a gateway's entries in [`online`].
+#[must_use]
+pub fn presence_revision(gateway: &str) -> String {
+    format!("im:presence:{gateway}")
+}
+
+/// Hash: the gateways to which a user is connected.
+#[must_use]
+pub fn online(user: &UserId) -> String {
+    format!("im:online:{{{user}}}")
+}
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,8 @@
 mod client;
 pub mod inbox;
 pub mod keys;
+pub mod live_board;
+pub mod presence;
 pub mod sequence;
-pub mod worker_board;
 
 pub use client::{Client, RedisError, connect};

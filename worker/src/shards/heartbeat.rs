@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::health::{Check, Health};
-use shared::redis::worker_board::WorkerBoard;
+use shared::redis::live_board::LiveBoard;
 use shared::shard::{ShardCount, ShardId};
 use shared::shutdown::Shutdown;
 use tokio::sync::watch;
@@ -27,7 +27,7 @@ pub const EXPIRY: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub struct Heartbeat {
     me: String,
-    board: WorkerBoard,
+    board: LiveBoard,
     shards: ShardCount,
     parts: Arc<Parts>,
     health: Health,
@@ -49,13 +49,7 @@ struct Running {
 impl Heartbeat {
     /// Nothing runs yet.
     #[must_use]
-    pub fn new(
-        me: String,
-        board: WorkerBoard,
-        shards: ShardCount,
-        parts: Arc<Parts>,
-        health: Health,
-    ) -> Self {
+    pub fn new(me: String, board: LiveBoard, shards: ShardCount, parts: Arc<Parts>, health: Health) -> Self {
         let (redis, assigned) = (health.check("redis"), health.check("shards"));
         let (running, (owned, _)) = (BTreeMap::new(), watch::channel(Vec::new()));
         Self { me, board, shards, parts, health, redis, assigned, running, owned }

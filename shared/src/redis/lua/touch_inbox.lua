@@ -2,21 +2,21 @@
 --
 -- KEYS[1]  sorted set: conversation by version
 -- KEYS[2]  hash: the last number of each conversation; '#last' is the highest version
--- ARGV     pairs: a conversation and its last number, or '' where something else about it changed
+-- ARGV     triples: a conversation, its last number or '', and '1' where something else about it changed
 --
 -- A user without an inbox gets none: whoever asks for it first builds it from the database. Sent again, it changes
--- nothing, unless the number was ''.
+-- nothing, unless something else changed.
 if redis.call('EXISTS', KEYS[2]) == 0 then
   return 0
 end
 local time = redis.call('TIME')
 local version = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('HGET', KEYS[2], '#last') or '0') + 1)
 local touched = 0
-for i = 1, #ARGV, 2 do
-  local before = redis.call('HGET', KEYS[2], ARGV[i])
-  local seq = tonumber(ARGV[i + 1])
-  if not seq or not before or tonumber(before) < seq then
-    redis.call('HSET', KEYS[2], ARGV[i], seq and ARGV[i + 1] or before or '0')
+for i = 1, #ARGV, 3 do
+  local before = tonumber(redis.call('HGET', KEYS[2], ARGV[i]) or '-1')
+  local seq = tonumber(ARGV[i + 1]) or 0
+  if ARGV[i + 2] == '1' or before < seq then
+    redis.call('HSET', KEYS[2], ARGV[i], string.format('%.0f', math.max(before, seq)))
     redis.call('ZADD', KEYS[1], string.format('%.0f', version + touched), ARGV[i])
     touched = touched + 1
   end

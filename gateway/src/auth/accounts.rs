@@ -1,0 +1,180 @@
+//! The built-in accounts: a user id and a password.
+//!
+//! Hashing a password is meant to be slow. It is done off the async threads, few at a time; who waits too long for a turn
+//! is told to come back. An unknown user costs the same work as a known one and gets the same answer.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use shared::ids::UserId;
+use shared::mysql::{Pool, accounts};
+use tokio::sync::Semaphore;
+
+use crate::config::{Auth, Limits};
+use crate::membership::database_away;
+use crate::rates::Rates;
+use crate::wire::refusal::Refusal;
+
+/// Longest password: what is longer is no password any more, but work for the hash.
+const PASSWORD_BYTES_MAX: usize = 256;
+/// Longest nickname, in characters.
+const NICKNAME_CHARS_MAX: usize = 64;
+/// How long a call waits for its turn at hashing.
+const TURN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Makes accounts and checks passwords.
+#[derive(Debug)]
+pub struct Accounts {
+    pool: Pool,
+    /// Each turn takes a core and 19 MiB.
+    turns: Arc<Semaphore>,
+    by_user: Option<Rates<UserId>>,
+    by_address: Option<Rates<IpAddr>>,
+    password_chars_min: usize,
+    /// What the password of an unknown user is compared with.
+    nobodys_hash: String,
+}
+
+impl Accounts {
+    /// `None` if they are switched off.
+    ///
+    /// # Errors
+    /// If the system gives no random numbers.
+    pub fn new(pool: Pool, settings: &Auth, limits: &Limits) -> anyhow::Result<Option<Self>> {
+        if !settings.accounts {
+            return Ok(None);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let salt_and_password: [u8; 32] = rand::random();
+        let nobodys_hash = hash(&salt_and_password).map_err(|error| anyhow::anyhow!("hashing: {error}"))?;
+        Ok(Some(Self {
+            pool,
+            turns: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            by_user: per_minute(limits.user_logins_per_minute),
+            by_address: per_minute(limits.address_logins_per_minute),
+            password_chars_min: settings.password_chars_min,
+            nobodys_hash,
+        }))
+    }
+
+    /// Counts one attempt of this address for this user.
+    ///
+    /// # Errors
+    /// 429
+    pub fn admit(&self, user: &UserId, address: IpAddr) -> Result<(), Refusal> {
+        let by_address = self.by_address.as_ref().map_or(Ok(()), |rates| rates.take(&address));
+        let both = by_address.and_then(|()| self.by_user.as_ref().map_or(Ok(()), |rates| rates.take(user)));
+        both.map_err(|retry_after_ms| Refusal::RateLimited {
+            message: "too many attempts: wait before you try again".to_owned(),
+            retry_after_ms,
+        })
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// 400 for a password or nickname that cannot be used, 409 if the id is taken, 503.
+    pub async fn register(&self, user: &UserId, password: String, nickname: &str) -> Result<(), Refusal> {
+        if password.chars().count() < self.password_chars_min {
+            let message =
+                format!("password is too short: send {} characters at least", self.password_chars_min);
+            return Err(Refusal::Malformed(message));
+        }
+        check_length(&password)?;
+        if nickname.chars().count() > NICKNAME_CHARS_MAX || nickname.chars().any(char::is_control) {
+            return Err(Refusal::malformed("nickname must be at most 64 characters, no control characters"));
+        }
+        let hashed = self.work(move || hash(password.as_bytes())).await?.map_err(|error| {
+            tracing::error!(%error, "a password cannot be hashed");
+            Refusal::Fault
+        })?;
+        let made =
+            accounts::create(&self.pool, user, &hashed, nickname).await.map_err(|e| database_away(&e))?;
+        if made {
+            Ok(())
+        } else {
+            Err(Refusal::Conflict("this user_id is taken: choose another one".to_owned()))
+        }
+    }
+
+    /// Whether this is the user's password.
+    ///
+    /// # Errors
+    /// 401 with one sentence for an unknown user and for a wrong password; 503.
+    pub async fn check(&self, user: &UserId, password: String) -> Result<(), Refusal> {
+        check_length(&password)?;
+        let stored = accounts::password_hash(&self.pool, user).await.map_err(|e| database_away(&e))?;
+        let known = stored.is_some();
+        let compared_with = stored.unwrap_or_else(|| self.nobodys_hash.clone());
+        let is_right = self.work(move || verify(password.as_bytes(), &compared_with)).await?;
+        if known && is_right {
+            return Ok(());
+        }
+        Err(Refusal::NotLoggedIn("user_id or password is wrong".to_owned()))
+    }
+
+    /// Runs slow work off the async threads, when it is its turn. Work that has begun keeps its turn even if nobody waits
+    /// for it any more.
+    async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+        let turn = tokio::time::timeout(TURN_PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(Refusal::Overloaded {
+                message: "too many passwords to check at the moment: try again".to_owned(),
+                retry_after_ms: rand::random_range(500..=2_000),
+            });
+        };
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        });
+        done.await.map_err(|_| Refusal::Fault)
+    }
+}
+
+fn per_minute<K: std::hash::Hash + Eq + Clone>(times: u32) -> Option<Rates<K>> {
+    let times = NonZeroU32::new(times)?;
+    Rates::every(Duration::from_secs(60) / times.get(), times)
+}
+
+fn check_length(password: &str) -> Result<(), Refusal> {
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Err(Refusal::malformed("password is longer than 256 bytes"));
+    }
+    Ok(())
+}
+
+/// Argon2id with the library's cost (19 MiB, 2 passes: OWASP's recommendation) and a random salt.
+fn hash(password: &[u8]) -> Result<String, argon2::password_hash::Error> {
+    Ok(Argon2::default().hash_password(password)?.to_string())
+}
+
+/// With the cost that the stored hash was made with.
+fn verify(password: &[u8], stored: &str) -> bool {
+    match PasswordHash::new(stored) {
+        Ok(stored) => Argon2::default().verify_password(password, &stored).is_ok(),
+        Err(error) => {
+            tracing::error!(%error, "ill-formed hash in user_account");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_salted_and_knows_its_password() {
+        let (one, other) = (hash(b"correct horse").unwrap(), hash(b"correct horse").unwrap());
+        assert_ne!(one, other);
+        assert!(one.starts_with("$argon2id$v=19$m=19456,t=2,p=1$") && one.len() <= 255, "{one}");
+        assert!(verify(b"correct horse", &one) && !verify(b"correct hors", &one));
+        assert!(!verify(b"", "nonsense"));
+    }
+}

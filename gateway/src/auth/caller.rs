@@ -1,0 +1,130 @@
+//! Who asks: what a request says about it, checked. The same for the WebSocket's upgrade and for HTTP calls.
+
+use shared::ids::UserId;
+use warp::http::HeaderMap;
+use warp::http::header::AUTHORIZATION;
+
+use super::operator::OperatorKey;
+use super::token::{Login, Tokens};
+use crate::config::AuthMode;
+use crate::wire::refusal::Refusal;
+
+/// The operator's key is sent in this header.
+pub const API_KEY: &str = "x-api-key";
+/// For whom the operator acts.
+pub const ACTING_FOR: &str = "x-user-id";
+
+/// Who makes an HTTP call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// A user.
+    User(UserId),
+    /// The operator, and for whom it acts, if it says so.
+    Operator(Option<UserId>),
+}
+
+/// What the query string may say about who asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Claims<'a> {
+    /// `token`
+    pub token: Option<&'a str>,
+    /// `user_id`, believed with [`AuthMode::Insecure`] only.
+    pub user_id: Option<&'a str>,
+}
+
+/// The user that a request is from; `None` if it says nothing about that.
+///
+/// # Errors
+/// 401 for a token that is not good, or a claim that is not enough; 400 for an ill-formed user id.
+pub fn user(
+    tokens: &Tokens,
+    mode: AuthMode,
+    headers: &HeaderMap,
+    claims: Claims<'_>,
+) -> Result<Option<Login>, Refusal> {
+    match (bearer(headers)?.or(claims.token), claims.user_id) {
+        (Some(token), _) => tokens.check(token).map(Some),
+        (None, Some(user)) if mode == AuthMode::Insecure => {
+            let user = UserId::parse(user).map_err(Refusal::malformed)?;
+            Ok(Some(Login::believed(user)))
+        }
+        (None, Some(_)) => {
+            Err(Refusal::NotLoggedIn("user_id alone is not enough here: send a token".to_owned()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// The operator, if the request brings its key.
+///
+/// # Errors
+/// 401 for another key; 400 for an ill-formed user id beside the right one.
+pub fn operator(key: &OperatorKey, headers: &HeaderMap) -> Result<Option<Caller>, Refusal> {
+    let Some(given) = headers.get(API_KEY) else { return Ok(None) };
+    if !key.is(given.as_bytes()) {
+        return Err(Refusal::NotLoggedIn("X-Api-Key is not the operator's key".to_owned()));
+    }
+    let acting_for = headers.get(ACTING_FOR).map(|user| {
+        let user = std::str::from_utf8(user.as_bytes()).map_err(Refusal::malformed)?;
+        UserId::parse(user).map_err(Refusal::malformed)
+    });
+    Ok(Some(Caller::Operator(acting_for.transpose()?)))
+}
+
+/// The token of `Authorization: Bearer <token>`.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let value = value.to_str().unwrap_or_default();
+    match value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
+        Some((_, token)) => Ok(Some(token.trim())),
+        None => Err(Refusal::NotLoggedIn("Authorization must be: Bearer <token>".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Auth;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn asked(
+        mode: AuthMode,
+        fields: &[(&'static str, &'static str)],
+        claims: Claims<'_>,
+    ) -> Result<Option<String>, u16> {
+        let tokens = Tokens::new(&Auth::default(), std::sync::Arc::default()).unwrap();
+        match user(&tokens, mode, &headers(fields), claims) {
+            Ok(login) => Ok(login.map(|login| login.user.as_str().to_owned())),
+            Err(refusal) => Err(refusal.code()),
+        }
+    }
+
+    #[test]
+    fn saying_so_is_enough_for_demos_only_and_a_bad_token_never() {
+        let alice = Claims { token: None, user_id: Some("alice") };
+        assert_eq!(asked(AuthMode::Insecure, &[], alice), Ok(Some("alice".to_owned())));
+        assert_eq!(asked(AuthMode::Jwt, &[], alice), Err(401));
+        assert_eq!(asked(AuthMode::Insecure, &[], Claims { user_id: Some("a b"), ..alice }), Err(400));
+        assert_eq!(asked(AuthMode::Insecure, &[("authorization", "Bearer x")], alice), Err(401));
+        assert_eq!(asked(AuthMode::Insecure, &[("authorization", "Basic x")], alice), Err(401));
+        assert_eq!(asked(AuthMode::Insecure, &[], Claims { token: Some("x"), ..alice }), Err(401));
+        assert_eq!(asked(AuthMode::Jwt, &[], Claims::default()), Ok(None));
+    }
+
+    #[test]
+    fn the_operator_may_name_whom_it_acts_for() {
+        let key = OperatorKey::new("the key".into());
+        let asked = |fields: &[(&'static str, &'static str)]| {
+            operator(&key, &headers(fields)).map_err(|refusal| refusal.code())
+        };
+        assert_eq!(asked(&[("x-user-id", "bob")]), Ok(None));
+        assert_eq!(asked(&[("x-api-key", "the key")]), Ok(Some(Caller::Operator(None))));
+        let bob = Caller::Operator(Some(UserId::parse("bob").unwrap()));
+        assert_eq!(asked(&[("x-api-key", "the key"), ("x-user-id", "bob")]), Ok(Some(bob)));
+        assert_eq!(asked(&[("x-api-key", "a key")]), Err(401));
+        assert_eq!(asked(&[("x-api-key", "the key"), ("x-user-id", "b b")]), Err(400));
+    }
+}

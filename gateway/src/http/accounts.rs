@@ -1,0 +1,92 @@
+//! `/api/register`, `/api/login`, `/api/logout`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use shared::ids::UserId;
+
+use super::answer::{Answer, json};
+use super::api::{only, unknown};
+use super::call::Call;
+use crate::auth::accounts::Accounts;
+use crate::wire::refusal::Refusal;
+
+pub(super) async fn route(path: &[&str], call: Call) -> Answer {
+    match (call.method(), path) {
+        ("POST", ["register"]) => register(call).await,
+        ("POST", ["login"]) => log_in(call).await,
+        ("POST", ["logout"]) => log_out(call).await,
+        (_, ["register" | "login" | "logout"]) => Err(only("POST")),
+        _ => Err(unknown()),
+    }
+}
+
+// No Debug: it would show the password.
+#[derive(Deserialize)]
+struct Register {
+    user_id: UserId,
+    password: String,
+    nickname: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct LogIn {
+    user_id: UserId,
+    password: String,
+}
+
+/// A token and its end, in milliseconds since 1970.
+#[derive(Serialize)]
+struct Token {
+    token: String,
+    expires_at: i64,
+}
+
+/// Until when tokens were revoked.
+#[derive(Serialize)]
+struct LoggedOut {
+    not_before: i64,
+}
+
+async fn register(call: Call) -> Answer {
+    let accounts = accounts(&call)?;
+    let Register { user_id, password, nickname } = call.json().await?;
+    admit(&call, &accounts, &user_id)?;
+    let nickname = nickname.unwrap_or_else(|| user_id.as_str().to_owned());
+    accounts.register(&user_id, password, &nickname).await?;
+    token(&call, &user_id, None)
+}
+
+async fn log_in(call: Call) -> Answer {
+    let accounts = accounts(&call)?;
+    let LogIn { user_id, password } = call.json().await?;
+    admit(&call, &accounts, &user_id)?;
+    accounts.check(&user_id, password).await?;
+    token(&call, &user_id, None)
+}
+
+/// All devices of the user have to log in again.
+async fn log_out(call: Call) -> Answer {
+    revoke(&call, call.user()?).await
+}
+
+/// Revokes the tokens of `user`.
+pub(super) async fn revoke(call: &Call, user: &UserId) -> Answer {
+    json(&LoggedOut { not_before: call.services.revocations.revoke(user).await? })
+}
+
+/// Answers with a token for `user`.
+pub(super) fn token(call: &Call, user: &UserId, ttl_s: Option<u64>) -> Answer {
+    let (token, expires_at) = call.services.tokens.mint(user, ttl_s)?;
+    json(&Token { token, expires_at })
+}
+
+/// The operator's own server may let many users in from one address.
+fn admit(call: &Call, accounts: &Accounts, user: &UserId) -> Result<(), Refusal> {
+    if call.is_operator() { Ok(()) } else { accounts.admit(user, call.network()) }
+}
+
+/// Where they are switched off, there are no such calls.
+fn accounts(call: &Call) -> Result<Arc<Accounts>, Refusal> {
+    call.services.accounts.clone().ok_or_else(unknown)
+}

@@ -1,0 +1,35 @@
+//! `/api/admin`: for the operator alone.
+
+use serde::Deserialize;
+use shared::ids::UserId;
+
+use super::accounts::{revoke, token};
+use super::answer::Answer;
+use super::api::{only, unknown};
+use super::call::Call;
+use crate::wire::refusal::Refusal;
+
+pub(super) async fn route(path: &[&str], call: Call) -> Answer {
+    // Before anything else: a stranger learns nothing about these paths.
+    call.operator()?;
+    match (call.method(), path) {
+        ("POST", ["tokens"]) => mint(call).await,
+        ("POST", ["users", user, "revoke"]) => {
+            revoke(&call, &UserId::parse(user).map_err(Refusal::malformed)?).await
+        }
+        (_, ["tokens"] | ["users", _, "revoke"]) => Err(only("POST")),
+        _ => Err(unknown()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Mint {
+    user_id: UserId,
+    ttl_s: Option<u64>,
+}
+
+/// An app's own server makes tokens for its users.
+async fn mint(call: Call) -> Answer {
+    let request: Mint = call.json().await?;
+    token(&call, &request.user_id, request.ttl_s)
+}

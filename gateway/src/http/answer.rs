@@ -1,0 +1,83 @@
+//! What an HTTP call is answered with.
+
+use serde::Serialize;
+use warp::http::StatusCode;
+use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use warp::reply::{Reply as _, Response};
+
+use crate::wire::refusal::Refusal;
+
+/// How a call ends.
+pub type Answer = Result<Response, Refusal>;
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: u16,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+/// 200 with `body` as JSON.
+///
+/// # Errors
+/// None that a struct of texts and numbers could cause.
+pub fn json(body: &impl Serialize) -> Answer {
+    let text = serde_json::to_vec(body).map_err(|error| {
+        tracing::error!(%error, "an answer cannot be written as JSON");
+        Refusal::Fault
+    })?;
+    let mut response = Response::new(text.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// 200 with `{}`: done, and there is nothing to say about it.
+///
+/// # Errors
+/// None.
+pub fn done() -> Answer {
+    json(&serde_json::Map::new())
+}
+
+/// An error as `{"code", "message"}` with the matching status.
+#[must_use]
+pub fn error(status: StatusCode, message: &str) -> Response {
+    with_body(status, &ErrorBody { code: status.as_u16(), message, retry_after_ms: None })
+}
+
+/// The same for a refusal, with when to try again.
+#[must_use]
+pub fn refusal(refusal: &Refusal) -> Response {
+    refusal.count();
+    let (code, retry_after_ms) = (refusal.code(), refusal.retry_after_ms());
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = with_body(status, &ErrorBody { code, message: refusal.message(), retry_after_ms });
+    let fields = response.headers_mut();
+    if let Some(ms) = retry_after_ms {
+        // In whole seconds, rounded up: earlier would be in vain.
+        fields.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
+    }
+    if let Refusal::WrongMethod { allowed } = refusal {
+        fields.insert(ALLOW, HeaderValue::from_static(allowed));
+    }
+    response
+}
+
+fn with_body(status: StatusCode, body: &ErrorBody<'_>) -> Response {
+    warp::reply::with_status(warp::reply::json(body), status).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_when_to_come_back_and_what_is_allowed() {
+        let late = refusal(&Refusal::RateLimited { message: "slow down".to_owned(), retry_after_ms: 1_001 });
+        assert_eq!((late.status().as_u16(), &late.headers()[RETRY_AFTER]), (429, &HeaderValue::from(2)));
+        let wrong = refusal(&Refusal::WrongMethod { allowed: "GET, POST" });
+        assert_eq!((wrong.status().as_u16(), wrong.headers()[ALLOW].to_str().unwrap()), (405, "GET, POST"));
+        assert_eq!(done().unwrap().status(), 200);
+    }
+}

@@ -1,0 +1,232 @@
+//! One HTTP call, after its caller and its path are known: who calls, and what it brought.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use shared::ids::UserId;
+use tokio::time::{Instant, timeout};
+use warp::http::header::CONTENT_LENGTH;
+use warp::http::{HeaderMap, Method};
+
+use crate::auth::caller::Caller;
+use crate::connection::Services;
+use crate::wire::refusal::Refusal;
+
+/// A body that has not been read yet.
+pub(super) type Body = BoxStream<'static, Result<Box<dyn Buf + Send>, warp::Error>>;
+
+/// One call.
+pub struct Call {
+    /// What it may use.
+    pub services: Services,
+    /// Where it comes from, as far as can be told.
+    pub address: IpAddr,
+    pub(super) method: Method,
+    pub(super) headers: HeaderMap,
+    pub(super) query: String,
+    pub(super) caller: Result<Caller, Refusal>,
+    /// When the deadline began to count: a body that comes slowly is not the server's delay.
+    pub(super) counts_from: Arc<Mutex<Instant>>,
+    pub(super) body: Mutex<Option<Body>>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers and query may hold a token or a key.
+        f.debug_struct("Call")
+            .field("method", &self.method)
+            .field("caller", &self.caller)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Call {
+    /// `GET`, `POST` …
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
+    /// Whom limits per address are for: the address, or the IPv6 network that it is in.
+    #[must_use]
+    pub fn network(&self) -> IpAddr {
+        super::api::network(self.address)
+    }
+
+    /// Who calls.
+    ///
+    /// # Errors
+    /// 401, or 400 where the operator names no user id.
+    pub fn caller(&self) -> Result<&Caller, Refusal> {
+        self.caller.as_ref().map_err(Refusal::clone)
+    }
+
+    /// The user that the call acts as: the token's, or the one that the operator names in `X-User-Id`.
+    ///
+    /// # Errors
+    /// 401, or 400 where the operator names nobody.
+    pub fn user(&self) -> Result<&UserId, Refusal> {
+        match self.caller()? {
+            Caller::User(user) | Caller::Operator(Some(user)) => Ok(user),
+            Caller::Operator(None) => {
+                Err(Refusal::malformed("X-User-Id is missing: for which user does the operator act?"))
+            }
+        }
+    }
+
+    /// Whether the operator calls, for itself or for a user.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        matches!(self.caller, Ok(Caller::Operator(_)))
+    }
+
+    /// Lets only the operator through.
+    ///
+    /// # Errors
+    /// 401 for nobody, 403 for a user.
+    pub fn operator(&self) -> Result<(), Refusal> {
+        match &self.caller {
+            Ok(Caller::Operator(_)) => Ok(()),
+            Ok(Caller::User(_)) => {
+                Err(Refusal::Forbidden("this is for the operator: send the key as X-Api-Key".to_owned()))
+            }
+            Err(refusal) => Err(refusal.clone()),
+        }
+    }
+
+    /// A parameter of the query string; the first of that name.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+        form_urlencoded::parse(self.query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// The same as something else than text. `rule` is the sentence for one that is not: `"limit must be 1 to 500"`.
+    ///
+    /// # Errors
+    /// 400
+    pub fn parameter_as<T: FromStr>(&self, name: &str, rule: &str) -> Result<Option<T>, Refusal> {
+        let value = self.parameter(name);
+        value.map(|text| text.parse()).transpose().map_err(|_| Refusal::malformed(rule))
+    }
+
+    /// The body, one JSON object of at most `limits.http_body_bytes_max`. Unknown fields are ignored.
+    ///
+    /// # Errors
+    /// 400 with a sentence that names the field, 408, 413.
+    pub async fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        self.json_up_to(self.services.config.limits.http_body_bytes_max).await
+    }
+
+    /// The same with a limit of the call's own.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json).
+    pub async fn json_up_to<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, Refusal> {
+        let too_large = || Refusal::TooLarge(format!("the body is longer than {bytes_max} bytes"));
+        let declared = self.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        // No need to read it to know.
+        if declared.is_some_and(|length: usize| length > bytes_max) {
+            return Err(too_large());
+        }
+        let body = self.body.lock().take();
+        let read = async {
+            let mut text = BytesMut::new();
+            let Some(mut body) = body else { return Ok(text) };
+            while let Some(part) = body.next().await {
+                let mut part = part.map_err(|_| Refusal::malformed("the body ended early"))?;
+                if text.len() + part.remaining() > bytes_max {
+                    return Err(too_large());
+                }
+                while part.has_remaining() {
+                    let length = part.chunk().len();
+                    text.extend_from_slice(part.chunk());
+                    part.advance(length);
+                }
+            }
+            Ok(text)
+        };
+        let patience = Duration::from_millis(self.services.config.timeouts.http_body_ms);
+        let late = |_| Refusal::TooSlow("the body took too long to arrive".to_owned());
+        *self.counts_from.lock() = Instant::now() + patience;
+        let text = timeout(patience, read).await.map_err(late)??;
+        *self.counts_from.lock() = Instant::now();
+        parse(&text)
+    }
+}
+
+/// Reads one JSON object. serde would take an array for a struct, too.
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Refusal::malformed("the body must be one JSON object"));
+    }
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (path, why) = (error.path().to_string(), error.into_inner());
+        match why.classify() {
+            // Without the place in the text, which nobody counts.
+            serde_json::error::Category::Data if path == "." => Refusal::Malformed(without_place(&why)),
+            serde_json::error::Category::Data => {
+                Refusal::Malformed(format!("{path}: {}", without_place(&why)))
+            }
+            _ => Refusal::Malformed(format!("the body must be one JSON object: {why}")),
+        }
+    })?;
+    json.end().map_err(|error| Refusal::Malformed(format!("the body must be one JSON object: {error}")))?;
+    Ok(value)
+}
+
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line ") {
+        Some((sentence, _)) => sentence.to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Create {
+        name: Option<String>,
+        #[serde(default)]
+        members: Vec<UserId>,
+        limit: u8,
+    }
+
+    fn refused(text: &str) -> String {
+        let refusal = parse::<Create>(text.as_bytes()).unwrap_err();
+        assert_eq!(refusal.code(), 400);
+        refusal.message().to_owned()
+    }
+
+    #[test]
+    fn what_is_not_known_is_ignored_and_what_is_wrong_is_named() {
+        let good = parse::<Create>(br#" {"limit":1,"members":["a"],"name":null,"other":{"x":[]}} "#).unwrap();
+        assert_eq!(good, Create { name: None, members: vec![UserId::parse("a").unwrap()], limit: 1 });
+        assert_eq!(refused(r#"{"limit":1,"name":5}"#), "name: invalid type: integer `5`, expected a string");
+        assert_eq!(
+            refused(r#"{"limit":1,"members":["a","b c"]}"#),
+            "members[1]: user_id contains ' ': control characters, white space and braces are not allowed"
+        );
+        assert_eq!(refused(r#"{"limit":256}"#), "limit: invalid value: integer `256`, expected u8");
+        assert_eq!(refused("{}"), "missing field `limit`");
+        for text in ["", "[]", "[null,[],1]", "{", r#"{"limit":1}{"#, "nonsense", "\u{0}"] {
+            assert!(refused(text).contains("one JSON object"), "{text}");
+        }
+        let deep = "[".repeat(30_000);
+        assert!(refused(&format!(r#"{{"x":{deep}"#)).contains("one JSON object"));
+    }
+}

@@ -1,0 +1,88 @@
+//! `/api/conversations`: what a user has, what was said, and how far others have read.
+
+use serde::Serialize;
+use shared::conversation::{Conversation, ConversationError};
+use shared::ids::Seq;
+use shared::mysql::positions::ListedPosition;
+use warp::http::header::{CONTENT_TYPE, HeaderValue};
+use warp::reply::Response;
+
+use super::answer::{Answer, json};
+use super::api::{only, unknown};
+use super::call::Call;
+use super::{cursor, cut, limit};
+use crate::wire::listing::EntryView;
+use crate::wire::refusal::Refusal;
+use crate::wire::request::PullRequest;
+
+pub(super) async fn route(path: &[&str], call: Call) -> Answer {
+    match (call.method(), path) {
+        ("GET", []) => Box::pin(list(call)).await,
+        ("GET", [id, "messages"]) => messages(id, call).await,
+        ("GET", [id, "positions"]) => positions(id, call).await,
+        (_, [] | [_, "messages" | "positions"]) => Err(only("GET")),
+        _ => Err(unknown()),
+    }
+}
+
+#[derive(Serialize)]
+struct Conversations<'a> {
+    conversations: Vec<EntryView<'a>>,
+    /// Where to go on; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<u64>,
+}
+
+async fn list(call: Call) -> Answer {
+    let before =
+        call.parameter_as("cursor", "cursor must be the next_cursor of the page before")?.unwrap_or(0);
+    let limit = usize::from(limit(&call)?);
+    let listing = call.services.reads.conversations(call.user()?, before, limit).await?;
+    json(&Conversations {
+        conversations: listing.entries.iter().map(EntryView::new).collect(),
+        next_cursor: listing.has_more.then_some(listing.next),
+    })
+}
+
+fn conversation(id: &str, call: &Call) -> Result<Conversation, Refusal> {
+    Conversation::parse(id, call.user()?).map_err(|error| match error {
+        ConversationError::NotYours => Refusal::Forbidden(error.to_string()),
+        _ => Refusal::Malformed(error.to_string()),
+    })
+}
+
+async fn messages(id: &str, call: Call) -> Answer {
+    let conversation = conversation(id, &call)?;
+    let rule = "cursor_seq must be an integer from 0 to 2^53 - 1";
+    let cursor: u64 = call.parameter_as("cursor_seq", rule)?.unwrap_or(0);
+    if cursor > Seq::MAX.0 {
+        return Err(Refusal::malformed(rule));
+    }
+    let backward = match call.parameter("direction").as_deref() {
+        None | Some("forward") => false,
+        Some("backward") => true,
+        Some(_) => return Err(Refusal::malformed("direction must be forward (default) or backward")),
+    };
+    let request = PullRequest { cursor: Seq(cursor), limit: limit(&call)?, backward };
+    let page = call.services.reads.page(call.user()?, &conversation, request).await?;
+    let mut response = Response::new(page.as_str().to_owned().into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct Positions {
+    positions: Vec<ListedPosition>,
+    /// Where to go on; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+async fn positions(id: &str, call: Call) -> Answer {
+    let conversation = conversation(id, &call)?;
+    let (cursor, limit) = (cursor(&call), limit(&call)?);
+    let reads = &call.services.reads;
+    let mut positions = reads.positions(call.user()?, &conversation, &cursor, u32::from(limit) + 1).await?;
+    let next_cursor = cut(&mut positions, limit, |position| position.user_id.clone());
+    json(&Positions { positions, next_cursor })
+}

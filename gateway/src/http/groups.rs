@@ -1,0 +1,250 @@
+//! `/api/groups`: making groups, changing them, and who is in them.
+
+use serde::{Deserialize, Serialize};
+use shared::conversation::{Conversation, Kind};
+use shared::ids::UserId;
+use shared::mysql::groups::{self, ADDED_MAX, Actor, MemberUpdate, NAME_CHARS_MAX, NewGroup, Update};
+use shared::mysql::members::{self, ListedMember, Role};
+
+use super::answer::{Answer, done, json};
+use super::api::{only, unknown};
+use super::call::Call;
+use super::{cursor, limit};
+use crate::auth::caller::Caller;
+use crate::membership::database_away;
+use crate::wire::refusal::Refusal;
+
+/// Bodies that list users may be longer than others: 1,000 ids of 64 characters.
+const BODY_BYTES_MAX: usize = 512 * 1024;
+
+pub(super) async fn route(path: &[&str], call: Call) -> Answer {
+    match (call.method(), path) {
+        ("POST", []) => create(call).await,
+        ("GET", [group]) => show(&self::group(group)?, call).await,
+        ("PATCH", [group]) => update(&self::group(group)?, call).await,
+        ("DELETE", [group]) => {
+            call.services.changes.dismiss(&self::group(group)?, &actor(&call)?).await?;
+            done()
+        }
+        ("GET", [group, "members"]) => list(&self::group(group)?, call).await,
+        ("POST", [group, "members"]) => add(&self::group(group)?, call).await,
+        ("DELETE", [group, "members", user]) => {
+            let user = self::user(user)?;
+            call.services.changes.remove(&self::group(group)?, &actor(&call)?, &user).await?;
+            done()
+        }
+        ("PATCH", [group, "members", user]) => {
+            update_member(&self::group(group)?, &self::user(user)?, call).await
+        }
+        (_, []) => Err(only("POST")),
+        (_, [_]) => Err(only("GET, PATCH, DELETE")),
+        (_, [_, "members"]) => Err(only("GET, POST")),
+        (_, [_, "members", _]) => Err(only("DELETE, PATCH")),
+        _ => Err(unknown()),
+    }
+}
+
+fn group(id: &str) -> Result<Conversation, Refusal> {
+    Conversation::from_key(id)
+        .ok()
+        .filter(|conversation| conversation.kind() == Kind::Group)
+        .ok_or_else(|| Refusal::malformed("a group's id is group_<name>, at most 64 characters"))
+}
+
+pub(super) fn user(id: &str) -> Result<UserId, Refusal> {
+    UserId::parse(id).map_err(Refusal::malformed)
+}
+
+fn actor(call: &Call) -> Result<Actor, Refusal> {
+    Ok(match call.caller()? {
+        Caller::Operator(None) => Actor::Operator,
+        Caller::Operator(Some(user)) | Caller::User(user) => Actor::User(user.clone()),
+    })
+}
+
+/// From where on new members see the group's history.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum History {
+    Start,
+    Joining,
+}
+
+impl History {
+    fn is_from_start(self) -> bool {
+        matches!(self, Self::Start)
+    }
+
+    fn of(from_start: bool) -> Self {
+        if from_start { Self::Start } else { Self::Joining }
+    }
+}
+
+#[derive(Deserialize)]
+struct Create {
+    conversation_id: Option<String>,
+    name: Option<String>,
+    #[serde(default)]
+    members: Vec<UserId>,
+    history: Option<History>,
+}
+
+#[derive(Serialize)]
+struct Created {
+    conversation_id: String,
+}
+
+async fn create(call: Call) -> Answer {
+    let owner = match actor(&call)? {
+        Actor::Operator => None,
+        Actor::User(user) => Some(user),
+    };
+    let request: Create = call.json_up_to(BODY_BYTES_MAX).await?;
+    let id = request.conversation_id.unwrap_or_else(|| format!("group_{}", uuid::Uuid::now_v7().simple()));
+    let conversation = group(&id)?;
+    let name = checked_name(request.name.unwrap_or_default())?;
+    at_most_added(&request.members)?;
+    let new = NewGroup {
+        name,
+        owner,
+        members: request.members,
+        history_from_start: request.history.is_none_or(History::is_from_start),
+        is_open: false,
+    };
+    call.services.changes.create(&conversation, new).await?;
+    json(&Created { conversation_id: id })
+}
+
+fn checked_name(name: String) -> Result<String, Refusal> {
+    if name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        let rule = format!("name: at most {NAME_CHARS_MAX} characters, none of them control characters");
+        return Err(Refusal::Malformed(rule));
+    }
+    Ok(name)
+}
+
+fn at_most_added(users: &[UserId]) -> Result<(), Refusal> {
+    if users.len() > ADDED_MAX {
+        return Err(Refusal::Malformed(format!("at most {ADDED_MAX} users at once: send several calls")));
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Shown {
+    conversation_id: String,
+    name: String,
+    members: u32,
+    muted: bool,
+    history: History,
+    open: bool,
+    created_at: i64,
+    /// The caller's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<Role>,
+}
+
+async fn show(group: &Conversation, call: Call) -> Answer {
+    let role = inside(group, &call).await?;
+    let found = groups::find(&call.services.pool, group).await.map_err(|e| database_away(&e))?;
+    let found = found
+        .filter(|found| !found.is_dismissed)
+        .ok_or_else(|| Refusal::NotFound("there is no such group: check conversation_id".to_owned()))?;
+    json(&Shown {
+        conversation_id: group.wire(),
+        name: found.name,
+        members: found.members,
+        muted: found.is_muted,
+        history: History::of(found.history_from_start),
+        open: found.is_open,
+        created_at: found.created_at,
+        role,
+    })
+}
+
+/// Lets members and the operator through. Returns the member's role.
+async fn inside(group: &Conversation, call: &Call) -> Result<Option<Role>, Refusal> {
+    match actor(call)? {
+        Actor::Operator => Ok(None),
+        Actor::User(user) => {
+            let standing = call.services.memberships.require(group, &user).await?;
+            Ok(standing.access.map(|access| access.role))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Patch {
+    name: Option<String>,
+    muted: Option<bool>,
+    history: Option<History>,
+}
+
+async fn update(group: &Conversation, call: Call) -> Answer {
+    let by = actor(&call)?;
+    let request: Patch = call.json().await?;
+    let update = Update {
+        name: request.name.map(checked_name).transpose()?,
+        is_muted: request.muted,
+        history_from_start: request.history.map(History::is_from_start),
+    };
+    if update == Update::default() {
+        return Err(Refusal::malformed("nothing to change: send name, muted or history"));
+    }
+    call.services.changes.update(group, &by, update).await?;
+    done()
+}
+
+#[derive(Serialize)]
+struct Members {
+    members: Vec<ListedMember>,
+    /// Where to go on; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+async fn list(group: &Conversation, call: Call) -> Answer {
+    let (cursor, limit) = (cursor(&call), limit(&call)?);
+    inside(group, &call).await?;
+    let listed = members::list(&call.services.pool, group, &cursor, u32::from(limit) + 1).await;
+    let mut members = listed.map_err(|e| database_away(&e))?;
+    let next_cursor = super::cut(&mut members, limit, |member| member.user_id.clone());
+    json(&Members { members, next_cursor })
+}
+
+#[derive(Deserialize)]
+struct Add {
+    user_ids: Vec<UserId>,
+}
+
+async fn add(group: &Conversation, call: Call) -> Answer {
+    let by = actor(&call)?;
+    let Add { user_ids } = call.json_up_to(BODY_BYTES_MAX).await?;
+    at_most_added(&user_ids)?;
+    if user_ids.is_empty() {
+        return Err(Refusal::malformed("user_ids is empty: whom to add?"));
+    }
+    call.services.changes.add(group, &by, &user_ids).await?;
+    done()
+}
+
+#[derive(Deserialize)]
+struct PatchMember {
+    role: Option<Role>,
+    muted_until: Option<i64>,
+}
+
+async fn update_member(group: &Conversation, user: &UserId, call: Call) -> Answer {
+    let by = actor(&call)?;
+    let PatchMember { role, muted_until } = call.json().await?;
+    if role.is_none() && muted_until.is_none() {
+        return Err(Refusal::malformed("nothing to change: send role or muted_until"));
+    }
+    if muted_until.is_some_and(|until| until < 0) {
+        return Err(Refusal::malformed(
+            "muted_until: milliseconds since 1970, or 0 to let the member speak again",
+        ));
+    }
+    call.services.changes.update_member(group, &by, user, MemberUpdate { role, muted_until }).await?;
+    done()
+}

@@ -1,0 +1,93 @@
+//! Pages of which origins may use this gateway: the same rule for the WebSocket and for HTTP calls.
+
+use warp::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderMap,
+    HeaderValue, ORIGIN, VARY,
+};
+use warp::http::{Method, StatusCode};
+use warp::reply::Response;
+
+use crate::wire::refusal::Refusal;
+
+/// What pages may send beside simple headers. Not the operator's key: that has no place in a page of another origin.
+const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
+/// How long a browser may remember a preflight's answer.
+const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
+
+/// Browsers name the page's origin: it must be this host, or one that is allowed. Other clients name none.
+///
+/// # Errors
+/// 403
+pub fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), Refusal> {
+    if is_allowed(headers, allowed) {
+        return Ok(());
+    }
+    Err(Refusal::Forbidden("this origin is not allowed: see listen.allowed_origins".to_owned()))
+}
+
+fn is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let same_host = origin.split_once("://").is_some_and(|(_, origin_host)| Some(origin_host) == host);
+    same_host || allowed.iter().any(|one| one == "*" || one == origin)
+}
+
+/// The answer to a browser that asks whether it may call.
+#[must_use]
+pub fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response> {
+    let asks = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    asks.then(|| {
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let fields = response.headers_mut();
+        fields.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
+        fields.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE_S);
+        response
+    })
+}
+
+/// Lets the page of an allowed `origin` read the answer.
+pub fn share(response: &mut Response, origin: Option<&HeaderValue>) {
+    let fields = response.headers_mut();
+    fields.insert(VARY, HeaderValue::from_static("origin"));
+    if let Some(origin) = origin {
+        fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        fields.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn pages_of_other_hosts_are_kept_out_unless_allowed() {
+        let allowed = |origin, list: &[&str]| {
+            let list: Vec<_> = list.iter().map(|one| (*one).to_owned()).collect();
+            is_allowed(&headers(&[("host", "chat.example:8080"), ("origin", origin)]), &list)
+        };
+        assert!(is_allowed(&headers(&[("host", "chat.example")]), &[]));
+        assert!(allowed("http://chat.example:8080", &[]));
+        assert!(!allowed("http://evil.example", &[]));
+        assert!(!allowed("null", &[]));
+        assert!(allowed("https://app.example", &["https://app.example"]));
+        assert!(!allowed("https://app.example.evil", &["https://app.example"]));
+        assert!(allowed("http://evil.example", &["*"]));
+    }
+
+    #[test]
+    fn only_a_question_is_a_preflight() {
+        let asks = headers(&[("access-control-request-method", "DELETE")]);
+        assert_eq!(preflight(&Method::OPTIONS, &asks).unwrap().status(), StatusCode::NO_CONTENT);
+        assert!(preflight(&Method::OPTIONS, &headers(&[])).is_none());
+        assert!(preflight(&Method::DELETE, &asks).is_none());
+    }
+}

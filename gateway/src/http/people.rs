@@ -1,0 +1,103 @@
+//! `/api/blocks` and `/api/presence`: what a user wants to know of others, and from whom it wants nothing.
+
+use serde::{Deserialize, Serialize};
+use shared::ids::UserId;
+use shared::mysql::{blocks, conversations};
+
+use super::answer::{Answer, done, json};
+use super::api::{only, unknown};
+use super::call::Call;
+use super::groups::user;
+use super::{cursor, cut, limit};
+use crate::membership::database_away;
+use crate::wire::refusal::Refusal;
+
+/// Users that one call asks about.
+const ASKED_MAX: usize = 100;
+
+pub(super) async fn route_blocks(path: &[&str], call: Call) -> Answer {
+    match (call.method(), path) {
+        ("GET", []) => list(call).await,
+        ("POST", []) => {
+            let Block { user_id } = call.json().await?;
+            set(&user_id, true, call).await
+        }
+        ("DELETE", [other]) => set(&user(other)?, false, call).await,
+        (_, []) => Err(only("GET, POST")),
+        (_, [_]) => Err(only("DELETE")),
+        _ => Err(unknown()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Block {
+    user_id: UserId,
+}
+
+async fn set(other: &UserId, blocked: bool, call: Call) -> Answer {
+    let me = call.user()?;
+    if me == other {
+        return Err(Refusal::malformed("this is you: nobody blocks oneself"));
+    }
+    call.services.changes.block(me, other, blocked).await?;
+    done()
+}
+
+#[derive(Serialize)]
+struct Blocks {
+    user_ids: Vec<String>,
+    /// Where to go on; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+async fn list(call: Call) -> Answer {
+    let (cursor, limit) = (cursor(&call), limit(&call)?);
+    let listed = blocks::blocked_by(&call.services.pool, call.user()?, &cursor, u32::from(limit) + 1).await;
+    let mut user_ids = listed.map_err(|e| database_away(&e))?;
+    let next_cursor = cut(&mut user_ids, limit, String::clone);
+    json(&Blocks { user_ids, next_cursor })
+}
+
+pub(super) async fn route_presence(path: &[&str], call: Call) -> Answer {
+    match (call.method(), path) {
+        ("GET", []) => presence(call).await,
+        (_, []) => Err(only("GET")),
+        _ => Err(unknown()),
+    }
+}
+
+#[derive(Serialize)]
+struct Presences {
+    users: Vec<PresenceOf>,
+}
+
+#[derive(Serialize)]
+struct PresenceOf {
+    user_id: UserId,
+    online: bool,
+}
+
+/// Strangers are left out, whether they exist or not.
+async fn presence(call: Call) -> Answer {
+    let rule = "user_ids: 1 to 100 ids, separated by commas";
+    let ids = call.parameter("user_ids").unwrap_or_default().into_owned();
+    let mut asked = Vec::new();
+    for id in ids.split(',').filter(|id| !id.is_empty()) {
+        asked.push(user(id)?);
+    }
+    asked.sort_unstable();
+    asked.dedup();
+    if asked.is_empty() || asked.len() > ASKED_MAX {
+        return Err(Refusal::malformed(rule));
+    }
+    let me = call.user()?;
+    let partners = conversations::partners_among(&call.services.pool, me, &asked).await;
+    let partners = partners.map_err(|e| database_away(&e))?;
+    let online = call.services.online.among(&partners).await.map_err(|error| {
+        tracing::warn!(%error, "who is online could not be read");
+        Refusal::Overloaded { message: "presence is away: try again".to_owned(), retry_after_ms: 1_000 }
+    })?;
+    let users = partners.into_iter().zip(online).map(|(user_id, online)| PresenceOf { user_id, online });
+    json(&Presences { users: users.collect() })
+}

@@ -1,0 +1,148 @@
+//! Changing groups and blocks: commit, apply here, tell the other gateways and wait for them, note it in inboxes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1;
+use proto::v1::event::Kind;
+use shared::conversation::Conversation;
+use shared::ids::UserId;
+use shared::mysql::groups::{self, Actor, Changed, GroupError, MemberUpdate, NewGroup, Sizes, Update};
+use shared::mysql::{Pool, blocks};
+
+use super::{Fences, Memberships, database_away, refusal};
+use crate::wire::refusal::Refusal;
+
+/// How long a call waits for its note in inboxes; the note is tried on after that.
+const NOTING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The way to change groups. When one of its calls returns, the change holds on every live gateway.
+#[derive(Debug)]
+pub struct GroupChanges {
+    pool: Pool,
+    memberships: Arc<Memberships>,
+    fences: Arc<Fences>,
+    sizes: Sizes,
+}
+
+impl GroupChanges {
+    /// Changes go to `pool` and are told through `fences`.
+    #[must_use]
+    pub fn new(pool: Pool, memberships: Arc<Memberships>, fences: Arc<Fences>, sizes: Sizes) -> Self {
+        Self { pool, memberships, fences, sizes }
+    }
+
+    /// Makes a group.
+    ///
+    /// # Errors
+    /// 409 if the name is taken or there are too many members, 503.
+    pub async fn create(&self, group: &Conversation, new: NewGroup) -> Result<(), Refusal> {
+        self.made(group, groups::create(&self.pool, group, new, self.sizes).await, Told::Members).await
+    }
+
+    /// Changes what it is like.
+    ///
+    /// # Errors
+    /// 403, 404, 503.
+    pub async fn update(&self, group: &Conversation, by: &Actor, update: Update) -> Result<(), Refusal> {
+        self.made(group, groups::update(&self.pool, group, by, update, self.sizes).await, Told::Settings)
+            .await
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// 403, 404, 503.
+    pub async fn dismiss(&self, group: &Conversation, by: &Actor) -> Result<(), Refusal> {
+        self.made(group, groups::dismiss(&self.pool, group, by, self.sizes).await, Told::Dismissed).await
+    }
+
+    /// Adds users.
+    ///
+    /// # Errors
+    /// 403, 404, 409 if there are too many, 503.
+    pub async fn add(&self, group: &Conversation, by: &Actor, users: &[UserId]) -> Result<(), Refusal> {
+        self.made(group, groups::add(&self.pool, group, by, users, self.sizes).await, Told::Members).await
+    }
+
+    /// Removes a user, or lets it leave.
+    ///
+    /// # Errors
+    /// 403, 404, 503.
+    pub async fn remove(&self, group: &Conversation, by: &Actor, user: &UserId) -> Result<(), Refusal> {
+        self.made(group, groups::remove(&self.pool, group, by, user, self.sizes).await, Told::Members).await
+    }
+
+    /// Changes a member's role, or mutes it.
+    ///
+    /// # Errors
+    /// 403, 404, 503.
+    pub async fn update_member(
+        &self,
+        group: &Conversation,
+        by: &Actor,
+        user: &UserId,
+        update: MemberUpdate,
+    ) -> Result<(), Refusal> {
+        let changed = groups::update_member(&self.pool, group, by, user, update, self.sizes).await;
+        self.made(group, changed, Told::Settings).await
+    }
+
+    /// `user` takes no private messages from `other` any more, or again.
+    ///
+    /// # Errors
+    /// 503
+    pub async fn block(&self, user: &UserId, other: &UserId, blocked: bool) -> Result<(), Refusal> {
+        let changed = blocks::set(&self.pool, user, other, blocked).await.map_err(|e| database_away(&e))?;
+        if changed.is_some() {
+            let change = v1::BlockChanged {
+                user_id: user.as_str().to_owned(),
+                other_id: other.as_str().to_owned(),
+                blocked,
+            };
+            self.memberships.block_changed(&change);
+            self.fences.announce(Kind::BlockChanged(change)).await;
+        }
+        Ok(())
+    }
+
+    async fn made(
+        &self,
+        group: &Conversation,
+        changed: Result<Changed, GroupError>,
+        told: Told,
+    ) -> Result<(), Refusal> {
+        let changed = changed.map_err(|error| refusal(&error))?;
+        let Some(mut event) = event(group, &changed) else { return Ok(()) };
+        event.settings = told == Told::Settings;
+        event.dismissed = told == Told::Dismissed;
+        self.memberships.changed(&event);
+        let noted = self.memberships.note(changed, group);
+        let noted = tokio::time::timeout(NOTING_PATIENCE, noted);
+        let _ = tokio::join!(self.fences.announce(Kind::MembershipChanged(event)), noted);
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Members,
+    Settings,
+    Dismissed,
+}
+
+/// What to tell about a change; `None` if nothing was changed.
+pub(super) fn event(group: &Conversation, changed: &Changed) -> Option<v1::MembershipChanged> {
+    let ids = |users: &[UserId]| users.iter().map(|user| user.as_str().to_owned()).collect();
+    Some(v1::MembershipChanged {
+        conversation: group.key().to_owned(),
+        joined: ids(&changed.joined),
+        left: ids(&changed.left),
+        version: changed.version?,
+        joined_seq: changed.joined_seq.0,
+        joined_floor: changed.joined_floor.0,
+        merges_head: changed.merges_head,
+        dismissed: false,
+        settings: false,
+    })
+}

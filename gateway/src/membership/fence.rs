@@ -1,0 +1,123 @@
+//! Waiting until all gateways have applied a change, so that it holds when its caller hears that it was made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ahash::{AHashMap, AHashSet};
+use parking_lot::Mutex;
+use proto::v1;
+use proto::v1::event::Kind;
+use shared::redis::live_board::LiveBoard;
+use shared::shutdown::Shutdown;
+use tokio::sync::watch;
+
+use crate::announce::Announcer;
+
+/// How long a change waits for gateways that do not answer. One that is cut off finds the change in the database about
+/// as soon.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a gateway says that it is alive.
+const BEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// A gateway that said nothing for so long is dead: so late, at most, its users are offline.
+pub const GATEWAY_EXPIRY: Duration = Duration::from_secs(6);
+
+/// The numbers of all live gateways; this one is always among them.
+pub type LiveGateways = watch::Receiver<Arc<AHashSet<u64>>>;
+
+/// Says every two seconds that this gateway is alive, and who else is, until the stop; then takes it off the board.
+pub fn stay_alive(
+    board: LiveBoard,
+    gateway: u64,
+    shutdown: Shutdown,
+) -> (LiveGateways, impl Future<Output = ()> + Send + 'static) {
+    let (known, live) = watch::channel(Arc::new(AHashSet::from_iter([gateway])));
+    let beating = async move {
+        let me = format!("{gateway:016x}");
+        loop {
+            match board.beat(&me).await {
+                Ok(all) => {
+                    let numbers = all.iter().filter_map(|id| u64::from_str_radix(id, 16).ok());
+                    known.send_replace(Arc::new(numbers.chain([gateway]).collect()));
+                }
+                Err(error) => tracing::warn!(%error, "the board of gateways could not be reached"),
+            }
+            if !shutdown.sleep(BEAT_INTERVAL).await {
+                break;
+            }
+        }
+        if let Err(error) = board.leave(&me).await {
+            tracing::warn!(%error, "this gateway stays on the board until it expires");
+        }
+    };
+    (live, beating)
+}
+
+/// Fences that are waited for.
+#[derive(Debug)]
+pub struct Fences {
+    gateway: u64,
+    announcer: Announcer,
+    live: LiveGateways,
+    numbers: AtomicU64,
+    waiting: Mutex<AHashMap<u64, Waiting>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    reached: AHashSet<u64>,
+    changed: watch::Sender<usize>,
+}
+
+impl Fences {
+    /// Fences of this gateway.
+    #[must_use]
+    pub fn new(gateway: u64, announcer: Announcer, live: LiveGateways) -> Self {
+        Self { gateway, announcer, live, numbers: AtomicU64::new(1), waiting: Mutex::default() }
+    }
+
+    /// Announces `event` and waits until every live gateway has applied it, at most a second.
+    pub async fn announce(&self, event: Kind) {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let (changed, mut reached) = watch::channel(0);
+        self.waiting.lock().insert(number, Waiting { reached: AHashSet::new(), changed });
+        self.announcer.announce(event);
+        self.announcer.announce(Kind::Fence(v1::Fence { gateway: self.gateway, number }));
+        let all = async { while !self.is_reached(number) && reached.changed().await.is_ok() {} };
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            tracing::warn!(
+                number,
+                "not every gateway has said that it applied a change: they find it in the database"
+            );
+        }
+        self.waiting.lock().remove(&number);
+    }
+
+    fn is_reached(&self, number: u64) -> bool {
+        let live = Arc::clone(&self.live.borrow());
+        self.waiting.lock().get(&number).is_none_or(|waiting| live.is_subset(&waiting.reached))
+    }
+
+    /// Somebody's fence came by: all before it was applied here.
+    pub fn passed(&self, fence: &v1::Fence) -> bool {
+        let v1::Fence { gateway, number } = *fence;
+        let reached = v1::FenceReached { gateway, number, by: self.gateway };
+        if gateway == self.gateway {
+            return self.reached(&reached);
+        }
+        self.announcer.announce(Kind::FenceReached(reached));
+        true
+    }
+
+    /// A gateway has answered somebody's fence.
+    pub fn reached(&self, reached: &v1::FenceReached) -> bool {
+        if reached.gateway != self.gateway {
+            return false;
+        }
+        if let Some(waiting) = self.waiting.lock().get_mut(&reached.number) {
+            waiting.reached.insert(reached.by);
+            waiting.changed.send_replace(waiting.reached.len());
+        }
+        true
+    }
+}

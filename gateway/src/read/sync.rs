@@ -1,0 +1,289 @@
+//! What changed for a user since an earlier sync (cmd 6), and its list of conversations.
+//!
+//! Two sources are merged: the user's inbox, and the heads of its large groups, which have no place in inboxes. Both are
+//! in Redis and carry versions of the same clock. An inbox that is missing is built from the database, and answered as a
+//! complete list.
+//!
+//! No change is skipped: the sources are not read at one moment, so a cursor that is handed out never reaches beyond the
+//! moment at which the reading began, unless only the inbox, which is read at once, was there to be read.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use futures_util::future::try_join_all;
+use shared::conversation::{Conversation, Kind};
+use shared::ids::{Seq, UserId};
+use shared::mysql::timeline::StoredMessage;
+use shared::mysql::{Pool, conversations, members, positions};
+use shared::redis::RedisError;
+use shared::redis::inbox::{Entry, Inbox, Inboxes, Order};
+use tokio::sync::Mutex;
+
+use super::tails::Tails;
+use crate::membership::{Memberships, database_away};
+use crate::wire::refusal::Refusal;
+
+/// Inboxes that are built at the same time.
+const BUILDERS: usize = 16;
+/// How often a build is begun again because another gateway began one too.
+const BUILDS_MAX: usize = 5;
+/// A page ends before the entry whose last message would take it beyond this.
+const PAGE_BYTES_MAX: usize = 512 * 1024;
+
+/// One conversation in a user's list.
+#[derive(Debug, Clone)]
+pub enum Listed {
+    /// The user is in it.
+    Conversation {
+        /// Which one.
+        conversation: Conversation,
+        /// Its last number.
+        last_seq: Seq,
+        /// How far the user has read.
+        last_ack_seq: Seq,
+        /// How many messages of others are above that, and above the user's joining.
+        unread: u64,
+        /// The one with the last number.
+        last_message: Option<Arc<StoredMessage>>,
+    },
+    /// The user is not in it any more.
+    Removed(Conversation),
+}
+
+/// Some of a user's conversations.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// In the order that was asked for.
+    pub entries: Vec<Listed>,
+    /// Where to go on.
+    pub next: u64,
+    /// There is more to read right away.
+    pub has_more: bool,
+    /// The cursor could not be answered: this is the beginning of everything, not what changed.
+    pub reset: bool,
+}
+
+/// Answers syncs.
+#[derive(Debug)]
+pub(super) struct Syncs {
+    pool: Pool,
+    inboxes: Inboxes,
+    memberships: Arc<Memberships>,
+    pub(super) tails: Tails,
+    /// Cursors that are older may be from before what inboxes remember.
+    ttl_us: u64,
+    building: Vec<Mutex<()>>,
+}
+
+impl Syncs {
+    pub(super) fn new(pool: Pool, inboxes: Inboxes, memberships: Arc<Memberships>, ttl_s: u32) -> Self {
+        Self {
+            tails: Tails::new(pool.clone()),
+            pool,
+            inboxes,
+            memberships,
+            ttl_us: u64::from(ttl_s) * 1_000_000,
+            building: (0..BUILDERS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// What changed after `cursor` (0: everything), oldest change first.
+    pub(super) async fn changes(&self, user: &UserId, cursor: u64, limit: usize) -> Result<Listing, Refusal> {
+        let mut cursor = cursor;
+        let mut reset = false;
+        // What is noted from here on gets this version or a higher one.
+        let begun = self.inboxes.read(user, Order::RisingAfter(0), 0).await.map_err(|e| inbox_away(&e))?;
+        let can_answer = |inbox: &Inbox| {
+            cursor == 0
+                || (inbox.floor <= cursor
+                    && cursor <= inbox.last.max(begun.now)
+                    && begun.now.saturating_sub(cursor) < self.ttl_us)
+        };
+        match &begun.inbox {
+            Some(inbox) if can_answer(inbox) => {}
+            _ => {
+                reset = cursor != 0;
+                cursor = 0;
+                self.build(user).await?;
+            }
+        }
+        let large = members::merging_groups_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
+        let order = Order::RisingAfter(cursor);
+        let read = self.inboxes.read(user, order, limit + 1).await.map_err(|e| inbox_away(&e))?;
+        let Some(inbox) = read.inbox else { return Err(built_too_often()) };
+        let heads = self.inboxes.group_heads(&large).await.map_err(|e| inbox_away(&e))?;
+        let mut entries = inbox.entries;
+        let inbox_has_more = entries.len() > limit;
+        let complete_to = entries.last().filter(|_| inbox_has_more).map(|entry| entry.version);
+        for (group, head) in large.into_iter().zip(heads) {
+            let Some((version, last_seq)) = head.filter(|(version, _)| *version > cursor) else { continue };
+            match entries.iter_mut().find(|entry| entry.conversation == group) {
+                Some(entry) => {
+                    entry.last_seq = entry.last_seq.max(last_seq);
+                    entry.version = entry.version.max(version);
+                }
+                None => entries.push(Entry { conversation: group, version, last_seq }),
+            }
+        }
+        entries.sort_unstable_by_key(|entry| entry.version);
+        // Beyond what was read of the inbox, something of it may be missing.
+        entries.retain(|entry| complete_to.is_none_or(|to| entry.version <= to));
+        let has_more = inbox_has_more || entries.len() > limit;
+        entries.truncate(limit);
+        let last = entries.last().map_or(cursor, |entry| entry.version);
+        let (shown, cut) = self.show(user, entries, cursor == 0).await?;
+        if let Some(version) = cut {
+            return Ok(Listing { entries: shown, next: version, has_more: true, reset });
+        }
+        let bound = if has_more { last } else { last.min(begun.now.saturating_sub(1)) };
+        Ok(Listing { entries: shown, next: bound.max(cursor), has_more, reset })
+    }
+
+    /// What changed last before `before` (0: everything), newest change first.
+    pub(super) async fn newest_first(
+        &self,
+        user: &UserId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Listing, Refusal> {
+        let before = if before == 0 { Seq::MAX.0 } else { before };
+        let facts = self.inboxes.read(user, Order::RisingAfter(0), 0).await.map_err(|e| inbox_away(&e))?;
+        if facts.inbox.is_none() {
+            self.build(user).await?;
+        }
+        let large = members::merging_groups_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
+        let heads = self.inboxes.group_heads(&large).await.map_err(|e| inbox_away(&e))?;
+        let heads: AHashMap<Conversation, (u64, Seq)> =
+            large.into_iter().zip(heads).filter_map(|(group, head)| Some((group, head?))).collect();
+        let order = Order::FallingBefore(before);
+        let read = self.inboxes.read(user, order, limit + 1).await.map_err(|e| inbox_away(&e))?;
+        let Some(inbox) = read.inbox else { return Err(built_too_often()) };
+        let inbox_has_more = inbox.entries.len() > limit;
+        let complete_to = inbox.entries.last().filter(|_| inbox_has_more).map(|entry| entry.version);
+        let mut entries = inbox.entries;
+        // A large group stands where its head is, if that is newer.
+        entries.retain(|entry| {
+            heads.get(&entry.conversation).is_none_or(|(version, _)| *version < entry.version)
+        });
+        let of_inbox: Vec<Conversation> = entries.iter().map(|entry| entry.conversation.clone()).collect();
+        let others =
+            heads.into_iter().filter(|(group, (version, _))| *version < before && !of_inbox.contains(group));
+        entries.extend(others.map(|(conversation, (version, last_seq))| Entry {
+            conversation,
+            version,
+            last_seq,
+        }));
+        entries.retain(|entry| complete_to.is_none_or(|to| entry.version >= to));
+        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.version));
+        let has_more = inbox_has_more || entries.len() > limit;
+        entries.truncate(limit);
+        let last = entries.last().map_or(0, |entry| entry.version);
+        let (shown, cut) = self.show(user, entries, true).await?;
+        Ok(Listing {
+            entries: shown,
+            next: cut.unwrap_or(last),
+            has_more: has_more || cut.is_some(),
+            reset: false,
+        })
+    }
+
+    /// The version of the newest change for `user`; above any cursor if its inbox has to be built first.
+    pub(super) async fn latest(&self, user: &UserId, large: &[Conversation]) -> Result<u64, RedisError> {
+        let read = self.inboxes.read(user, Order::RisingAfter(0), 0).await?;
+        let Some(inbox) = read.inbox else { return Ok(read.now) };
+        let heads = self.inboxes.group_heads(large).await?;
+        Ok(heads.into_iter().flatten().map(|(version, _)| version).fold(inbox.last, u64::max))
+    }
+
+    /// Builds the inbox if there is none to be believed. Whoever waits for another build of the same user takes its
+    /// result.
+    async fn build(&self, user: &UserId) -> Result<(), Refusal> {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        #[allow(clippy::cast_possible_truncation)] // any bits will do
+        let place = std::hash::BuildHasher::hash_one(&hasher, user.as_str()) as usize % BUILDERS;
+        let _turn = self.building[place].lock().await;
+        for _ in 0..BUILDS_MAX {
+            let there =
+                self.inboxes.read(user, Order::RisingAfter(0), 0).await.map_err(|e| inbox_away(&e))?;
+            if there.inbox.is_some() {
+                return Ok(());
+            }
+            let opened = self.inboxes.open(user).await.map_err(|e| inbox_away(&e))?;
+            let all = conversations::of_user(&self.pool, user).await.map_err(|e| database_away(&e))?;
+            metrics::counter!(shared::metrics::GATEWAY_INBOXES_BUILT).increment(1);
+            self.inboxes.fill(user, &opened, &all).await.map_err(|e| inbox_away(&e))?;
+        }
+        Err(built_too_often())
+    }
+
+    /// Looks up what is to be said about each; also gives the version of the last one shown if not all fit on a page.
+    /// `complete`: the client knows nothing yet, so that what the user is no longer in need not be said.
+    async fn show(
+        &self,
+        user: &UserId,
+        entries: Vec<Entry>,
+        complete: bool,
+    ) -> Result<(Vec<Listed>, Option<u64>), Refusal> {
+        let all: Vec<&Conversation> = entries.iter().map(|entry| &entry.conversation).collect();
+        let groups: Vec<&Conversation> = all.iter().copied().filter(|c| c.kind() == Kind::Group).collect();
+        let read = positions::of_user(&self.pool, user, &all);
+        let (read, accesses) = futures_util::try_join!(read, self.memberships.accesses(user, &groups))
+            .map_err(|e| database_away(&e))?;
+        let summaries = entries.iter().map(|entry| {
+            let access = accesses.get(&entry.conversation);
+            let is_in = access.is_some() || entry.conversation.kind() != Kind::Group;
+            let ack = read.get(&entry.conversation).copied().unwrap_or(Seq::ZERO);
+            let counted_from = ack.max(access.map_or(Seq::ZERO, |access| access.join_seq.max(access.floor)));
+            async move {
+                if !is_in {
+                    return Ok(None);
+                }
+                let of = &entry.conversation;
+                self.tails.summary(of, entry.last_seq, user, counted_from).await.map(|it| Some((ack, it)))
+            }
+        });
+        let summaries = try_join_all(summaries).await.map_err(|e| database_away(&e))?;
+        let (mut shown, mut bytes, mut last) = (Vec::with_capacity(entries.len()), 0, None);
+        for (Entry { conversation, version, .. }, summary) in entries.into_iter().zip(summaries) {
+            let listed = match summary {
+                None if complete => None,
+                None => Some(Listed::Removed(conversation)),
+                Some((_, summary)) if summary.last_seq == Seq::ZERO && conversation.kind() != Kind::Group => {
+                    None
+                }
+                Some((last_ack_seq, summary)) => {
+                    let floor = accesses.get(&conversation).map_or(Seq::ZERO, |access| access.floor);
+                    bytes += summary.last_message.as_ref().map_or(0, |message| message.content.len());
+                    Some(Listed::Conversation {
+                        conversation,
+                        last_seq: summary.last_seq,
+                        last_ack_seq,
+                        unread: summary.unread,
+                        last_message: summary.last_message.filter(|message| message.seq > floor),
+                    })
+                }
+            };
+            if bytes > PAGE_BYTES_MAX && last.is_some() {
+                return Ok((shown, last));
+            }
+            shown.extend(listed);
+            last = Some(version);
+        }
+        Ok((shown, None))
+    }
+}
+
+fn inbox_away(error: &RedisError) -> Refusal {
+    tracing::warn!(%error, "an inbox could not be read");
+    Refusal::Overloaded {
+        message: "the inbox is away: try again".to_owned(),
+        retry_after_ms: rand::random_range(500..=2_000),
+    }
+}
+
+fn built_too_often() -> Refusal {
+    Refusal::Overloaded {
+        message: "your inbox is being built: try again".to_owned(),
+        retry_after_ms: rand::random_range(200..=1_000),
+    }
+}

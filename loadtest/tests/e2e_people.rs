@@ -1,0 +1,528 @@
+//! Who may talk to whom, and the way back after being offline: two gateways and two workers on real stores.
+
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
+use std::time::Duration;
+
+use loadtest::client::{Chat, Client, Http, Packet};
+use loadtest::stack::{Builder, System, wait_for};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn system() -> System {
+    Builder::new().unlimited().set("IM__GROUPS__AUTO_CREATE", "false").for_test().await.unwrap()
+}
+
+/// A client whose pushes are on.
+async fn connect(system: &System, gateway: usize, user: &str) -> Client {
+    connect_device(system, gateway, user, "d").await
+}
+
+async fn connect_device(system: &System, gateway: usize, user: &str, device: &str) -> Client {
+    let url = format!("{}?user_id={user}&device_id={device}{gateway}", system.ws_urls()[gateway]);
+    let mut client = Client::open(&url).await.unwrap();
+    client.request(0, r#"{"cmd":0}"#).await.unwrap();
+    client
+}
+
+fn http(system: &System, gateway: usize, user: &str) -> Http {
+    Http::of_user(&system.http_urls()[gateway], user)
+}
+
+async fn code(client: &mut Client, conversation: &str, msg_id: &str) -> u16 {
+    let chat = Chat {
+        conversation: conversation.to_owned(),
+        msg_id: msg_id.to_owned(),
+        content: format!("content of {msg_id}"),
+        stored: true,
+    };
+    client.chat(&chat).await.unwrap().code
+}
+
+/// Says something and waits until it is committed.
+async fn say(client: &mut Client, conversation: &str, msg_id: &str) -> u64 {
+    let chat = Chat {
+        conversation: conversation.to_owned(),
+        msg_id: msg_id.to_owned(),
+        content: format!("content of {msg_id}"),
+        stored: true,
+    };
+    let reply = client.chat(&chat).await.unwrap();
+    assert_eq!(reply.code, 0, "{}", reply.payload);
+    reply.seq.unwrap()
+}
+
+fn is_push_of<'a>(msg_id: &'a str) -> impl Fn(&Packet) -> bool + 'a {
+    move |packet| packet.cmd == 5 && packet.messages().is_ok_and(|all| all.iter().any(|m| m.msg_id == msg_id))
+}
+
+async fn event(client: &mut Client, kind: &str) -> Packet {
+    client.wait_for(|packet| packet.event() == Some(kind)).await.unwrap()
+}
+
+/// Everything that came before the answer to a heartbeat.
+async fn until_now(client: &mut Client) -> Vec<Packet> {
+    let mut all = Vec::new();
+    client.send(r#"{"cmd":0}"#).await.unwrap();
+    loop {
+        let packet = client.next().await.unwrap();
+        if packet.cmd == 0 {
+            return all;
+        }
+        all.push(packet);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_group_holds_on_every_gateway_when_its_caller_is_answered() {
+    let system = system().await;
+    let owner = http(&system, 0, "olga");
+    let made = owner
+        .ok("POST", "/api/groups", Some(json!({"name": "Team", "members": ["adam", "carol"]})))
+        .await
+        .unwrap();
+    let group = made["conversation_id"].as_str().unwrap().to_owned();
+    let path = format!("/api/groups/{group}");
+    let mut olga = connect(&system, 0, "olga").await;
+    let mut carol = connect(&system, 1, "carol").await;
+    let mut eve = connect(&system, 1, "eve").await;
+    say(&mut olga, &group, "m1").await;
+    carol.wait_for(is_push_of("m1")).await.unwrap();
+    assert_eq!(code(&mut eve, &group, "e1").await, 403);
+    assert_eq!(eve.pull(&group, 0, 10).await.unwrap().code, 403);
+    assert_eq!(eve.pull("group_nowhere", 0, 10).await.unwrap().code, 404);
+
+    // Added: pushes without reconnecting.
+    let added = json!({"user_ids": ["eve"]});
+    assert_eq!(
+        http(&system, 1, "carol")
+            .refused("POST", &format!("{path}/members"), Some(added.clone()))
+            .await
+            .unwrap(),
+        403
+    );
+    owner.ok("POST", &format!("{path}/members"), Some(added)).await.unwrap();
+    event(&mut eve, "joined").await;
+    say(&mut olga, &group, "m2").await;
+    eve.wait_for(is_push_of("m2")).await.unwrap();
+    assert_eq!(code(&mut eve, &group, "e2").await, 0);
+
+    // Removed: the next send and pull are refused, and no push comes.
+    owner.ok("DELETE", &format!("{path}/members/carol"), None).await.unwrap();
+    assert_eq!(carol.pull(&group, 0, 10).await.unwrap().code, 403);
+    assert_eq!(code(&mut carol, &group, "c1").await, 403);
+    event(&mut carol, "left").await;
+    say(&mut olga, &group, "m3").await;
+    eve.wait_for(is_push_of("m3")).await.unwrap();
+    assert!(!until_now(&mut carol).await.iter().any(is_push_of("m3")));
+
+    // Mutes, of one and of all.
+    let members = format!("{path}/members");
+    owner.ok("PATCH", &format!("{members}/adam"), Some(json!({"role": "admin"}))).await.unwrap();
+    let adam = http(&system, 1, "adam");
+    adam.ok("PATCH", &format!("{members}/eve"), Some(json!({"muted_until": 4_000_000_000_000_i64})))
+        .await
+        .unwrap();
+    assert_eq!(code(&mut eve, &group, "e3").await, 403);
+    assert_eq!(eve.pull(&group, 0, 10).await.unwrap().code, 0, "reads on");
+    adam.ok("PATCH", &format!("{members}/eve"), Some(json!({"muted_until": 0}))).await.unwrap();
+    assert_eq!(code(&mut eve, &group, "e3").await, 0);
+    owner.ok("PATCH", &path, Some(json!({"muted": true, "name": "Quiet"}))).await.unwrap();
+    assert_eq!(code(&mut eve, &group, "e4").await, 403);
+    say(&mut olga, &group, "m4").await;
+    let shown = http(&system, 1, "eve").ok("GET", &path, None).await.unwrap();
+    assert_eq!(
+        (&shown["name"], &shown["muted"], &shown["role"]),
+        (&json!("Quiet"), &json!(true), &json!("member"))
+    );
+    let listed = http(&system, 1, "eve").ok("GET", &format!("{members}?limit=2"), None).await.unwrap();
+    assert_eq!((&listed["members"][0]["user_id"], &listed["next_cursor"]), (&json!("adam"), &json!("eve")));
+    let rest =
+        http(&system, 1, "eve").ok("GET", &format!("{members}?limit=2&cursor=eve"), None).await.unwrap();
+    assert_eq!((&rest["members"][0]["role"], &rest["next_cursor"]), (&json!("owner"), &Value::Null));
+
+    // Over: nobody is in it any more.
+    assert_eq!(adam.refused("DELETE", &path, None).await.unwrap(), 403);
+    owner.ok("DELETE", &path, None).await.unwrap();
+    event(&mut eve, "dismissed").await;
+    assert_eq!(code(&mut olga, &group, "m5").await, 404);
+    assert_eq!(eve.pull(&group, 0, 10).await.unwrap().code, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newcomers_see_and_count_only_what_is_theirs() {
+    let system = system().await;
+    let olga_http = http(&system, 0, "olga");
+    for (group, history) in [("group_open_book", "start"), ("group_fresh_page", "joining")] {
+        let new = json!({"conversation_id": group, "members": ["old"], "history": history});
+        olga_http.ok("POST", "/api/groups", Some(new)).await.unwrap();
+        let mut olga = connect(&system, 0, "olga").await;
+        for n in 1..=3 {
+            say(&mut olga, group, &format!("before{n}")).await;
+        }
+        olga_http
+            .ok("POST", &format!("/api/groups/{group}/members"), Some(json!({"user_ids": ["late"]})))
+            .await
+            .unwrap();
+        say(&mut olga, group, "after").await;
+        let mut late = connect(&system, 1, "late").await;
+        let seen: Vec<_> = late.pull_all(group, 0).await.unwrap().iter().map(|m| m.seq).collect();
+        let mut backward = late
+            .request(
+                3,
+                format!(r#"{{"cmd":3,"conversation_id":"{group}","payload":{{"direction":"backward"}}}}"#),
+            )
+            .await
+            .unwrap()
+            .messages()
+            .unwrap();
+        backward.reverse();
+        let expected = if history == "start" { vec![1, 2, 3, 4] } else { vec![4] };
+        assert_eq!(seen, expected, "{history}");
+        assert_eq!(backward.iter().map(|m| m.seq).collect::<Vec<_>>(), expected, "{history}");
+        let synced = late.sync_all(0).await.unwrap();
+        let entry = synced.of(group).unwrap();
+        assert_eq!((entry.last_seq, entry.unread), (Some(4), Some(1)), "{history}: {entry:?}");
+        let mut old = connect(&system, 1, "old").await;
+        assert_eq!(old.sync_all(0).await.unwrap().of(group).unwrap().unread, Some(4));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_blocked_side_may_not_write_until_it_is_unblocked() {
+    let system = system().await;
+    let (mut alice, mut bob) = (connect(&system, 0, "alice").await, connect(&system, 1, "bob").await);
+    let chat = "private_alice_bob";
+    say(&mut bob, chat, "b1").await;
+    let alice_http = http(&system, 0, "alice");
+    alice_http.ok("POST", "/api/blocks", Some(json!({"user_id": "bob"}))).await.unwrap();
+    assert_eq!(code(&mut bob, chat, "b2").await, 403);
+    assert_eq!(code(&mut alice, chat, "a1").await, 0, "the other way is open");
+    assert_eq!(alice_http.ok("GET", "/api/blocks", None).await.unwrap()["user_ids"], json!(["bob"]));
+    assert_eq!(
+        alice_http.refused("POST", "/api/blocks", Some(json!({"user_id": "alice"}))).await.unwrap(),
+        400
+    );
+    alice_http.ok("DELETE", "/api/blocks/bob", None).await.unwrap();
+    assert_eq!(code(&mut bob, chat, "b2").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_tells_what_changed_and_positions_move_on_all_devices() {
+    let system = system().await;
+    let chat = "private_alice_bob";
+    let mut bob = connect(&system, 0, "bob").await;
+    let mut phone = connect_device(&system, 0, "alice", "phone").await;
+    let mut desk = connect_device(&system, 1, "alice", "desk").await;
+    let empty = phone.sync_all(0).await.unwrap();
+    assert!(empty.entries.is_empty());
+    for n in 1..=3 {
+        say(&mut bob, chat, &format!("m{n}")).await;
+    }
+    // The inbox is told at the commit, beside the push.
+    let synced = changed(&mut phone, empty.cursor, chat, |entry| entry.last_seq == Some(3)).await;
+    let entry = synced.of(chat).unwrap();
+    assert_eq!((entry.unread, entry.last_ack_seq), (Some(3), Some(0)));
+    assert_eq!(entry.last_message.as_ref().unwrap().msg_id, "m3");
+    assert!(!synced.reset);
+    assert!(phone.sync_all(synced.cursor).await.unwrap().entries.is_empty(), "nothing since");
+    let beat = phone.request(0, format!(r#"{{"cmd":0,"cursor_seq":{}}}"#, synced.cursor)).await.unwrap();
+    assert_eq!(beat.next_cursor_seq, Some(synced.cursor), "nothing was missed");
+
+    // Own messages are not unread.
+    say(&mut phone, chat, "a1").await;
+    let synced = changed(&mut desk, synced.cursor, chat, |entry| entry.last_seq == Some(4)).await;
+    assert_eq!(synced.of(chat).unwrap().unread, Some(3));
+    let beat = desk.request(0, format!(r#"{{"cmd":0,"cursor_seq":{}}}"#, empty.cursor)).await.unwrap();
+    assert!(beat.next_cursor_seq.unwrap() > empty.cursor, "something was");
+
+    phone.request(4, format!(r#"{{"cmd":4,"conversation_id":"{chat}","cursor_seq":2}}"#)).await.unwrap();
+    let moved = event(&mut desk, "ack").await;
+    assert_eq!(moved.payload, json!({"type": "ack", "seq": 2, "unread": 1}));
+    let read = event(&mut bob, "read").await;
+    assert_eq!(read.payload, json!({"type": "read", "user_id": "alice", "seq": 2}));
+    let synced = desk.sync_all(synced.cursor).await.unwrap();
+    assert_eq!((synced.of(chat).unwrap().last_ack_seq, synced.of(chat).unwrap().unread), (Some(2), Some(1)));
+    let positions =
+        http(&system, 1, "bob").ok("GET", &format!("/api/conversations/{chat}/positions"), None).await;
+    assert_eq!(
+        positions.unwrap()["positions"],
+        json!([{"user_id": "alice", "seq": 2}, {"user_id": "bob", "seq": 0}])
+    );
+    let list = http(&system, 1, "alice").ok("GET", "/api/conversations", None).await.unwrap();
+    assert_eq!(
+        (&list["conversations"][0]["conversation_id"], &list["conversations"][0]["unread"]),
+        (&json!(chat), &json!(1))
+    );
+    let page = http(&system, 1, "alice")
+        .ok("GET", &format!("/api/conversations/{chat}/messages?limit=2"), None)
+        .await;
+    assert_eq!(page.unwrap()["next_cursor_seq"], 2);
+    assert_eq!(
+        http(&system, 1, "eve")
+            .refused("GET", &format!("/api/conversations/{chat}/messages"), None)
+            .await
+            .unwrap(),
+        403
+    );
+}
+
+/// Syncs from `cursor` until `conversation` is as wanted: inboxes are written beside the reply.
+async fn changed(
+    client: &mut Client,
+    cursor: u64,
+    conversation: &str,
+    wanted: impl Fn(&loadtest::client::Entry) -> bool,
+) -> loadtest::client::Synced {
+    let mut last = None;
+    wait_for(conversation, PATIENCE, async || {
+        let synced = client.sync_all(cursor).await?;
+        let done = synced.of(conversation).is_some_and(&wanted);
+        let seen = format!("{:?}", synced.entries);
+        last = Some(synced);
+        anyhow::ensure!(done, "{seen}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    last.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_that_was_lost_is_built_anew_and_answered_as_complete() {
+    let mut system = system().await;
+    let mut alice = connect(&system, 0, "alice").await;
+    let mut bob = connect(&system, 1, "bob").await;
+    let names: Vec<String> = (0..7).map(|n| format!("group_{n}")).collect();
+    for name in &names {
+        let new = json!({"conversation_id": name, "members": ["alice"]});
+        http(&system, 0, "bob").ok("POST", "/api/groups", Some(new)).await.unwrap();
+        say(&mut bob, name, "hello").await;
+    }
+    let before = changed(&mut alice, 0, "group_6", |entry| entry.last_seq == Some(1)).await;
+    for empty in [true, false] {
+        let redis = system.redis().unwrap();
+        redis.kill();
+        if empty {
+            redis.lose_data().unwrap();
+        }
+        redis.start_again().await.unwrap();
+        // Page by page, from a cursor of before.
+        let mut cursor = before.cursor;
+        let mut told = Vec::new();
+        let mut resets = 0;
+        wait_for("sync after the restart", PATIENCE, async || {
+            loop {
+                let page = alice.sync(cursor, 3).await?;
+                anyhow::ensure!(page.code == 0, "{}", page.payload);
+                resets += u32::from(page.reset);
+                told.extend(page.entries()?.into_iter().map(|entry| entry.conversation_id));
+                cursor = page.next_cursor_seq.unwrap();
+                if page.has_more != Some(true) {
+                    return Ok(());
+                }
+            }
+        })
+        .await
+        .unwrap();
+        told.sort();
+        assert_eq!((told, resets), (names.clone(), 1), "empty: {empty}");
+        assert!(alice.sync_all(cursor).await.unwrap().entries.is_empty());
+    }
+    // Who left is told so once it has a cursor, and not in a complete list.
+    let cursor = alice.sync_all(0).await.unwrap().cursor;
+    http(&system, 1, "alice").ok("DELETE", "/api/groups/group_3/members/alice", None).await.unwrap();
+    let synced = alice.sync_all(cursor).await.unwrap();
+    assert!(synced.of("group_3").unwrap().removed, "{:?}", synced.entries);
+    assert!(alice.sync_all(0).await.unwrap().of("group_3").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_online_is_known_everywhere_and_a_killed_gateway_is_noticed() {
+    let mut system = system().await;
+    let mut alice = connect(&system, 0, "alice").await;
+    let mut bob = connect(&system, 1, "bob").await;
+    say(&mut alice, "private_alice_bob", "m1").await;
+    let alice_http = http(&system, 0, "alice");
+    let online = async || {
+        let users = alice_http.ok("GET", "/api/presence?user_ids=bob,stranger", None).await?;
+        anyhow::Ok(users["users"].clone())
+    };
+    let wait = async |expected: bool, patience: Duration| {
+        wait_for("presence", patience, async || {
+            let users = online().await?;
+            anyhow::ensure!(users == json!([{"user_id": "bob", "online": expected}]), "{users}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    };
+    wait(true, PATIENCE).await;
+    bob.socket().close(None).await.unwrap();
+    wait(false, PATIENCE).await;
+    let _bob = connect(&system, 1, "bob").await;
+    wait(true, PATIENCE).await;
+    // Redis forgets: whoever is connected is noted again.
+    let redis = system.redis().unwrap();
+    redis.kill();
+    redis.lose_data().unwrap();
+    redis.start_again().await.unwrap();
+    wait(true, PATIENCE).await;
+    system.gateway(1).kill();
+    wait(false, Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typing_is_passed_on_and_not_too_often() {
+    let system = system().await;
+    let mut alice = connect(&system, 0, "alice").await;
+    let mut bob = connect(&system, 1, "bob").await;
+    let notice = r#"{"cmd":8,"conversation_id":"private_alice_bob"}"#;
+    assert_eq!(alice.request(8, notice).await.unwrap().code, 0);
+    assert_eq!(event(&mut bob, "typing").await.payload, json!({"type": "typing", "user_id": "alice"}));
+    let mut codes = Vec::new();
+    for _ in 0..8 {
+        codes.push(alice.request(8, notice).await.unwrap().code);
+    }
+    assert!(codes.contains(&429), "{codes:?}");
+    assert_eq!(
+        alice.request(8, r#"{"cmd":8,"conversation_id":"private_bob_carol"}"#).await.unwrap().code,
+        403
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_missed_a_change_believes_nothing_that_it_remembers() {
+    let mut system = system().await;
+    let new = json!({"conversation_id": "group_1", "members": ["carol"]});
+    http(&system, 0, "olga").ok("POST", "/api/groups", Some(new)).await.unwrap();
+    let mut carol = connect(&system, 1, "carol").await;
+    assert_eq!(code(&mut carol, "group_1", "c1").await, 0);
+    // Frozen, it does not hear of the removal; the caller is answered all the same.
+    system.gateway(1).freeze();
+    http(&system, 0, "olga").ok("DELETE", "/api/groups/group_1/members/carol", None).await.unwrap();
+    carol.send(r#"{"cmd":3,"conversation_id":"group_1"}"#).await.unwrap();
+    // Longer than what is remembered is believed without a look into the database.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    system.gateway(1).thaw();
+    let pulled = carol.wait_for(|packet| packet.cmd == 3).await.unwrap();
+    assert_eq!(pulled.code, 403, "{}", pulled.payload);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_wrongly_is_refused_with_a_sentence() {
+    let system = system().await;
+    let alice = http(&system, 0, "alice");
+    let new = json!({"conversation_id": "group_1"});
+    alice.ok("POST", "/api/groups", Some(new.clone())).await.unwrap();
+    for (method, path, body, status) in [
+        ("POST", "/api/groups", Some(new), 409),
+        ("POST", "/api/groups", Some(json!({"conversation_id": "room_1"})), 400),
+        ("POST", "/api/groups", Some(json!({"name": "x".repeat(129)})), 400),
+        ("POST", "/api/groups", Some(json!({"members": ["a b"]})), 400),
+        ("POST", "/api/groups", Some(json!({"history": "never"})), 400),
+        ("GET", "/api/groups/group_nowhere", None, 404),
+        ("GET", "/api/groups/private_a_b", None, 400),
+        ("PUT", "/api/groups/group_1", None, 405),
+        ("PATCH", "/api/groups/group_1", Some(json!({})), 400),
+        ("POST", "/api/groups/group_1/members", Some(json!({"user_ids": []})), 400),
+        ("POST", "/api/groups/group_1/members", Some(json!({"user_ids": vec!["u"; 1_001]})), 400),
+        ("PATCH", "/api/groups/group_1/members/alice", Some(json!({"role": "king"})), 400),
+        ("DELETE", "/api/groups/group_1/members/bob", None, 404),
+        ("DELETE", "/api/groups/group_1/members/alice", None, 403),
+        ("GET", "/api/groups/group_1/members?limit=0", None, 400),
+        ("GET", "/api/conversations?cursor=x", None, 400),
+        ("GET", "/api/conversations/room_1/messages", None, 400),
+        ("GET", "/api/conversations/group_1/messages?direction=up", None, 400),
+        ("GET", "/api/presence", None, 400),
+        ("GET", "/api/nothing", None, 404),
+    ] {
+        let refused = alice.refused(method, path, body).await.unwrap();
+        assert_eq!(refused, status, "{method} {path}");
+    }
+}
+
+/// Walks a group up and down across the limit while its members sync from cursors of any age: whatever was committed
+/// after a cursor was handed out is told to a sync from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_grows_and_shrinks_across_the_limit_hides_nothing_from_any_cursor() {
+    const LARGE_ABOVE: usize = 4;
+    const MEMBERS: usize = 8;
+    const STEPS: usize = 50;
+    let builder = Builder::new().unlimited().set("IM__GROUPS__LARGE_ABOVE", LARGE_ABOVE);
+    let system = builder.for_test().await.unwrap();
+    for seed in [1, 2, 3] {
+        eprintln!("seed {seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        let group = format!("group_walk{seed}");
+        let operator = Http::of_operator(&system.http_urls()[0], system.operator_key());
+        let names: Vec<String> = (0..MEMBERS).map(|n| format!("w{seed}_{n}")).collect();
+        let new = json!({"conversation_id": group, "members": [names[0]]});
+        operator.ok("POST", "/api/groups", Some(new)).await.unwrap();
+        let mut clients = Vec::new();
+        for (n, name) in names.iter().enumerate() {
+            clients.push(connect(&system, n % 2, name).await);
+        }
+        let mut is_in = vec![false; MEMBERS];
+        is_in[0] = true;
+        // For each member: cursors that were handed out, and what had been committed by then.
+        let mut cursors: Vec<Vec<(u64, u64)>> = vec![vec![(0, 0)]; MEMBERS];
+        let mut last = 0;
+        for step in 0..STEPS {
+            let who = random.random_range(1..MEMBERS);
+            match random.random_range(0..4) {
+                0 if is_in[who] => {
+                    let path = format!("/api/groups/{group}/members/{}", names[who]);
+                    operator.ok("DELETE", &path, None).await.unwrap();
+                    is_in[who] = false;
+                }
+                0 | 1 if !is_in[who] => {
+                    let add = json!({"user_ids": [names[who]]});
+                    operator.ok("POST", &format!("/api/groups/{group}/members"), Some(add)).await.unwrap();
+                    is_in[who] = true;
+                }
+                1 | 2 => last = say(&mut clients[0], &group, &format!("m{step}")).await,
+                _ => {
+                    let (cursor, known) = cursors[who][random.random_range(0..cursors[who].len())];
+                    if !is_in[who] {
+                        continue;
+                    }
+                    let mut handed = 0;
+                    wait_for("the sync", PATIENCE, async || {
+                        let synced = clients[who].sync_all(cursor).await?;
+                        let told = synced.of(&group).and_then(|entry| entry.last_seq).unwrap_or(known);
+                        anyhow::ensure!(
+                            told >= last,
+                            "step {step}: {} told {told} of {last} from {cursor}",
+                            names[who]
+                        );
+                        handed = synced.cursor;
+                        Ok(())
+                    })
+                    .await
+                    .unwrap();
+                    cursors[who].push((handed, last));
+                }
+            }
+        }
+        // Everyone who is in it, from every cursor that it ever got.
+        for who in (0..MEMBERS).filter(|who| is_in[*who]) {
+            for (cursor, known) in cursors[who].clone() {
+                wait_for("the sync", PATIENCE, async || {
+                    let synced = clients[who].sync_all(cursor).await?;
+                    let told = synced.of(&group).and_then(|entry| entry.last_seq).unwrap_or(known);
+                    anyhow::ensure!(told >= last, "{} told {told} of {last} from {cursor}", names[who]);
+                    Ok(())
+                })
+                .await
+                .unwrap();
+            }
+            let seen: Vec<_> =
+                clients[who].pull_all(&group, 0).await.unwrap().iter().map(|m| m.seq).collect();
+            assert_eq!(seen, (1..=last).collect::<Vec<_>>(), "read diffusion does not depend on inboxes");
+        }
+    }
+}
