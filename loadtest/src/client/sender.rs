@@ -48,6 +48,8 @@ pub struct Sent {
 /// Counters that a progress line shows while it goes on.
 #[derive(Debug, Default)]
 pub struct Report {
+    /// Messages that were sent, or whose moment had come, for the first time.
+    pub sent: AtomicU64,
     /// Replies with code 0.
     pub acked: AtomicU64,
     /// Replies with 429 or 503.
@@ -73,6 +75,8 @@ pub struct Sender {
     pub sent: Vec<Sent>,
     /// Microseconds from the first sending (or the scheduled moment) to the reply.
     pub latency: Histogram<u64>,
+    /// Message by message: microseconds after the start at which it was sent (or due), plus 1; 0 before that.
+    pub begun: Arc<[AtomicU64]>,
     gateways: Vec<String>,
     pace: Pace,
     report: Arc<Report>,
@@ -118,7 +122,8 @@ impl Sender {
     ) -> anyhow::Result<Self> {
         let sent = vec![Sent { acked: None, repeated: false }; messages];
         let latency = Histogram::new_with_max(120_000_000, 3)?;
-        Ok(Self { user, conversation, size, stored: false, sent, latency, gateways, pace, report })
+        let begun = (0..messages).map(|_| AtomicU64::new(0)).collect();
+        Ok(Self { user, conversation, size, stored: false, sent, latency, begun, gateways, pace, report })
     }
 
     /// The id of message `n`.
@@ -248,6 +253,9 @@ impl Sender {
             }
         }
         state.next += 1;
+        let after = flight.begun.saturating_duration_since(start).as_micros();
+        self.begun[n].store(u64::try_from(after).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
+        self.report.sent.fetch_add(1, Ordering::Relaxed);
         state.flights.insert(n, flight);
         Some(n)
     }

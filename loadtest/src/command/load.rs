@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use loadtest::meter::used;
+use loadtest::report::Record;
 use loadtest::scenario::{Figures, Load, Rate, idle, run};
 use loadtest::stack::{Builder, System, require};
 use serde::Serialize;
@@ -84,10 +85,8 @@ pub(crate) struct IdleArguments {
 }
 
 #[derive(Serialize)]
-struct Record<'a> {
-    version: &'a str,
-    commit: Option<String>,
-    cores: usize,
+struct Written<'a> {
+    record: Record,
     figures: &'a Figures,
 }
 
@@ -122,6 +121,7 @@ impl Common {
         anyhow::ensure!(self.size <= 4096, "--size is at most 4096");
         anyhow::ensure!(rate.is_some() || window > 0, "--window must be above 0");
         raise_file_limit();
+        let record = Record::here_and_now();
         let load = Load {
             groups: self.groups,
             listeners: self.listeners,
@@ -140,10 +140,8 @@ impl Common {
             run(&load, &gateways, &name[..8], || system.as_mut().map(used).unwrap_or_default()).await?;
         figures.print()?;
         if let Some(file) = self.json {
-            let cores = std::thread::available_parallelism()?.get();
-            let record =
-                Record { version: env!("CARGO_PKG_VERSION"), commit: commit(), cores, figures: &figures };
-            std::fs::write(&file, serde_json::to_vec_pretty(&record)?)
+            let written = Written { record, figures: &figures };
+            std::fs::write(&file, serde_json::to_vec_pretty(&written)?)
                 .with_context(|| file.display().to_string())?;
         }
         if let Some(system) = system {
@@ -157,7 +155,7 @@ impl IdleArguments {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         raise_file_limit();
         let mut system = bring_up(&self.servers).await?;
-        let measured = idle(&mut system, self.connections).await?;
+        let measured = idle(&mut system, self.connections, false).await?;
         println!(
             "{} idle connections: {} bytes each ({:.1} KiB); the gateway went from {:.1} to {:.1} MiB",
             measured.connections,
@@ -190,15 +188,16 @@ async fn bring_up(servers: &Where) -> anyhow::Result<System> {
 }
 
 /// Each connection is a file; the usual limit of 1,024 is soon reached. Children inherit it.
-fn raise_file_limit() {
+pub(super) fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // As many as root may have; others, as many as they are allowed.
+    if setrlimit(Resource::RLIMIT_NOFILE, FILES_WANTED, FILES_WANTED).is_ok() {
+        return;
+    }
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 
-/// The commit of the working folder, if it is one.
-fn commit() -> Option<String> {
-    let output = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
+/// For 50,000 connections, both ends.
+const FILES_WANTED: u64 = 150_000;

@@ -1,7 +1,9 @@
 //! The command line.
 
 mod compare;
+mod limits;
 mod load;
+mod scenario;
 mod stack;
 
 use std::process::ExitCode;
@@ -21,6 +23,12 @@ pub(crate) enum Command {
     Idle(load::IdleArguments),
     /// Measure this system beside simpler ones, by turns.
     Compare(compare::Compare),
+    /// Measure what each part of the message path can do alone, and the bound for the whole.
+    Limits(limits::LimitsArguments),
+    /// Run scenarios: measured, judged and drawn.
+    Scenario(scenario::ScenarioArguments),
+    /// Draw what scenarios have written.
+    Report(scenario::ReportArguments),
 }
 
 impl Command {
@@ -31,6 +39,9 @@ impl Command {
             Self::Rate(rate) => rate.run().await,
             Self::Idle(idle) => idle.run().await,
             Self::Compare(compare) => compare.run().await,
+            Self::Limits(limits) => limits.run().await,
+            Self::Scenario(scenario) => scenario.run().await,
+            Self::Report(report) => report.run(),
         }
     }
 }
