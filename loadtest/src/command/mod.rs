@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Limits(limits::LimitsArguments),
     /// Run scenarios: measured, judged and drawn.
     Scenario(scenario::ScenarioArguments),
+    /// 2,000 users come back at once, sync and pull: until when are they current?
+    Storm(scenario::StormArguments),
     /// Draw what scenarios have written.
     Report(scenario::ReportArguments),
 }
@@ -49,6 +51,7 @@ impl Command {
             Self::Compare(compare) => compare.run().await,
             Self::Limits(limits) => limits.run().await,
             Self::Scenario(scenario) => scenario.run().await,
+            Self::Storm(storm) => storm.run().await,
             Self::Report(report) => report.run(),
         }
     }

@@ -34,6 +34,28 @@ pub(crate) struct ScenarioArguments {
     install: bool,
 }
 
+/// Everyone comes back at once and syncs: the scenario of that name.
+#[derive(Debug, Args)]
+pub(crate) struct StormArguments {
+    /// Share of the full size (2,000 users): 0.1 for a quick look.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// Write everything to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Install missing servers with apt-get, if allowed.
+    #[arg(long)]
+    install: bool,
+}
+
+impl StormArguments {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let Self { scale, json, install } = self;
+        let names = vec!["storm".to_owned()];
+        ScenarioArguments { names, scale, peak: None, json, html: None, install }.run().await
+    }
+}
+
 /// Draws what `scenario --json` wrote.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArguments {

@@ -4,7 +4,7 @@ use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 
 use super::outcome::Outcome;
-use super::{backlog, big_group, growth, idle, many, pulls, slow_readers, steady, storm};
+use super::{backlog, big_group, growth, idle, many, pulls, slow_readers, steady, storm, sync_storm};
 use crate::stack::{Builder, System};
 
 /// How big a scenario is to be.
@@ -85,6 +85,7 @@ scenarios! {
     "private", "2,000 private chats, both sides connected and sending", |b| b, many::private;
     "idle", "50,000 idle connections on one gateway", |b| b.gateways(1), idle::idle_scenario;
     "reconnect-storm", "5,000 members of one group come back to 1,000 messages each", |b| b, storm::storm;
+    "storm", "2,000 users of 20 groups each come back, sync, and pull 200 messages", |b| b, sync_storm::sync_storm;
     "slow-readers", "readers that take little or nothing among fast ones", |b| b, slow_readers::slow_readers;
     "worker-away", "all workers killed for 30 s under a steady rate", |b| b, backlog::worker_away;
     "backlog", "a million messages accepted without workers, then drained", |b| b, backlog::backlog;

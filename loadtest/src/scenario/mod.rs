@@ -14,6 +14,7 @@ mod sampler;
 mod slow_readers;
 mod steady;
 mod storm;
+mod sync_storm;
 
 pub use catalog::{SCENARIOS, Scale, Scenario, find};
 pub use idle::{Idle, idle};
