@@ -41,6 +41,7 @@ impl Default for Builder {
             folder: None,
             linked: false,
             small_disk: false,
+            previous: None,
         }
     }
 }
