@@ -173,6 +173,7 @@ const OTHERS: [(Fault, &str, &str); 29] = [
         "hostile-frames",
         "half frames, 64 KiB of nesting, no UTF-8, compression, giant ids",
     ),
+    (Fault::VersionChange, "version-change", "the processes of --previous are replaced by this version's"),
     (Fault::DiskFull, "disk-full", "MySQL's disk is full for 15 s"),
 ];
 

@@ -195,6 +195,12 @@ impl Builder {
     }
 }
 
+/// The end of the setting's name that a process did not know, as it says in its log.
+fn unknown_setting(error: &str) -> Option<String> {
+    let field = error.rsplit_once("unknown field `")?.1.split('`').next()?;
+    Some(format!("__{}", field.to_uppercase()))
+}
+
 /// Settings that a worker would refuse.
 const GATEWAY_ONLY: [&str; 6] =
     ["IM__LISTEN__", "IM__AUTH__", "IM__GROUPS__", "IM__LIMITS__", "IM__TIMEOUTS__", "IM__DRAIN__SPREAD_MS"];
@@ -263,7 +269,7 @@ impl System {
         let mut environment = self.environment(End::Worker(n), &GATEWAY_ONLY);
         environment.push(("IM__OPS__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
         let log = self.logs.join(format!("worker-{n}.log"));
-        Service::start(format!("worker {n}"), self.program("worker", n)?, log, port, environment).await
+        self.start(n, "worker", log, port, environment).await
     }
 
     async fn gateway_at(&self, n: usize) -> anyhow::Result<Service> {
@@ -276,7 +282,31 @@ impl System {
         environment.insert(0, ("IM__AUTH__API_KEY".to_owned(), self.operator_key.clone()));
         environment.push(("IM__LISTEN__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
         let log = self.logs.join(format!("gateway-{n}.log"));
-        Service::start(format!("gateway {n}"), self.program("gateway", n)?, log, port, environment).await
+        self.start(n, "gateway", log, port, environment).await
+    }
+
+    /// An earlier version refuses settings that it does not know: it is started without them.
+    async fn start(
+        &self,
+        n: usize,
+        name: &str,
+        log: PathBuf,
+        port: u16,
+        mut environment: Vec<(String, String)>,
+    ) -> anyhow::Result<Service> {
+        let program = self.program(name, n)?;
+        let earlier = n == 0 && self.builder.previous.is_some();
+        loop {
+            let (program, log) = (program.clone(), log.clone());
+            let started =
+                Service::start(format!("{name} {n}"), program, log, port, environment.clone()).await;
+            let unknown = started.as_ref().err().and_then(|error| unknown_setting(&format!("{error:#}")));
+            let count = environment.len();
+            environment.retain(|(key, _)| !unknown.as_ref().is_some_and(|unknown| key.ends_with(unknown)));
+            if !earlier || environment.len() == count {
+                return started;
+            }
+        }
     }
 
     fn program(&self, name: &str, n: usize) -> anyhow::Result<PathBuf> {

@@ -9,7 +9,7 @@ use super::access;
 use super::conversations::Head;
 use super::members::{Access, Role};
 use super::shapes::Shapes;
-use super::transaction::TxError;
+use super::transaction::{TxError, is_duplicate_key};
 use super::{Pool, Tx, run_tx};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
@@ -183,7 +183,9 @@ pub async fn create(
             .bind(&new.name)
             .bind(new.history_from_start)
             .execute(&mut **tx)
-            .await?;
+            .await
+            // An earlier version makes groups without locking anything first.
+            .map_err(|error| if is_duplicate_key(&error) { GroupError::Exists } else { error.into() })?;
             insert_members(tx, group, &all, head.last_seq, Seq::ZERO).await?;
             if let Some(owner) = &new.owner {
                 set_role(tx, group, owner, Role::Owner).await?;
