@@ -353,6 +353,22 @@ async fn an_inbox_that_was_lost_is_built_anew_and_answered_as_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_is_older_than_inboxes_live_is_answered_as_complete() {
+    let system = Builder::new().unlimited().set("IM__INBOX__TTL_S", 1).for_test().await.unwrap();
+    let mut alice = connect(&system, 0, "alice").await;
+    say(&mut alice, "private_alice_bob", "m1").await;
+    let before = changed(&mut alice, 0, "private_alice_bob", |entry| entry.last_seq == Some(1)).await;
+    wait_for("a complete answer", PATIENCE, async || {
+        let synced = alice.sync_all(before.cursor).await?;
+        anyhow::ensure!(synced.reset, "{:?}", synced.entries);
+        anyhow::ensure!(synced.of("private_alice_bob").is_some(), "{:?}", synced.entries);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_online_is_known_everywhere_and_a_killed_gateway_is_noticed() {
     let mut system = system().await;
     let mut alice = connect(&system, 0, "alice").await;
