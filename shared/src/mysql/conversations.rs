@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::shapes::Shapes;
@@ -215,27 +215,20 @@ static GROUPS_SHARED: LazyLock<Shapes> = LazyLock::new(|| {
 /// # Errors
 /// As the database says.
 pub async fn partners_among(pool: &Pool, user: &UserId, others: &[UserId]) -> sqlx::Result<Vec<UserId>> {
-    let mut found = std::collections::BTreeSet::new();
-    let private: Vec<Conversation> = others.iter().map(|other| Conversation::between(user, other)).collect();
-    for (range, length, text) in PRIVATE_AMONG.padded(private.len()) {
-        let asked = &private[range.clone()];
-        let mut query = sqlx::query_scalar(AssertSqlSafe(text));
-        for conversation in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
-            query = query.bind(conversation.key());
-        }
-        let keys: Vec<String> = query.fetch_all(pool).await?;
-        let with =
-            asked.iter().zip(&others[range]).filter(|(chat, _)| keys.iter().any(|key| key == chat.key()));
-        found.extend(with.map(|(_, other)| other.clone()));
+    let mut connection = pool.acquire().await?;
+    let chats: Vec<Conversation> = others.iter().map(|other| Conversation::between(user, other)).collect();
+    let keys: Vec<[&str; 1]> = chats.iter().map(|chat| [chat.key()]).collect();
+    let mut held: AHashSet<String> = AHashSet::new();
+    for row in PRIVATE_AMONG.select(&mut connection, None, &keys).await? {
+        held.insert(row.try_get(0)?);
     }
-    for (range, length, text) in GROUPS_SHARED.padded(others.len()) {
-        let asked = &others[range];
-        let mut query = sqlx::query_scalar(AssertSqlSafe(text)).bind(user.as_str());
-        for other in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
-            query = query.bind(other.as_str());
-        }
-        let ids: Vec<String> = query.fetch_all(pool).await?;
-        found.extend(asked.iter().filter(|other| ids.iter().any(|id| id == other.as_str())).cloned());
+    let ids: Vec<[&str; 1]> = others.iter().map(|other| [other.as_str()]).collect();
+    let mut together: AHashSet<String> = AHashSet::new();
+    for row in GROUPS_SHARED.select(&mut connection, Some(user.as_str()), &ids).await? {
+        together.insert(row.try_get(0)?);
     }
-    Ok(found.into_iter().collect())
+    let is_partner = |(other, chat): &(&UserId, &Conversation)| {
+        held.contains(chat.key()) || together.contains(other.as_str())
+    };
+    Ok(others.iter().zip(&chats).filter(is_partner).map(|(other, _)| other.clone()).collect())
 }

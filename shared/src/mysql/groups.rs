@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use ahash::AHashMap;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::access;
@@ -576,18 +577,13 @@ static ROLES: LazyLock<Shapes> = LazyLock::new(|| {
 
 /// Those of `users` who are members, with their roles.
 async fn roles(tx: &mut Tx, group: &Conversation, users: &[UserId]) -> sqlx::Result<Vec<(UserId, Role)>> {
+    let ids: Vec<[&str; 1]> = users.iter().map(|user| [user.as_str()]).collect();
+    let by_id: AHashMap<&str, &UserId> = users.iter().map(|user| (user.as_str(), user)).collect();
     let mut found = Vec::new();
-    for (range, length, text) in ROLES.padded(users.len()) {
-        let asked = &users[range];
-        let mut query = sqlx::query(AssertSqlSafe(text)).bind(group.key());
-        for user in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
-            query = query.bind(user.as_str());
-        }
-        for row in query.fetch_all(&mut **tx).await? {
-            let (id, role): (&str, u8) = (row.try_get(0)?, row.try_get(1)?);
-            if let Some(user) = asked.iter().find(|user| user.as_str() == id) {
-                found.push((user.clone(), Role::from_stored(role)));
-            }
+    for row in ROLES.select(tx, Some(group.key()), &ids).await? {
+        let (id, role): (&str, u8) = (row.try_get(0)?, row.try_get(1)?);
+        if let Some(user) = by_id.get(id) {
+            found.push(((*user).clone(), Role::from_stored(role)));
         }
     }
     Ok(found)
@@ -640,6 +636,7 @@ pub async fn accesses(
     group: &Conversation,
     users: &[UserId],
 ) -> sqlx::Result<(GroupAccess, Vec<(UserId, Access)>)> {
+    let mut connection = pool.acquire().await?;
     // In this order: what is read about members is at least as new as the version.
     let row = sqlx::query(
         "SELECT c.access_version, g.is_muted, g.is_dismissed, g.is_large OR g.large_until > ? FROM chat_group g \
@@ -647,7 +644,7 @@ pub async fn accesses(
     )
     .bind(unix_millis())
     .bind(group.key())
-    .fetch_optional(pool)
+    .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else { return Ok((GroupAccess::default(), Vec::new())) };
     let version: Option<u64> = row.try_get(0)?;
@@ -656,23 +653,13 @@ pub async fn accesses(
     if row.try_get::<bool, _>(2)? {
         return Ok((about, Vec::new()));
     }
+    let ids: Vec<[&str; 1]> = users.iter().map(|user| [user.as_str()]).collect();
+    let by_id: AHashMap<&str, &UserId> = users.iter().map(|user| (user.as_str(), user)).collect();
     let mut found = Vec::new();
-    for (range, length, text) in ACCESSES.padded(users.len()) {
-        let asked = &users[range];
-        let mut query = sqlx::query(AssertSqlSafe(text)).bind(group.key());
-        for user in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
-            query = query.bind(user.as_str());
-        }
-        for row in query.fetch_all(pool).await? {
-            let id: &str = row.try_get(0)?;
-            let Some(user) = asked.iter().find(|user| user.as_str() == id) else { continue };
-            let access = Access {
-                role: Role::from_stored(row.try_get(1)?),
-                muted_until: row.try_get(2)?,
-                join_seq: Seq(row.try_get(3)?),
-                floor: Seq(row.try_get(4)?),
-            };
-            found.push((user.clone(), access));
+    for row in ACCESSES.select(&mut connection, Some(group.key()), &ids).await? {
+        let id: &str = row.try_get(0)?;
+        if let Some(user) = by_id.get(id) {
+            found.push(((*user).clone(), Access::from_row(&row, 1)?));
         }
     }
     Ok((about, found))

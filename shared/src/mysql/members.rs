@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use ahash::AHashMap;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
 
 use super::Pool;
 use super::groups::GroupAccess;
@@ -59,6 +60,16 @@ pub struct Access {
 }
 
 impl Access {
+    /// From four columns of a row, beginning with `first`: role, muted_until, join_seq, floor_seq.
+    pub(super) fn from_row(row: &MySqlRow, first: usize) -> sqlx::Result<Self> {
+        Ok(Self {
+            role: Role::from_stored(row.try_get(first)?),
+            muted_until: row.try_get(first + 1)?,
+            join_seq: Seq(row.try_get(first + 2)?),
+            floor: Seq(row.try_get(first + 3)?),
+        })
+    }
+
     /// A new member's, for whom history begins at `floor`.
     #[must_use]
     pub fn newcomer(join_seq: Seq, floor: Seq) -> Self {
@@ -125,13 +136,7 @@ pub async fn groups_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<(Conversa
         };
         let about =
             GroupAccess { version: row.try_get(1)?, is_muted: row.try_get(2)?, merges_head: row.try_get(3)? };
-        let access = Access {
-            role: Role::from_stored(row.try_get(4)?),
-            muted_until: row.try_get(5)?,
-            join_seq: Seq(row.try_get(6)?),
-            floor: Seq(row.try_get(7)?),
-        };
-        groups.push((group, about, access));
+        groups.push((group, about, Access::from_row(&row, 4)?));
     }
     Ok(groups)
 }
@@ -155,23 +160,13 @@ pub async fn accesses_among(
     user: &UserId,
     groups: &[&Conversation],
 ) -> sqlx::Result<AHashMap<Conversation, Access>> {
+    let keys: Vec<[&str; 1]> = groups.iter().map(|group| [group.key()]).collect();
+    let mut connection = pool.acquire().await?;
     let mut found = AHashMap::with_capacity(groups.len());
-    for (range, length, text) in AMONG.padded(groups.len()) {
-        let asked = &groups[range];
-        let mut query = sqlx::query(AssertSqlSafe(text)).bind(user.as_str());
-        for group in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
-            query = query.bind(group.key());
-        }
-        for row in query.fetch_all(pool).await? {
-            let key: &str = row.try_get(0)?;
-            let Some(group) = asked.iter().find(|group| group.key() == key) else { continue };
-            let access = Access {
-                role: Role::from_stored(row.try_get(1)?),
-                muted_until: row.try_get(2)?,
-                join_seq: Seq(row.try_get(3)?),
-                floor: Seq(row.try_get(4)?),
-            };
-            found.insert((*group).clone(), access);
+    for row in AMONG.select(&mut connection, Some(user.as_str()), &keys).await? {
+        let key: &str = row.try_get(0)?;
+        if let Some(group) = groups.iter().find(|group| group.key() == key) {
+            found.insert((*group).clone(), Access::from_row(&row, 1)?);
         }
     }
     Ok(found)

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use ahash::AHashMap;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::Row as _;
 
 use super::Pool;
 use super::shapes::Shapes;
@@ -79,18 +79,13 @@ pub async fn of_user(
     user: &UserId,
     conversations: &[&Conversation],
 ) -> sqlx::Result<AHashMap<Conversation, Seq>> {
+    let keys: Vec<[&str; 1]> = conversations.iter().map(|conversation| [conversation.key()]).collect();
+    let mut connection = pool.acquire().await?;
     let mut found = AHashMap::with_capacity(conversations.len());
-    for (range, length, text) in OF_USER.padded(conversations.len()) {
-        let asked = &conversations[range];
-        let mut query = sqlx::query(AssertSqlSafe(text)).bind(user.as_str());
-        for conversation in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
-            query = query.bind(conversation.key());
-        }
-        for row in query.fetch_all(pool).await? {
-            let key: &str = row.try_get(0)?;
-            if let Some(conversation) = asked.iter().find(|conversation| conversation.key() == key) {
-                found.insert((*conversation).clone(), Seq(row.try_get(1)?));
-            }
+    for row in OF_USER.select(&mut connection, Some(user.as_str()), &keys).await? {
+        let key: &str = row.try_get(0)?;
+        if let Some(conversation) = conversations.iter().find(|conversation| conversation.key() == key) {
+            found.insert((*conversation).clone(), Seq(row.try_get(1)?));
         }
     }
     Ok(found)

@@ -7,8 +7,7 @@
 use std::sync::LazyLock;
 
 use ahash::{AHashMap, AHashSet};
-use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::Row as _;
 
 use super::Tx;
 use super::members::Role;
@@ -98,7 +97,8 @@ pub async fn read(tx: &mut Tx, questions: &[Question<'_>]) -> sqlx::Result<Vec<S
             None => {}
         }
     }
-    for row in select(tx, &MEMBERS, &whole).await?.into_iter().chain(select(tx, &SOME_MEMBERS, &some).await?)
+    for row in
+        MEMBERS.select(tx, None, &whole).await?.into_iter().chain(SOME_MEMBERS.select(tx, None, &some).await?)
     {
         let (group, user): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         let Ok(user) = UserId::parse(user) else {
@@ -130,7 +130,7 @@ async fn groups<'a>(
     let keys: Vec<[&str; 1]> = asked.filter(|c| c.kind() == Kind::Group).map(|c| [c.key()]).collect();
     let all: AHashSet<&str> = keys.iter().map(|[key]| *key).collect();
     let mut groups = AHashMap::with_capacity(keys.len());
-    for row in select(tx, &GROUPS, &keys).await? {
+    for row in GROUPS.select(tx, None, &keys).await? {
         let group: &str = row.try_get(0)?;
         if let Some(key) = all.get(group) {
             let members = AHashMap::new();
@@ -151,29 +151,9 @@ async fn blocks<'a>(tx: &mut Tx, questions: &[Question<'a>]) -> sqlx::Result<AHa
     }
     let all: AHashMap<[&str; 2], usize> = pairs.iter().copied().zip(0..).collect();
     let mut blocks = AHashSet::new();
-    for row in select(tx, &BLOCKS, &pairs).await? {
+    for row in BLOCKS.select(tx, None, &pairs).await? {
         let at = all.get(&[row.try_get(0)?, row.try_get(1)?]);
         blocks.extend(at.map(|at| (pairs[*at][0], pairs[*at][1])));
     }
     Ok(blocks)
-}
-
-/// All rows for `wanted`.
-async fn select<const N: usize>(
-    tx: &mut Tx,
-    shapes: &Shapes,
-    wanted: &[[&str; N]],
-) -> sqlx::Result<Vec<MySqlRow>> {
-    let mut rows = Vec::new();
-    for (range, length, text) in shapes.padded(wanted.len()) {
-        let asked = &wanted[range];
-        let mut query = sqlx::query(AssertSqlSafe(text));
-        for values in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
-            for value in values {
-                query = query.bind(*value);
-            }
-        }
-        rows.extend(query.fetch_all(&mut **tx).await?);
-    }
-    Ok(rows)
 }

@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use sqlx::mysql::MySqlRow;
+use sqlx::{AssertSqlSafe, MySqlConnection};
+
 /// Row counts that have a prepared statement, largest first. Powers of two: n rows take at most log2(n) + n / 256
 /// statements.
 const SIZES: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
@@ -17,6 +20,34 @@ impl Shapes {
     pub(super) fn new(before: &str, row: &str, between: &str, after: &str) -> Self {
         let texts = SIZES.map(|n| format!("{before}{}{after}", vec![row; n].join(between)));
         Self { texts }
+    }
+
+    /// All rows that the statement gives for `wanted`: `first`, if there is one, is bound before the values of each text,
+    /// and the last of them is repeated where a text has room for more.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub(super) async fn select<const N: usize>(
+        &self,
+        connection: &mut MySqlConnection,
+        first: Option<&str>,
+        wanted: &[[&str; N]],
+    ) -> sqlx::Result<Vec<MySqlRow>> {
+        let mut rows = Vec::new();
+        for (range, length, text) in self.padded(wanted.len()) {
+            let asked = &wanted[range];
+            let mut query = sqlx::query(AssertSqlSafe(text));
+            if let Some(first) = first {
+                query = query.bind(first);
+            }
+            for values in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
+                for value in values {
+                    query = query.bind(*value);
+                }
+            }
+            rows.extend(query.fetch_all(&mut *connection).await?);
+        }
+        Ok(rows)
     }
 
     /// Cuts `rows` rows into ranges that each have a text exactly: for statements where each row counts once.
