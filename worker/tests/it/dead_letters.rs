@@ -87,6 +87,7 @@ async fn a_replay_passes_the_same_dedupe_as_everything_else() {
     let ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
+    ends.join(&chat, &["alice", "carol"]).await;
     // A gateway that counts shards differently: what it sent is whole, only in the wrong place.
     let astray = message(&chat, 1, "alice", "a1");
     let wrong = ShardId(u16::from(ends.shard_of(&chat).0 == 0));
