@@ -152,8 +152,15 @@ impl App {
             logins: Arc::new(Logins::new(config.limits.logins_at_once, config.limits.logins_waiting_max)),
             shutdown: listening.clone(),
         };
-        let fanout =
-            Fanout::new(gateway, Arc::clone(&hub), memberships, fences, Arc::clone(&stored), revocations);
+        let fanout = Fanout::new(
+            gateway,
+            Arc::clone(&hub),
+            memberships,
+            fences,
+            Arc::clone(&stored),
+            revocations,
+            working.clone(),
+        );
         let listener = Listener::new(Arc::clone(&pushing), gateway, fanout, health.check("push queue"));
         let mut bound = listener.bound();
         working.spawn(listener.run(working.clone()));

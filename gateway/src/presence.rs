@@ -64,7 +64,8 @@ pub fn online(
     let (queue, waiting) = mpsc::channel(WAITING_MAX);
     let overflowed = Arc::new(AtomicBool::new(false));
     let online = Online { queue, overflowed: Arc::clone(&overflowed), presence: presence.clone(), live };
-    let teller = Teller { presence, hub, waiting, overflowed, revision: 0, all_noted: None };
+    let teller =
+        Teller { presence, hub, waiting, overflowed, revision: 0, checked: Instant::now(), all_noted: None };
     (online, teller.run(shutdown))
 }
 
@@ -75,6 +76,7 @@ struct Teller {
     overflowed: Arc<AtomicBool>,
     /// What Redis should say if it has forgotten nothing.
     revision: u64,
+    checked: Instant,
     /// When everybody was noted last; `None` if that has to be done.
     all_noted: Option<Instant>,
 }
@@ -89,7 +91,11 @@ impl Teller {
             let done = match taken {
                 Ok(0) => return,
                 Ok(_) => self.note(users.drain(..).collect::<AHashSet<_>>().into_iter().collect()).await,
-                Err(_) => self.check().await,
+                Err(_) => Ok(()),
+            };
+            let done = match done {
+                Ok(()) if self.checked.elapsed() >= CHECK_INTERVAL => self.check().await,
+                done => done,
             };
             if let Err(error) = done {
                 tracing::warn!(%error, "who is online could not be told");
@@ -104,23 +110,28 @@ impl Teller {
     async fn note(&mut self, users: Vec<UserId>) -> Result<(), RedisError> {
         let states: Vec<(UserId, bool)> =
             users.into_iter().map(|user| (user.clone(), self.hub.is_here(user.as_str()))).collect();
+        let before = self.revision;
         self.revision += 1;
-        self.presence.note(&states, self.revision).await
+        if self.presence.note(&states, self.revision).await? != Some(before) {
+            // Redis has forgotten something, or this is the first time.
+            self.all_noted = None;
+        }
+        Ok(())
     }
 
     async fn check(&mut self) -> Result<(), RedisError> {
+        self.checked = Instant::now();
+        // Also where nobody came or went: only so a loss is noticed.
+        self.note(Vec::new()).await?;
         let is_due = self.all_noted.is_none_or(|noted| noted.elapsed() > RENEW_INTERVAL);
-        let overflowed = self.overflowed.swap(false, Ordering::Relaxed);
-        let forgotten = self.presence.revision().await? != Some(self.revision);
-        if !(is_due || overflowed || forgotten) {
+        if !(is_due || self.overflowed.swap(false, Ordering::Relaxed)) {
             return Ok(());
         }
+        // What is forgotten from here on is noticed at the next check.
+        self.all_noted = Some(Instant::now());
         for users in self.hub.users().chunks(NOTED_AT_ONCE) {
             self.note(users.to_vec()).await?;
         }
-        // Also where nobody is here: the next check compares with it.
-        self.note(Vec::new()).await?;
-        self.all_noted = Some(Instant::now());
         Ok(())
     }
 }

@@ -7,6 +7,8 @@ pub mod chaos;
 pub mod client;
 pub mod demo;
 pub mod judge;
+pub mod limits;
 pub mod meter;
+pub mod report;
 pub mod scenario;
 pub mod stack;

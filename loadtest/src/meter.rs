@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-use crate::stack::System;
+use crate::stack::{Servers, System};
 
 /// Processor time used so far, by process.
 pub type Used = BTreeMap<String, Duration>;
@@ -26,11 +26,18 @@ pub fn used(system: &mut System) -> Used {
         }
     }
     if let Some(servers) = system.servers() {
-        let processes = [servers.mysql.process(), servers.redis.process(), servers.rabbit.process()];
-        for process in processes.into_iter().flatten() {
-            used.insert(process.name().to_owned(), process.cpu());
-        }
+        used.extend(servers_used(servers));
     }
+    used.insert(OWN.to_owned(), own());
+    used
+}
+
+/// What `servers` and this process have used so far.
+#[must_use]
+pub fn servers_used(servers: &Servers) -> Used {
+    let processes = [servers.mysql.process(), servers.redis.process(), servers.rabbit.process()];
+    let processes = processes.into_iter().flatten();
+    let mut used: Used = processes.map(|process| (process.name().to_owned(), process.cpu())).collect();
     used.insert(OWN.to_owned(), own());
     used
 }
@@ -42,6 +49,38 @@ fn own() -> Duration {
             + Duration::from_micros(u64::try_from(time.tv_usec()).unwrap_or(0))
     };
     time(usage.user_time()) + time(usage.system_time())
+}
+
+/// The processes of `system`, its servers and this one: what kind, and the process's number.
+pub fn processes(system: &mut System) -> Vec<(String, u32)> {
+    let mut all = vec![(OWN.to_owned(), std::process::id())];
+    for service in system.services() {
+        let kind = service.name().split(' ').next().unwrap_or_default().to_owned() + "s";
+        all.extend(service.process().map(|process| (kind, process.id())));
+    }
+    if let Some(servers) = system.servers() {
+        let processes = [servers.mysql.process(), servers.redis.process(), servers.rabbit.process()];
+        all.extend(processes.into_iter().flatten().map(|process| (process.name().to_owned(), process.id())));
+    }
+    all
+}
+
+/// User and system time of one process, children not counted; `None` if it has ended.
+#[must_use]
+pub fn cpu_of(process: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in parentheses, may hold blanks. Fields 14 and 15 of proc(5), in ticks of 10 ms.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(Duration::from_millis((ticks()? + ticks()?) * 10))
+}
+
+/// Resident memory of one process in bytes; `None` if it has ended.
+#[must_use]
+pub fn resident_of(process: u32) -> Option<u64> {
+    const PAGE_BYTES: u64 = 4096;
+    let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
+    Some(pages.split_whitespace().nth(1)?.parse::<u64>().ok()? * PAGE_BYTES)
 }
 
 /// Seconds per 1,000 messages between two moments.

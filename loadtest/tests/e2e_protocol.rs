@@ -170,7 +170,7 @@ async fn every_device_gets_pushes_and_positions_but_its_own() {
         phone.request(4, r#"{"cmd":4,"conversation_id":"private_alice_bob","cursor_seq":2}"#).await.unwrap();
     assert_eq!(acked.seq, Some(2));
     let event = desk.wait_for(|packet| packet.event() == Some("ack")).await.unwrap();
-    assert_eq!(event.payload, json!({"type": "ack", "seq": 2}));
+    assert_eq!(event.payload, json!({"type": "ack", "seq": 2, "unread": 0}));
 
     let mut again = connect(0, "alice", "phone").await;
     let Ended(closed) = phone.until_closed().await.unwrap();

@@ -17,7 +17,7 @@ use crate::wire::request::PullRequest;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
-        ("GET", []) => list(call).await,
+        ("GET", []) => Box::pin(list(call)).await,
         ("GET", [id, "messages"]) => messages(id, call).await,
         ("GET", [id, "positions"]) => positions(id, call).await,
         (_, [] | [_, "messages" | "positions"]) => Err(only("GET")),

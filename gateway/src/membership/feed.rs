@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
@@ -9,8 +10,9 @@ use parking_lot::Mutex;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::UserId;
 use shared::mysql::access::{self, CHANGES_KEPT_MS};
-use shared::mysql::{self, blocks, members};
+use shared::mysql::{self, members};
 use shared::shutdown::Shutdown;
+use tokio::sync::Notify;
 
 use super::Memberships;
 
@@ -33,11 +35,21 @@ const CLEAN_INTERVAL: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub(super) struct Freshness {
     read: Mutex<Option<Instant>>,
+    /// It is not to be believed since the last reading began.
+    doubted: AtomicBool,
+    wake: Notify,
 }
 
 impl Freshness {
     pub(super) fn is_fresh(&self) -> bool {
-        self.read.lock().is_some_and(|read| read.elapsed() < BELIEVED_FOR)
+        !self.doubted.load(Ordering::Relaxed)
+            && self.read.lock().is_some_and(|read| read.elapsed() < BELIEVED_FOR)
+    }
+
+    /// Nothing is fresh until the list was read again, which begins at once.
+    pub(super) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
     }
 
     /// Returns for how long it was not.
@@ -51,6 +63,11 @@ pub async fn follow(memberships: Arc<Memberships>, shutdown: Shutdown) {
     let mut place: Option<Place> = None;
     let mut cleaned = Instant::now();
     loop {
+        let doubted = memberships.freshness.doubted.swap(false, Ordering::Relaxed);
+        if doubted {
+            // Until it was read.
+            memberships.freshness.read.lock().take();
+        }
         match read(&memberships, &mut place).await {
             Ok(()) => {
                 let silence = memberships.freshness.read_now();
@@ -69,7 +86,13 @@ pub async fn follow(memberships: Arc<Memberships>, shutdown: Shutdown) {
                 tracing::warn!(%error, "old membership changes were not removed");
             }
         }
-        if !shutdown.sleep(INTERVAL).await {
+        let pause = async {
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = memberships.freshness.wake.notified() => {}
+            }
+        };
+        if shutdown.run_until_stopped(pause).await.is_none() {
             return;
         }
     }
@@ -136,9 +159,7 @@ async fn apply(
             for id in [lo, hi] {
                 let Ok(user) = UserId::parse(id) else { continue };
                 if hub.is_here(id) {
-                    let blockers = blocks::blockers_of(pool, &user).await?;
-                    let blockers = blockers.iter().filter_map(|id| UserId::parse(id).ok()).collect();
-                    hub.set_blockers(&user, blockers);
+                    memberships.reload_blockers(&user).await?;
                 }
             }
         }
@@ -207,5 +228,7 @@ mod tests {
         assert!(!freshness.is_fresh());
         freshness.read_now();
         assert!(freshness.is_fresh());
+        freshness.doubt();
+        assert!(!freshness.is_fresh());
     }
 }

@@ -15,6 +15,7 @@ mod feed;
 mod fence;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::{AHashMap, AHashSet};
@@ -28,6 +29,7 @@ use shared::mysql::members::{self, Access, Membership};
 use shared::mysql::{self, Pool, blocks};
 use shared::redis::inbox::{Inboxes, Touch};
 use shared::shutdown::Shutdown;
+use tokio::sync::{Semaphore, watch};
 
 pub use changes::GroupChanges;
 pub use feed::follow;
@@ -39,6 +41,8 @@ use crate::wire::refusal::Refusal;
 use crate::wire::reply::{self, Event};
 use feed::Freshness;
 
+/// Groups that are read again at the same time: others need connections to the database too.
+const RELOADS_AT_ONCE: usize = 4;
 /// How often a note in inboxes is tried: with the growing pauses in between, for half a minute.
 const NOTING_ATTEMPTS: usize = 20;
 /// Longer than a login takes from its look into the database to its end.
@@ -76,6 +80,8 @@ impl Standing {
 pub struct Loaded {
     groups: Vec<(Conversation, GroupAccess, Access)>,
     blockers: AHashSet<UserId>,
+    /// As it was before they were read.
+    blocks_heard: u64,
 }
 
 /// The memberships of connected users, and the way to the others.
@@ -93,6 +99,12 @@ pub struct Memberships {
     reloading: Mutex<AHashMap<Conversation, Wanted>>,
     /// The versions of groups that changed lately: who logs in may have read an older one.
     recent: Mutex<AHashMap<Conversation, (u64, Instant)>>,
+    /// How many there are.
+    reloads: watch::Sender<usize>,
+    /// Rises with every block that is heard of: what was read before may be older.
+    blocks_heard: AtomicU64,
+    /// Reloads that ask the database at the same time.
+    turns: Semaphore,
     freshness: Freshness,
     tasks: Shutdown,
 }
@@ -119,6 +131,9 @@ impl Memberships {
             applying: Mutex::default(),
             reloading: Mutex::default(),
             recent: Mutex::default(),
+            reloads: watch::channel(0).0,
+            blocks_heard: AtomicU64::new(0),
+            turns: Semaphore::new(RELOADS_AT_ONCE),
             freshness: Freshness::default(),
             tasks,
         }
@@ -196,11 +211,27 @@ impl Memberships {
         let access = Access::newcomer(changed.joined_seq, changed.joined_floor);
         if let Some(event) = changes::event(group, &changed) {
             // Here at once, so that the user's own next pull runs with pushes on; elsewhere by the event.
+            if self.hub.version(group).is_none() {
+                self.first_of_group(group, user).await?;
+            }
             self.changed(&event);
             self.announcer.announce(v1::event::Kind::MembershipChanged(event));
             drop(self.note(changed, group));
         }
         Ok(Standing { silenced: None, access: Some(access) })
+    }
+
+    /// `user` has joined a group of which nobody is known to be here.
+    async fn first_of_group(&self, group: &Conversation, user: &UserId) -> Result<(), Refusal> {
+        let read = groups::accesses(&self.pool, group, std::slice::from_ref(user)).await;
+        let (about, members) = read.map_err(|e| database_away(&e))?;
+        let _one = self.applying.lock();
+        if let (Some((_, access)), None) = (members.first(), self.hub.version(group))
+            && self.hub.join(user, group, about, *access)
+        {
+            self.tell(group, std::iter::once(user), Event::Joined);
+        }
+        Ok(())
     }
 
     /// What `user` may do in those of `groups` that it is in.
@@ -231,19 +262,22 @@ impl Memberships {
     /// # Errors
     /// 503 where the database is away.
     pub async fn load(&self, user: &UserId) -> Result<Loaded, Refusal> {
+        let blocks_heard = self.blocks_heard.load(Ordering::Acquire);
         let groups = members::groups_of(&self.pool, user);
         let blockers = blocks::blockers_of(&self.pool, user);
         let (groups, blockers) = futures_util::try_join!(groups, blockers).map_err(|e| database_away(&e))?;
         let blockers = blockers.iter().filter_map(|id| UserId::parse(id).ok()).collect();
-        Ok(Loaded { groups, blockers })
+        Ok(Loaded { groups, blockers, blocks_heard })
     }
 
     /// `user` has a connection here that was registered before [`load`](Self::load) looked.
     pub fn loaded(self: &Arc<Self>, user: &UserId, loaded: Loaded) {
         let mut stale = Vec::new();
+        let blocks_missed;
         {
             let _one = self.applying.lock();
             self.hub.set_blockers(user, loaded.blockers);
+            blocks_missed = self.blocks_heard.load(Ordering::Acquire) != loaded.blocks_heard;
             for (group, about, access) in loaded.groups {
                 let known = self.hub.version(&group).max(self.recent_version(&group));
                 self.hub.join(user, &group, about, access);
@@ -255,6 +289,28 @@ impl Memberships {
         }
         for group in stale {
             self.reload(&group, &[]);
+        }
+        if blocks_missed {
+            let (this, user) = (Arc::clone(self), user.clone());
+            self.tasks.spawn(async move {
+                if let Err(error) = this.reload_blockers(&user).await {
+                    tracing::warn!(%error, "blocks could not be read again: the list of changes has them");
+                }
+            });
+        }
+    }
+
+    /// Reads who takes no messages from `user`, again if a block was heard of meanwhile.
+    async fn reload_blockers(&self, user: &UserId) -> Result<(), mysql::Error> {
+        loop {
+            let heard = self.blocks_heard.load(Ordering::Acquire);
+            let blockers = blocks::blockers_of(&self.pool, user).await?;
+            let blockers = blockers.iter().filter_map(|id| UserId::parse(id).ok()).collect();
+            let _one = self.applying.lock();
+            if self.blocks_heard.load(Ordering::Acquire) == heard {
+                self.hub.set_blockers(user, blockers);
+                return Ok(());
+            }
         }
     }
 
@@ -344,8 +400,21 @@ impl Memberships {
     /// A user blocked another one, or takes its messages again.
     pub fn block_changed(&self, change: &v1::BlockChanged) -> bool {
         let Ok(blocker) = UserId::parse(&change.user_id) else { return false };
+        let _one = self.applying.lock();
+        self.blocks_heard.fetch_add(1, Ordering::AcqRel);
         self.hub.set_blocked(&change.other_id, &blocker, change.blocked);
         self.hub.is_here(&change.other_id)
+    }
+
+    /// Resolves when no group is being read again: all that was heard of by now is known.
+    pub async fn caught_up(&self) {
+        // The sender lives as long as this does.
+        let _ = self.reloads.subscribe().wait_for(|reloads| *reloads == 0).await;
+    }
+
+    /// Events were lost: believe nothing until the list of changes was read.
+    pub fn events_lost(&self) {
+        self.freshness.doubt();
     }
 
     /// Anything may have changed: believe nothing until it was read again.
@@ -372,6 +441,7 @@ impl Memberships {
             return;
         }
         reloading.insert(group.clone(), Wanted { others: others.to_vec(), ..Wanted::default() });
+        self.reloads.send_replace(reloading.len());
         drop(reloading);
         let (this, group) = (Arc::clone(self), group.clone());
         self.tasks.spawn(async move {
@@ -379,7 +449,11 @@ impl Memberships {
             while let Some(others) = this.wanted(&group) {
                 let mut users = this.hub.users_in(&group);
                 users.extend(others.iter().cloned());
-                match groups::accesses(&this.pool, &group, &users).await {
+                let read = async {
+                    let _turn = this.turns.acquire().await;
+                    groups::accesses(&this.pool, &group, &users).await
+                };
+                match read.await {
                     Ok((about, members)) => this.replace(&group, &users, about, &members),
                     Err(error) => {
                         tracing::warn!(group = %group, %error, "its members could not be read again yet");
@@ -404,6 +478,7 @@ impl Memberships {
         let others = std::mem::take(&mut wanted.others);
         if wanted.begun && !wanted.again {
             reloading.remove(group);
+            self.reloads.send_replace(reloading.len());
             return None;
         }
         (wanted.begun, wanted.again) = (true, false);

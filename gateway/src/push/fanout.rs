@@ -7,6 +7,7 @@ use proto::v1;
 use shared::conversation::{Conversation, Kind};
 use shared::envelope::origin_from_wire;
 use shared::ids::{MsgId, Seq, UserId};
+use shared::shutdown::Shutdown;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::auth::revocations::Revocations;
@@ -27,6 +28,7 @@ pub struct Fanout {
     fences: Arc<Fences>,
     stored: Arc<StoredReplies>,
     revocations: Arc<Revocations>,
+    tasks: Shutdown,
     useful: metrics::Counter,
     useless: metrics::Counter,
     frames: metrics::Counter,
@@ -42,6 +44,7 @@ impl Fanout {
         fences: Arc<Fences>,
         stored: Arc<StoredReplies>,
         revocations: Arc<Revocations>,
+        tasks: Shutdown,
     ) -> Self {
         let events = |useful| metrics::counter!(shared::metrics::PUSH_EVENTS, "useful" => useful);
         let frames = metrics::counter!(shared::metrics::PUSH_FRAMES);
@@ -52,6 +55,7 @@ impl Fanout {
             fences,
             stored,
             revocations,
+            tasks,
             useful: events("true"),
             useless: events("false"),
             frames,
@@ -68,16 +72,20 @@ impl Fanout {
             v1::event::Kind::Refused(refused) => self.refused(&refused),
             v1::event::Kind::BlockChanged(changed) => self.memberships.block_changed(&changed),
             v1::event::Kind::Typing(typing) => self.typing(&typing),
-            v1::event::Kind::Fence(fence) => self.fences.passed(&fence),
+            v1::event::Kind::Fence(fence) => self.fence(fence),
             v1::event::Kind::FenceReached(reached) => self.fences.reached(&reached),
             v1::event::Kind::TokensRevoked(revoked) => self.tokens_revoked(&revoked),
         };
         if useful { self.useful.increment(1) } else { self.useless.increment(1) }
     }
 
-    /// Events may have been lost: pushes for anyone, and changes of memberships.
+    /// Events of gateways may have been lost, such as changes of memberships.
+    pub fn changes_lost(&self) {
+        self.memberships.events_lost();
+    }
+
+    /// Pushes may have been lost for anyone.
     pub fn resync_all(&self) {
-        self.memberships.reload_all();
         for member in self.hub.all() {
             member.outbox.resync();
         }
@@ -154,6 +162,16 @@ impl Fanout {
         let Ok(msg_id) = MsgId::parse(&corrected.msg_id) else { return false };
         let frame = reply::chat(&msg_id, &conversation.wire(), seq);
         self.hub.each_of(&corrected.sender_id, |member| member.outbox.notify(frame.clone()))
+    }
+
+    /// Answered when all that was heard of before is known.
+    fn fence(&self, fence: v1::Fence) -> bool {
+        let (memberships, fences) = (Arc::clone(&self.memberships), Arc::clone(&self.fences));
+        self.tasks.spawn(async move {
+            memberships.caught_up().await;
+            fences.passed(&fence);
+        });
+        true
     }
 
     fn refused(&self, refused: &v1::Refused) -> bool {

@@ -56,6 +56,7 @@ impl Listener {
                     backoff.reset();
                     if epoch > 0 {
                         tracing::warn!(epoch, "push queue bound again: telling all clients to pull");
+                        self.fanout.changes_lost();
                         self.fanout.resync_all();
                     }
                     self.check.pass();
@@ -108,6 +109,7 @@ impl Listener {
             Ok(batch) => batch,
             Err(error) => {
                 tracing::warn!(%error, "events not decodable: telling all clients to pull");
+                self.fanout.changes_lost();
                 self.fanout.resync_all();
                 return;
             }
@@ -117,6 +119,9 @@ impl Listener {
         if gap || handed_over {
             let (shard, number) = (batch.shard, batch.number);
             tracing::warn!(shard, number, gap, "events may be lost: telling all clients to pull");
+            if shard.is_none() {
+                self.fanout.changes_lost();
+            }
             self.fanout.resync_all();
         }
         for kind in batch.events.into_iter().filter_map(|event| event.kind) {

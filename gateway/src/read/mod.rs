@@ -206,9 +206,8 @@ impl Reads {
 
     /// Answers a sync.
     pub async fn sync(self: Arc<Self>, asked: Asked, request: SyncRequest, reply_to: ReplyTo) {
-        let listing = self
-            .within_deadline(self.syncs.changes(&asked.by.user, request.cursor, usize::from(request.limit)))
-            .await;
+        let changes = self.syncs.changes(&asked.by.user, request.cursor, usize::from(request.limit));
+        let listing = self.within_deadline(Box::pin(changes)).await;
         reply_to.send(match listing {
             Ok(listing) => reply::sync(&listing),
             Err(refusal) => asked.refuse(&refusal, Cmd::SYNC, None),
@@ -220,7 +219,7 @@ impl Reads {
     /// # Errors
     /// 503
     pub async fn conversations(&self, user: &UserId, before: u64, limit: usize) -> Result<Listing, Refusal> {
-        self.within_deadline(self.syncs.newest_first(user, before, limit)).await
+        self.within_deadline(Box::pin(self.syncs.newest_first(user, before, limit))).await
     }
 
     /// Answers a heartbeat that says where the client's last sync ended.

@@ -48,7 +48,8 @@ impl<'a> MessageView<'a> {
 
 impl<'a> From<&'a StoredMessage> for MessageView<'a> {
     fn from(row: &'a StoredMessage) -> Self {
-        let StoredMessage { seq, msg_id, sender_id, content, msg_type, send_time_ms, .. } = row;
-        Self::new(msg_id, *seq, sender_id, content, *msg_type, *send_time_ms)
+        let StoredMessage { seq, msg_id, sender_id, content, msg_type, send_time_ms, is_recalled, .. } = row;
+        let view = Self::new(msg_id, *seq, sender_id, content, *msg_type, *send_time_ms);
+        Self { recalled: *is_recalled, ..view }
     }
 }

@@ -19,11 +19,11 @@ const LEAD: Duration = Duration::from_millis(200);
 
 /// One message to be kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Message {
-    pub(super) conversation: String,
-    pub(super) sender: String,
-    pub(super) msg_id: String,
-    pub(super) content: String,
+pub(crate) struct Message {
+    pub(crate) conversation: String,
+    pub(crate) sender: String,
+    pub(crate) msg_id: String,
+    pub(crate) content: String,
 }
 
 /// What takes messages.

@@ -17,5 +17,7 @@ mod this_system;
 mod timeline;
 
 pub use contest::{Contest, compare};
+pub(crate) use drive::Message;
 pub use rounds::{Round, Work};
 pub use summary::{Comparison, Ratios, Row};
+pub(crate) use timeline::Timeline;

@@ -1,5 +1,6 @@
 //! The comparison for eyes.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::summary::{Comparison, Row};
@@ -9,7 +10,7 @@ const NOTES: &str = "\
 The baselines are called inside this process, without WebSocket or JSON frame: that favours them. This system is reached
 through its gateways over WebSockets. All use the same MySQL, Redis and RabbitMQ; figures are medians over the rounds.
 cpu: seconds of processor time per 1,000 acked messages: MySQL, Redis and RabbitMQ (srv); gateways and workers (gw+wk);
-the load generator, with a baseline's server in the same process (own). By process in --json.";
+the load generator, with a baseline's server in the same process (own).";
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,6 +28,7 @@ impl fmt::Display for Comparison {
         )?;
         writeln!(f, "{NOTES}\n")?;
         self.figures(f)?;
+        self.cpu_table(f)?;
         self.ratio_table(f)?;
         self.rows.iter().filter(|row| row.backlog > 0.0).try_for_each(|row| backlog(f, row))
     }
@@ -69,6 +71,25 @@ impl Comparison {
                 at(&row.alone_ms, "p50"),
                 at(&row.alone_ms, "p99"),
             )?;
+        }
+        Ok(())
+    }
+
+    fn cpu_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let processes: BTreeSet<&String> =
+            self.rows.iter().flat_map(|row| row.cpu_seconds_per_1000.keys()).collect();
+        writeln!(f, "\nmicroseconds of processor time for one acked message, by process")?;
+        write!(f, "{:<17} {:>9}", "", "all")?;
+        processes.iter().try_for_each(|process| write!(f, " {process:>14}"))?;
+        writeln!(f)?;
+        for row in &self.rows {
+            let all: f64 = row.cpu_seconds_per_1000.values().sum();
+            write!(f, "{:<17} {:>9.1}", row.name, all * 1000.0)?;
+            for process in &processes {
+                let seconds = row.cpu_seconds_per_1000.get(*process).copied().unwrap_or_default();
+                write!(f, " {:>14.1}", seconds * 1000.0)?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }

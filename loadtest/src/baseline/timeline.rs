@@ -29,16 +29,18 @@ const TIMELINE: &str = "CREATE TABLE timeline_message (
 
 const INSERT: &str = "INSERT INTO timeline_message \
     (conversation_id, seq, msg_id, sender_id, content, msg_type, send_time) VALUES (?, ?, ?, ?, ?, 1, ?)";
+/// One more row of the same statement.
+const ONE_MORE: &str = ", (?, ?, ?, ?, ?, 1, ?)";
 
 /// Connections to it, all open.
 #[derive(Debug, Clone)]
-pub(super) struct Timeline {
+pub(crate) struct Timeline {
     pool: MySqlPool,
 }
 
 impl Timeline {
     /// Makes the schema on the server that `url` is on, and opens `connections`.
-    pub(super) async fn make(url: &str, connections: u32) -> anyhow::Result<Self> {
+    pub(crate) async fn make(url: &str, connections: u32) -> anyhow::Result<Self> {
         let options: MySqlConnectOptions = url.parse()?;
         let options = options.disable_statement_logging();
         let mut connection = options.connect().await.context("MySQL")?;
@@ -81,6 +83,17 @@ impl Timeline {
         Ok(())
     }
 
+    /// All rows with one statement, committed together. Their numbers rise from `first`.
+    pub(crate) async fn insert_together(&self, messages: &[Message], first: u64) -> anyhow::Result<()> {
+        let text = INSERT.to_owned() + &ONE_MORE.repeat(messages.len().saturating_sub(1));
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for (seq, message) in (first..).zip(messages) {
+            query = bind(query, message, seq);
+        }
+        query.execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Numbers and inserts in one transaction. The row's lock lets one transaction at a time look for the highest
     /// number; without it two of them would lock the same gap, and one would die in a deadlock.
     pub(super) async fn number_and_insert(&self, message: &Message) -> anyhow::Result<()> {
@@ -109,7 +122,11 @@ impl Timeline {
 type Insert<'q> = sqlx::query::Query<'q, sqlx::MySql, sqlx::mysql::MySqlArguments>;
 
 fn insert(message: &Message, seq: u64) -> Insert<'_> {
-    sqlx::query(INSERT)
+    bind(sqlx::query(INSERT), message, seq)
+}
+
+fn bind<'q>(query: Insert<'q>, message: &'q Message, seq: u64) -> Insert<'q> {
+    query
         .bind(&message.conversation)
         .bind(seq)
         .bind(&message.msg_id)

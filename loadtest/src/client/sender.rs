@@ -74,6 +74,8 @@ pub struct Sent {
 /// Counters that a progress line shows while it goes on.
 #[derive(Debug, Default)]
 pub struct Report {
+    /// Messages that were sent, or whose moment had come, for the first time.
+    pub sent: AtomicU64,
     /// Replies with code 0.
     pub acked: AtomicU64,
     /// Replies with 429 or 503.
@@ -139,6 +141,8 @@ pub struct Sender {
     pub latency: Histogram<u64>,
     /// Kept current while it runs.
     pub progress: Arc<Progress>,
+    /// Message by message: microseconds after the start at which it was sent (or due), plus 1; 0 before that.
+    pub begun: Arc<[AtomicU64]>,
     gateways: Vec<String>,
     pace: Pace,
     report: Arc<Report>,
@@ -178,8 +182,21 @@ impl Sender {
     ) -> anyhow::Result<Self> {
         let sent = vec![Sent { acked: None, repeated: false }; messages];
         let latency = Histogram::new_with_max(120_000_000, 3)?;
+        let begun = (0..messages).map(|_| AtomicU64::new(0)).collect();
         let progress = Arc::default();
-        Ok(Self { user, conversation, size, stored: false, sent, latency, progress, gateways, pace, report })
+        Ok(Self {
+            user,
+            conversation,
+            size,
+            stored: false,
+            sent,
+            latency,
+            progress,
+            begun,
+            gateways,
+            pace,
+            report,
+        })
     }
 
     /// The id of message `n`.
@@ -327,6 +344,12 @@ impl Sender {
             self.sent.push(Sent { acked: None, repeated: false });
         }
         state.next += 1;
+        // Of a sender without an end, only the beginning is noted.
+        if let Some(noted) = self.begun.get(n) {
+            let after = u64::try_from(begun.saturating_duration_since(start).as_micros());
+            noted.store(after.unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
+        }
+        self.report.sent.fetch_add(1, Ordering::Relaxed);
         state.begun.insert(n, begun);
         state.flights.insert(n, due_again);
         Some(n)

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use loadtest::baseline::{Comparison, Contest, Work, compare};
+use loadtest::report::Record;
 use loadtest::stack::{Builder, Install, System, require};
 use serde::Serialize;
 
@@ -54,15 +55,15 @@ pub(crate) struct Compare {
 }
 
 #[derive(Serialize)]
-struct Record<'a> {
-    version: &'a str,
-    cores: usize,
+struct Written<'a> {
+    record: Record,
     comparison: &'a Comparison,
 }
 
 impl Compare {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let contest = self.contest()?;
+        let record = Record::here_and_now();
         let stop = interrupted();
         tokio::pin!(stop);
         require(if self.install { Install::Allowed } else { Install::No })?;
@@ -76,9 +77,8 @@ impl Compare {
         };
         println!("{comparison}");
         if let Some(file) = &self.json {
-            let cores = std::thread::available_parallelism()?.get();
-            let record = Record { version: env!("CARGO_PKG_VERSION"), cores, comparison: &comparison };
-            std::fs::write(file, serde_json::to_vec_pretty(&record)?)
+            let written = Written { record, comparison: &comparison };
+            std::fs::write(file, serde_json::to_vec_pretty(&written)?)
                 .with_context(|| file.display().to_string())?;
         }
         Ok(ExitCode::SUCCESS)

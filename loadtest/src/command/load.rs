@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use loadtest::meter::used;
+use loadtest::report::Record;
 use loadtest::scenario::{Figures, Load, Rate, idle, run};
 use loadtest::stack::{Builder, System, require};
 use serde::Serialize;
@@ -85,10 +86,8 @@ pub(crate) struct IdleArguments {
 }
 
 #[derive(Serialize)]
-struct Record<'a> {
-    version: &'a str,
-    commit: Option<String>,
-    cores: usize,
+struct Written<'a> {
+    record: Record,
     figures: &'a Figures,
 }
 
@@ -123,6 +122,7 @@ impl Common {
         anyhow::ensure!(self.size <= 4096, "--size is at most 4096");
         anyhow::ensure!(rate.is_some() || window > 0, "--window must be above 0");
         raise_file_limit();
+        let record = Record::here_and_now();
         let load = Load {
             groups: self.groups,
             listeners: self.listeners,
@@ -141,10 +141,8 @@ impl Common {
             run(&load, &gateways, &name[..8], || system.as_mut().map(used).unwrap_or_default()).await?;
         figures.print()?;
         if let Some(file) = self.json {
-            let cores = std::thread::available_parallelism()?.get();
-            let record =
-                Record { version: env!("CARGO_PKG_VERSION"), commit: commit(), cores, figures: &figures };
-            std::fs::write(&file, serde_json::to_vec_pretty(&record)?)
+            let written = Written { record, figures: &figures };
+            std::fs::write(&file, serde_json::to_vec_pretty(&written)?)
                 .with_context(|| file.display().to_string())?;
         }
         if let Some(system) = system {
@@ -158,7 +156,7 @@ impl IdleArguments {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         raise_file_limit();
         let mut system = bring_up(&self.servers).await?;
-        let measured = idle(&mut system, self.connections).await?;
+        let measured = idle(&mut system, self.connections, false).await?;
         println!(
             "{} idle connections: {} bytes each ({:.1} KiB); the gateway went from {:.1} to {:.1} MiB",
             measured.connections,
@@ -188,10 +186,4 @@ async fn bring_up(servers: &Where) -> anyhow::Result<System> {
             builder.on_own_servers().await
         }
     }
-}
-
-/// The commit of the working folder, if it is one.
-fn commit() -> Option<String> {
-    let output = std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -2,8 +2,10 @@
 
 mod chaos;
 mod compare;
+mod limits;
 mod load;
 mod overload;
+mod scenario;
 mod stack;
 
 use std::process::ExitCode;
@@ -27,6 +29,14 @@ pub(crate) enum Command {
     Overload(overload::Overload),
     /// Measure this system beside simpler ones, by turns.
     Compare(compare::Compare),
+    /// Measure what each part of the message path can do alone, and the bound for the whole.
+    Limits(limits::LimitsArguments),
+    /// Run scenarios: measured, judged and drawn.
+    Scenario(scenario::ScenarioArguments),
+    /// 2,000 users come back at once, sync and pull: until when are they current?
+    Storm(scenario::StormArguments),
+    /// Draw what scenarios have written.
+    Report(scenario::ReportArguments),
 }
 
 impl Command {
@@ -39,6 +49,10 @@ impl Command {
             Self::Chaos(chaos) => chaos.run().await,
             Self::Overload(overload) => overload.run().await,
             Self::Compare(compare) => compare.run().await,
+            Self::Limits(limits) => limits.run().await,
+            Self::Scenario(scenario) => scenario.run().await,
+            Self::Storm(storm) => storm.run().await,
+            Self::Report(report) => report.run(),
         }
     }
 }
@@ -54,9 +68,16 @@ async fn interrupted() -> std::io::Result<()> {
     Ok(())
 }
 
+/// For 50,000 connections, both ends.
+const FILES_WANTED: u64 = 150_000;
+
 /// Each connection is a file; the usual limit of 1,024 is soon reached. Children inherit it.
 fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // As many as root may have; others, as many as they are allowed.
+    if setrlimit(Resource::RLIMIT_NOFILE, FILES_WANTED, FILES_WANTED).is_ok() {
+        return;
+    }
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }

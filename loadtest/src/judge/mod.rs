@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use crate::client::{Chat, Client, Reader, Sender, StoredMessage};
 
 /// What went wrong, by promise. All zero: nothing.
-#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Verdict {
     /// Acknowledged messages that were looked for.
     pub acked: usize,

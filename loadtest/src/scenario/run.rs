@@ -1,16 +1,19 @@
 //! Many senders at once: bursts and steady rates, with figures and a verdict.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::outcome::Latency;
 use crate::client::{Client, Pace, Report, Sender, messages_in, pull_frame};
 use crate::judge::{Verdict, judge};
 use crate::meter::{Used, per_1000};
@@ -34,6 +37,34 @@ pub struct Load {
     pub stored: bool,
     /// Messages per second in all, whatever is answered (open loop).
     pub rate: Option<Rate>,
+}
+
+/// Who carries a load, and where.
+#[derive(Debug, Clone, Copy)]
+struct Crowd<'a> {
+    load: &'a Load,
+    /// Groups are private chats instead: of two users, who both send with two senders, or of whom one listens.
+    private: bool,
+    /// Begins all names.
+    name: &'a str,
+    gateways: &'a [String],
+}
+
+impl Crowd<'_> {
+    /// The user in this place of this group; those who only listen come after those who send.
+    fn user(&self, group: usize, place: usize) -> String {
+        if self.private || place < self.load.senders {
+            return format!("{}.{group}.{place}", self.name);
+        }
+        format!("{}.{group}.l{}", self.name, place - self.load.senders)
+    }
+
+    fn conversation(&self, group: usize) -> String {
+        if self.private {
+            return format!("private_{}_{}", self.user(group, 0), self.user(group, 1));
+        }
+        format!("group_{}.{group}", self.name)
+    }
 }
 
 /// A rate with an optional spike.
@@ -79,12 +110,22 @@ pub struct Figures {
     pub persisted_per_second: f64,
     /// Messages pushed to members.
     pub pushes: u64,
+    /// Of these, to members that only listen.
+    pub heard: u64,
+    /// As it was to be: one for each message and each member that only listens.
+    pub heard_due: u64,
+    /// From the first message to the last push.
+    pub pushes_per_second: f64,
     /// 429 and 503.
     pub refused: u64,
     /// Connections made again.
     pub reconnects: u64,
     /// Milliseconds from sending (or the scheduled moment) to the acknowledgement, by percentile.
     pub ack_ms: BTreeMap<String, f64>,
+    /// The same, as a curve.
+    pub ack: Latency,
+    /// From sending (or the scheduled moment) until a member that only listens has it; one of each group watches.
+    pub delivery: Option<Latency>,
     /// Seconds of processor time per 1,000 messages, by process; where the processes are known.
     pub cpu_seconds_per_1000: BTreeMap<String, f64>,
     /// The judge's.
@@ -100,39 +141,71 @@ pub async fn run(
     load: &Load,
     gateways: &[String],
     name: &str,
-    mut cpu: impl FnMut() -> Used,
+    cpu: impl FnMut() -> Used,
 ) -> anyhow::Result<Figures> {
     let report = Arc::new(Report::default());
-    let mut senders = Vec::new();
-    let all = load.groups * load.senders;
-    for index in 0..all {
-        let (group, place) = (index % load.groups, index / load.groups);
-        let messages = load.messages / all + usize::from(index < load.messages % all);
-        let (messages, pace) = match &load.rate {
-            Some(rate) => {
-                let moments = rate.moments(index, all);
-                (moments.len(), Pace::Schedule(moments))
-            }
-            None => (messages, Pace::Window(load.window)),
-        };
-        // Each begins at a gateway of its own turn.
-        let mut order = gateways.to_vec();
-        order.rotate_left(index % gateways.len());
-        let user = format!("{name}.{group}.{place}");
-        let conversation = format!("group_{name}.{group}");
-        let mut sender =
-            Sender::new(user, conversation, messages, load.size, order, pace, Arc::clone(&report))?;
-        sender.stored = load.stored;
-        senders.push(sender);
+    let progress = tokio::spawn(show_progress(load.messages as u64, Arc::clone(&report)));
+    let figures = Box::pin(run_watched(load, gateways, name, &report, cpu)).await;
+    progress.abort();
+    figures
+}
+
+/// The same, counting in `report`, which someone else shows.
+///
+/// # Errors
+/// If a sender cannot finish.
+pub async fn run_watched(
+    load: &Load,
+    gateways: &[String],
+    name: &str,
+    report: &Arc<Report>,
+    cpu: impl FnMut() -> Used,
+) -> anyhow::Result<Figures> {
+    run_crowd(Crowd { load, private: false, name, gateways }, report, cpu).await
+}
+
+/// The same, where every group is a private chat of two users.
+///
+/// # Errors
+/// If a sender cannot finish.
+pub(super) async fn run_private(
+    load: &Load,
+    gateways: &[String],
+    name: &str,
+    report: &Arc<Report>,
+    cpu: impl FnMut() -> Used,
+) -> anyhow::Result<Figures> {
+    run_crowd(Crowd { load, private: true, name, gateways }, report, cpu).await
+}
+
+async fn run_crowd(
+    crowd: Crowd<'_>,
+    report: &Arc<Report>,
+    mut cpu: impl FnMut() -> Used,
+) -> anyhow::Result<Figures> {
+    let Crowd { load, private, gateways, .. } = crowd;
+    let senders = senders(crowd, report)?;
+    if !private {
+        join_groups(&senders, gateways).await?;
     }
-    join_groups(&senders, gateways).await?;
-    let listeners = listen(load, gateways, name, &report).await?;
+    let origin = Instant::now();
+    let begun = senders.iter().map(|sender| (sender.user.clone(), Arc::clone(&sender.begun))).collect();
+    let probe = Arc::new(Probe {
+        begun,
+        origin,
+        start: OnceLock::new(),
+        latency: Mutex::new(histogram()?),
+        heard: AtomicU64::new(0),
+    });
+    let listeners = listen(crowd, report, &probe).await?;
 
     let total: u64 = senders.iter().map(|sender| sender.sent.len() as u64).sum();
-    let progress = tokio::spawn(show_progress(total, Arc::clone(&report)));
     let before = cpu();
     // All begin together.
-    let start = Instant::now() + Duration::from_millis(200);
+    let start = Instant::now() + LEAD;
+    let _ = probe.start.set(start);
+    let (acked_before, pushed_before) =
+        (report.acked.load(Ordering::Relaxed), report.pushed.load(Ordering::Relaxed));
     let mut running = tokio::task::JoinSet::new();
     for mut sender in senders {
         running.spawn(async move { sender.run(start).await.map(|()| (sender, start.elapsed())) });
@@ -146,64 +219,201 @@ pub async fn run(
     }
     wait_until_pulled(&senders, &gateways[0]).await?;
     let persisted_after = start.elapsed();
+    // A sender's connection closes with its last acknowledgement, and misses what others send after that.
+    let heard_due = total * load.listeners as u64;
+    let heard_at = wait_until_heard(&probe.heard, heard_due).await;
+    let pushes_after = heard_at.saturating_duration_since(start).max(acked_after);
     let after = cpu();
-    progress.abort();
     drop(listeners);
 
-    let mut latency = Histogram::<u64>::new_with_max(120_000_000, 3)?;
+    let mut latency = histogram()?;
     for sender in &senders {
         latency.add(&sender.latency)?;
     }
+    let delivery = Latency::of("send to push", &probe.latency.lock());
     #[allow(clippy::cast_precision_loss)] // below 2^52
-    let per_second = |duration: Duration| total as f64 / duration.as_secs_f64();
+    let per_second = |count: u64, duration: Duration| count as f64 / duration.as_secs_f64();
+    let pushes = report.pushed.load(Ordering::Relaxed) - pushed_before;
     Ok(Figures {
         load: load.clone(),
-        acked: report.acked.load(Ordering::Relaxed),
-        acked_per_second: per_second(acked_after),
-        persisted_per_second: per_second(persisted_after),
-        pushes: report.pushed.load(Ordering::Relaxed),
+        acked: report.acked.load(Ordering::Relaxed) - acked_before,
+        acked_per_second: per_second(total, acked_after),
+        persisted_per_second: per_second(total, persisted_after),
+        pushes,
+        heard: probe.heard.load(Ordering::Relaxed),
+        heard_due,
+        pushes_per_second: per_second(pushes, pushes_after),
         refused: report.refused.load(Ordering::Relaxed),
         reconnects: report.reconnects.load(Ordering::Relaxed),
         ack_ms: percentiles(&latency),
+        ack: Latency::of("send to acknowledgement", &latency),
+        delivery: (delivery.count > 0).then_some(delivery),
         cpu_seconds_per_1000: per_1000(&before, &after, total),
         verdict: judge(gateways, &senders).await?,
     })
 }
 
+/// Between the making of the senders and the first message.
+const LEAD: Duration = Duration::from_millis(200);
+/// Connections that are made at once.
+const CONNECTING: usize = 32;
+
+fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_max(120_000_000, 3)?)
+}
+
+fn senders(crowd: Crowd<'_>, report: &Arc<Report>) -> anyhow::Result<Vec<Sender>> {
+    let Crowd { load, gateways, .. } = crowd;
+    let all = load.groups * load.senders;
+    let sender = |index: usize| {
+        let (group, place) = (index % load.groups, index / load.groups);
+        let messages = load.messages / all + usize::from(index < load.messages % all);
+        let (messages, pace) = match &load.rate {
+            Some(rate) => {
+                let moments = rate.moments(index, all);
+                (moments.len(), Pace::Schedule(moments))
+            }
+            None => (messages, Pace::Window(load.window)),
+        };
+        // Each begins at a gateway of its own turn.
+        let mut order = gateways.to_vec();
+        order.rotate_left(index % gateways.len());
+        let (user, conversation) = (crowd.user(group, place), crowd.conversation(group));
+        let mut sender =
+            Sender::new(user, conversation, messages, load.size, order, pace, Arc::clone(report))?;
+        sender.stored = load.stored;
+        Ok(sender)
+    };
+    (0..all).map(sender).collect()
+}
+
 /// Every sender joins its group before the clock starts: joining is not what is measured.
 async fn join_groups(senders: &[Sender], gateways: &[String]) -> anyhow::Result<()> {
-    for (index, sender) in senders.iter().enumerate() {
-        let mut client = Client::connect(&gateways[index % gateways.len()], &sender.user).await?;
-        let reply = client.pull(&sender.conversation, 0, 1).await?;
-        anyhow::ensure!(reply.code == 0, "{} cannot join: {}", sender.user, reply.payload);
+    let join = |(index, sender): (usize, &Sender)| {
+        let (gateway, user) = (gateways[index % gateways.len()].clone(), sender.user.clone());
+        let conversation = sender.conversation.clone();
+        async move { joined(&gateway, &user, &conversation).await.map(drop) }
+    };
+    let joining: Vec<_> = senders.iter().enumerate().map(join).collect();
+    futures_util::stream::iter(joining).buffer_unordered(CONNECTING).try_collect().await
+}
+
+/// A client that is a member of `conversation`.
+///
+/// # Errors
+/// If it is not let in.
+pub async fn joined(gateway: &str, user: &str, conversation: &str) -> anyhow::Result<Client> {
+    let mut client = Client::connect(gateway, user).await?;
+    loop {
+        let reply = client.pull(conversation, 0, 1).await?;
+        if let Some(wait) = reply.retry_after_ms() {
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            continue;
+        }
+        anyhow::ensure!(reply.code == 0, "{user} cannot join: {}", reply.payload);
+        return Ok(client);
     }
-    Ok(())
+}
+
+/// Knows when each message was sent, and notes when one listener of its group has it.
+#[derive(Debug)]
+struct Probe {
+    begun: HashMap<String, Arc<[AtomicU64]>>,
+    origin: Instant,
+    start: OnceLock<Instant>,
+    latency: Mutex<Histogram<u64>>,
+    /// By all listeners.
+    heard: AtomicU64,
+}
+
+#[derive(Deserialize)]
+struct Pushed<'a> {
+    cmd: i64,
+    #[serde(borrow, default)]
+    payload: Option<&'a serde_json::value::RawValue>,
+}
+
+#[derive(Deserialize)]
+struct PushedMessage<'a> {
+    msg_id: &'a str,
+    sender_id: &'a str,
+}
+
+impl Probe {
+    fn take(&self, text: &str) {
+        let Ok(Pushed { cmd: 5, payload: Some(payload) }) = serde_json::from_str(text) else { return };
+        let Ok(messages) = serde_json::from_str::<Vec<PushedMessage<'_>>>(payload.get()) else { return };
+        let now = self.start.get().unwrap_or(&self.origin).elapsed().as_micros();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        let mut latency = self.latency.lock();
+        for PushedMessage { msg_id, sender_id } in messages {
+            let n = msg_id.rsplit_once('-').and_then(|(_, n)| n.parse::<usize>().ok());
+            let begun = self.begun.get(sender_id).zip(n).and_then(|(begun, n)| begun.get(n));
+            // 0: never sent.
+            if let Some(begun) = begun.map(|begun| begun.load(Ordering::Relaxed)).filter(|begun| *begun > 0) {
+                latency.saturating_record(now.saturating_sub(begun - 1));
+            }
+        }
+    }
 }
 
 /// Connects the members that only listen, and counts their pushes until the set is dropped.
 async fn listen(
-    load: &Load,
-    gateways: &[String],
-    name: &str,
+    crowd: Crowd<'_>,
     report: &Arc<Report>,
+    probe: &Arc<Probe>,
 ) -> anyhow::Result<tokio::task::JoinSet<()>> {
-    let mut listeners = tokio::task::JoinSet::new();
-    for index in 0..load.groups * load.listeners {
+    let Crowd { load, private, gateways, .. } = crowd;
+    let connect = |index: usize| {
         let (group, place) = (index % load.groups, index / load.groups);
-        let gateway = &gateways[place % gateways.len()];
-        let mut client = Client::connect(gateway, &format!("{name}.{group}.l{place}")).await?;
-        let reply = client.pull(&format!("group_{name}.{group}"), 0, 1).await?;
-        anyhow::ensure!(reply.code == 0, "a listener cannot join: {}", reply.payload);
+        let gateway = gateways[place % gateways.len()].clone();
+        let user = crowd.user(group, load.senders + place);
+        let conversation = crowd.conversation(group);
+        async move {
+            let client = match private {
+                true => Client::connect(&gateway, &user).await?,
+                false => joined(&gateway, &user, &conversation).await?,
+            };
+            anyhow::Ok((client, place))
+        }
+    };
+    let mut listeners = tokio::task::JoinSet::new();
+    let connecting: Vec<_> = (0..load.groups * load.listeners).map(connect).collect();
+    let mut connecting = futures_util::stream::iter(connecting).buffer_unordered(CONNECTING);
+    while let Some(connected) = connecting.next().await {
+        let (mut client, place) = connected?;
         let report = Arc::clone(report);
+        let probe = Arc::clone(probe);
         listeners.spawn(async move {
-            use futures_util::StreamExt as _;
             while let Some(Ok(frame)) = client.socket().next().await {
-                let messages = messages_in(frame.to_text().unwrap_or_default());
+                let text = frame.to_text().unwrap_or_default();
+                if place == 0 {
+                    probe.take(text);
+                }
+                let messages = messages_in(text);
+                probe.heard.fetch_add(messages, Ordering::Relaxed);
                 report.pushed.fetch_add(messages, Ordering::Relaxed);
             }
         });
     }
     Ok(listeners)
+}
+
+/// Pushes may come later than the acknowledgement and the commit. Returns when the last one came; waits until all that
+/// are due are there, or none has come for a while (some may have been dropped).
+async fn wait_until_heard(heard: &AtomicU64, due: u64) -> Instant {
+    const SILENCE: Duration = Duration::from_secs(1);
+    let (mut last, mut since) = (0, Instant::now());
+    loop {
+        let now = heard.load(Ordering::Relaxed);
+        if now > last {
+            (last, since) = (now, Instant::now());
+        }
+        if last >= due || since.elapsed() > SILENCE {
+            return since;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Until the newest message of each conversation can be read.
@@ -231,7 +441,8 @@ async fn wait_until_pulled(senders: &[Sender], gateway: &str) -> anyhow::Result<
 }
 
 async fn show_progress(total: u64, report: Arc<Report>) {
-    let bar = ProgressBar::new(total);
+    // Of a rate the total is not known here.
+    let bar = if total > 0 { ProgressBar::new(total) } else { ProgressBar::new_spinner() };
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} acked, {per_sec}, {msg}, {elapsed}")
     {
         bar.set_style(style);
@@ -276,7 +487,14 @@ impl Figures {
             ms("p99.9")?,
             ms("max")?
         );
-        println!("refused    {refused}, pushes {pushes}, reconnects {reconnects}");
+        println!("refused    {refused}, reconnects {reconnects}");
+        println!("pushes     {pushes}, {:.0} /s", self.pushes_per_second);
+        if self.heard_due > 0 {
+            println!("heard      {} of {} due to those who only listen", self.heard, self.heard_due);
+        }
+        if let Some(delivery) = &self.delivery {
+            println!("delivered  p50 {:.2} ms, p99 {:.2}", delivery.at(50.0), delivery.at(99.0));
+        }
         for (process, seconds) in &self.cpu_seconds_per_1000 {
             println!("cpu        {:.4} s per 1,000 messages: {process}", seconds);
         }

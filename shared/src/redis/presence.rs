@@ -27,11 +27,12 @@ impl Presence {
         Self { client, gateway: format!("{gateway:016x}") }
     }
 
-    /// Notes for each user whether it is connected here, and under `revision` that this was done.
+    /// Notes for each user whether it is connected here, and under `revision` that this was done. Returns the revision
+    /// before: another one than the last that was noted means that Redis has forgotten something.
     ///
     /// # Errors
     /// Some may have been noted: do it again.
-    pub async fn note(&self, users: &[(UserId, bool)], revision: u64) -> Result<(), RedisError> {
+    pub async fn note(&self, users: &[(UserId, bool)], revision: u64) -> Result<Option<u64>, RedisError> {
         let noted = users.iter().map(|(user, is_here)| async move {
             let (redis, key) = (self.client.raw(), keys::online(user));
             if *is_here {
@@ -44,15 +45,7 @@ impl Presence {
         try_join_all(noted).await?;
         let key = keys::presence_revision(&self.gateway);
         let expiry = Some(fred::types::Expiration::EX(ENTRY_TTL_S));
-        Ok(self.client.raw().set::<(), _, _>(key, revision.to_string(), expiry, None, false).await?)
-    }
-
-    /// What was noted last; another number than the one that was given means that Redis has forgotten something.
-    ///
-    /// # Errors
-    /// As Redis says.
-    pub async fn revision(&self) -> Result<Option<u64>, RedisError> {
-        Ok(self.client.raw().get(keys::presence_revision(&self.gateway)).await?)
+        Ok(self.client.raw().set(key, revision.to_string(), expiry, None, true).await?)
     }
 
     /// The gateways, by their number, that each of `users` was connected to when they last said so.

@@ -1,0 +1,251 @@
+//! The price of a message as the system grows: more conversations, more history, more gateways.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use sqlx::{AssertSqlSafe, Executor as _};
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::catalog::Scale;
+use super::outcome::{Goal, Outcome};
+use super::run::Load;
+use super::sampler::Sampler;
+use super::steady::{FIFTY_SENDERS, watched};
+use crate::client::{Chat, Client, Report, chat_frame};
+use crate::meter::{OWN, per_1000, used};
+use crate::stack::System;
+
+/// Messages of each step that is measured.
+const MESSAGES: usize = 100_000;
+/// What a step may cost more than the first one.
+const FLAT: f64 = 1.2;
+const SENDERS: usize = 50;
+const WINDOW: usize = 64;
+
+/// What a message costs, without the load generator.
+fn price(costs: &std::collections::BTreeMap<String, f64>) -> f64 {
+    costs.iter().filter(|(process, _)| *process != OWN).map(|(_, seconds)| seconds * 1000.0).sum()
+}
+
+fn add_steps(outcome: &mut Outcome, steps: &[(String, f64)]) {
+    for (name, price) in steps {
+        outcome.figure(&format!("processor time for a message, {name}"), *price, "us", None);
+    }
+    let (first, rest) = (steps[0].1, &steps[1..]);
+    let most = rest.iter().map(|(_, price)| price / first).fold(0.0, f64::max);
+    outcome.figure("the dearest step against the first", most, "x", Some(Goal::Under(FLAT)));
+}
+
+/// 1, 2, 4 and 8 gateways.
+pub(super) async fn gateways(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+    let load = Load { messages: scale.of(MESSAGES), ..FIFTY_SENDERS };
+    let mut steps = Vec::new();
+    let mut outcome = Outcome::default();
+    for count in [8, 4, 2, 1] {
+        for gateway in count..8 {
+            system.gateway(gateway).terminate().await;
+        }
+        // The first time warms up.
+        let warm_up = Load { messages: 20_000, ..load.clone() };
+        on_gateways("warm-up", &warm_up, system, count).await?;
+        let name = format!("{count} gateways");
+        let (figures, watched) = on_gateways(&name, &load, system, count).await?;
+        steps.insert(0, (name, price(&figures.cpu_seconds_per_1000)));
+        outcome.verdict = watched.verdict;
+    }
+    outcome.what =
+        format!("{} messages from {SENDERS} senders, window {WINDOW}, at each step", load.messages);
+    add_steps(&mut outcome, &steps);
+    Ok(outcome)
+}
+
+async fn on_gateways(
+    name: &str,
+    load: &Load,
+    system: &mut System,
+    count: usize,
+) -> anyhow::Result<(super::Figures, Outcome)> {
+    let urls: Vec<String> = system.ws_urls().into_iter().take(count).collect();
+    let report = Arc::new(Report::default());
+    let sampler = Sampler::start(name, system, &report).await?;
+    let run = uuid::Uuid::new_v4().simple().to_string();
+    let figures = Box::pin(super::run_watched(load, &urls, &run[..8], &report, || used(system))).await?;
+    let (samples, marks) = sampler.finish();
+    let outcome = Outcome { samples, marks, verdict: Some(figures.verdict.clone()), ..Outcome::default() };
+    Ok((figures, outcome))
+}
+
+/// 10 to 100,000 conversations, each message into the next one.
+pub(super) async fn conversations(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let report = Arc::new(Report::default());
+    let sampler = Sampler::start("growth-conversations", system, &report).await?;
+    let mut steps = Vec::new();
+    for full in [10, 1_000, 10_000, 100_000] {
+        // At least one for each sender, who are then 10.
+        let conversations = scale.of(full).max(10);
+        let senders = SENDERS.min(conversations);
+        sampler.mark(&format!("{conversations} conversations"));
+        // The first message of a conversation costs more: its row is made.
+        let first = Round { conversations, senders, messages: conversations.max(20_000), name: "first" };
+        round(&first, system, &report).await?;
+        let second = Round { messages: scale.of(MESSAGES), name: "second", ..first };
+        let costs = round(&second, system, &report).await?;
+        steps.push((format!("{conversations} conversations"), price(&costs)));
+    }
+    (outcome.samples, outcome.marks) = sampler.finish();
+    outcome.what = format!("{MESSAGES} messages at each step, spread evenly over private conversations");
+    add_steps(&mut outcome, &steps);
+    Ok(outcome)
+}
+
+#[derive(Clone, Copy)]
+struct Round {
+    conversations: usize,
+    senders: usize,
+    messages: usize,
+    name: &'static str,
+}
+
+async fn round(
+    round: &Round,
+    system: &mut System,
+    report: &Arc<Report>,
+) -> anyhow::Result<std::collections::BTreeMap<String, f64>> {
+    let gateways = system.ws_urls();
+    let mut clients = Vec::new();
+    for n in 0..round.senders {
+        clients.push(Client::connect(&gateways[n % gateways.len()], &format!("many{}", n)).await?);
+    }
+    let before = used(system);
+    let acked = Arc::new(AtomicU64::new(0));
+    let mut sending = JoinSet::new();
+    for (n, client) in clients.into_iter().enumerate() {
+        sending.spawn(send(client, n, *round, Arc::clone(report), Arc::clone(&acked)));
+    }
+    while let Some(sent) = sending.join_next().await {
+        sent??;
+    }
+    // Until all of it is committed: an answer to a message that was sent last and waits for its commit is not enough,
+    // because shards go on by themselves.
+    wait_until_stored(&system.urls.mysql, &acked).await?;
+    Ok(per_1000(&before, &used(system), acked.load(Ordering::Relaxed)))
+}
+
+async fn send(
+    mut client: Client,
+    n: usize,
+    round: Round,
+    report: Arc<Report>,
+    acked: Arc<AtomicU64>,
+) -> anyhow::Result<()> {
+    let (own, messages) = (round.conversations / round.senders, round.messages / round.senders);
+    let frame = |at: usize| {
+        chat_frame(&Chat {
+            conversation: format!("private_many{n}_peer{}", at % own),
+            msg_id: format!("{}{}-{at}", round.name, round.conversations),
+            content: "x".repeat(200),
+            stored: false,
+        })
+    };
+    let socket = client.socket();
+    let (mut sent, mut answered) = (0, 0);
+    while answered < messages {
+        while sent < messages && sent - answered < WINDOW {
+            socket.feed(Message::text(frame(sent))).await?;
+            sent += 1;
+            report.sent.fetch_add(1, Ordering::Relaxed);
+        }
+        socket.flush().await?;
+        let mut next = socket.next().await;
+        while let Some(Ok(reply)) = next {
+            let text = reply.to_text()?;
+            if text.starts_with(r#"{"cmd":2,"#) {
+                anyhow::ensure!(text.starts_with(r#"{"cmd":2,"code":0,"#), "refused: {text}");
+                answered += 1;
+                report.acked.fetch_add(1, Ordering::Relaxed);
+                acked.fetch_add(1, Ordering::Relaxed);
+            }
+            let Some(ready) = socket.next().now_or_never() else { break };
+            next = ready;
+        }
+    }
+    Ok(())
+}
+
+async fn connect(url: &str) -> anyhow::Result<sqlx::MySqlConnection> {
+    use sqlx::ConnectOptions as _;
+    let options: sqlx::mysql::MySqlConnectOptions = url.parse()?;
+    Ok(options.disable_statement_logging().connect().await?)
+}
+
+/// Until nothing has been added for a while: what was acknowledged is then all there.
+async fn wait_until_stored(url: &str, acked: &AtomicU64) -> anyhow::Result<()> {
+    let mut mysql = connect(url).await?;
+    let sum = "SELECT CAST(COALESCE(SUM(last_seq), 0) AS UNSIGNED) FROM conversation";
+    let mut last = 0;
+    let mut same = 0;
+    while same < 4 {
+        let now: u64 = sqlx::query_scalar(sum).fetch_one(&mut mysql).await?;
+        same = if now == last && now >= acked.load(Ordering::Relaxed) { same + 1 } else { 0 };
+        last = now;
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    Ok(())
+}
+
+/// Rows in the table: 10,000 to 10,000,000.
+pub(super) async fn history(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let load = Load { messages: MESSAGES, ..FIFTY_SENDERS };
+    watched("warm-up", &Load { messages: 10_000, ..load.clone() }, system).await?;
+    let mut mysql = connect(&system.urls.mysql).await?;
+    let mut steps = Vec::new();
+    for full in [10_000, 100_000, 1_000_000, 10_000_000] {
+        let rows = fill(&mut mysql, scale.of(full)).await?;
+        let name = format!("{rows} rows of history");
+        let (figures, watched) = watched(&name, &load, system).await?;
+        steps.push((name, price(&figures.cpu_seconds_per_1000)));
+        outcome.verdict = watched.verdict;
+    }
+    outcome.what = format!("{MESSAGES} messages from {SENDERS} senders, window {WINDOW}, at each step");
+    add_steps(&mut outcome, &steps);
+    Ok(outcome)
+}
+
+/// Copies what is there under other conversations until there are so many rows; returns how many there are.
+async fn fill(mysql: &mut sqlx::MySqlConnection, wanted: usize) -> anyhow::Result<usize> {
+    const AT_ONCE: usize = 200_000;
+    loop {
+        let count = "SELECT CAST(COUNT(*) AS UNSIGNED) FROM timeline_message";
+        let rows: u64 = sqlx::query_scalar(count).fetch_one(&mut *mysql).await?;
+        let rows = usize::try_from(rows)?;
+        if rows >= wanted {
+            return Ok(rows);
+        }
+        let copies = (wanted - rows).min(AT_ONCE);
+        let copy = format!(
+            "INSERT INTO timeline_message (conversation_id, seq, msg_id, sender_id, content, msg_type, send_time) \
+             SELECT CONCAT(LEFT(conversation_id, 40), '.{rows}'), seq, msg_id, sender_id, content, msg_type, send_time \
+             FROM timeline_message LIMIT {copies}"
+        );
+        mysql.execute(AssertSqlSafe(copy)).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dearest_step_counts_without_the_load_generator() {
+        let costs = [("MySQL".to_owned(), 0.002), (OWN.to_owned(), 9.0)].into();
+        assert!((price(&costs) - 2.0).abs() < 1e-9);
+        let mut outcome = Outcome::default();
+        add_steps(&mut outcome, &[("1".into(), 10.0), ("2".into(), 11.0), ("3".into(), 13.0)]);
+        let last = outcome.figures.last().unwrap();
+        assert!((last.value - 1.3).abs() < 1e-9 && !last.goal.unwrap().is_met(last.value));
+    }
+}
