@@ -116,7 +116,7 @@ const WIRES: [(Wire, &str, &str); 7] = [
     (Wire::WorkerRabbitmq, "worker-rabbitmq", "the wire between one worker and RabbitMQ"),
 ];
 
-const OTHERS: [(Fault, &str, &str); 30] = [
+const OTHERS: &[(Fault, &str, &str)] = &[
     (Fault::Nothing, "nothing", "nothing breaks, to compare with"),
     (Fault::KillGateway, "kill-gateway", "kill -9 of one gateway, started again after 3 s"),
     (Fault::DrainGateway, "drain-gateway", "SIGTERM of one gateway, started again when it has ended"),
