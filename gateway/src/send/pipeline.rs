@@ -120,18 +120,27 @@ impl Pipeline {
     }
 
     /// Waits for a message and takes what has gathered. False when there will be none any more.
+    ///
+    /// What has waited for too long is refused and takes no place in the batch: in an overload it is most of what stands
+    /// in front, and batches of the few others would take as long as full ones.
     async fn gather(&mut self) -> bool {
-        if self.waiting.len() < self.batch_messages_max {
-            let room = self.batch_messages_max - self.waiting.len();
-            if self.waiting.is_empty() {
-                return self.queue.recv_many(&mut self.waiting, room).await > 0;
-            }
+        if self.waiting.is_empty()
+            && self.queue.recv_many(&mut self.waiting, self.batch_messages_max).await == 0
+        {
+            return false;
+        }
+        loop {
             while self.waiting.len() < self.batch_messages_max {
                 let Ok(next) = self.queue.try_recv() else { break };
                 self.waiting.push(next);
             }
+            let until = Instant::now() + self.patience;
+            let late: Vec<_> = self.waiting.extract_if(.., |message| message.deadline < until).collect();
+            if late.is_empty() {
+                return true;
+            }
+            refuse(late, "the message waited for too long");
         }
-        true
     }
 
     /// Cuts a batch off what waits: the first message always fits.

@@ -162,7 +162,12 @@ async fn initialize(is_mysql: bool, data: &Path, folder: &Path) -> anyhow::Resul
         Ok(())
     })
     .await?;
-    anyhow::ensure!(data.join("mysql").is_dir(), "MySQL's installer failed:\n{}", process.tail());
+    let succeeded = process.ended().is_some_and(|ended| ended.success());
+    anyhow::ensure!(
+        succeeded && data.join("mysql").is_dir(),
+        "MySQL's installer failed:\n{}",
+        process.tail()
+    );
     Ok(())
 }
 
