@@ -22,7 +22,7 @@ else
 endif
 
 test: ## all tests, on real servers that are started for them (ENGINES=latest: on MySQL 9, Valkey and RabbitMQ 4)
-	cargo build --bins
+	cargo build --workspace --bins --tests
 ifeq ($(NEXTEST),yes)
 	$(TARGET)/debug/loadtest stack exec --install -- cargo nextest run --workspace $(ARGS)
 else

@@ -156,7 +156,7 @@ impl Registry {
     pub(super) fn is_blocked(&self, user: &str, by: &str) -> Option<bool> {
         let part = self.part(user).lock();
         let blockers = part.get(user)?.blockers.as_ref()?;
-        Some(!blockers.is_empty() && blockers.iter().any(|blocker| blocker.as_str() == by))
+        Some(blockers.contains(by))
     }
 
     /// Everyone who is connected.

@@ -18,6 +18,8 @@ use super::Memberships;
 
 /// How often the list is read.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// A reading that takes longer has failed: the database hangs.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
 /// So long after it was last read, what is remembered is still believed.
 const BELIEVED_FOR: Duration = Duration::from_secs(5);
 /// A number that was skipped may belong to a transaction that is not committed yet: none lasts longer.
@@ -37,6 +39,8 @@ pub(super) struct Freshness {
     read: Mutex<Option<Instant>>,
     /// It is not to be believed since the last reading began.
     doubted: AtomicBool,
+    /// The last attempt to read failed.
+    database_away: AtomicBool,
     wake: Notify,
 }
 
@@ -44,6 +48,11 @@ impl Freshness {
     pub(super) fn is_fresh(&self) -> bool {
         !self.doubted.load(Ordering::Relaxed)
             && self.read.lock().is_some_and(|read| read.elapsed() < BELIEVED_FOR)
+    }
+
+    /// Whether there is nobody to ask.
+    pub(super) fn is_database_away(&self) -> bool {
+        self.database_away.load(Ordering::Relaxed)
     }
 
     /// Nothing is fresh until the list was read again, which begins at once.
@@ -68,8 +77,11 @@ pub async fn follow(memberships: Arc<Memberships>, shutdown: Shutdown) {
             // Until it was read.
             memberships.freshness.read.lock().take();
         }
-        match read(&memberships, &mut place).await {
-            Ok(()) => {
+        let read = tokio::time::timeout(READ_PATIENCE, read(&memberships, &mut place)).await;
+        let is_away = !matches!(read, Ok(Ok(())));
+        memberships.freshness.database_away.store(is_away, Ordering::Relaxed);
+        match read {
+            Ok(Ok(())) => {
                 let silence = memberships.freshness.read_now();
                 if silence.as_millis() > u128::from(CHANGES_KEPT_MS.unsigned_abs() / 2) {
                     tracing::warn!(
@@ -78,7 +90,8 @@ pub async fn follow(memberships: Arc<Memberships>, shutdown: Shutdown) {
                     memberships.reload_all();
                 }
             }
-            Err(error) => tracing::warn!(%error, "the list of membership changes could not be read"),
+            Ok(Err(error)) => tracing::warn!(%error, "the list of membership changes could not be read"),
+            Err(_) => tracing::warn!("the list of membership changes could not be read in time"),
         }
         if cleaned.elapsed() > CLEAN_INTERVAL {
             cleaned = Instant::now();

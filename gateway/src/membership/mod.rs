@@ -4,8 +4,9 @@
 //!
 //! * Events of other gateways, applied in the order of the group's access version ([`Memberships::changed`]). One that is
 //!   out of order makes the group *stale*: nothing about it is believed, and it is read again.
-//! * The list of changes in the database, read each second ([`feed`]), in case an event was lost. A gateway that cannot
-//!   read it believes nothing that it remembers.
+//! * The list of changes in the database, read each second ([`feed`]), in case an event was lost. A gateway that has not
+//!   read it for a while believes nothing that it remembers, except that messages are still accepted while the database
+//!   is away.
 //! * [`Fences`]: a change through a gateway is answered when all gateways have applied it.
 //!
 //! Whatever slips through is caught at the commit, which checks the sender under the lock of the change.
@@ -142,9 +143,18 @@ impl Memberships {
     /// What `user` may do in `conversation`, if that is known without asking anyone.
     #[must_use]
     pub fn known(&self, conversation: &Conversation, user: &UserId) -> Option<Standing> {
-        if !self.freshness.is_fresh() {
-            return None;
-        }
+        if self.freshness.is_fresh() { self.remembered(conversation, user) } else { None }
+    }
+
+    /// The same for sending: while the database is away there is nobody to ask, and what is sent is checked again where
+    /// it is committed. So it is accepted by what is remembered, as long as the queue has room.
+    #[must_use]
+    pub fn known_to_send(&self, conversation: &Conversation, user: &UserId) -> Option<Standing> {
+        let believed = self.freshness.is_fresh() || self.freshness.is_database_away();
+        if believed { self.remembered(conversation, user) } else { None }
+    }
+
+    fn remembered(&self, conversation: &Conversation, user: &UserId) -> Option<Standing> {
         match conversation.kind() {
             Kind::Private(lo, hi) => {
                 let peer = if user.as_str() == lo { hi } else { lo };

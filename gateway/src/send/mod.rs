@@ -118,7 +118,7 @@ impl Sends {
             conversation,
         };
         let recalls = request.recalls;
-        let known = self.memberships.known(&admitted.conversation, &by.user);
+        let known = self.memberships.known_to_send(&admitted.conversation, &by.user);
         if let (Some(standing), None) = (&known, recalls) {
             match standing.clone().may_send() {
                 Ok(()) => self.queue(admitted),
