@@ -10,6 +10,7 @@ use shared::health::Health;
 use shared::mysql::{self, Ping};
 use shared::redis::sequence::Sequence;
 use shared::shutdown::Shutdown;
+use shared::turns::Turns;
 
 use crate::announce::announcer;
 use crate::auth::token::Tokens;
@@ -89,10 +90,13 @@ impl App {
         let stored = Arc::new(StoredReplies::new());
         let (sends, queues) = Sends::new(&config.limits, Arc::clone(&memberships), shards);
         let numbering = Numbering::new(sequence, pool.clone());
+        let turns = Turns::new(config.limits.batches_at_once);
         for (shard, queue) in shards.all().zip(queues) {
             let (numbering, broker, stored) =
                 (numbering.clone(), Arc::clone(&publishing), Arc::clone(&stored));
-            working.spawn(Pipeline::new(shard, queue, numbering, broker, stored, &config.limits).run());
+            working.spawn(
+                Pipeline::new(shard, queue, numbering, broker, stored, turns.clone(), &config.limits).run(),
+            );
         }
         let reads_at_once = usize::try_from(config.mysql.connections_max.saturating_sub(2).max(1))?;
         let reads = Reads::new(pool, Arc::clone(&memberships), announcer, reads_at_once, deadline);
