@@ -134,7 +134,9 @@ impl ReportArguments {
             std::fs::create_dir_all(folder)?;
             for Run { outcome, .. } in &runs {
                 for (name, plot) in plots(outcome) {
-                    std::fs::write(folder.join(format!("{}-{name}.svg", outcome.name)), plot.svg())?;
+                    // Alone, it has no page that would give it a ground.
+                    let svg = plot.svg().replacen("<svg ", "<svg style=\"background:#fff\" ", 1);
+                    std::fs::write(folder.join(format!("{}-{name}.svg", outcome.name)), svg)?;
                 }
             }
         }
