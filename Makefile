@@ -4,10 +4,10 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
-.PHONY: help run test lint fmt load
+.PHONY: help run test lint fmt load bench bench-check
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
 
 run: ## everything up, with a demo conversation; stays until Ctrl-C (ARGS="--port 9000 …"); DOCKER=1: with Docker Compose
 ifdef DOCKER
@@ -36,3 +36,10 @@ fmt: ## format everything
 load: ## a burst of 20,000 messages, measured and judged (ARGS="--groups 10 …")
 	cargo build --release --bins
 	$(TARGET)/release/loadtest burst --install $(ARGS)
+
+bench: ## time of the pure parts of a message's way
+	cargo bench -p bench
+
+bench-check: ## instructions of the hot functions, against those that are stored (needs valgrind)
+	cargo build --profile tune -p bench
+	$(TARGET)/tune/instructions check bench/instructions.json
