@@ -8,10 +8,10 @@ NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 ENGINES :=
 export IM_ENGINES := $(ENGINES)
 
-.PHONY: help run test lint fmt load chaos rolling
+.PHONY: help run test lint fmt load chaos rolling bench bench-check
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
 
 run: ## everything up, with a demo conversation; stays until Ctrl-C (ARGS="--port 9000 …"); DOCKER=1: with Docker Compose
 ifdef DOCKER
@@ -55,3 +55,10 @@ rolling: ## the gateway and the worker of an earlier commit run beside this one'
 	cargo build --bins
 	IM_PREVIOUS_BIN_DIR=$(abspath $(EARLIER)/target/debug) \
 		cargo test -p loadtest --test e2e_chaos an_earlier_version -- --nocapture
+
+bench: ## time of the pure parts of a message's way
+	cargo bench -p bench
+
+bench-check: ## instructions of the hot functions, against those that are stored (needs valgrind)
+	cargo build --profile tune -p bench
+	$(TARGET)/tune/instructions check bench/instructions.json

@@ -14,6 +14,7 @@ use shared::redis::live_board::LiveBoard;
 use shared::redis::presence::Presence;
 use shared::redis::sequence::Sequence;
 use shared::shutdown::Shutdown;
+use shared::turns::Turns;
 
 use crate::announce::announcer;
 use crate::auth::accounts::Accounts;
@@ -112,10 +113,13 @@ impl App {
         let stored = Arc::new(StoredReplies::new());
         let (sends, queues) = Sends::new(&config.limits, Arc::clone(&memberships), pool.clone(), shards);
         let numbering = Numbering::new(sequence, pool.clone());
+        let turns = Turns::new(config.limits.batches_at_once);
         for (shard, queue) in shards.all().zip(queues) {
             let (numbering, broker, stored) =
                 (numbering.clone(), Arc::clone(&publishing), Arc::clone(&stored));
-            working.spawn(Pipeline::new(shard, queue, numbering, broker, stored, &config.limits).run());
+            working.spawn(
+                Pipeline::new(shard, queue, numbering, broker, stored, turns.clone(), &config.limits).run(),
+            );
         }
         let revoked = Arc::new(Revoked::default());
         let tokens = Arc::new(Tokens::new(&config.auth, Arc::clone(&revoked))?);

@@ -210,6 +210,9 @@ pub struct Limits {
     pub batch_messages_max: usize,
     /// Bytes per published batch, contents and overhead.
     pub batch_bytes_max: usize,
+    /// Batches of all shards that are numbered and published at once. Under load the other shards gather meanwhile:
+    /// fewer, larger batches.
+    pub batches_at_once: usize,
     /// Every request is answered within this time.
     pub request_deadline_ms: u64,
     /// Messages per second and user; 0 for no limit.
@@ -250,6 +253,7 @@ impl Default for Limits {
             shard_queue_messages_max: 8_192,
             batch_messages_max: 256,
             batch_bytes_max: 256 * 1024,
+            batches_at_once: 2,
             request_deadline_ms: 5_000,
             user_messages_per_second: 50,
             user_messages_burst: 200,
@@ -358,6 +362,7 @@ impl Config {
             ),
             // RabbitMQ 4 takes bodies of up to 16 MiB.
             ("limits.batch_bytes_max", limits.batch_bytes_max, 8 << 20),
+            ("limits.batches_at_once", limits.batches_at_once, 4_096),
         ] {
             if !(1..=max).contains(&value) {
                 return Err(ConfigError::key(key, format!("{value} is not in 1..={max}")));

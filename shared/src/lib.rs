@@ -17,3 +17,4 @@ pub mod redis;
 pub mod shard;
 pub mod shutdown;
 pub mod telemetry;
+pub mod turns;

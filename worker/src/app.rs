@@ -18,6 +18,7 @@ use shared::redis::{self, RedisError};
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
 use shared::telemetry;
+use shared::turns::Turns;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -117,6 +118,7 @@ impl App {
             inboxes: Inboxes::new(redis.clone(), config.inbox.ttl_s),
             dead_letters: DeadLetters::start(Arc::clone(&publishing), &serving),
             commits,
+            turns: Turns::new(config.commit.transactions_at_once),
             settings,
         };
         let me = uuid::Uuid::new_v4().to_string();

@@ -62,11 +62,19 @@ pub struct Commit {
     /// Bodies that one shard may have in hand. Enough for the next batch to gather while one commits; more means more
     /// memory and more to do again after a crash.
     pub prefetch_bodies: u16,
+    /// Transactions of all shards that run at once. Under load the other shards gather meanwhile: fewer, larger
+    /// transactions.
+    pub transactions_at_once: usize,
 }
 
 impl Default for Commit {
     fn default() -> Self {
-        Self { hole_timeout_ms: 2_000, batch_messages_max: 1_000, prefetch_bodies: 128 }
+        Self {
+            hole_timeout_ms: 2_000,
+            batch_messages_max: 1_000,
+            prefetch_bodies: 128,
+            transactions_at_once: 1,
+        }
     }
 }
 
@@ -123,7 +131,8 @@ impl Config {
     /// # Errors
     /// Names the key whose value cannot be used.
     pub fn shard_settings(&self) -> Result<ShardSettings, ConfigError> {
-        let Commit { hole_timeout_ms, batch_messages_max, prefetch_bodies } = self.commit;
+        let Commit { hole_timeout_ms, batch_messages_max, prefetch_bodies, transactions_at_once } =
+            self.commit;
         if !(100..=60_000).contains(&hole_timeout_ms) {
             return Err(ConfigError::key("commit.hole_timeout_ms", "is not in 100..=60000"));
         }
@@ -134,6 +143,9 @@ impl Config {
         // 0 would mean no limit, and no bound on memory.
         if !(1..=10_000).contains(&prefetch_bodies) {
             return Err(ConfigError::key("commit.prefetch_bodies", "is not in 1..=10000"));
+        }
+        if !(1..=4_096).contains(&transactions_at_once) {
+            return Err(ConfigError::key("commit.transactions_at_once", "is not in 1..=4096"));
         }
         let hole_timeout = Duration::from_millis(hole_timeout_ms);
         Ok(ShardSettings { prefetch_bodies, batch_messages_max, hole_timeout })
@@ -164,6 +176,7 @@ mod tests {
             (Commit { hole_timeout_ms: 0, ..Commit::default() }, "commit.hole_timeout_ms"),
             (Commit { batch_messages_max: 0, ..Commit::default() }, "commit.batch_messages_max"),
             (Commit { prefetch_bodies: 0, ..Commit::default() }, "commit.prefetch_bodies"),
+            (Commit { transactions_at_once: 0, ..Commit::default() }, "commit.transactions_at_once"),
         ] {
             let error = Config { commit, ..Config::default() }.shard_settings().unwrap_err();
             assert!(error.to_string().contains(key), "{error}");

@@ -2,6 +2,10 @@
 //!
 //! One body is in flight at a time. That costs no throughput (the next batch grows meanwhile, up to its limit), makes
 //! the fate of each body certain (see [`shared::amqp::publisher`]), and keeps numbers and queue in the same order.
+//!
+//! Pipelines take [`Turns`]. A batch costs all processes together five times as much as a message: without turns, a
+//! middling load spreads over all shards in batches of one. With them a shard whose turn has not come gathers meanwhile,
+//! and where only one shard has anything to send, it never waits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +15,7 @@ use shared::backoff::Backoff;
 use shared::envelope::{self, ChatMessage};
 use shared::ids::Seq;
 use shared::shard::ShardId;
+use shared::turns::Turns;
 use tokio::sync::mpsc;
 
 use super::numbering::Numbering;
@@ -35,6 +40,7 @@ pub struct Pipeline {
     publisher: ConfirmingPublisher,
     broker: Arc<Broker>,
     stored: Arc<StoredReplies>,
+    turns: Turns,
     batch_messages_max: usize,
     batch_bytes_max: usize,
     /// For one batch, from its numbering to its confirm: half of a request's time. What has less left is refused before,
@@ -58,6 +64,7 @@ impl Pipeline {
         numbering: Numbering,
         broker: Arc<Broker>,
         stored: Arc<StoredReplies>,
+        turns: Turns,
         limits: &Limits,
     ) -> Self {
         Self {
@@ -67,6 +74,7 @@ impl Pipeline {
             publisher: ConfirmingPublisher::new(Arc::clone(&broker)),
             broker,
             stored,
+            turns,
             batch_messages_max: limits.batch_messages_max,
             batch_bytes_max: limits.batch_bytes_max,
             patience: Duration::from_millis(limits.request_deadline_ms) / 2,
@@ -77,6 +85,8 @@ impl Pipeline {
     /// Runs until every [`Sends`](super::Sends) is gone and its queue is empty.
     pub async fn run(mut self) {
         while self.refuse_until_ready().await && self.gather().await {
+            let _turn = self.turns.take().await;
+            self.gather_more();
             if !self.publisher.is_ready() {
                 continue;
             }
@@ -119,16 +129,19 @@ impl Pipeline {
         }
     }
 
-    /// Waits for a message and takes what has gathered. False when there will be none any more.
+    /// Waits for a message. False when there will be none any more.
+    async fn gather(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            return self.queue.recv_many(&mut self.waiting, self.batch_messages_max).await > 0;
+        }
+        true
+    }
+
+    /// Takes what has gathered while this shard waited for its turn.
     ///
     /// What has waited for too long is refused and takes no place in the batch: in an overload it is most of what stands
     /// in front, and batches of the few others would take as long as full ones.
-    async fn gather(&mut self) -> bool {
-        if self.waiting.is_empty()
-            && self.queue.recv_many(&mut self.waiting, self.batch_messages_max).await == 0
-        {
-            return false;
-        }
+    fn gather_more(&mut self) {
         loop {
             while self.waiting.len() < self.batch_messages_max {
                 let Ok(next) = self.queue.try_recv() else { break };
@@ -137,7 +150,7 @@ impl Pipeline {
             let until = Instant::now() + self.patience;
             let late: Vec<_> = self.waiting.extract_if(.., |message| message.deadline < until).collect();
             if late.is_empty() {
-                return true;
+                return;
             }
             refuse(late, "the message waited for too long");
         }

@@ -72,6 +72,9 @@ struct Target {
     /// A running gateway, ws://host:port/ws; may be given several times. Without it: a system is brought up for the run.
     #[arg(long = "gateway", value_name = "URL")]
     gateways: Vec<String>,
+    /// A setting of gateways and workers, such as IM__LIMITS__BATCHES_AT_ONCE=8; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
     #[command(flatten)]
     servers: Where,
 }
@@ -89,6 +92,11 @@ pub(crate) struct IdleArguments {
 struct Written<'a> {
     record: Record,
     figures: &'a Figures,
+}
+
+pub(super) fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("give KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn spike(text: &str) -> Result<(f64, f64, f64), String> {
@@ -133,8 +141,11 @@ impl Common {
             stored: self.stored,
             rate,
         };
-        let mut system =
-            if self.target.gateways.is_empty() { Some(bring_up(&self.target.servers).await?) } else { None };
+        let mut system = if self.target.gateways.is_empty() {
+            Some(bring_up(&self.target.servers, &self.target.settings).await?)
+        } else {
+            None
+        };
         let gateways = system.as_ref().map_or(self.target.gateways, System::ws_urls);
         let name = uuid::Uuid::new_v4().simple().to_string();
         let figures =
@@ -155,7 +166,7 @@ impl Common {
 impl IdleArguments {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         raise_file_limit();
-        let mut system = bring_up(&self.servers).await?;
+        let mut system = bring_up(&self.servers, &[]).await?;
         let measured = idle(&mut system, self.connections, false).await?;
         println!(
             "{} idle connections: {} bytes each ({:.1} KiB); the gateway went from {:.1} to {:.1} MiB",
@@ -176,8 +187,9 @@ fn kib(bytes: u64) -> f64 {
 }
 
 /// A system of its own, without a limit per user.
-async fn bring_up(servers: &Where) -> anyhow::Result<System> {
+async fn bring_up(servers: &Where, settings: &[(String, String)]) -> anyhow::Result<System> {
     let builder = Builder::new().unlimited();
+    let builder = settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
     eprintln!("bringing the system up");
     match servers.given() {
         Some(urls) => builder.on(urls).await,

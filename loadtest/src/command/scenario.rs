@@ -10,6 +10,7 @@ use loadtest::scenario::{SCENARIOS, Scale, Scenario, find};
 use loadtest::stack::{Install, require};
 
 use super::interrupted;
+use super::load::setting;
 use super::raise_file_limit;
 
 /// Runs scenarios one after the other, each on a system of its own; measures, judges, and draws.
@@ -23,6 +24,9 @@ pub(crate) struct ScenarioArguments {
     /// Messages per second taken for the peak, where one is needed. Without it a burst finds it out first.
     #[arg(long)]
     peak: Option<f64>,
+    /// A setting of gateways and workers, such as IM__LIMITS__BATCHES_AT_ONCE=8; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
     /// Write everything to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -89,7 +93,7 @@ impl ScenarioArguments {
         for scenario in chosen {
             // Dropped half way, the system takes with it whatever it had started.
             let run = tokio::select! {
-                run = Box::pin(measure(scenario, &scale)) => run.with_context(|| scenario.name)?,
+                run = Box::pin(measure(scenario, &scale, &self.settings)) => run.with_context(|| scenario.name)?,
                 stopped = &mut stop => {
                     stopped?;
                     return Ok(ExitCode::FAILURE);
@@ -123,10 +127,15 @@ impl ScenarioArguments {
     }
 }
 
-async fn measure(scenario: &'static Scenario, scale: &Scale) -> anyhow::Result<Run> {
+async fn measure(
+    scenario: &'static Scenario,
+    scale: &Scale,
+    settings: &[(String, String)],
+) -> anyhow::Result<Run> {
     let record = Record::here_and_now();
     eprintln!("{}: bringing a system up", scenario.name);
-    let mut system = scenario.builder().on_own_servers().await?;
+    let builder = settings.iter().fold(scenario.builder(), |builder, (key, value)| builder.set(key, value));
+    let mut system = builder.on_own_servers().await?;
     let outcome = scenario.run(&mut system, scale).await;
     if outcome.is_err() {
         system.keep_logs();
@@ -148,7 +157,9 @@ impl ReportArguments {
             std::fs::create_dir_all(folder)?;
             for Run { outcome, .. } in &runs {
                 for (name, plot) in plots(outcome) {
-                    std::fs::write(folder.join(format!("{}-{name}.svg", outcome.name)), plot.svg())?;
+                    // Alone, it has no page that would give it a ground.
+                    let svg = plot.svg().replacen("<svg ", "<svg style=\"background:#fff\" ", 1);
+                    std::fs::write(folder.join(format!("{}-{name}.svg", outcome.name)), svg)?;
                 }
             }
         }

@@ -36,8 +36,10 @@ pub(super) async fn pulls(system: &mut System, scale: &Scale) -> anyhow::Result<
     let seconds = SECONDS * scale.factor.min(1.0);
     let what = format!("pages of {PAGE} messages of 200 bytes, window {WINDOW}, for {seconds} s each");
     let mut outcome = Outcome { what, ..Outcome::default() };
-    let same = |_: usize| ("group_read.0".to_owned(), (MESSAGES_PER_GROUP - PAGE) as u64);
-    let other = |n: usize| (format!("group_read.{n}"), (n % (MESSAGES_PER_GROUP - PAGE)) as u64);
+    let newest = MESSAGES_PER_GROUP - PAGE;
+    let same = |_: usize, _: usize| ("group_read.0".to_owned(), newest as u64);
+    // No two that may wait at the same time are equal: those would be read once.
+    let other = |n: usize, turn: usize| (format!("group_read.{n}"), ((n + turn) % newest) as u64);
     sampler.mark("the same page");
     let cached = read(system, READERS, seconds, same).await?;
     sampler.mark("different pages");
@@ -66,16 +68,17 @@ async fn read(
     system: &mut System,
     readers: usize,
     seconds: f64,
-    page: impl Fn(usize) -> (String, u64),
+    page: impl Fn(usize, usize) -> (String, u64),
 ) -> anyhow::Result<Read> {
     let gateways = system.ws_urls();
     let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut reading = JoinSet::new();
     for n in 0..readers {
-        let (conversation, cursor) = page(n);
+        let (conversation, _) = page(n, 0);
         let client = joined(&gateways[n % gateways.len()], &format!("reader.{n}"), &conversation).await?;
-        let frame = pull_frame(&conversation, cursor, PAGE, false);
-        reading.spawn(pull(client, frame, Arc::clone(&done), Arc::clone(&stop)));
+        let frame = |turn| pull_frame(&conversation, page(n, turn).1, PAGE, false);
+        let frames = (0..2 * WINDOW).map(frame).collect();
+        reading.spawn(pull(client, frames, Arc::clone(&done), Arc::clone(&stop)));
     }
     let mut mysql = connect(&system.urls.mysql).await?;
     let selects_before = selects(&mut mysql).await?;
@@ -99,12 +102,13 @@ async fn connect(url: &str) -> anyhow::Result<sqlx::MySqlConnection> {
 
 async fn pull(
     mut client: Client,
-    frame: String,
+    frames: Vec<String>,
     done: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
-    for _ in 0..WINDOW {
-        client.send(frame.clone()).await?;
+    let mut frames = frames.iter().cycle().cloned();
+    for frame in frames.by_ref().take(WINDOW) {
+        client.send(frame).await?;
     }
     while !stop.load(Ordering::Relaxed) {
         let text = client.next_text().await?;
@@ -113,7 +117,9 @@ async fn pull(
         }
         page_end(&text)?;
         done.fetch_add(1, Ordering::Relaxed);
-        client.send(frame.clone()).await?;
+        if let Some(frame) = frames.next() {
+            client.send(frame).await?;
+        }
     }
     Ok(())
 }

@@ -113,7 +113,7 @@ static ADVANCE: LazyLock<Shapes> =
 
 // VALUES(column) is the one spelling that MySQL and MariaDB share.
 fn upsert(change: &str) -> Shapes {
-    Shapes::new(
+    Shapes::fine(
         "INSERT INTO conversation (conversation_id, kind, last_seq, updated_at) VALUES ",
         "(?,?,?,?)",
         ",",

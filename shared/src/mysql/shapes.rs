@@ -7,19 +7,33 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 
 /// Row counts that have a prepared statement, largest first. Powers of two: n rows take at most log2(n) + n / 256
 /// statements.
-const SIZES: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
+const COARSE: &[usize] = &[256, 128, 64, 32, 16, 8, 4, 2, 1];
+/// The same for statements of every commit. Each is a round trip, so the few rows of a small batch take one, up to 256
+/// rows at most three, and more rows one more for each 256.
+const FINE: &[usize] =
+    &[256, 192, 128, 96, 64, 48, 32, 24, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
 
-/// The texts of one statement for all [`SIZES`].
+/// The texts of one statement, each for so many rows.
 #[derive(Debug)]
 pub(super) struct Shapes {
-    texts: [String; SIZES.len()],
+    sizes: &'static [usize],
+    texts: Vec<String>,
 }
 
 impl Shapes {
     /// `before`, then `row` n times joined by `between`, then `after`.
     pub(super) fn new(before: &str, row: &str, between: &str, after: &str) -> Self {
-        let texts = SIZES.map(|n| format!("{before}{}{after}", vec![row; n].join(between)));
-        Self { texts }
+        Self::of_sizes(COARSE, before, row, between, after)
+    }
+
+    /// The same for a statement that every commit runs, and in which each row counts once.
+    pub(super) fn fine(before: &str, row: &str, between: &str, after: &str) -> Self {
+        Self::of_sizes(FINE, before, row, between, after)
+    }
+
+    fn of_sizes(sizes: &'static [usize], before: &str, row: &str, between: &str, after: &str) -> Self {
+        let text = |n: &usize| format!("{before}{}{after}", vec![row; *n].join(between));
+        Self { sizes, texts: sizes.iter().map(text).collect() }
     }
 
     /// All rows that the statement gives for `wanted`: `first`, if there is one, is bound before the values of each text,
@@ -55,8 +69,8 @@ impl Shapes {
         let mut start = 0;
         std::iter::from_fn(move || {
             let left = rows - start;
-            let at = SIZES.iter().position(|size| *size <= left)?;
-            let range = start..start + SIZES[at];
+            let at = self.sizes.iter().position(|size| *size <= left)?;
+            let range = start..start + self.sizes[at];
             start = range.end;
             Some((range, self.texts[at].as_str()))
         })
@@ -67,11 +81,11 @@ impl Shapes {
     pub(super) fn padded(&self, rows: usize) -> impl Iterator<Item = (Range<usize>, usize, &str)> {
         let mut start = 0;
         std::iter::from_fn(move || {
-            let left = (rows - start).min(SIZES[0]);
-            let at = SIZES.iter().rposition(|size| *size >= left).filter(|_| left > 0)?;
+            let left = (rows - start).min(self.sizes[0]);
+            let at = self.sizes.iter().rposition(|size| *size >= left).filter(|_| left > 0)?;
             let range = start..start + left;
             start = range.end;
-            Some((range, SIZES[at], self.texts[at].as_str()))
+            Some((range, self.sizes[at], self.texts[at].as_str()))
         })
     }
 }
@@ -89,13 +103,19 @@ mod tests {
         assert_eq!(ranges, [(0..2, "IN (?,?)"), (2..3, "IN (?)")]);
         let padded: Vec<_> = shapes.padded(3).collect();
         assert_eq!(padded, [(0..3, 4, "IN (?,?,?,?)")]);
+        let fine = Shapes::fine("IN (", "?", ",", ")");
+        assert_eq!(
+            fine.exact(3).map(|(range, text)| (range.len(), text)).collect::<Vec<_>>(),
+            [(3, "IN (?,?,?)")]
+        );
         assert_eq!(shapes.padded(0).count() + shapes.exact(0).count(), 0);
     }
 
     proptest! {
         #[test]
-        fn every_row_is_in_exactly_one_range(rows in 0usize..2000) {
-            let shapes = Shapes::new("", "?", ",", "");
+        fn every_row_is_in_exactly_one_range(rows in 0usize..2000, fine in any::<bool>()) {
+            let of = if fine { Shapes::fine } else { Shapes::new };
+            let shapes = of("", "?", ",", "");
             let marks = |text: &str| text.matches('?').count();
             let mut end = 0;
             for (range, text) in shapes.exact(rows) {
@@ -104,6 +124,7 @@ mod tests {
                 end = range.end;
             }
             prop_assert_eq!(end, rows);
+            prop_assert!(!fine || shapes.exact(rows).count() <= 3 + rows / 256);
             end = 0;
             for (range, length, text) in shapes.padded(rows) {
                 prop_assert_eq!(range.start, end);

@@ -32,7 +32,7 @@ pub struct StoredMessage {
 }
 
 static INSERT: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+    Shapes::fine(
         "INSERT INTO timeline_message (conversation_id, seq, msg_id, sender_id, content, msg_type, send_time, stored_at) VALUES ",
         "(?,?,?,?,?,?,?,?)",
         ",",

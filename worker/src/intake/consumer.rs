@@ -115,6 +115,27 @@ impl ShardConsumer {
         }
     }
 
+    /// Adds what has been delivered meanwhile, without waiting.
+    ///
+    /// # Errors
+    /// [`ConsumeError`]: this consumer is at its end.
+    pub fn gather_more(
+        &mut self,
+        messages_max: NonZeroUsize,
+        into: &mut Gathered,
+    ) -> Result<(), ConsumeError> {
+        while into.messages.len() < messages_max.get() {
+            let Some(next) = self.consumer.next().now_or_never() else {
+                into.caught_up = true;
+                return Ok(());
+            };
+            let delivery = next.ok_or(ConsumeError::Cancelled)??;
+            self.decoder.decode(delivery, into);
+        }
+        into.caught_up = false;
+        Ok(())
+    }
+
     /// Sends acknowledgements.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use shared::redis::inbox::Inboxes;
 use shared::redis::sequence::Sequence;
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
+use shared::turns::Turns;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::announce::inboxes::InboxWriter;
@@ -46,6 +47,8 @@ pub struct Parts {
     pub dead_letters: DeadLetters,
     /// Passes while the last transaction of any shard succeeded.
     pub commits: Check,
+    /// Shards take turns with the database: whoever waits gathers meanwhile.
+    pub turns: Turns,
     /// How to go about it.
     pub settings: ShardSettings,
 }
@@ -148,8 +151,12 @@ impl Session<'_> {
     }
 
     async fn work(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
-        while let Some(gathered) = self.next_batch(stop).await? {
+        while let Some(mut gathered) = self.next_batch(stop).await? {
+            let turn = self.parts.turns.take().await;
+            self.consumer.gather_more(self.parts.settings.batch_messages_max, &mut gathered)?;
+            self.register(&mut gathered);
             let committed = self.commit(gathered, stop).await?;
+            drop(turn);
             let Some(committed) = committed else { return Ok(()) };
             self.announce_and_settle(committed).await?;
             if let Err(error) = self.committer.repair(Instant::now()).await {
