@@ -56,7 +56,9 @@ impl StormArguments {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let Self { scale, json, install } = self;
         let names = vec!["storm".to_owned()];
-        ScenarioArguments { names, scale, peak: None, json, html: None, install }.run().await
+        ScenarioArguments { names, scale, peak: None, json, html: None, settings: Vec::new(), install }
+            .run()
+            .await
     }
 }
 
