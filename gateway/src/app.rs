@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::connection::Services;
 use crate::connection::logins::Logins;
 use crate::hub::Hub;
-use crate::membership::{Fences, GATEWAY_EXPIRY, GroupChanges, Memberships, follow, stay_alive};
+use crate::membership::{Fences, GATEWAY_EXPIRY, GroupChanges, LiveGateways, Memberships, follow};
 use crate::presence::online;
 use crate::push::fanout::Fanout;
 use crate::push::listener::Listener;
@@ -102,9 +102,9 @@ impl App {
         ));
         working.spawn(follow(Arc::clone(&memberships), working.clone()));
         let board = LiveBoard::of_gateways(redis.clone(), GATEWAY_EXPIRY);
-        let (live, beating) = stay_alive(board, gateway, working.clone());
-        working.spawn(beating);
-        let fences = Arc::new(Fences::new(gateway, announcer.clone(), live.clone()));
+        let live = LiveGateways::join(board, gateway).await;
+        working.spawn(Arc::clone(&live).stay(working.clone()));
+        let fences = Arc::new(Fences::new(gateway, announcer.clone(), Arc::clone(&live)));
         let changes = GroupChanges::new(pool.clone(), Arc::clone(&memberships), Arc::clone(&fences), sizes);
         let presence = Presence::new(redis.clone(), gateway);
         let (online, telling) = online(presence, Arc::clone(&hub), live, working.clone());
@@ -160,7 +160,7 @@ impl App {
             gateway,
             Arc::clone(&hub),
             memberships,
-            fences,
+            Arc::clone(&fences),
             Arc::clone(&stored),
             revocations,
             working.clone(),
@@ -174,6 +174,7 @@ impl App {
         tokio::time::timeout(wait.max(MOMENT), bound.wait_for(|bound| *bound))
             .await
             .context("binding the push queue")??;
+        fences.hello().await;
         let routes = crate::http::routes(services, health.clone(), metrics);
         let address = crate::listen::start(&config, routes, &listening)?;
         tracing::info!(%address, gateway = format!("{gateway:016x}"), "listening");

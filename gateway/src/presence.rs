@@ -32,7 +32,7 @@ pub struct Online {
     queue: mpsc::Sender<UserId>,
     overflowed: Arc<AtomicBool>,
     presence: Presence,
-    live: LiveGateways,
+    live: Arc<LiveGateways>,
 }
 
 impl Online {
@@ -49,7 +49,7 @@ impl Online {
     /// As Redis says.
     pub async fn among(&self, users: &[UserId]) -> Result<Vec<bool>, RedisError> {
         let gateways = self.presence.gateways_of(users).await?;
-        let live = Arc::clone(&self.live.borrow());
+        let live = self.live.all();
         Ok(gateways.iter().map(|of_user| of_user.iter().any(|gateway| live.contains(gateway))).collect())
     }
 }
@@ -58,7 +58,7 @@ impl Online {
 pub fn online(
     presence: Presence,
     hub: Arc<Hub>,
-    live: LiveGateways,
+    live: Arc<LiveGateways>,
     shutdown: Shutdown,
 ) -> (Online, impl Future<Output = ()> + Send + 'static) {
     let (queue, waiting) = mpsc::channel(WAITING_MAX);

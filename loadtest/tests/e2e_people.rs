@@ -153,6 +153,28 @@ async fn a_change_of_a_group_holds_on_every_gateway_when_its_caller_is_answered(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_who_join_in_the_same_moment_get_the_next_push() {
+    let system = Builder::new().unlimited().for_test().await.unwrap();
+    for round in 0..3 {
+        let group = format!("group_rush{round}");
+        let mut clients = Vec::new();
+        for n in 0..120 {
+            clients.push(connect(&system, n % 2, &format!("rush{n}")).await);
+        }
+        let joining = clients.iter_mut().map(|client| client.pull(&group, 0, 1));
+        for joined in futures_util::future::join_all(joining).await {
+            assert_eq!(joined.unwrap().code, 0);
+        }
+        let mut sender = connect(&system, 0, "sender").await;
+        say(&mut sender, &group, "the-one").await;
+        let hearing = clients.iter_mut().map(|client| client.wait_for(is_push_of("the-one")));
+        for (n, heard) in futures_util::future::join_all(hearing).await.into_iter().enumerate() {
+            heard.unwrap_or_else(|error| panic!("rush{n}: {error:#}"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn newcomers_see_and_count_only_what_is_theirs() {
     let system = system().await;
     let olga_http = http(&system, 0, "olga");

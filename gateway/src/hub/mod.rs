@@ -95,6 +95,12 @@ impl Hub {
         Some((self.audience.about(group)?, access))
     }
 
+    /// Whether `user`, connected here, gets the pushes of `group`.
+    #[must_use]
+    pub fn is_in(&self, user: &UserId, group: &Conversation) -> bool {
+        self.registry.access(user.as_str(), group).is_some()
+    }
+
     /// What is known about a group with members here, unless it is stale.
     #[must_use]
     pub fn about(&self, group: &Conversation) -> Option<GroupAccess> {

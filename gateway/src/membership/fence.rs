@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ahash::{AHashMap, AHashSet};
 use parking_lot::Mutex;
@@ -22,35 +22,66 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// A gateway that said nothing for so long is dead: so late, at most, its users are offline.
 pub const GATEWAY_EXPIRY: Duration = Duration::from_secs(6);
 
-/// The numbers of all live gateways; this one is always among them.
-pub type LiveGateways = watch::Receiver<Arc<AHashSet<u64>>>;
-
-/// Says every two seconds that this gateway is alive, and who else is, until the stop; then takes it off the board.
-pub fn stay_alive(
+/// The gateways that are alive.
+#[derive(Debug)]
+pub struct LiveGateways {
     board: LiveBoard,
     gateway: u64,
-    shutdown: Shutdown,
-) -> (LiveGateways, impl Future<Output = ()> + Send + 'static) {
-    let (known, live) = watch::channel(Arc::new(AHashSet::from_iter([gateway])));
-    let beating = async move {
-        let me = format!("{gateway:016x}");
-        loop {
-            match board.beat(&me).await {
-                Ok(all) => {
-                    let numbers = all.iter().filter_map(|id| u64::from_str_radix(id, 16).ok());
-                    known.send_replace(Arc::new(numbers.chain([gateway]).collect()));
-                }
-                Err(error) => tracing::warn!(%error, "the board of gateways could not be reached"),
-            }
-            if !shutdown.sleep(BEAT_INTERVAL).await {
-                break;
-            }
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    on_board: AHashSet<u64>,
+    /// Those that spoke, and when: one that has just started may be missing in what the board said before.
+    heard: AHashMap<u64, Instant>,
+}
+
+impl LiveGateways {
+    /// Puts this gateway on the board and reads who else is there. Without the board it knows of itself only.
+    pub async fn join(board: LiveBoard, gateway: u64) -> Arc<Self> {
+        let known = Known { on_board: AHashSet::from_iter([gateway]), heard: AHashMap::new() };
+        let live = Arc::new(Self { board, gateway, known: Mutex::new(known) });
+        live.beat().await;
+        live
+    }
+
+    /// Says every two seconds that this gateway is alive, until the stop; then takes it off the board.
+    pub async fn stay(self: Arc<Self>, shutdown: Shutdown) {
+        while shutdown.sleep(BEAT_INTERVAL).await {
+            self.beat().await;
         }
-        if let Err(error) = board.leave(&me).await {
+        if let Err(error) = self.board.leave(&self.name()).await {
             tracing::warn!(%error, "this gateway stays on the board until it expires");
         }
-    };
-    (live, beating)
+    }
+
+    /// The numbers of all of them, this one's included.
+    #[must_use]
+    pub fn all(&self) -> AHashSet<u64> {
+        let known = self.known.lock();
+        known.on_board.iter().chain(known.heard.keys()).copied().collect()
+    }
+
+    fn name(&self) -> String {
+        format!("{:016x}", self.gateway)
+    }
+
+    async fn beat(&self) {
+        match self.board.beat(&self.name()).await {
+            Ok(all) => {
+                let numbers = all.iter().filter_map(|id| u64::from_str_radix(id, 16).ok());
+                let mut known = self.known.lock();
+                known.on_board = numbers.chain([self.gateway]).collect();
+                known.heard.retain(|_, heard| heard.elapsed() < BEAT_INTERVAL);
+            }
+            Err(error) => tracing::warn!(%error, "the board of gateways could not be reached"),
+        }
+    }
+
+    fn heard_of(&self, gateway: u64) {
+        self.known.lock().heard.insert(gateway, Instant::now());
+    }
 }
 
 /// Fences that are waited for.
@@ -58,7 +89,7 @@ pub fn stay_alive(
 pub struct Fences {
     gateway: u64,
     announcer: Announcer,
-    live: LiveGateways,
+    live: Arc<LiveGateways>,
     numbers: AtomicU64,
     waiting: Mutex<AHashMap<u64, Waiting>>,
 }
@@ -72,16 +103,28 @@ struct Waiting {
 impl Fences {
     /// Fences of this gateway.
     #[must_use]
-    pub fn new(gateway: u64, announcer: Announcer, live: LiveGateways) -> Self {
+    pub fn new(gateway: u64, announcer: Announcer, live: Arc<LiveGateways>) -> Self {
         Self { gateway, announcer, live, numbers: AtomicU64::new(1), waiting: Mutex::default() }
+    }
+
+    /// Makes this gateway known to the others, so that changes wait for it. To be called when its events arrive, before
+    /// the first client is let in.
+    pub async fn hello(&self) {
+        self.wait(None).await;
     }
 
     /// Announces `event` and waits until every live gateway has applied it, at most a second.
     pub async fn announce(&self, event: Kind) {
+        self.wait(Some(event)).await;
+    }
+
+    async fn wait(&self, event: Option<Kind>) {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let (changed, mut reached) = watch::channel(0);
         self.waiting.lock().insert(number, Waiting { reached: AHashSet::new(), changed });
-        self.announcer.announce(event);
+        if let Some(event) = event {
+            self.announcer.announce(event);
+        }
         self.announcer.announce(Kind::Fence(v1::Fence { gateway: self.gateway, number }));
         let all = async { while !self.is_reached(number) && reached.changed().await.is_ok() {} };
         if tokio::time::timeout(PATIENCE, all).await.is_err() {
@@ -94,7 +137,7 @@ impl Fences {
     }
 
     fn is_reached(&self, number: u64) -> bool {
-        let live = Arc::clone(&self.live.borrow());
+        let live = self.live.all();
         self.waiting.lock().get(&number).is_none_or(|waiting| live.is_subset(&waiting.reached))
     }
 
@@ -102,6 +145,7 @@ impl Fences {
     pub fn passed(&self, fence: &v1::Fence) -> bool {
         let v1::Fence { gateway, number } = *fence;
         let reached = v1::FenceReached { gateway, number, by: self.gateway };
+        self.live.heard_of(gateway);
         if gateway == self.gateway {
             return self.reached(&reached);
         }

@@ -34,7 +34,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use changes::GroupChanges;
 pub use feed::follow;
-pub use fence::{Fences, GATEWAY_EXPIRY, LiveGateways, stay_alive};
+pub use fence::{Fences, GATEWAY_EXPIRY, LiveGateways};
 
 use crate::announce::Announcer;
 use crate::hub::Hub;
@@ -356,7 +356,16 @@ impl Memberships {
             let known = self.hub.version(&group);
             match known {
                 None if here.is_empty() => return false,
-                Some(known) if change.version <= known => return false,
+                Some(known) if change.version <= known => {
+                    // It was overtaken by a later one, for which the group was read again: without those who came with
+                    // this one.
+                    let missed: Vec<_> =
+                        here.into_iter().filter(|user| !self.hub.is_in(user, &group)).collect();
+                    if !missed.is_empty() {
+                        self.reload(&group, &missed);
+                    }
+                    return false;
+                }
                 _ => {}
             }
             let went = left.iter().filter(|user| self.hub.leave(user, &group));
@@ -437,7 +446,8 @@ impl Memberships {
 
     /// The database shows `user` in `group` as of a version that is not known here.
     fn catch_up(self: &Arc<Self>, group: &Conversation, user: &UserId, about: GroupAccess) {
-        if self.hub.is_here(user.as_str()) && self.hub.version(group) != Some(about.version) {
+        let differs = self.hub.version(group) != Some(about.version) || !self.hub.is_in(user, group);
+        if self.hub.is_here(user.as_str()) && differs {
             self.reload(group, std::slice::from_ref(user));
         }
     }
