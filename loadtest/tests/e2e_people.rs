@@ -274,6 +274,10 @@ async fn a_sync_tells_what_changed_and_positions_move_on_all_devices() {
         positions.unwrap()["positions"],
         json!([{"user_id": "alice", "seq": 2}, {"user_id": "bob", "seq": 0}])
     );
+    // Bob's inbox is built by his first sync; the cursor that it gives is good for the next one.
+    let first = bob.sync_all(0).await.unwrap();
+    assert_eq!(first.entries.len(), 1);
+    assert!(!bob.sync_all(first.cursor).await.unwrap().reset);
     let list = http(&system, 1, "alice").ok("GET", "/api/conversations", None).await.unwrap();
     assert_eq!(
         (&list["conversations"][0]["conversation_id"], &list["conversations"][0]["unread"]),

@@ -92,7 +92,8 @@ impl Syncs {
         let mut cursor = cursor;
         let mut reset = false;
         // What is noted from here on gets this version or a higher one.
-        let begun = self.inboxes.read(user, Order::RisingAfter(0), 0).await.map_err(|e| inbox_away(&e))?;
+        let mut begun =
+            self.inboxes.read(user, Order::RisingAfter(0), 0).await.map_err(|e| inbox_away(&e))?;
         let can_answer = |inbox: &Inbox| {
             cursor == 0
                 || (inbox.floor <= cursor
@@ -105,6 +106,9 @@ impl Syncs {
                 reset = cursor != 0;
                 cursor = 0;
                 self.build(user).await?;
+                // What was filled in got versions up to the moment of the build.
+                begun =
+                    self.inboxes.read(user, Order::RisingAfter(0), 0).await.map_err(|e| inbox_away(&e))?;
             }
         }
         let large = members::merging_groups_of(&self.pool, user).await.map_err(|e| database_away(&e))?;

@@ -94,10 +94,25 @@ struct Returned {
     refused: u64,
 }
 
+/// Comes back, and again whenever it is sent away because too many came at once.
 async fn come_back(gateway: String, n: usize, group: &str, begun: Instant) -> anyhow::Result<Returned> {
     let mut refused = 0;
+    loop {
+        match catch_up(&gateway, n, group, begun).await {
+            Ok(returned) => return Ok(Returned { refused: returned.refused + refused, ..returned }),
+            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+            Err(_) => {
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(rand::random_range(AGAIN))).await;
+            }
+        }
+    }
+}
+
+async fn catch_up(gateway: &str, n: usize, group: &str, begun: Instant) -> anyhow::Result<Returned> {
+    let mut refused = 0;
     let mut client = loop {
-        match Client::connect(&gateway, &format!("away.{n}")).await {
+        match Client::connect(gateway, &format!("away.{n}")).await {
             Ok(client) => break client,
             Err(_) if begun.elapsed() < PATIENCE => {
                 refused += 1;

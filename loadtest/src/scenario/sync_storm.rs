@@ -33,6 +33,8 @@ const BACKLOG: usize = 200;
 const JOINING: usize = 64;
 /// A storm that is not over by then never will be.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// An inbox that has not followed by then never will.
+const TOLD_PATIENCE: Duration = Duration::from_secs(30);
 /// Before someone who was not let in tries again.
 const AGAIN: std::ops::Range<u64> = 50..300;
 
@@ -176,7 +178,7 @@ async fn come_back(
     }
 }
 
-/// `Some` says what was wrong.
+/// Syncs until all is told (inboxes follow a burst with some delay), then pulls. `Some` says what was wrong.
 async fn catch_up(
     client: &mut Client,
     user: usize,
@@ -184,14 +186,25 @@ async fn catch_up(
     per_group: usize,
     cursor: u64,
 ) -> anyhow::Result<Option<String>> {
-    let synced = client.sync_all(cursor).await?;
-    for group in (0..groups).filter(|group| is_in(user, *group, groups)) {
-        let id = format!("group_storm.{group}");
-        let expected = per_group as u64;
-        let told = synced.of(&id).map(|entry| (entry.last_seq, entry.unread));
-        if told != Some((Some(expected), Some(expected))) {
-            return Ok(Some(format!("{} was told {told:?} of {id}", name(user))));
+    let expected = per_group as u64;
+    let own: Vec<String> = (0..groups)
+        .filter(|group| is_in(user, *group, groups))
+        .map(|group| format!("group_storm.{group}"))
+        .collect();
+    let begun = Instant::now();
+    loop {
+        let synced = client.sync_all(cursor).await?;
+        let untold = own.iter().find(|id| {
+            synced.of(id).map(|entry| (entry.last_seq, entry.unread))
+                != Some((Some(expected), Some(expected)))
+        });
+        let Some(id) = untold else { break };
+        if begun.elapsed() > TOLD_PATIENCE {
+            return Ok(Some(format!("{} was told {:?} of {id}", name(user), synced.of(id))));
         }
+        tokio::time::sleep(Duration::from_millis(rand::random_range(AGAIN))).await;
+    }
+    for id in own {
         let seen: Vec<u64> = client.pull_all(&id, 0).await?.iter().map(|message| message.seq).collect();
         if seen != (1..=expected).collect::<Vec<_>>() {
             return Ok(Some(format!("{} was given {seen:?} of {id}", name(user))));
