@@ -155,6 +155,8 @@ impl Fences {
 
     /// A gateway has answered somebody's fence.
     pub fn reached(&self, reached: &v1::FenceReached) -> bool {
+        // Of two that start together, the one whose queue is bound first hears of the other by this only.
+        self.live.heard_of(reached.by);
         if reached.gateway != self.gateway {
             return false;
         }
