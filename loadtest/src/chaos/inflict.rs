@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::fault::{Damage, Fault, Wire};
 use super::hostile;
-use crate::stack::{Direction, End, Process, Service, System, wait_for};
+use crate::stack::{Direction, End, Process, Service, System, libfaketime, wait_for};
 
 /// Between a kill and the new start.
 const DOWN: Duration = Duration::from_secs(3);
@@ -297,13 +297,6 @@ async fn wrong_clock(service: &mut Service) -> anyhow::Result<()> {
         service.unset(key);
     }
     in_order(service).await
-}
-
-fn libfaketime() -> Option<PathBuf> {
-    std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path()).find_map(|place| {
-        let file = place.join("faketime/libfaketimeMT.so.1");
-        file.is_file().then_some(file)
-    })
 }
 
 /// The sum of a metric over its labels; `name` may end with one label.

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use loadtest::chaos::{Course, Fault, Inflicted, News, Options, Outcome, run};
-use loadtest::stack::{Builder, Install, System, require};
+use loadtest::stack::{Builder, Install, System, require_for_chaos};
 
 /// Break things while messages flow, and judge whether every promise was kept.
 ///
@@ -60,7 +60,7 @@ impl Chaos {
             "--per-second and --minutes must be above 0"
         );
         super::raise_file_limit();
-        require(if self.install { Install::Allowed } else { Install::No })?;
+        require_for_chaos(if self.install { Install::Allowed } else { Install::No })?;
         let course = self.course()?;
         let changes = matches!(&course, Course::Each(faults) if faults.contains(&Fault::VersionChange));
         anyhow::ensure!(!changes || self.previous.is_some(), "version-change needs --previous");

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use loadtest::stack::{Builder, Install, MysqlServer, RabbitServer, System, Urls, require};
+use loadtest::stack::{
+    Builder, Install, MysqlServer, RabbitServer, System, Urls, require, require_for_chaos,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -164,7 +166,7 @@ fn ready(system: &mut System) {
 
 impl Exec {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        require(if self.install { Install::Allowed } else { Install::No })?;
+        require_for_chaos(if self.install { Install::Allowed } else { Install::No })?;
         let stop = interrupted();
         tokio::pin!(stop);
         let folder = tempfile::tempdir()?;

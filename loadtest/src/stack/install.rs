@@ -59,6 +59,27 @@ pub fn require(install: Install) -> anyhow::Result<()> {
     packages(&missing, &by_hand)
 }
 
+/// The same, and installs what only faults of clocks need; where nothing may be installed, such a fault says itself what
+/// is missing.
+///
+/// # Errors
+/// Says exactly what to install.
+pub fn require_for_chaos(install: Install) -> anyhow::Result<()> {
+    require(install)?;
+    if install == Install::No || libfaketime().is_some() {
+        return Ok(());
+    }
+    packages(&["faketime"], "missing: libfaketime. Install it (Debian, Ubuntu: apt-get install faketime)")
+}
+
+/// The library that gives a process a clock of its own.
+pub(crate) fn libfaketime() -> Option<PathBuf> {
+    std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path()).find_map(|place| {
+        let file = place.join("faketime/libfaketimeMT.so.1");
+        file.is_file().then_some(file)
+    })
+}
+
 /// Installs packages with apt-get; `by_hand` is said where that is not possible.
 pub(super) fn packages(missing: &[&str], by_hand: &str) -> anyhow::Result<()> {
     let Some(mut apt) = apt_get() else { anyhow::bail!("{by_hand}") };
