@@ -130,6 +130,17 @@ impl Conversation {
         self.key.replacen(' ', "_", 1)
     }
 
+    /// The other one of a private chat that `user` is in (the same one in notes to oneself); `None` for a group, and for
+    /// a private chat of others.
+    #[must_use]
+    pub fn peer_of(&self, user: &str) -> Option<&str> {
+        match self.kind() {
+            Kind::Private(lo, hi) if user == lo => Some(hi),
+            Kind::Private(lo, hi) if user == hi => Some(lo),
+            _ => None,
+        }
+    }
+
     /// Private (with its two users) or group.
     #[must_use]
     pub fn kind(&self) -> Kind<'_> {
@@ -170,6 +181,7 @@ mod tests {
         assert_eq!(a.wire(), "private_alice_bob");
         assert_eq!(a.key(), "private_alice bob");
         assert_eq!(a.kind(), Kind::Private("alice", "bob"));
+        assert_eq!(["alice", "bob", "carol"].map(|id| a.peer_of(id)), [Some("bob"), Some("alice"), None]);
     }
 
     #[test]

@@ -51,6 +51,13 @@ impl Audience {
         present.members.insert(member.connection, member);
     }
 
+    /// Adds one more connection of a user who is in it.
+    pub(super) fn add_another(&self, group: &Conversation, member: Member) {
+        if let Some(present) = self.part(group).write().get_mut(group) {
+            present.members.insert(member.connection, member);
+        }
+    }
+
     pub(super) fn remove(&self, group: &Conversation, connection: u64) {
         let mut part = self.part(group).write();
         if let Some(present) = part.get_mut(group) {

@@ -26,7 +26,7 @@ pub(super) struct Registry {
 #[derive(Debug, Default)]
 struct User {
     connections: Vec<(DeviceId, Member)>,
-    groups: AHashMap<Conversation, (GroupAccess, Access)>,
+    groups: AHashMap<Conversation, Access>,
     /// Who takes no private messages from this user; `None` while it is not known.
     blockers: Option<AHashSet<UserId>>,
 }
@@ -64,9 +64,9 @@ impl Registry {
                 None
             }
         };
-        for (group, (about, _)) in &user.groups {
+        for group in user.groups.keys() {
             // In this order: a group that has nobody here for a moment would forget what is known about it.
-            audience.add(group, *about, joined.clone());
+            audience.add_another(group, joined.clone());
             if let Some(old) = &replaced {
                 audience.remove(group, old.connection);
             }
@@ -102,7 +102,7 @@ impl Registry {
     ) -> bool {
         let mut part = self.part(user.as_str()).lock();
         let Some(user) = part.get_mut(user.as_str()) else { return false };
-        let is_new = user.groups.insert(group.clone(), (about, access)).is_none();
+        let is_new = user.groups.insert(group.clone(), access).is_none();
         if is_new {
             user.connections.iter().for_each(|(_, member)| audience.add(group, about, member.clone()));
         }
@@ -123,7 +123,7 @@ impl Registry {
     /// What `user` may do in `group`, if it is connected here.
     pub(super) fn access(&self, user: &str, group: &Conversation) -> Option<Access> {
         let part = self.part(user).lock();
-        part.get(user)?.groups.get(group).map(|(_, access)| *access)
+        part.get(user)?.groups.get(group).copied()
     }
 
     /// The groups of `user`, if it is connected here.

@@ -156,9 +156,8 @@ impl Memberships {
 
     fn remembered(&self, conversation: &Conversation, user: &UserId) -> Option<Standing> {
         match conversation.kind() {
-            Kind::Private(lo, hi) => {
-                let peer = if user.as_str() == lo { hi } else { lo };
-                let blocked = self.hub.is_blocked(user.as_str(), peer)?;
+            Kind::Private(..) => {
+                let blocked = self.hub.is_blocked(user.as_str(), conversation.peer_of(user.as_str())?)?;
                 Some(Standing { silenced: blocked.then(blocked_by_peer), access: None })
             }
             Kind::Group => {
@@ -186,19 +185,16 @@ impl Memberships {
         if let Some(known) = self.known(conversation, user) {
             return Ok(known);
         }
-        let group = match conversation.kind() {
-            Kind::Group => conversation,
-            Kind::Private(lo, hi) if user.as_str() == lo || user.as_str() == hi => {
-                let peer = if user.as_str() == lo { hi } else { lo };
-                let blockers = blocks::blockers_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
-                let blocked = blockers.iter().any(|blocker| blocker == peer);
-                return Ok(Standing { silenced: blocked.then(blocked_by_peer), access: None });
-            }
-            Kind::Private(..) => {
+        if conversation.kind() != Kind::Group {
+            let Some(peer) = conversation.peer_of(user.as_str()) else {
                 let why = "you are not one of the two users of this private conversation";
                 return Err(Refusal::Forbidden(why.to_owned()));
-            }
-        };
+            };
+            let blockers = blocks::blockers_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
+            let blocked = blockers.iter().any(|blocker| blocker == peer);
+            return Ok(Standing { silenced: blocked.then(blocked_by_peer), access: None });
+        }
+        let group = conversation;
         let found = members::membership(&self.pool, group, user).await.map_err(|e| database_away(&e))?;
         match found {
             Membership::Member(about, access) => {

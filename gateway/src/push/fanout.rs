@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 use proto::v1;
-use shared::conversation::{Conversation, Kind};
+use shared::conversation::Conversation;
 use shared::envelope::origin_from_wire;
 use shared::ids::{MsgId, Seq, UserId};
 use shared::shutdown::Shutdown;
@@ -192,10 +192,8 @@ impl Fanout {
         let seq = Seq(moved.seq);
         let own = reply::event(Some(&conversation.wire()), Event::Ack { seq, unread: moved.unread });
         let mut any = self.tell_others(&moved.user_id, moved.origin.as_ref(), &own);
-        if let Kind::Private(lo, hi) = conversation.kind()
-            && lo != hi
-        {
-            let peer = if moved.user_id == lo { hi } else { lo };
+        let peer = conversation.peer_of(&moved.user_id).filter(|peer| *peer != moved.user_id);
+        if let Some(peer) = peer {
             let read = Event::Read { user_id: &moved.user_id, seq };
             any |= self.tell_others(peer, None, &reply::event(Some(&conversation.wire()), read));
         }

@@ -4,12 +4,12 @@
 //! in Redis and carry versions of the same clock. An inbox that is missing is built from the database, and answered as a
 //! complete list.
 //!
-//! No change is skipped: the sources are not read at one moment, so a cursor that is handed out never reaches beyond the
-//! moment at which the reading began, unless only the inbox, which is read at once, was there to be read.
+//! No change is skipped: the sources are not read at one moment, so a cursor that is handed out at the end of a list
+//! never reaches beyond the moment at which the inbox was read, which is first.
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, RandomState};
 use futures_util::future::try_join_all;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId};
@@ -72,6 +72,7 @@ pub(super) struct Syncs {
     pub(super) tails: Tails,
     /// Cursors that are older may be from before what inboxes remember.
     ttl_us: u64,
+    hasher: RandomState,
     building: Vec<Mutex<()>>,
 }
 
@@ -83,38 +84,34 @@ impl Syncs {
             inboxes,
             memberships,
             ttl_us: u64::from(ttl_s) * 1_000_000,
+            hasher: RandomState::new(),
             building: (0..BUILDERS).map(|_| Mutex::default()).collect(),
         }
     }
 
     /// What changed after `cursor` (0: everything), oldest change first.
     pub(super) async fn changes(&self, user: &UserId, cursor: u64, limit: usize) -> Result<Listing, Refusal> {
-        let mut cursor = cursor;
-        let mut reset = false;
-        // What is noted from here on gets this version or a higher one.
-        let mut begun =
-            self.inboxes.read(user, Order::RisingAfter(0), 0).await.map_err(|e| inbox_away(&e))?;
+        let ask = async |cursor: u64| {
+            let read = self.inboxes.read(user, Order::RisingAfter(cursor), limit + 1).await;
+            read.map_err(|e| inbox_away(&e))
+        };
+        let (mut cursor, mut reset) = (cursor, false);
+        let mut read = ask(cursor).await?;
         let can_answer = |inbox: &Inbox| {
             cursor == 0
                 || (inbox.floor <= cursor
-                    && cursor <= inbox.last.max(begun.now)
-                    && begun.now.saturating_sub(cursor) < self.ttl_us)
+                    && cursor <= inbox.last.max(read.now)
+                    && read.now.saturating_sub(cursor) < self.ttl_us)
         };
-        match &begun.inbox {
-            Some(inbox) if can_answer(inbox) => {}
-            _ => {
-                reset = cursor != 0;
-                cursor = 0;
-                self.build(user).await?;
-                // What was filled in got versions up to the moment of the build.
-                begun =
-                    self.inboxes.read(user, Order::RisingAfter(0), 0).await.map_err(|e| inbox_away(&e))?;
-            }
+        if !read.inbox.as_ref().is_some_and(can_answer) {
+            (cursor, reset) = (0, cursor != 0);
+            self.build(user).await?;
+            read = ask(cursor).await?;
         }
-        let large = members::merging_groups_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
-        let order = Order::RisingAfter(cursor);
-        let read = self.inboxes.read(user, order, limit + 1).await.map_err(|e| inbox_away(&e))?;
+        // What is noted from that moment on gets this version or a higher one.
+        let begun = read.now;
         let Some(inbox) = read.inbox else { return Err(built_too_often()) };
+        let large = members::merging_groups_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
         let heads = self.inboxes.group_heads(&large).await.map_err(|e| inbox_away(&e))?;
         let mut entries = inbox.entries;
         let inbox_has_more = entries.len() > limit;
@@ -139,7 +136,7 @@ impl Syncs {
         if let Some(version) = cut {
             return Ok(Listing { entries: shown, next: version, has_more: true, reset });
         }
-        let bound = if has_more { last } else { last.min(begun.now.saturating_sub(1)) };
+        let bound = if has_more { last } else { last.min(begun.saturating_sub(1)) };
         Ok(Listing { entries: shown, next: bound.max(cursor), has_more, reset })
     }
 
@@ -151,17 +148,20 @@ impl Syncs {
         limit: usize,
     ) -> Result<Listing, Refusal> {
         let before = if before == 0 { Seq::MAX.0 } else { before };
-        let facts = self.inboxes.read(user, Order::RisingAfter(0), 0).await.map_err(|e| inbox_away(&e))?;
-        if facts.inbox.is_none() {
+        let ask = async || {
+            let read = self.inboxes.read(user, Order::FallingBefore(before), limit + 1).await;
+            read.map_err(|e| inbox_away(&e))
+        };
+        let mut read = ask().await?;
+        if read.inbox.is_none() {
             self.build(user).await?;
+            read = ask().await?;
         }
+        let Some(inbox) = read.inbox else { return Err(built_too_often()) };
         let large = members::merging_groups_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
         let heads = self.inboxes.group_heads(&large).await.map_err(|e| inbox_away(&e))?;
         let heads: AHashMap<Conversation, (u64, Seq)> =
             large.into_iter().zip(heads).filter_map(|(group, head)| Some((group, head?))).collect();
-        let order = Order::FallingBefore(before);
-        let read = self.inboxes.read(user, order, limit + 1).await.map_err(|e| inbox_away(&e))?;
-        let Some(inbox) = read.inbox else { return Err(built_too_often()) };
         let inbox_has_more = inbox.entries.len() > limit;
         let complete_to = inbox.entries.last().filter(|_| inbox_has_more).map(|entry| entry.version);
         let mut entries = inbox.entries;
@@ -202,9 +202,8 @@ impl Syncs {
     /// Builds the inbox if there is none to be believed. Whoever waits for another build of the same user takes its
     /// result.
     async fn build(&self, user: &UserId) -> Result<(), Refusal> {
-        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
         #[allow(clippy::cast_possible_truncation)] // any bits will do
-        let place = std::hash::BuildHasher::hash_one(&hasher, user.as_str()) as usize % BUILDERS;
+        let place = self.hasher.hash_one(user.as_str()) as usize % BUILDERS;
         let _turn = self.building[place].lock().await;
         for _ in 0..BUILDS_MAX {
             let there =

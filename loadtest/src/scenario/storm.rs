@@ -94,13 +94,23 @@ struct Returned {
     refused: u64,
 }
 
-/// Comes back, and again whenever it is sent away because too many came at once.
 async fn come_back(gateway: String, n: usize, group: &str, begun: Instant) -> anyhow::Result<Returned> {
+    let (returned, refused) = until_let_in(begun, PATIENCE, || catch_up(&gateway, n, group, begun)).await?;
+    Ok(Returned { refused: returned.refused + refused, ..returned })
+}
+
+/// Tries again whenever it is sent away because too many came at once; gives up with the last error when `patience` is
+/// over since `begun`. Returns how often that was, too.
+pub(super) async fn until_let_in<T, F: Future<Output = anyhow::Result<T>>>(
+    begun: Instant,
+    patience: Duration,
+    attempt: impl Fn() -> F,
+) -> anyhow::Result<(T, u64)> {
     let mut refused = 0;
     loop {
-        match catch_up(&gateway, n, group, begun).await {
-            Ok(returned) => return Ok(Returned { refused: returned.refused + refused, ..returned }),
-            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+        match attempt().await {
+            Ok(done) => return Ok((done, refused)),
+            Err(error) if begun.elapsed() > patience => return Err(error),
             Err(_) => {
                 refused += 1;
                 tokio::time::sleep(Duration::from_millis(rand::random_range(AGAIN))).await;
@@ -111,16 +121,7 @@ async fn come_back(gateway: String, n: usize, group: &str, begun: Instant) -> an
 
 async fn catch_up(gateway: &str, n: usize, group: &str, begun: Instant) -> anyhow::Result<Returned> {
     let mut refused = 0;
-    let mut client = loop {
-        match Client::connect(gateway, &format!("away.{n}")).await {
-            Ok(client) => break client,
-            Err(_) if begun.elapsed() < PATIENCE => {
-                refused += 1;
-                tokio::time::sleep(Duration::from_millis(rand::random_range(AGAIN))).await;
-            }
-            Err(error) => return Err(error),
-        }
-    };
+    let mut client = Client::connect(gateway, &format!("away.{n}")).await?;
     let (mut cursor, mut pages) = (0, 0);
     loop {
         client.send(pull_frame(group, cursor, PAGE, false)).await?;

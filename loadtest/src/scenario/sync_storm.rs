@@ -17,7 +17,7 @@ use super::outcome::{Goal, Latency, Outcome};
 use super::run::{Load, run_watched};
 use super::sampler::Sampler;
 use super::steady::{FIFTY_SENDERS, as_f64};
-use super::storm::selects;
+use super::storm::{selects, until_let_in};
 use crate::client::{Client, Http, Report};
 use crate::meter::Used;
 use crate::stack::System;
@@ -57,8 +57,9 @@ pub(super) async fn sync_storm(system: &mut System, scale: &Scale) -> anyhow::Re
     let first_look = |user: usize| {
         let gateway = gateways[user % gateways.len()].clone();
         async move {
-            let mut client = connect(&gateway, user, Instant::now()).await?.0;
-            anyhow::Ok((user, client.sync_all(0).await?.cursor))
+            let attempt = async || connect(&gateway, user).await?.sync_all(0).await;
+            let (synced, _) = until_let_in(Instant::now(), PATIENCE, attempt).await?;
+            anyhow::Ok((user, synced.cursor))
         }
     };
     let mut cursors = vec![0; users];
@@ -139,19 +140,8 @@ struct Returned {
     wrong: Option<String>,
 }
 
-async fn connect(gateway: &str, user: usize, begun: Instant) -> anyhow::Result<(Client, u64)> {
-    let mut refused = 0;
-    loop {
-        let url = format!("{gateway}?user_id={}&device_id=phone", name(user));
-        match Client::open(&url).await {
-            Ok(client) => return Ok((client, refused)),
-            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
-            Err(_) => {
-                refused += 1;
-                tokio::time::sleep(Duration::from_millis(rand::random_range(AGAIN))).await;
-            }
-        }
-    }
+async fn connect(gateway: &str, user: usize) -> anyhow::Result<Client> {
+    Client::open(&format!("{gateway}?user_id={}&device_id=phone", name(user))).await
 }
 
 async fn come_back(
@@ -162,20 +152,12 @@ async fn come_back(
     cursor: u64,
     begun: Instant,
 ) -> anyhow::Result<Returned> {
-    let mut refused = 0;
-    loop {
-        let (mut client, more) = connect(&gateway, user, begun).await?;
-        refused += more;
-        match catch_up(&mut client, user, groups, per_group, cursor).await {
-            Ok(wrong) => return Ok(Returned { after: begun.elapsed(), refused, wrong }),
-            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
-            // Sent away: too many came at once.
-            Err(_) => {
-                refused += 1;
-                tokio::time::sleep(Duration::from_millis(rand::random_range(AGAIN))).await;
-            }
-        }
-    }
+    let attempt = async || {
+        let mut client = connect(&gateway, user).await?;
+        catch_up(&mut client, user, groups, per_group, cursor).await
+    };
+    let (wrong, refused) = until_let_in(begun, PATIENCE, attempt).await?;
+    Ok(Returned { after: begun.elapsed(), refused, wrong })
 }
 
 /// Syncs until all is told (inboxes follow a burst with some delay), then pulls. `Some` says what was wrong.

@@ -377,8 +377,7 @@ pub async fn remove(
         Box::pin(async move {
             existing(tx, group).await?;
             let own = role_of_actor(tx, group, &by).await?;
-            let its = roles(tx, group, std::slice::from_ref(&user)).await?;
-            let its = its.first().map(|(_, role)| *role).ok_or(GroupError::NoSuchMember)?;
+            let its = role_of(tx, group, &user).await?.ok_or(GroupError::NoSuchMember)?;
             let leaves = by == Actor::User(user.clone());
             if leaves && its == Role::Owner {
                 return Err(GroupError::NotAllowed(
@@ -426,8 +425,7 @@ pub async fn update_member(
         Box::pin(async move {
             existing(tx, group).await?;
             let own = role_of_actor(tx, group, &by).await?;
-            let its = roles(tx, group, std::slice::from_ref(&user)).await?;
-            let its = its.first().map(|(_, role)| *role).ok_or(GroupError::NoSuchMember)?;
+            let its = role_of(tx, group, &user).await?.ok_or(GroupError::NoSuchMember)?;
             let operator = by == Actor::Operator;
             if let Some(role) = update.role.filter(|role| *role != its) {
                 if own != Role::Owner {
@@ -551,11 +549,12 @@ async fn existing(tx: &mut Tx, group: &Conversation) -> Result<Group, GroupError
 async fn role_of_actor(tx: &mut Tx, group: &Conversation, actor: &Actor) -> Result<Role, GroupError> {
     match actor {
         Actor::Operator => Ok(Role::Owner),
-        Actor::User(user) => {
-            let own = roles(tx, group, std::slice::from_ref(user)).await?;
-            own.first().map(|(_, role)| *role).ok_or(GroupError::NotMember)
-        }
+        Actor::User(user) => role_of(tx, group, user).await?.ok_or(GroupError::NotMember),
     }
+}
+
+async fn role_of(tx: &mut Tx, group: &Conversation, user: &UserId) -> sqlx::Result<Option<Role>> {
+    Ok(roles(tx, group, std::slice::from_ref(user)).await?.first().map(|(_, role)| *role))
 }
 
 async fn require_role(

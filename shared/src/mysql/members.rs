@@ -160,16 +160,7 @@ pub async fn accesses_among(
     user: &UserId,
     groups: &[&Conversation],
 ) -> sqlx::Result<AHashMap<Conversation, Access>> {
-    let keys: Vec<[&str; 1]> = groups.iter().map(|group| [group.key()]).collect();
-    let mut connection = pool.acquire().await?;
-    let mut found = AHashMap::with_capacity(groups.len());
-    for row in AMONG.select(&mut connection, Some(user.as_str()), &keys).await? {
-        let key: &str = row.try_get(0)?;
-        if let Some(group) = groups.iter().find(|group| group.key() == key) {
-            found.insert((*group).clone(), Access::from_row(&row, 1)?);
-        }
-    }
-    Ok(found)
+    AMONG.by_conversation(pool, user.as_str(), groups, |row| Access::from_row(row, 1)).await
 }
 
 /// Those of `user`'s groups whose heads are merged into its syncs: they are, or were lately, too large for inboxes.

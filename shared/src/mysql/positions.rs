@@ -79,16 +79,7 @@ pub async fn of_user(
     user: &UserId,
     conversations: &[&Conversation],
 ) -> sqlx::Result<AHashMap<Conversation, Seq>> {
-    let keys: Vec<[&str; 1]> = conversations.iter().map(|conversation| [conversation.key()]).collect();
-    let mut connection = pool.acquire().await?;
-    let mut found = AHashMap::with_capacity(conversations.len());
-    for row in OF_USER.select(&mut connection, Some(user.as_str()), &keys).await? {
-        let key: &str = row.try_get(0)?;
-        if let Some(conversation) = conversations.iter().find(|conversation| conversation.key() == key) {
-            found.insert((*conversation).clone(), Seq(row.try_get(1)?));
-        }
-    }
-    Ok(found)
+    OF_USER.by_conversation(pool, user.as_str(), conversations, |row| Ok(Seq(row.try_get(1)?))).await
 }
 
 /// How far one user has read.

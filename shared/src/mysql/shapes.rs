@@ -2,8 +2,12 @@
 
 use std::ops::Range;
 
+use ahash::AHashMap;
 use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, MySqlConnection};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row as _};
+
+use super::Pool;
+use crate::conversation::Conversation;
 
 /// Row counts that have a prepared statement, largest first. Powers of two: n rows take at most log2(n) + n / 256
 /// statements.
@@ -62,6 +66,28 @@ impl Shapes {
             rows.extend(query.fetch_all(&mut *connection).await?);
         }
         Ok(rows)
+    }
+
+    /// The same about conversations, whose keys are in the first column: what `read` makes of each row.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub(super) async fn by_conversation<T>(
+        &self,
+        pool: &Pool,
+        first: &str,
+        conversations: &[&Conversation],
+        read: impl Fn(&MySqlRow) -> sqlx::Result<T>,
+    ) -> sqlx::Result<AHashMap<Conversation, T>> {
+        let keys: Vec<[&str; 1]> = conversations.iter().map(|conversation| [conversation.key()]).collect();
+        let by_key: AHashMap<&str, &Conversation> = conversations.iter().map(|c| (c.key(), *c)).collect();
+        let mut found = AHashMap::with_capacity(conversations.len());
+        for row in self.select(&mut *pool.acquire().await?, Some(first), &keys).await? {
+            if let Some(conversation) = by_key.get(row.try_get::<&str, _>(0)?) {
+                found.insert((*conversation).clone(), read(&row)?);
+            }
+        }
+        Ok(found)
     }
 
     /// Cuts `rows` rows into ranges that each have a text exactly: for statements where each row counts once.
