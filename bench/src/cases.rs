@@ -17,6 +17,7 @@ use shared::ids::{DeviceId, MsgId, Origin, Seq, UserId};
 use shared::mysql::groups::GroupAccess;
 use shared::mysql::members::Access;
 use shared::shard::ShardId;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use worker::announce::events::Events;
 use worker::commit::batch::Batch;
 use worker::commit::pending::Pending;
@@ -186,10 +187,16 @@ fn views(messages: &[ChatMessage]) -> Vec<MessageView<'_>> {
     messages.iter().map(view).collect()
 }
 
+fn push(messages: &[ChatMessage]) -> Utf8Bytes {
+    let rendered: Vec<_> = views(messages).iter().map(MessageView::rendered).collect();
+    let rendered: Vec<_> = rendered.iter().map(AsRef::as_ref).collect();
+    reply::push(GROUP, &rendered, Seq(messages.len() as u64))
+}
+
 fn write_push(count: usize) -> Box<dyn FnMut()> {
     let messages: Vec<_> = messages().into_iter().take(count).collect();
     Box::new(move || {
-        black_box(reply::push(GROUP, &views(black_box(&messages))));
+        black_box(push(black_box(&messages)));
     })
 }
 
@@ -217,7 +224,7 @@ fn fan_out() -> Box<dyn FnMut()> {
         }
     }
     let messages = messages();
-    let frame = reply::push(GROUP, &views(&messages[..1]));
+    let frame = push(&messages[..1]);
     Box::new(move || {
         if let Some(group) = &group {
             hub.each_concerned(group, |member| member.outbox.push(frame.clone(), group));

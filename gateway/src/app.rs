@@ -67,11 +67,10 @@ impl App {
         let wait = config.start.wait();
         let metrics = shared::telemetry::init_metrics()?;
         let health = Health::new();
-        let shards = config.shards.checked()?;
 
         let pool = mysql::connect(&config.mysql, Ping::BeforeUse, wait).await?;
         mysql::migrate(&pool).await.context("bringing the schema up to date")?;
-        mysql::settings::fix_shard_count(&pool, shards).await?;
+        let shards = mysql::settings::shard_count(&pool, config.shards.checked()?).await?;
         let redis = shared::redis::connect(&config.redis, wait).await?;
         let sequence = Sequence::new(redis.clone(), config.redis.sent_ttl_s);
 

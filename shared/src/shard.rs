@@ -24,6 +24,11 @@ impl ShardCount {
     /// Most shards that make sense: each costs a queue and a channel in every gateway.
     pub const MAX: u16 = 1024;
 
+    /// Of a deployment that asks for no other number. A batch costs much more than the messages in it, and each shard
+    /// makes batches of its own: few shards mean low latency at middling loads, and one alone carries a burst of two
+    /// cores. There is work for so many workers.
+    pub const DEFAULT: Self = Self(2);
+
     /// `None` for 0 or more than [`ShardCount::MAX`].
     #[must_use]
     pub fn new(count: u16) -> Option<Self> {

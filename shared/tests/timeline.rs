@@ -10,7 +10,7 @@ use shared::conversation::Conversation;
 use shared::envelope::ChatMessage;
 use shared::ids::{MsgId, Seq, UserId};
 use shared::mysql::positions::{self, Advance};
-use shared::mysql::settings::{ShardCountError, fix_shard_count};
+use shared::mysql::settings::{ShardCountError, shard_count};
 use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{self, Ping, Pool, conversations};
 use shared::shard::ShardCount;
@@ -88,11 +88,15 @@ async fn ten_processes_migrate_at_the_same_moment_and_once() {
 async fn the_number_of_shards_is_fixed_at_the_first_start() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
-    fix_shard_count(&pool, ShardCount::new(8).unwrap()).await.unwrap();
-    fix_shard_count(&pool, ShardCount::new(8).unwrap()).await.unwrap();
-    let refused = fix_shard_count(&pool, ShardCount::new(4).unwrap()).await.unwrap_err();
+    let eight = ShardCount::new(8);
+    for configured in [eight, eight, None] {
+        assert_eq!(shard_count(&pool, configured).await.unwrap(), eight.unwrap());
+    }
+    let refused = shard_count(&pool, ShardCount::new(4)).await.unwrap_err();
     assert!(matches!(refused, ShardCountError::Differs { .. }));
     assert!(refused.to_string().contains("Set shards.count to 8"), "{refused}");
+    sqlx::query("UPDATE setting SET value = 'many'").execute(&pool).await.unwrap();
+    assert!(matches!(shard_count(&pool, None).await, Err(ShardCountError::Unusable { .. })));
 }
 
 #[tokio::test]

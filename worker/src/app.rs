@@ -86,7 +86,7 @@ impl App {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let (settings, shards) = (config.shard_settings()?, config.shards.checked()?);
+        let settings = config.shard_settings()?;
         let metrics = telemetry::init_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
         shared::metrics::describe();
         let health = Health::new();
@@ -95,7 +95,7 @@ impl App {
 
         let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
         mysql::migrate(&pool).await.map_err(|e| StartError::Migrate(e.to_string()))?;
-        mysql::settings::fix_shard_count(&pool, shards).await?;
+        let shards = mysql::settings::shard_count(&pool, config.shards.checked()?).await?;
         let redis = redis::connect(&config.redis, config.start.wait()).await?;
         let topology = Topology::new(&config.amqp.prefix, shards);
         let broker = |name: &str| {

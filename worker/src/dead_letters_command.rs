@@ -7,6 +7,7 @@ use shared::amqp::Topology;
 use shared::envelope;
 use shared::ids::unix_millis;
 use shared::mysql::{self, Ping};
+use shared::shard::ShardCount;
 use worker::config::Config;
 use worker::intake::letter_box::{Letter, LetterBox};
 
@@ -61,12 +62,15 @@ pub(crate) struct Which {
 impl DeadLetters {
     /// Does it, and prints what was done.
     pub(crate) async fn run(self, config: &Config) -> anyhow::Result<()> {
-        let topology = Topology::new(&config.amqp.prefix, config.shards.checked()?);
-        if matches!(self, Self::Replay(_)) {
+        let configured = config.shards.checked()?;
+        let shards = if matches!(self, Self::Replay(_)) {
             // A number of shards that is not the deployment's would send messages astray.
             let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
-            mysql::settings::fix_shard_count(&pool, config.shards.checked()?).await?;
-        }
+            mysql::settings::shard_count(&pool, configured).await?
+        } else {
+            configured.unwrap_or(ShardCount::DEFAULT)
+        };
+        let topology = Topology::new(&config.amqp.prefix, shards);
         let office = LetterBox::open(&config.amqp, topology).await?;
         let letters = office.take(self.most()).await?;
         let kept = self.each(&office, letters).await;

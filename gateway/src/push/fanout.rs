@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use ahash::AHashMap;
+use ahash::AHashSet;
 use proto::v1;
+use serde_json::value::RawValue;
 use shared::conversation::Conversation;
 use shared::envelope::origin_from_wire;
 use shared::ids::{MsgId, Seq, UserId};
@@ -94,21 +95,25 @@ impl Fanout {
     fn committed(&self, committed: &v1::Committed) -> bool {
         let Some(conversation) = conversation(&committed.conversation) else { return false };
         // Connections here that sent some of these messages: they get the others only.
-        let mut senders: AHashMap<u64, Option<Utf8Bytes>> = AHashMap::new();
+        let mut senders = AHashSet::new();
         for message in &committed.messages {
             if message.reply_when_stored {
                 self.stored.committed(&conversation, &message.sender_id, &message.msg_id, Seq(message.seq));
             }
             if let Some(connection) = self.own_connection(message.origin.as_ref()) {
-                senders.entry(connection).or_default();
+                senders.insert(connection);
             }
         }
+        // Rendered once, and only if someone is here; what a sender gets leaves some of them out.
+        let mut messages = None;
         let mut all = None;
         let mut frames = 0;
         let any = self.hub.each_concerned(&conversation, |member| {
-            let frame = match senders.get_mut(&member.connection) {
-                None => Some(all.get_or_insert_with(|| self.frame(&conversation, committed, None)).clone()),
-                Some(_) => self.others_frame(&conversation, committed, member.connection),
+            let messages: &mut Vec<Shown> = messages.get_or_insert_with(|| self.shown(committed));
+            let frame = if senders.contains(&member.connection) {
+                frame(&conversation, messages.iter().filter(|shown| shown.by != Some(member.connection)))
+            } else {
+                all.get_or_insert_with(|| frame(&conversation, messages.iter())).clone()
             };
             if let Some(frame) = frame {
                 member.outbox.push(frame, &conversation);
@@ -119,30 +124,13 @@ impl Fanout {
         any
     }
 
-    fn others_frame(
-        &self,
-        conversation: &Conversation,
-        committed: &v1::Committed,
-        sender: u64,
-    ) -> Option<Utf8Bytes> {
-        let by_others =
-            |message: &v1::StoredMessage| self.own_connection(message.origin.as_ref()) != Some(sender);
-        committed.messages.iter().any(by_others).then(|| self.frame(conversation, committed, Some(sender)))
-    }
-
-    /// The push frame, without what connection `except` of this gateway sent.
-    fn frame(
-        &self,
-        conversation: &Conversation,
-        committed: &v1::Committed,
-        except: Option<u64>,
-    ) -> Utf8Bytes {
-        let shown = committed
-            .messages
-            .iter()
-            .filter(|message| except.is_none() || self.own_connection(message.origin.as_ref()) != except);
-        let views: Vec<_> = shown.map(view).collect();
-        reply::push(&conversation.wire(), &views)
+    fn shown(&self, committed: &v1::Committed) -> Vec<Shown> {
+        let shown = |message: &v1::StoredMessage| Shown {
+            seq: Seq(message.seq),
+            by: self.own_connection(message.origin.as_ref()),
+            json: view(message).rendered(),
+        };
+        committed.messages.iter().map(shown).collect()
     }
 
     fn own_connection(&self, origin: Option<&v1::Origin>) -> Option<u64> {
@@ -228,6 +216,22 @@ impl Fanout {
     fn tokens_revoked(&self, revoked: &v1::TokensRevoked) -> bool {
         user(&revoked.user_id).is_some_and(|user| self.revocations.take(&user, revoked.not_before_ms))
     }
+}
+
+/// A message as clients see it.
+struct Shown {
+    seq: Seq,
+    /// The connection here that sent it.
+    by: Option<u64>,
+    json: Box<RawValue>,
+}
+
+/// One push of these messages, if there are any.
+fn frame<'m>(conversation: &Conversation, messages: impl Iterator<Item = &'m Shown>) -> Option<Utf8Bytes> {
+    let mut last = None;
+    let messages: Vec<&RawValue> =
+        messages.inspect(|shown| last = Some(shown.seq)).map(|shown| &*shown.json).collect();
+    last.map(|last| reply::push(&conversation.wire(), &messages, last))
 }
 
 fn user(id: &str) -> Option<UserId> {

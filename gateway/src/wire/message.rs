@@ -1,6 +1,7 @@
 //! A message as clients see it, in pulls and pushes alike.
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use shared::ids::Seq;
 use shared::mysql::timeline::StoredMessage;
 
@@ -43,6 +44,13 @@ impl<'a> MessageView<'a> {
         let recall_seq = if msg_type == RECALL { content.parse().ok().map(Seq) } else { None };
         let content = if msg_type == RECALL { "" } else { content };
         Self { msg_id, seq, sender_id, content, msg_type, send_time, recalled: false, recall_seq }
+    }
+
+    /// As JSON, to be put into any number of frames.
+    #[must_use]
+    pub fn rendered(&self) -> Box<RawValue> {
+        // Strings and numbers: there is nothing that serde_json could refuse.
+        to_raw_value(self).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything that the server says.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 use shared::ids::{DeviceId, MsgId, Seq, UserId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -46,8 +47,15 @@ impl<P: Serialize> Frame<'_, P> {
     }
 
     pub(super) fn render(&self) -> Utf8Bytes {
+        self.render_about(128)
+    }
+
+    /// The same, for a frame of about so many bytes.
+    fn render_about(&self, bytes: usize) -> Utf8Bytes {
+        let mut text = Vec::with_capacity(bytes);
         // Plain structs of strings and numbers: there is nothing that serde_json could refuse.
-        serde_json::to_string(self).unwrap_or_default().into()
+        let written = serde_json::to_writer(&mut text, self).ok();
+        written.and_then(|()| Utf8Bytes::try_from(text).ok()).unwrap_or_default()
     }
 }
 
@@ -111,16 +119,17 @@ pub fn ack(conversation: &str, position: Seq) -> Utf8Bytes {
     Bare { conversation_id: Some(conversation), seq: Some(position), ..Frame::new(Cmd::ACK, 0) }.render()
 }
 
-/// cmd 5
+/// cmd 5, of messages that are rendered already. `last`: the number of the last one.
 #[must_use]
-pub fn push(conversation: &str, messages: &[MessageView<'_>]) -> Utf8Bytes {
+pub fn push(conversation: &str, messages: &[&RawValue], last: Seq) -> Utf8Bytes {
+    let bytes: usize = messages.iter().map(|message| message.get().len() + 1).sum();
     let frame = Frame {
         conversation_id: Some(conversation),
         payload: Some(messages),
-        next_cursor_seq: messages.last().map(|last| last.seq),
+        next_cursor_seq: Some(last),
         ..Frame::new(Cmd::PUSH, 0)
     };
-    frame.render()
+    frame.render_about(conversation.len() + bytes + 128)
 }
 
 /// cmd 6

@@ -112,7 +112,7 @@ impl Chaos {
     }
 
     async fn bring_up(&self, disk_full: bool) -> anyhow::Result<System> {
-        let mut builder = Builder::new().unlimited().linked();
+        let mut builder = Builder::new().unlimited().many_shards().linked();
         if disk_full {
             builder = builder.small_disk();
         }

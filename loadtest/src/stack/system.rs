@@ -99,6 +99,12 @@ impl Builder {
         self
     }
 
+    /// So many that each of two workers has some, whatever their names are: for tests and faults.
+    #[must_use]
+    pub fn many_shards(self) -> Self {
+        self.set("IM__SHARDS__COUNT", 8)
+    }
+
     /// With a [`Link`] between each two that talk to each other, for [`System::link`].
     #[must_use]
     pub fn linked(mut self) -> Self {
@@ -153,7 +159,7 @@ impl Builder {
             amqp: stores.amqp_url.clone(),
         };
         let prefix = stores.amqp_prefix.clone();
-        self.start(Backing::Test(stores), urls, &prefix).await
+        self.many_shards().start(Backing::Test(stores), urls, &prefix).await
     }
 
     fn make_folder(&self) -> anyhow::Result<(Option<tempfile::TempDir>, PathBuf)> {

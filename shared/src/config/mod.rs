@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(read.mysql.url.expose(), "mysql://env/im");
         assert_eq!(read.mysql.connections_max, 3);
         assert_eq!(read.log.format, LogFormat::Json);
-        assert_eq!(read.shards.count, Shards::default().count);
+        assert_eq!(read.shards.count, None);
     }
 
     #[test]

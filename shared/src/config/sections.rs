@@ -97,28 +97,26 @@ impl Default for Amqp {
 }
 
 /// `[shards]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shards {
-    /// Number of work queues. Stored at the first start; afterwards another value is refused.
-    pub count: u16,
-}
-
-impl Default for Shards {
-    fn default() -> Self {
-        Self { count: 8 }
-    }
+    /// Number of work queues. Stored at the first start; afterwards another value is refused. Not given: as stored, and
+    /// [`ShardCount::DEFAULT`] at the first start.
+    pub count: Option<u16>,
 }
 
 impl Shards {
-    /// The checked number.
+    /// The checked number, if one is given.
     ///
     /// # Errors
     /// Names `shards.count`.
-    pub fn checked(&self) -> Result<ShardCount, ConfigError> {
-        ShardCount::new(self.count).ok_or_else(|| {
-            ConfigError::key("shards.count", format!("{} is not in 1..={}", self.count, ShardCount::MAX))
-        })
+    pub fn checked(&self) -> Result<Option<ShardCount>, ConfigError> {
+        let checked = |count| {
+            ShardCount::new(count).ok_or_else(|| {
+                ConfigError::key("shards.count", format!("{count} is not in 1..={}", ShardCount::MAX))
+            })
+        };
+        self.count.map(checked).transpose()
     }
 }
 

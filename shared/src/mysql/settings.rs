@@ -17,26 +17,35 @@ pub enum ShardCountError {
         /// In the configuration.
         configured: u16,
     },
+    /// Not written by this program.
+    #[error("shards.count: the table `setting` says {stored:?}, which is no number of shards")]
+    Unusable {
+        /// In the database.
+        stored: String,
+    },
     /// As the database says.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
 }
 
-/// Stores the number of shards at the first start and compares it afterwards.
+/// The number of shards: `configured`, if any, which must be what was stored at the first start.
 ///
 /// # Errors
 /// [`ShardCountError::Differs`] says how to mend it.
-pub async fn fix_shard_count(pool: &Pool, configured: ShardCount) -> Result<(), ShardCountError> {
+pub async fn shard_count(pool: &Pool, configured: Option<ShardCount>) -> Result<ShardCount, ShardCountError> {
     sqlx::query(
         "INSERT INTO setting (name, value) VALUES ('shards.count', ?) ON DUPLICATE KEY UPDATE name = name",
     )
-    .bind(configured.get().to_string())
+    .bind(configured.unwrap_or(ShardCount::DEFAULT).get().to_string())
     .execute(pool)
     .await?;
     let stored: String =
         sqlx::query_scalar("SELECT value FROM setting WHERE name = 'shards.count'").fetch_one(pool).await?;
-    if stored == configured.get().to_string() {
-        return Ok(());
+    let count = stored.parse().ok().and_then(ShardCount::new);
+    match (count, configured) {
+        (Some(count), None) => Ok(count),
+        (Some(count), Some(configured)) if count == configured => Ok(count),
+        (_, Some(configured)) => Err(ShardCountError::Differs { stored, configured: configured.get() }),
+        (None, None) => Err(ShardCountError::Unusable { stored }),
     }
-    Err(ShardCountError::Differs { stored, configured: configured.get() })
 }

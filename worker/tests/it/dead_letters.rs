@@ -5,7 +5,7 @@ use std::process::Command;
 use shared::envelope::{self, ChatMessage};
 use shared::shard::ShardId;
 
-use crate::support::{Ends, eventually, group, message};
+use crate::support::{Ends, SHARDS, eventually, group, message};
 
 impl Ends {
     /// Runs `worker dead-letters …` as an operator would, and returns what it printed.
@@ -16,7 +16,7 @@ impl Ends {
             .env("IM__MYSQL__URL", self.settings.mysql.url.expose())
             .env("IM__AMQP__URL", self.settings.amqp.url.expose())
             .env("IM__AMQP__PREFIX", &self.settings.amqp.prefix)
-            .env("IM__SHARDS__COUNT", self.settings.shards.count.to_string())
+            .env("IM__SHARDS__COUNT", self.settings.shards.count.unwrap_or(SHARDS).to_string())
             .output()
             .unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -119,7 +119,7 @@ async fn a_replay_with_another_number_of_shards_is_refused() {
     let worker = ends.start_worker().await;
     ends.publish_raw(ShardId(0), b"broken").await;
     let [(id, _)] = &ends.letters(1).await[..] else { panic!("one letter") };
-    let right = std::mem::replace(&mut ends.settings.shards.count, 3);
+    let right = std::mem::replace(&mut ends.settings.shards.count, Some(3));
     let refused = ends.dead_letters(&["replay", id]).unwrap_err();
     assert!(refused.contains("shards.count"), "{refused}");
     ends.settings.shards.count = right;

@@ -29,7 +29,7 @@ use worker::config::{Commit, Config, Ops};
 /// Short, so that tests need not wait; long against everything else that happens in them.
 pub(crate) const HOLE_TIMEOUT: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(20);
-const SHARDS: u16 = 4;
+pub(crate) const SHARDS: u16 = 4;
 /// A group with more than ten members is large.
 pub(crate) const SIZES: Sizes = Sizes { large_above: 10, members_max: 100 };
 
@@ -43,7 +43,7 @@ pub(crate) fn settings(urls: &Urls, amqp_prefix: &str) -> Config {
             prefix: amqp_prefix.to_owned(),
             ..Default::default()
         },
-        shards: config::Shards { count: SHARDS },
+        shards: config::Shards { count: Some(SHARDS) },
         ops: Ops { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) },
         commit: Commit {
             hole_timeout_ms: u64::try_from(HOLE_TIMEOUT.as_millis()).unwrap(),

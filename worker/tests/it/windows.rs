@@ -6,7 +6,7 @@ use shared::ids::Seq;
 use shared::mysql::{self, Ping};
 use shared::redis::sequence::{Given, Numbers, Sequence};
 
-use crate::support::{Ends, HOLE_TIMEOUT, eventually, group, message};
+use crate::support::{Ends, HOLE_TIMEOUT, SHARDS, eventually, group, message};
 
 /// Messages `from..=to`, each in a body of its own, all sent on one connection.
 async fn publish_singly(
@@ -26,7 +26,7 @@ async fn shards_that_change_hands_with_full_windows_keep_their_numbers() {
     let mut ends = Ends::new().await;
     ends.settings.commit.prefetch_bodies = WINDOW;
     // One in each shard: whichever move, some do.
-    let chats: Vec<_> = (0..ends.settings.shards.count)
+    let chats: Vec<_> = (0..SHARDS)
         .map(|shard| {
             let mut names = (0..).map(|n| group(&format!("group_{n}")));
             names.find(|chat| ends.shard_of(chat).0 == shard).unwrap()
@@ -50,7 +50,7 @@ async fn shards_that_change_hands_with_full_windows_keep_their_numbers() {
         .await;
     }
     // Another one takes some of them over, and the first goes on.
-    let all = usize::from(ends.settings.shards.count);
+    let all = usize::from(SHARDS);
     let second = loop {
         let second = ends.start_worker().await;
         eventually("shards that are shared out", async || match (first.shards(), second.shards()) {
