@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use shared::amqp::{Broker, Topology};
 use shared::health::Health;
+use shared::ids::UserId;
 use shared::mysql::groups::Sizes;
 use shared::mysql::{self, Ping};
 use shared::redis::inbox::Inboxes;
@@ -138,6 +140,13 @@ impl App {
             inboxes,
             read_settings,
         );
+        let of_logins = Arc::clone(&memberships);
+        let read = move |users: Vec<UserId>| {
+            let memberships = Arc::clone(&of_logins);
+            async move { memberships.load(&users).await }.boxed()
+        };
+        let limits = &config.limits;
+        let logins = Logins::new(limits.logins_at_once, limits.logins_waiting_max, Box::new(read));
         let services = Services {
             gateway,
             config: Arc::clone(&config),
@@ -152,7 +161,7 @@ impl App {
             tokens,
             revocations: Arc::clone(&revocations),
             accounts,
-            logins: Arc::new(Logins::new(config.limits.logins_at_once, config.limits.logins_waiting_max)),
+            logins: Arc::new(logins),
             shutdown: listening.clone(),
         };
         let fanout = Fanout::new(

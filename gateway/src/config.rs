@@ -197,8 +197,8 @@ pub struct Limits {
     pub push_bytes_per_connection_max: usize,
     /// Malformed frames in a row before a connection is closed with 4429.
     pub malformed_frames_max: u32,
-    /// Logins that ask the database at once; the others wait their turn, so that a herd that comes back leaves the
-    /// database to those who are here.
+    /// Reads for logins that ask the database at once; who logs in meanwhile is in the next one, so that a herd that
+    /// comes back leaves the database to those who are here.
     pub logins_at_once: usize,
     /// Logins that wait their turn; beyond, a connection is closed with 1012 and told when to come back.
     pub logins_waiting_max: usize,

@@ -1,72 +1,194 @@
-//! How many logins may ask the database at once.
+//! Logins ask the database together.
 //!
-//! A herd that comes back after a gateway was lost would otherwise take every connection to the database, and reads of
-//! those who are connected would wait behind thousands of logins.
+//! A few reads run at once; those who log in meanwhile gather, and the next read asks for all of them. A herd that comes
+//! back after a gateway was lost costs a few statements instead of thousands, and leaves the connections to the database
+//! to those who are here. A single login waits for nobody.
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use shared::ids::UserId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::wire::refusal::Refusal;
 
 /// When someone who could not even wait is asked to come back, in milliseconds.
 const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=5_000;
+/// Users that one read is about: a user may be in hundreds of groups.
+const TOGETHER: usize = 64;
+
+/// Reads what logins have to know: for each of these users, in their order.
+type Read<T> = dyn Fn(Vec<UserId>) -> BoxFuture<'static, Result<Vec<T>, Refusal>> + Send + Sync;
 
 /// The entrance. Whoever comes first is first.
-#[derive(Debug)]
-pub struct Logins {
-    asking: Semaphore,
+pub struct Logins<T> {
+    read: Box<Read<T>>,
+    turns: Arc<Semaphore>,
     /// Those who ask and those who wait.
     inside: Semaphore,
+    waiting: Mutex<VecDeque<Waiting<T>>>,
 }
 
-/// A place at the database, given back when dropped.
-#[derive(Debug)]
-pub struct Place<'l> {
-    _asking: SemaphorePermit<'l>,
-    _inside: SemaphorePermit<'l>,
+struct Waiting<T> {
+    user: UserId,
+    answer: oneshot::Sender<Result<T, Refusal>>,
 }
 
-impl Logins {
-    /// `at_once` may ask, and `waiting_max` may wait for it.
+impl<T> fmt::Debug for Logins<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logins").field("waiting", &self.waiting.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Logins<T> {
+    /// `at_once` calls of `read` may run, and `waiting_max` users may wait for one.
     #[must_use]
-    pub fn new(at_once: usize, waiting_max: usize) -> Self {
-        Self { asking: Semaphore::new(at_once), inside: Semaphore::new(at_once + waiting_max) }
+    pub fn new(at_once: usize, waiting_max: usize, read: Box<Read<T>>) -> Self {
+        Self {
+            read,
+            turns: Arc::new(Semaphore::new(at_once)),
+            inside: Semaphore::new(at_once + waiting_max),
+            waiting: Mutex::default(),
+        }
     }
 
-    /// Waits for its turn.
+    /// What is to be known about `user`, read after this call began.
     ///
     /// # Errors
-    /// 503 at once, if too many wait already.
-    pub async fn admit(&self) -> Result<Place<'_>, Refusal> {
-        let busy = |_| Refusal::Overloaded {
+    /// 503 at once, if too many wait already; what the read says.
+    pub async fn load(self: &Arc<Self>, user: &UserId) -> Result<T, Refusal> {
+        let _inside = self.inside.try_acquire().map_err(|_| Refusal::Overloaded {
             message: "too many are logging in at this moment: come back a little later".to_owned(),
             retry_after_ms: rand::random_range(RETRY_AFTER_MS),
-        };
-        let _inside = self.inside.try_acquire().map_err(busy)?;
-        // Never closed.
-        let _asking = self.asking.acquire().await.map_err(|_| Refusal::Fault)?;
-        Ok(Place { _asking, _inside })
+        })?;
+        let (answer, mut answered) = oneshot::channel();
+        self.waiting.lock().push_back(Waiting { user: user.clone(), answer });
+        loop {
+            let turn = tokio::select! {
+                biased;
+                answer = &mut answered => return answer.unwrap_or(Err(Refusal::Fault)),
+                turn = Arc::clone(&self.turns).acquire_owned() => turn,
+            };
+            // Never closed.
+            let Ok(turn) = turn else { return Err(Refusal::Fault) };
+            let asking = self.take();
+            if asking.is_empty() {
+                // Another's read is about this user too.
+                drop(turn);
+                return answered.await.unwrap_or(Err(Refusal::Fault));
+            }
+            // A task of its own: should this client go away, the others still wait.
+            tokio::spawn(Arc::clone(self).ask(asking, turn));
+        }
+    }
+
+    /// Those who wait longest, without those who gave up.
+    fn take(&self) -> Vec<Waiting<T>> {
+        let mut waiting = self.waiting.lock();
+        let mut asking = Vec::new();
+        while asking.len() < TOGETHER {
+            let Some(next) = waiting.pop_front() else { break };
+            if !next.answer.is_closed() {
+                asking.push(next);
+            }
+        }
+        asking
+    }
+
+    async fn ask(self: Arc<Self>, asking: Vec<Waiting<T>>, _turn: OwnedSemaphorePermit) {
+        let users = asking.iter().map(|one| one.user.clone()).collect();
+        match (self.read)(users).await {
+            Ok(all) => {
+                for (one, loaded) in asking.into_iter().zip(all) {
+                    let _ = one.answer.send(Ok(loaded));
+                }
+            }
+            Err(refusal) => {
+                for one in asking {
+                    let _ = one.answer.send(Err(refusal.clone()));
+                }
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
+    use tokio::sync::mpsc;
 
     use super::*;
 
+    fn user(n: usize) -> UserId {
+        UserId::parse(&format!("user{n}")).unwrap()
+    }
+
+    /// Each read waits for a word, and says whom it is about.
+    fn logins(waiting_max: usize) -> (Arc<Logins<String>>, mpsc::Receiver<usize>, Arc<Semaphore>) {
+        let (told, reads) = mpsc::channel(100);
+        let words = Arc::new(Semaphore::new(0));
+        let heard = Arc::clone(&words);
+        let read = move |users: Vec<UserId>| {
+            let (told, heard) = (told.clone(), Arc::clone(&heard));
+            async move {
+                told.send(users.len()).await.unwrap();
+                heard.acquire().await.unwrap().forget();
+                if users.iter().any(|user| user.as_str() == "user666") {
+                    return Err(Refusal::Fault);
+                }
+                Ok(users.iter().map(ToString::to_string).collect())
+            }
+            .boxed()
+        };
+        (Arc::new(Logins::new(1, waiting_max, Box::new(read))), reads, words)
+    }
+
+    #[tokio::test]
+    async fn who_comes_during_a_read_is_in_the_next_one_and_gets_its_own() {
+        let (logins, mut reads, words) = logins(200);
+        let load = |n| {
+            let logins = Arc::clone(&logins);
+            tokio::spawn(async move { logins.load(&user(n)).await })
+        };
+        let first = load(0);
+        assert_eq!(reads.recv().await, Some(1));
+        let others: Vec<_> = (1..=TOGETHER + 2).map(load).collect();
+        let gone = load(500);
+        while logins.waiting.lock().len() < TOGETHER + 3 {
+            tokio::task::yield_now().await;
+        }
+        gone.abort();
+        words.add_permits(3);
+        assert_eq!(first.await.unwrap().unwrap(), "user0");
+        for (n, other) in (1..).zip(others) {
+            assert_eq!(other.await.unwrap().unwrap(), format!("user{n}"));
+        }
+        assert_eq!((reads.recv().await, reads.recv().await), (Some(TOGETHER), Some(2)));
+        assert!(logins.waiting.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_read_that_fails_refuses_its_users_only() {
+        let (logins, _reads, words) = logins(10);
+        words.add_permits(2);
+        assert!(matches!(logins.load(&user(666)).await, Err(Refusal::Fault)));
+        assert_eq!(logins.load(&user(1)).await.unwrap(), "user1");
+    }
+
     #[tokio::test]
     async fn some_ask_some_wait_and_the_others_are_told_to_come_back() {
-        let logins = Logins::new(1, 1);
-        let first = logins.admit().await.unwrap();
-        let mut second = Box::pin(logins.admit());
+        let (logins, mut reads, words) = logins(1);
+        let (one, two) = (user(1), user(2));
+        let (mut first, mut second) = (Box::pin(logins.load(&one)), Box::pin(logins.load(&two)));
+        assert!((&mut first).now_or_never().is_none());
+        assert_eq!(reads.recv().await, Some(1));
         assert!((&mut second).now_or_never().is_none(), "it waits");
-        let third = logins.admit().await.unwrap_err();
+        let third = logins.load(&user(3)).await.unwrap_err();
         assert!(matches!(third, Refusal::Overloaded { retry_after_ms: 1_000..=5_000, .. }), "{third:?}");
-        drop(first);
-        let second = second.await.unwrap();
-        // One who gives up leaves its place too.
-        drop(Box::pin(logins.admit()).now_or_never());
-        drop(second);
-        logins.admit().await.unwrap();
+        words.add_permits(2);
+        assert_eq!((first.await.unwrap(), second.await.unwrap()), ("user1".to_owned(), "user2".to_owned()));
     }
 }

@@ -19,7 +19,7 @@ use crate::auth::revocations::Revocations;
 use crate::auth::token::{Login, Tokens};
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::membership::{GroupChanges, Memberships};
+use crate::membership::{GroupChanges, Loaded, Memberships};
 use crate::presence::Online;
 use crate::read::Reads;
 use crate::send::Sends;
@@ -62,8 +62,8 @@ pub struct Services {
     pub typing: Arc<Typing>,
     /// For what needs no more than a statement.
     pub pool: Pool,
-    /// Lets a bounded number of logins ask the database.
-    pub logins: Arc<Logins>,
+    /// Where logins ask the database, together.
+    pub logins: Arc<Logins<Loaded>>,
     /// Makes and checks tokens.
     pub tokens: Arc<Tokens>,
     /// Ends tokens before their time.

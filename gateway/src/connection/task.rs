@@ -366,17 +366,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Err(Close::TokenRevoked);
         }
         self.services.online.changed(&who.user);
-        let (memberships, user) = (Arc::clone(&self.services.memberships), who.user.clone());
         let deadline = Duration::from_millis(self.services.config.limits.request_deadline_ms);
-        let logins = Arc::clone(&self.services.logins);
+        let (logins, user) = (Arc::clone(&self.services.logins), who.user.clone());
         let groups = async move {
             let late =
                 Refusal::Overloaded { message: "the database is away".to_owned(), retry_after_ms: 1_000 };
-            let admitted = async {
-                let _place = logins.admit().await?;
-                memberships.load(&user).await
-            };
-            timeout(deadline, admitted).await.unwrap_or(Err(late))
+            timeout(deadline, logins.load(&user)).await.unwrap_or(Err(late))
         };
         self.pending = Some(Pending::Groups(groups.boxed(), answer));
         self.session.logged_in(Arc::new(who));

@@ -26,7 +26,7 @@ use shared::backoff::Backoff;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId, unix_millis};
 use shared::mysql::groups::{self, Changed, GroupAccess, GroupError, Sizes};
-use shared::mysql::members::{self, Access, Membership};
+use shared::mysql::members::{self, Access, Belonging, Membership};
 use shared::mysql::{self, Pool, blocks};
 use shared::redis::inbox::{Inboxes, Touch};
 use shared::shutdown::Shutdown;
@@ -79,7 +79,7 @@ impl Standing {
 /// What a login has to know.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    groups: Vec<(Conversation, GroupAccess, Access)>,
+    groups: Vec<Belonging>,
     blockers: AHashSet<UserId>,
     /// As it was before they were read.
     blocks_heard: u64,
@@ -190,8 +190,8 @@ impl Memberships {
                 let why = "you are not one of the two users of this private conversation";
                 return Err(Refusal::Forbidden(why.to_owned()));
             };
-            let blockers = blocks::blockers_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
-            let blocked = blockers.iter().any(|blocker| blocker == peer);
+            let blockers = self.blockers(user).await.map_err(|e| database_away(&e))?;
+            let blocked = blockers.contains(peer);
             return Ok(Standing { silenced: blocked.then(blocked_by_peer), access: None });
         }
         let group = conversation;
@@ -263,17 +263,28 @@ impl Memberships {
         Ok(found)
     }
 
-    /// What is to be known about `user` before its connection does anything.
+    /// What is to be known about each of `users`, in their order, before its connection does anything.
     ///
     /// # Errors
     /// 503 where the database is away.
-    pub async fn load(&self, user: &UserId) -> Result<Loaded, Refusal> {
+    pub async fn load(&self, users: &[UserId]) -> Result<Vec<Loaded>, Refusal> {
         let blocks_heard = self.blocks_heard.load(Ordering::Acquire);
-        let groups = members::groups_of(&self.pool, user);
-        let blockers = blocks::blockers_of(&self.pool, user);
+        let groups = members::groups_of(&self.pool, users);
+        let blockers = blocks::blockers_of(&self.pool, users);
         let (groups, blockers) = futures_util::try_join!(groups, blockers).map_err(|e| database_away(&e))?;
-        let blockers = blockers.iter().filter_map(|id| UserId::parse(id).ok()).collect();
-        Ok(Loaded { groups, blockers, blocks_heard })
+        // Copied, not moved: a user may log in on two devices at once.
+        let loaded = |user| Loaded {
+            groups: groups.get(user).cloned().unwrap_or_default(),
+            blockers: blockers.get(user).cloned().unwrap_or_default(),
+            blocks_heard,
+        };
+        Ok(users.iter().map(loaded).collect())
+    }
+
+    /// Who takes no private messages from `user`.
+    async fn blockers(&self, user: &UserId) -> Result<AHashSet<UserId>, mysql::Error> {
+        let mut found = blocks::blockers_of(&self.pool, std::slice::from_ref(user)).await?;
+        Ok(found.remove(user).unwrap_or_default())
     }
 
     /// `user` has a connection here that was registered before [`load`](Self::load) looked.
@@ -310,8 +321,7 @@ impl Memberships {
     async fn reload_blockers(&self, user: &UserId) -> Result<(), mysql::Error> {
         loop {
             let heard = self.blocks_heard.load(Ordering::Acquire);
-            let blockers = blocks::blockers_of(&self.pool, user).await?;
-            let blockers = blockers.iter().filter_map(|id| UserId::parse(id).ok()).collect();
+            let blockers = self.blockers(user).await?;
             let _one = self.applying.lock();
             if self.blocks_heard.load(Ordering::Acquire) == heard {
                 self.hub.set_blockers(user, blockers);

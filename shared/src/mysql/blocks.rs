@@ -1,5 +1,11 @@
 //! `user_block`: who takes no private messages from whom.
 
+use std::sync::LazyLock;
+
+use ahash::{AHashMap, AHashSet};
+use sqlx::Row as _;
+
+use super::shapes::Shapes;
 use super::{Pool, access, run_tx};
 use crate::conversation::Conversation;
 use crate::ids::{UserId, unix_millis};
@@ -67,13 +73,24 @@ pub async fn blocked_by(pool: &Pool, user: &UserId, cursor: &str, limit: u32) ->
     .await
 }
 
-/// Who has blocked `user`.
+static BLOCKERS_OF: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new("SELECT blocked_id, user_id FROM user_block WHERE blocked_id IN (", "?", ",", ")")
+});
+
+/// Who has blocked each of `users`; whom nobody has blocked has no entry.
 ///
 /// # Errors
-/// As the database says.
-pub async fn blockers_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar("SELECT user_id FROM user_block WHERE blocked_id = ?")
-        .bind(user.as_str())
-        .fetch_all(pool)
-        .await
+/// As the database says; a stored id that is none is left out and logged.
+pub async fn blockers_of(pool: &Pool, users: &[UserId]) -> sqlx::Result<AHashMap<UserId, AHashSet<UserId>>> {
+    let ids: Vec<[&str; 1]> = users.iter().map(|user| [user.as_str()]).collect();
+    let mut blockers: AHashMap<UserId, AHashSet<UserId>> = AHashMap::new();
+    for row in BLOCKERS_OF.select(&mut *pool.acquire().await?, None, &ids).await? {
+        let (blocked, by): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let (Ok(blocked), Ok(by)) = (UserId::parse(blocked), UserId::parse(by)) else {
+            tracing::error!(%blocked, %by, "ill-formed id in user_block");
+            continue;
+        };
+        blockers.entry(blocked).or_default().insert(by);
+    }
+    Ok(blockers)
 }

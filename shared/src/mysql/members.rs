@@ -112,31 +112,39 @@ pub async fn membership(pool: &Pool, group: &Conversation, user: &UserId) -> sql
     })
 }
 
-/// All groups that `user` is in.
+static GROUPS_OF: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "SELECT m.user_id, m.group_id, c.access_version, g.is_muted, \
+         g.is_large OR g.large_until > CAST(? AS SIGNED), m.role, m.muted_until, m.join_seq, m.floor_seq \
+         FROM group_member m JOIN chat_group g ON g.group_id = m.group_id \
+         LEFT JOIN conversation c ON c.conversation_id = m.group_id \
+         WHERE NOT g.is_dismissed AND m.user_id IN (",
+        "?",
+        ",",
+        ")",
+    )
+});
+
+/// A group that a user is in, and what the user may do there.
+pub type Belonging = (Conversation, GroupAccess, Access);
+
+/// All groups that each of `users` is in; who is in none has no entry.
 ///
 /// # Errors
 /// As the database says; a stored id that is none is left out and logged.
-pub async fn groups_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<(Conversation, GroupAccess, Access)>> {
-    let rows = sqlx::query(
-        "SELECT m.group_id, c.access_version, g.is_muted, g.is_large OR g.large_until > ?, \
-         m.role, m.muted_until, m.join_seq, m.floor_seq FROM group_member m \
-         JOIN chat_group g ON g.group_id = m.group_id \
-         LEFT JOIN conversation c ON c.conversation_id = m.group_id WHERE m.user_id = ? AND NOT g.is_dismissed",
-    )
-    .bind(unix_millis())
-    .bind(user.as_str())
-    .fetch_all(pool)
-    .await?;
-    let mut groups = Vec::with_capacity(rows.len());
-    for row in rows {
-        let key: &str = row.try_get(0)?;
-        let Ok(group) = Conversation::from_key(key) else {
-            tracing::error!(%key, "ill-formed id in group_member");
+pub async fn groups_of(pool: &Pool, users: &[UserId]) -> sqlx::Result<AHashMap<UserId, Vec<Belonging>>> {
+    let now = unix_millis().to_string();
+    let ids: Vec<[&str; 1]> = users.iter().map(|user| [user.as_str()]).collect();
+    let mut groups: AHashMap<UserId, Vec<Belonging>> = AHashMap::with_capacity(users.len());
+    for row in GROUPS_OF.select(&mut *pool.acquire().await?, Some(&now), &ids).await? {
+        let (user, key): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let (Ok(user), Ok(group)) = (UserId::parse(user), Conversation::from_key(key)) else {
+            tracing::error!(%user, %key, "ill-formed id in group_member");
             continue;
         };
         let about =
-            GroupAccess { version: row.try_get(1)?, is_muted: row.try_get(2)?, merges_head: row.try_get(3)? };
-        groups.push((group, about, Access::from_row(&row, 4)?));
+            GroupAccess { version: row.try_get(2)?, is_muted: row.try_get(3)?, merges_head: row.try_get(4)? };
+        groups.entry(user).or_default().push((group, about, Access::from_row(&row, 5)?));
     }
     Ok(groups)
 }
