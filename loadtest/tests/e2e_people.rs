@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a failed helper is a failed test
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loadtest::client::{Chat, Client, Http, Packet};
 use loadtest::stack::{Builder, System, wait_for};
@@ -171,6 +171,26 @@ async fn all_who_join_in_the_same_moment_get_the_next_push() {
         for (n, heard) in futures_util::future::join_all(hearing).await.into_iter().enumerate() {
             heard.unwrap_or_else(|error| panic!("rush{n}: {error:#}"));
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_never_cease_are_followed_all_the_same() {
+    let system = Builder::new().unlimited().for_test().await.unwrap();
+    let until = Instant::now() + Duration::from_secs(6);
+    let joining = (0..4).map(|lane| {
+        let system = &system;
+        async move {
+            for n in (0..).take_while(|_| Instant::now() < until) {
+                let mut client = connect(system, lane % 2, &format!("flow{lane}.{n}")).await;
+                assert_eq!(client.pull("group_stream", 0, 1).await.unwrap().code, 0);
+            }
+        }
+    });
+    futures_util::future::join_all(joining).await;
+    for gateway in 0..2 {
+        let log = std::fs::read_to_string(system.logs().join(format!("gateway-{gateway}.log"))).unwrap();
+        assert!(!log.contains("could not be read in time"), "{log}");
     }
 }
 

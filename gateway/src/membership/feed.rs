@@ -113,16 +113,14 @@ pub async fn follow(memberships: Arc<Memberships>, shutdown: Shutdown) {
 
 async fn read(memberships: &Arc<Memberships>, place: &mut Option<Place>) -> Result<(), mysql::Error> {
     let pool = &memberships.pool;
-    let place = match place {
-        Some(place) => place,
-        // Whoever logs in from here on sees what came before.
-        None => place.insert(Place::at(access::newest_change(pool).await?)),
-    };
+    // What comes later is for the next reading: where changes never cease, this one would never end.
+    let newest = access::newest_change(pool).await?;
+    // Whoever logs in from here on sees what came before.
+    let place = place.get_or_insert_with(|| Place::at(newest));
     loop {
         let changes = access::changes_after(pool, place.last, &place.skipped()).await?;
         if changes.is_empty() {
-            place.forget(Instant::now());
-            return Ok(());
+            break;
         }
         // The events of these changes may be on their way.
         tokio::time::sleep(EVENT_LATENCY).await;
@@ -138,7 +136,12 @@ async fn read(memberships: &Arc<Memberships>, place: &mut Option<Place>) -> Resu
         for change in &changes {
             place.saw(change.id, Instant::now());
         }
+        if place.last >= newest {
+            break;
+        }
     }
+    place.forget(Instant::now());
+    Ok(())
 }
 
 /// The changes of one conversation, taken together.

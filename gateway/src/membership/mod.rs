@@ -377,15 +377,15 @@ impl Memberships {
             let went = left.iter().filter(|user| self.hub.leave(user, &group));
             self.tell(&group, went, if change.dismissed { Event::Dismissed } else { Event::Left });
             let in_order = known.is_some_and(|known| change.version == known + 1) && !change.settings;
-            if in_order {
+            // Newcomers hear the group from here on, whatever else has to be read first; unless a later change is known
+            // of, which may have removed them.
+            if known.is_some() && self.recent_version(&group) == Some(change.version) {
                 let access = Access::newcomer(Seq(change.joined_seq), Seq(change.joined_floor));
-                let about = GroupAccess {
-                    version: change.version,
-                    merges_head: change.merges_head,
-                    ..GroupAccess::default()
-                };
+                let about = GroupAccess::default();
                 let came = here.iter().filter(|user| self.hub.join(user, &group, about, access));
                 self.tell(&group, came, Event::Joined);
+            }
+            if in_order {
                 self.hub.set_version(&group, change.version, change.merges_head);
             } else {
                 self.hub.mark_stale(&group);

@@ -25,6 +25,9 @@ const MESSAGES: usize = 30;
 const CONNECTING: usize = 64;
 /// A message that has not reached everyone by then will not.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for a message before it counts, and how many of these there are.
+const WARM_UP: Duration = Duration::from_secs(2);
+const WARM_UPS: usize = 10;
 /// Between two messages.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -50,6 +53,16 @@ pub(super) async fn big_group(system: &mut System, scale: &Scale) -> anyhow::Res
     let reached = Arc::new(Reached { members, ..Reached::default() });
     let listeners = listen(members, &gateways, group, origin, (&reached, &report)).await?;
     sampler.mark("all are connected");
+    // Who has joined this moment may be told so instead of being pushed the next message.
+    for warm_up in 0.. {
+        reached.count.store(0, Ordering::Release);
+        sender.say(group, &format!("warm-up-{warm_up}"), "is everyone here?").await?;
+        if tokio::time::timeout(WARM_UP, reached.all.notified()).await.is_ok() {
+            break;
+        }
+        let reached = reached.count.load(Ordering::Relaxed);
+        anyhow::ensure!(warm_up < WARM_UPS, "{reached} of {members} hear the group");
+    }
     let before = used(system);
     let (mut first, mut last, mut acks) = (histogram()?, histogram()?, histogram()?);
     for n in 0..MESSAGES {
