@@ -119,7 +119,7 @@ async fn a_replay_with_another_number_of_shards_is_refused() {
     let worker = ends.start_worker().await;
     ends.publish_raw(ShardId(0), b"broken").await;
     let [(id, _)] = &ends.letters(1).await[..] else { panic!("one letter") };
-    let right = std::mem::replace(&mut ends.settings.shards.count, Some(3));
+    let right = ends.settings.shards.count.replace(3);
     let refused = ends.dead_letters(&["replay", id]).unwrap_err();
     assert!(refused.contains("shards.count"), "{refused}");
     ends.settings.shards.count = right;
