@@ -77,7 +77,7 @@ impl Standing {
 }
 
 /// What a login has to know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Loaded {
     groups: Vec<Belonging>,
     blockers: AHashSet<UserId>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -35,11 +36,28 @@ const PAUSE: Duration = Duration::from_millis(300);
 #[derive(Debug, Default)]
 struct Reached {
     members: usize,
+    /// As its id stands in a push: late pushes of an earlier message are not this one's.
+    present: Mutex<String>,
     count: AtomicUsize,
     /// Microseconds after the origin when the first and the last one got it.
     first: AtomicU64,
     last: AtomicU64,
     all: Notify,
+}
+
+impl Reached {
+    /// From here on this message counts.
+    fn begin(&self, id: &str) {
+        *self.present.lock() = format!("\"msg_id\":\"{id}\"");
+        self.count.store(0, Ordering::Release);
+    }
+
+    /// Resolves when every member has the present message.
+    async fn everyone(&self) {
+        while self.count.load(Ordering::Acquire) < self.members {
+            self.all.notified().await;
+        }
+    }
 }
 
 /// Sends one message after the other, each when the one before has reached everyone.
@@ -55,9 +73,10 @@ pub(super) async fn big_group(system: &mut System, scale: &Scale) -> anyhow::Res
     sampler.mark("all are connected");
     // Who has joined this moment may be told so instead of being pushed the next message.
     for warm_up in 0.. {
-        reached.count.store(0, Ordering::Release);
-        sender.say(group, &format!("warm-up-{warm_up}"), "is everyone here?").await?;
-        if tokio::time::timeout(WARM_UP, reached.all.notified()).await.is_ok() {
+        let id = format!("warm-up-{warm_up}");
+        reached.begin(&id);
+        sender.say(group, &id, "is everyone here?").await?;
+        if tokio::time::timeout(WARM_UP, reached.everyone()).await.is_ok() {
             break;
         }
         let reached = reached.count.load(Ordering::Relaxed);
@@ -67,14 +86,15 @@ pub(super) async fn big_group(system: &mut System, scale: &Scale) -> anyhow::Res
     let (mut first, mut last, mut acks) = (histogram()?, histogram()?, histogram()?);
     for n in 0..MESSAGES {
         tokio::time::sleep(PAUSE).await;
-        reached.count.store(0, Ordering::Release);
+        let id = format!("big-{n}");
+        reached.begin(&id);
         let sent = Instant::now();
         let sent_at = micros(origin);
         report.sent.fetch_add(1, Ordering::Relaxed);
-        sender.say(group, &format!("big-{n}"), &"x".repeat(200)).await?;
+        sender.say(group, &id, &"x".repeat(200)).await?;
         report.acked.fetch_add(1, Ordering::Relaxed);
         acks.saturating_record(micros(sent));
-        tokio::time::timeout(PATIENCE, reached.all.notified()).await.with_context(|| {
+        tokio::time::timeout(PATIENCE, reached.everyone()).await.with_context(|| {
             format!("message {n} reached {} of {members}", reached.count.load(Ordering::Relaxed))
         })?;
         first.saturating_record(reached.first.load(Ordering::Acquire).saturating_sub(sent_at));
@@ -129,11 +149,11 @@ async fn listen(
 
 async fn hear(mut client: Client, origin: Instant, reached: Arc<Reached>, report: Arc<Report>) {
     while let Some(Ok(frame)) = client.socket().next().await {
-        let messages = messages_in(frame.to_text().unwrap_or_default());
-        if messages == 0 {
+        let text = frame.to_text().unwrap_or_default();
+        report.pushed.fetch_add(messages_in(text), Ordering::Relaxed);
+        if !text.contains(reached.present.lock().as_str()) {
             continue;
         }
-        report.pushed.fetch_add(messages, Ordering::Relaxed);
         let at = micros(origin);
         let before = reached.count.fetch_add(1, Ordering::AcqRel);
         if before == 0 {
