@@ -28,6 +28,14 @@ impl Announcer {
     }
 }
 
+#[cfg(test)]
+impl Announcer {
+    /// Nobody hears what is announced.
+    pub(crate) fn unheard() -> Self {
+        Self { queue: mpsc::channel(1).0 }
+    }
+}
+
 /// Returns the entrance and the task that publishes what comes in, until all entrances are gone.
 pub fn announcer(broker: Arc<Broker>) -> (Announcer, impl Future<Output = ()> + Send + 'static) {
     let (queue, mut events) = mpsc::channel(WAITING_MAX);

@@ -15,6 +15,9 @@ const PARTS: usize = 64;
 struct Present {
     /// What was last known about it. What is known about its members here is as of the same version.
     about: GroupAccess,
+    /// The latest change that was heard of. While it is later than what is known, one before it is missing: believe
+    /// nothing.
+    heard: u64,
     /// Something is known to have changed and was not read yet: believe nothing.
     is_stale: bool,
     members: AHashMap<u64, Member>,
@@ -45,6 +48,7 @@ impl Audience {
         let mut part = self.part(group).write();
         let present = part.entry(group.clone()).or_insert_with(|| Present {
             about,
+            heard: 0,
             is_stale: false,
             members: AHashMap::new(),
         });
@@ -75,10 +79,11 @@ impl Audience {
         true
     }
 
-    /// What is known about the group, unless it is stale or nobody of it is here.
+    /// What is known about the group, unless it is stale, a change is missing, or nobody of it is here.
     pub(super) fn about(&self, group: &Conversation) -> Option<GroupAccess> {
         let part = self.part(group).read();
-        part.get(group).filter(|present| !present.is_stale).map(|present| present.about)
+        let believed = |present: &&Present| !present.is_stale && present.heard <= present.about.version;
+        part.get(group).filter(believed).map(|present| present.about)
     }
 
     /// The version up to which changes were applied; `None` if nobody of the group is here.
@@ -97,6 +102,12 @@ impl Audience {
         if let Some(present) = self.part(group).write().get_mut(group) {
             present.about.version = version;
             present.about.merges_head = merges_head;
+        }
+    }
+
+    pub(super) fn set_heard(&self, group: &Conversation, version: u64) {
+        if let Some(present) = self.part(group).write().get_mut(group) {
+            present.heard = present.heard.max(version);
         }
     }
 

@@ -131,6 +131,11 @@ impl Hub {
         self.audience.set_version(group, version, merges_head);
     }
 
+    /// A change to this version was heard of: until it and all before it are applied, nothing about `group` is believed.
+    pub fn set_heard(&self, group: &Conversation, version: u64) {
+        self.audience.set_heard(group, version);
+    }
+
     /// What is known about `group` is not to be believed until [`set_about`](Self::set_about).
     pub fn mark_stale(&self, group: &Conversation) {
         self.audience.mark_stale(group);

@@ -2,8 +2,9 @@
 //!
 //! What connected users may do is kept in the [`Hub`], loaded at their login. Three ways keep it true:
 //!
-//! * Events of other gateways, applied in the order of the group's access version ([`Memberships::changed`]). One that is
-//!   out of order makes the group *stale*: nothing about it is believed, and it is read again.
+//! * Events of other gateways, applied in the order of the group's access version ([`Memberships::changed`]). One that
+//!   comes before those it follows is held until they came, and nothing about the group is believed meanwhile; if they
+//!   do not come soon, the group is read again.
 //! * The list of changes in the database, read each second ([`feed`]), in case an event was lost. A gateway that has not
 //!   read it for a while believes nothing that it remembers, except that messages are still accepted while the database
 //!   is away.
@@ -15,6 +16,7 @@ mod changes;
 mod feed;
 mod fence;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,7 +32,7 @@ use shared::mysql::members::{self, Access, Belonging, Membership};
 use shared::mysql::{self, Pool, blocks};
 use shared::redis::inbox::{Inboxes, Touch};
 use shared::shutdown::Shutdown;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use changes::GroupChanges;
 pub use feed::follow;
@@ -42,6 +44,10 @@ use crate::wire::refusal::Refusal;
 use crate::wire::reply::{self, Event};
 use feed::Freshness;
 
+/// How long the changes that a held one follows are given to come, before the group is read again.
+const GAP_PATIENCE: Duration = Duration::from_millis(50);
+/// Changes of one group that are held; with more the group is read again.
+const HELD_MAX: usize = 256;
 /// Groups that are read again at the same time: others need connections to the database too.
 const RELOADS_AT_ONCE: usize = 4;
 /// How often a note in inboxes is tried: with the growing pauses in between, for half a minute.
@@ -95,7 +101,9 @@ pub struct Memberships {
     auto_create: bool,
     sizes: Sizes,
     /// One change is applied at a time.
-    applying: Mutex<()>,
+    applying: Mutex<Held>,
+    /// Wakes those who wait for what a held change follows.
+    filled: Notify,
     /// Groups that are being read again.
     reloading: Mutex<AHashMap<Conversation, Wanted>>,
     /// The versions of groups that changed lately: who logs in may have read an older one.
@@ -130,6 +138,7 @@ impl Memberships {
             auto_create,
             sizes,
             applying: Mutex::default(),
+            filled: Notify::new(),
             reloading: Mutex::default(),
             recent: Mutex::default(),
             reloads: watch::channel(0).0,
@@ -353,52 +362,85 @@ impl Memberships {
     /// A gateway changed a group. To be called for every such event, and for one's own changes when they are made.
     pub fn changed(self: &Arc<Self>, change: &v1::MembershipChanged) -> bool {
         let Ok(group) = Conversation::from_key(&change.conversation) else { return false };
-        let users = |ids: &[String]| ids.iter().filter_map(|id| UserId::parse(id).ok()).collect::<Vec<_>>();
-        let (joined, left) = (users(&change.joined), users(&change.left));
-        let here: Vec<_> = joined.into_iter().filter(|user| self.hub.is_here(user.as_str())).collect();
-        let applied = {
-            let _one = self.applying.lock();
-            self.note_version(&group, change.version);
-            let known = self.hub.version(&group);
-            match known {
-                None if here.is_empty() => return false,
-                Some(known) if change.version <= known => {
-                    // It was overtaken by a later one, for which the group was read again: without those who came with
-                    // this one.
-                    let missed: Vec<_> =
-                        here.into_iter().filter(|user| !self.hub.is_in(user, &group)).collect();
-                    if !missed.is_empty() {
-                        self.reload(&group, &missed);
-                    }
-                    return false;
+        let here: Vec<_> = users(&change.joined).filter(|user| self.hub.is_here(user.as_str())).collect();
+        let mut held = self.applying.lock();
+        self.note_version(&group, change.version);
+        let known = match self.hub.version(&group) {
+            None => {
+                held.forget(&group);
+                if !here.is_empty() {
+                    self.reload(&group, &here);
                 }
-                _ => {}
+                return !here.is_empty();
             }
-            let went = left.iter().filter(|user| self.hub.leave(user, &group));
-            self.tell(&group, went, if change.dismissed { Event::Dismissed } else { Event::Left });
-            let in_order = known.is_some_and(|known| change.version == known + 1) && !change.settings;
-            // Newcomers hear the group from here on, whatever else has to be read first; unless a later change is known
-            // of, which may have removed them.
-            if known.is_some() && self.recent_version(&group) == Some(change.version) {
-                let access = Access::newcomer(Seq(change.joined_seq), Seq(change.joined_floor));
-                let about = GroupAccess::default();
-                let came = here.iter().filter(|user| self.hub.join(user, &group, about, access));
-                self.tell(&group, came, Event::Joined);
+            Some(known) if change.version <= known => {
+                // It was overtaken by a later one, for which the group was read again: without those who came with
+                // this one.
+                let missed: Vec<_> = here.into_iter().filter(|user| !self.hub.is_in(user, &group)).collect();
+                if !missed.is_empty() {
+                    self.reload(&group, &missed);
+                }
+                return false;
             }
-            if in_order {
-                self.hub.set_version(&group, change.version, change.merges_head);
-            } else {
-                self.hub.mark_stale(&group);
-            }
-            in_order
+            Some(known) => known,
         };
         if change.settings {
+            self.left(&group, change);
+            self.hub.mark_stale(&group);
             self.tell(&group, self.hub.users_in(&group).iter(), Event::GroupUpdated);
-        }
-        if !applied {
             self.reload(&group, &here);
+        } else if change.version == known + 1 {
+            self.apply(&group, change);
+            self.apply_held(&mut held, &group);
+        } else {
+            self.hub.set_heard(&group, change.version);
+            self.left(&group, change);
+            // Newcomers hear the group from here on, whatever else has to come first; unless a later change is known
+            // of, which may have removed them.
+            if self.recent_version(&group) == Some(change.version) {
+                self.came(&group, change);
+            }
+            let patience = if held.hold(&group, change) { Patience::ForEvents } else { Patience::None };
+            self.want(&group, &here, patience);
         }
         true
+    }
+
+    /// The change is the next one: what is known about the group is of its version from here on.
+    fn apply(&self, group: &Conversation, change: &v1::MembershipChanged) {
+        self.left(group, change);
+        self.came(group, change);
+        self.hub.set_version(group, change.version, change.merges_head);
+    }
+
+    /// Applies what was held and follows now.
+    fn apply_held(&self, held: &mut Held, group: &Conversation) {
+        while let Some(version) = self.hub.version(group)
+            && let Some(next) = held.take(group, version + 1)
+        {
+            self.apply(group, &next);
+        }
+        if self.hub.about(group).is_some() {
+            held.forget(group);
+            self.filled.notify_waiters();
+        } else if self.hub.version(group).is_none() {
+            // The last member here has left. Who joined with a held change is asked about by the reload for it.
+            held.forget(group);
+        }
+    }
+
+    fn left(&self, group: &Conversation, change: &v1::MembershipChanged) {
+        let gone: Vec<_> = users(&change.left).filter(|user| self.hub.leave(user, group)).collect();
+        self.tell(group, gone.iter(), if change.dismissed { Event::Dismissed } else { Event::Left });
+    }
+
+    fn came(&self, group: &Conversation, change: &v1::MembershipChanged) {
+        let access = Access::newcomer(Seq(change.joined_seq), Seq(change.joined_floor));
+        // What is known about a group with members here stays as it is.
+        let about = GroupAccess::default();
+        let came: Vec<_> =
+            users(&change.joined).filter(|user| self.hub.join(user, group, about, access)).collect();
+        self.tell(group, came.iter(), Event::Joined);
     }
 
     fn note_version(&self, group: &Conversation, version: u64) {
@@ -460,19 +502,29 @@ impl Memberships {
 
     /// Reads a group again, in a task of its own: the members that are here, and `others` that may be.
     fn reload(self: &Arc<Self>, group: &Conversation, others: &[UserId]) {
+        self.want(group, others, Patience::None);
+    }
+
+    /// The same; with [`Patience::ForEvents`] only if the changes that a held one follows do not come soon.
+    fn want(self: &Arc<Self>, group: &Conversation, others: &[UserId], patience: Patience) {
         let mut reloading = self.reloading.lock();
         if let Some(wanted) = reloading.get_mut(group) {
             wanted.again = true;
+            wanted.patience = wanted.patience.min(patience);
             wanted.others.extend_from_slice(others);
             return;
         }
-        reloading.insert(group.clone(), Wanted { others: others.to_vec(), ..Wanted::default() });
+        let wanted = Wanted { others: others.to_vec(), patience, ..Wanted::default() };
+        reloading.insert(group.clone(), wanted);
         self.reloads.send_replace(reloading.len());
         drop(reloading);
         let (this, group) = (Arc::clone(self), group.clone());
         self.tasks.spawn(async move {
             let mut backoff = Backoff::dependency();
-            while let Some(others) = this.wanted(&group) {
+            while let Some((others, patience)) = this.wanted(&group) {
+                if patience == Patience::ForEvents && this.is_filled_soon(&group).await {
+                    continue;
+                }
                 let mut users = this.hub.users_in(&group);
                 users.extend(others.iter().cloned());
                 let read = async {
@@ -480,11 +532,12 @@ impl Memberships {
                     groups::accesses(&this.pool, &group, &users).await
                 };
                 match read.await {
-                    Ok((about, members)) => this.replace(&group, &users, about, &members),
+                    Ok((about, members)) => this.replace(&group, users, about, members),
                     Err(error) => {
                         tracing::warn!(group = %group, %error, "its members could not be read again yet");
                         if let Some(wanted) = this.reloading.lock().get_mut(&group) {
                             wanted.again = true;
+                            wanted.patience = Patience::None;
                             wanted.others.extend(others);
                         }
                         if !this.tasks.sleep(backoff.next_delay()).await {
@@ -496,47 +549,61 @@ impl Memberships {
         });
     }
 
+    /// Whether all changes came that a held one follows, so that the group is believed again.
+    async fn is_filled_soon(&self, group: &Conversation) -> bool {
+        let filled = async {
+            loop {
+                let notified = self.filled.notified();
+                if self.hub.about(group).is_some() {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        tokio::time::timeout(GAP_PATIENCE, filled).await.is_ok()
+    }
+
     /// The users to read beside those who are here, at the first call and whenever something changed since; `None` when
     /// all is read.
-    fn wanted(&self, group: &Conversation) -> Option<Vec<UserId>> {
+    fn wanted(&self, group: &Conversation) -> Option<(Vec<UserId>, Patience)> {
         let mut reloading = self.reloading.lock();
         let wanted = reloading.get_mut(group)?;
-        let others = std::mem::take(&mut wanted.others);
+        let asked = (std::mem::take(&mut wanted.others), wanted.patience);
         if wanted.begun && !wanted.again {
             reloading.remove(group);
             self.reloads.send_replace(reloading.len());
             return None;
         }
-        (wanted.begun, wanted.again) = (true, false);
-        Some(others)
+        (wanted.begun, wanted.again, wanted.patience) = (true, false, Patience::ForEvents);
+        Some(asked)
     }
 
     /// Takes over what was read about `asked`.
     fn replace(
-        &self,
+        self: &Arc<Self>,
         group: &Conversation,
-        asked: &[UserId],
+        asked: Vec<UserId>,
         about: GroupAccess,
-        members: &[(UserId, Access)],
+        members: Vec<(UserId, Access)>,
     ) {
-        let _one = self.applying.lock();
-        let of = |user: &UserId| members.iter().find(|(member, _)| member == user).map(|(_, access)| *access);
+        let mut held = self.applying.lock();
+        let asked: AHashSet<UserId> = asked.into_iter().collect();
+        let members: AHashMap<UserId, Access> = members.into_iter().collect();
         let newer = self.hub.version(group).is_some_and(|known| known > about.version);
         let unasked = self.hub.users_in(group).iter().any(|user| !asked.contains(user));
         if newer || unasked {
             // Someone came, or a change was applied, after this was read.
-            if let Some(wanted) = self.reloading.lock().get_mut(group) {
-                wanted.again = true;
-                wanted.others.extend(asked.iter().filter(|user| of(user).is_some()).cloned());
-            }
+            let others: Vec<_> =
+                members.keys().filter(|user| !self.hub.is_in(user, group)).cloned().collect();
+            self.reload(group, &others);
         }
         if newer {
             return;
         }
         let (mut came, mut went) = (Vec::new(), Vec::new());
-        for user in asked {
-            match of(user) {
-                Some(access) if self.hub.join(user, group, about, access) => came.push(user),
+        for user in &asked {
+            match members.get(user) {
+                Some(access) if self.hub.join(user, group, about, *access) => came.push(user),
                 Some(_) => {}
                 None if self.hub.leave(user, group) => went.push(user),
                 None => {}
@@ -546,8 +613,51 @@ impl Memberships {
         self.tell(group, went.into_iter(), Event::Left);
         if !unasked {
             self.hub.set_about(group, about);
+            self.apply_held(&mut held, group);
         }
     }
+}
+
+/// Changes that came before those they follow.
+#[derive(Debug, Default)]
+struct Held(AHashMap<Conversation, BTreeMap<u64, v1::MembershipChanged>>);
+
+impl Held {
+    /// False if there are too many: then none of them is held any more.
+    fn hold(&mut self, group: &Conversation, change: &v1::MembershipChanged) -> bool {
+        let changes = self.0.entry(group.clone()).or_default();
+        changes.insert(change.version, change.clone());
+        let fits = changes.len() <= HELD_MAX;
+        if !fits {
+            self.forget(group);
+        }
+        fits
+    }
+
+    /// The change to `version`; none is held any more that came before it.
+    fn take(&mut self, group: &Conversation, version: u64) -> Option<v1::MembershipChanged> {
+        let changes = self.0.get_mut(group)?;
+        while changes.first_key_value().is_some_and(|(first, _)| *first < version) {
+            changes.pop_first();
+        }
+        changes.remove(&version)
+    }
+
+    fn forget(&mut self, group: &Conversation) {
+        self.0.remove(group);
+    }
+}
+
+/// Whether a reload may turn out to be unnecessary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+enum Patience {
+    #[default]
+    None,
+    ForEvents,
+}
+
+fn users(ids: &[String]) -> impl Iterator<Item = UserId> + '_ {
+    ids.iter().filter_map(|id| UserId::parse(id).ok())
 }
 
 /// What a reload has to read once more.
@@ -555,6 +665,7 @@ impl Memberships {
 struct Wanted {
     begun: bool,
     again: bool,
+    patience: Patience,
     others: Vec<UserId>,
 }
 
@@ -606,4 +717,130 @@ pub(crate) fn database_away(error: &mysql::Error) -> Refusal {
         };
     }
     Refusal::Fault
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ids::{DeviceId, Origin};
+
+    use super::*;
+    use crate::connection::Identity;
+    use crate::outbox::Outbox;
+
+    const SIZES: Sizes = Sizes { large_above: 100, members_max: 1_000 };
+
+    /// With a database that nobody answers at: what has to be read again stays unknown.
+    fn memberships() -> Arc<Memberships> {
+        let pool = Pool::connect_lazy("mysql://nobody@127.0.0.1:9/none").unwrap();
+        let inboxes = Inboxes::new(shared::redis::Client::unconnected(), 60);
+        let (hub, tasks) = (Arc::new(Hub::new()), Shutdown::new());
+        Arc::new(Memberships::new(pool, hub, Announcer::unheard(), inboxes, true, SIZES, tasks))
+    }
+
+    fn connect(memberships: &Memberships, name: &str, connection: u64) -> UserId {
+        let user = UserId::parse(name).unwrap();
+        let (device, origin) = (DeviceId::parse("phone").unwrap(), Origin { gateway: 1, connection });
+        let identity = Identity { user: user.clone(), device, origin };
+        memberships.hub.register(&identity, &Outbox::new(8, 1_000), 3).unwrap();
+        user
+    }
+
+    fn group() -> Conversation {
+        Conversation::from_key("group_1").unwrap()
+    }
+
+    fn change(version: u64, joined: &[&str], left: &[&str]) -> v1::MembershipChanged {
+        let ids = |users: &[&str]| users.iter().map(|user| (*user).to_owned()).collect();
+        v1::MembershipChanged {
+            conversation: group().key().to_owned(),
+            joined: ids(joined),
+            left: ids(left),
+            version,
+            ..v1::MembershipChanged::default()
+        }
+    }
+
+    /// Alice is in the group, of which version 5 is known; all others of `names` are connected.
+    fn begun(names: &[&str]) -> Arc<Memberships> {
+        let memberships = memberships();
+        let about = GroupAccess { version: 5, ..GroupAccess::default() };
+        for (name, connection) in names.iter().zip(1..) {
+            let user = connect(&memberships, name, connection);
+            if connection == 1 {
+                memberships.hub.join(&user, &group(), about, Access::newcomer(Seq(0), Seq(0)));
+            }
+        }
+        memberships
+    }
+
+    fn members(memberships: &Memberships) -> Vec<String> {
+        memberships.hub.users_in(&group()).iter().map(|user| user.as_str().to_owned()).collect()
+    }
+
+    fn believed(memberships: &Memberships) -> Option<u64> {
+        memberships.hub.about(&group()).map(|about| about.version)
+    }
+
+    #[tokio::test]
+    async fn changes_that_overtook_each_other_are_applied_in_their_order_without_reading_anything() {
+        let memberships = begun(&["alice", "bob", "carol"]);
+        memberships.changed(&change(8, &["carol"], &[]));
+        memberships.changed(&change(7, &[], &["carol"]));
+        assert_eq!(believed(&memberships), None, "6 is missing");
+        assert_eq!(members(&memberships), ["alice"]);
+        memberships.changed(&change(6, &["bob", "carol"], &[]));
+        assert_eq!(believed(&memberships), Some(8));
+        assert_eq!(members(&memberships), ["alice", "bob", "carol"], "carol came, went and came again");
+        memberships.caught_up().await;
+    }
+
+    #[tokio::test]
+    async fn who_was_removed_hears_nothing_any_more_although_changes_before_are_missing() {
+        let memberships = begun(&["alice", "bob"]);
+        memberships.changed(&change(6, &["bob"], &[]));
+        memberships.changed(&change(8, &[], &["bob"]));
+        assert_eq!((believed(&memberships), members(&memberships)), (None, vec!["alice".to_owned()]));
+        memberships.changed(&change(7, &[], &[]));
+        assert_eq!((believed(&memberships), members(&memberships)), (Some(8), vec!["alice".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn what_does_not_come_is_read() {
+        let memberships = begun(&["alice", "bob"]);
+        memberships.changed(&change(7, &["bob"], &[]));
+        assert_eq!(members(&memberships), ["alice", "bob"], "a newcomer hears the group at once");
+        let waited = tokio::time::timeout(GAP_PATIENCE * 4, memberships.caught_up());
+        assert!(waited.await.is_err(), "6 does not come, and the database is away");
+        let reloading = memberships.reloading.lock();
+        assert!(reloading.contains_key(&group()));
+        drop(reloading);
+        assert_eq!(believed(&memberships), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_goes_on_with_what_is_held() {
+        let memberships = begun(&["alice", "bob", "carol"]);
+        memberships.changed(&change(8, &["bob"], &["alice"]));
+        let about = GroupAccess { version: 7, ..GroupAccess::default() };
+        let access = Access::newcomer(Seq(0), Seq(0));
+        let ids = ["alice", "bob", "carol"].map(|name| UserId::parse(name).unwrap());
+        let read = ids.iter().take(1).chain(&ids[2..]).map(|user| (user.clone(), access)).collect();
+        memberships.replace(&group(), ids.to_vec(), about, read);
+        assert_eq!(believed(&memberships), Some(8));
+        assert_eq!(members(&memberships), ["bob", "carol"]);
+    }
+
+    #[test]
+    fn too_many_held_changes_are_given_up() {
+        let mut held = Held::default();
+        for version in 0..HELD_MAX as u64 {
+            assert!(held.hold(&group(), &change(version, &[], &[])));
+        }
+        assert!(!held.hold(&group(), &change(1_000, &[], &[])));
+        assert_eq!(held.take(&group(), 1_000), None);
+        assert!(held.hold(&group(), &change(2_000, &[], &[])));
+        assert!(held.hold(&group(), &change(2_001, &[], &[])));
+        assert_eq!(held.take(&group(), 2_001).map(|change| change.version), Some(2_001));
+        assert_eq!(held.take(&group(), 2_000), None, "it came before");
+    }
 }

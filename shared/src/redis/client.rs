@@ -103,6 +103,12 @@ fn to_redis_scheme(url: &str) -> String {
 }
 
 impl Client {
+    /// Not connected to anything: no command is ever answered. For tests of what asks Redis nothing.
+    #[must_use]
+    pub fn unconnected() -> Self {
+        Self { inner: fred::clients::Client::default() }
+    }
+
     /// Counters have no expiry, so the `volatile-*` policies spare them; the `allkeys-*` ones do not.
     async fn refuse_eviction(&self) -> Result<(), RedisError> {
         let asked: Result<std::collections::HashMap<String, String>, _> =
