@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use loadtest::chaos::overload::{Overload, overload};
 use loadtest::chaos::{Course, Fault, Options, Outcome, run};
 use loadtest::stack::Builder;
 
@@ -43,6 +44,33 @@ async fn what_the_broker_refuses_and_what_a_dead_worker_committed_is_stored_once
     assert!(outcome.faults[1].refused > 0, "a full queue was felt\n{outcome}");
     assert!(outcome.acked > 1_000, "{outcome}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_more_than_the_system_can_take_is_answered_in_time() {
+    // Long wires to RabbitMQ and small batches: what a debug build can still be overloaded with.
+    let builder = Builder::new().unlimited().linked().set("IM__LIMITS__BATCH_MESSAGES_MAX", 4);
+    let mut system = builder.on_own_servers().await.unwrap();
+    let how = Overload { connections: 40, factor: 3.0, seconds: 10.0, narrow: true };
+    let endured = overload(&mut system, how, |_| {}).await.unwrap();
+    println!("{endured}");
+    system.stop().await;
+    assert!(endured.is_good(), "{endured}");
+    assert!(endured.refused > 0, "it was no overload\n{endured}");
+    let ours =
+        |(process, _): &(&String, &u64)| process.starts_with("gateway") || process.starts_with("worker");
+    for (process, mib) in endured.memory_mib.iter().filter(ours) {
+        assert!(*mib < MEMORY_MIB_MAX, "{process}\n{endured}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_whose_push_queues_get_nothing_any_more_find_out() {
+    let outcome = outcome(Course::Each(vec![Fault::PushQueuesUnbound]), 1).await;
+    assert!(outcome.is_good(), "{outcome}");
+}
+
+/// Several times what a gateway or a worker needs, and much less than what an unbounded queue would take.
+const MEMORY_MIB_MAX: u64 = 200;
 
 /// Set by `make rolling`: a folder with the gateway and the worker of an earlier commit.
 const PREVIOUS_ENV: &str = "IM_PREVIOUS_BIN_DIR";

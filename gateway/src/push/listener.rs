@@ -1,9 +1,9 @@
 //! Hears the events of workers and gateways, on a queue of this gateway's own.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -23,6 +23,8 @@ use super::stream_numbers::StreamNumbers;
 const PREFETCH: u16 = 500;
 /// Batches after which an acknowledgement is sent even if more are waiting.
 const ACK_EVERY: usize = 100;
+/// Every gateway and worker says something each second, this one included. Who hears nothing for so long is deaf.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// The consumer of this gateway's push queue.
 #[derive(Debug)]
@@ -84,21 +86,25 @@ impl Listener {
         Ok((channel, consumer))
     }
 
-    /// Until the consumer ends: its connection broke, or the queue was deleted.
+    /// Until the consumer ends (its connection broke, or the queue was deleted), or hears nothing any more.
     async fn consume(&self, mut consumer: Consumer) {
-        let mut numbers = StreamNumbers::new(Instant::now());
-        while let Some(Ok(mut delivery)) = consumer.next().await {
-            let mut taken = 1;
-            self.take(&delivery, &mut numbers);
-            // One acknowledgement for everything that is there already.
-            while taken < ACK_EVERY
-                && let Some(Some(Ok(next))) = consumer.next().now_or_never()
-            {
-                self.take(&next, &mut numbers);
-                delivery = next;
-                taken += 1;
+        let (mut numbers, mut gathered) = (StreamNumbers::new(Instant::now()), Vec::new());
+        loop {
+            let gathering = gather(&mut consumer, ACK_EVERY, &mut gathered);
+            let Ok(goes_on) = tokio::time::timeout(SILENCE, gathering).await else {
+                tracing::warn!("nothing was heard for {} s, not even from this gateway", SILENCE.as_secs());
+                return;
+            };
+            for delivery in &gathered {
+                self.take(delivery, &mut numbers);
             }
-            if delivery.ack(BasicAckOptions { multiple: true }).await.is_err() {
+            // One acknowledgement for all of them.
+            if let Some(last) = gathered.drain(..).last()
+                && last.ack(BasicAckOptions { multiple: true }).await.is_err()
+            {
+                return;
+            }
+            if !goes_on {
                 return;
             }
         }
@@ -127,5 +133,70 @@ impl Listener {
         for kind in batch.events.into_iter().filter_map(|event| event.kind) {
             self.fanout.tell(kind);
         }
+    }
+}
+
+/// Waits for an item and adds it and those that are there already to `into`, `max` at most. False if the stream has ended
+/// or failed: lapin says so once, and is silent for ever to whoever asks again.
+async fn gather<T, E>(
+    stream: &mut (impl Stream<Item = Result<T, E>> + Unpin),
+    max: usize,
+    into: &mut Vec<T>,
+) -> bool {
+    let mut next = stream.next().await;
+    loop {
+        let Some(Ok(item)) = next else { return false };
+        into.push(item);
+        if into.len() >= max {
+            return true;
+        }
+        match stream.next().now_or_never() {
+            Some(ready) => next = ready,
+            None => return true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use super::*;
+
+    /// As a consumer of lapin: what is over is said once.
+    struct Once(VecDeque<Poll<Option<Result<u32, ()>>>>);
+
+    impl Stream for Once {
+        type Item = Result<u32, ()>;
+
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            self.0.pop_front().unwrap_or(Poll::Pending)
+        }
+    }
+
+    fn item(number: u32) -> Poll<Option<Result<u32, ()>>> {
+        Poll::Ready(Some(Ok(number)))
+    }
+
+    #[test]
+    fn an_end_behind_the_last_item_is_not_overlooked() {
+        for end in [None, Some(Err(()))] {
+            let mut consumer = Once([item(1), item(2), Poll::Ready(end)].into());
+            let mut gathered = Vec::new();
+            let goes_on = gather(&mut consumer, 100, &mut gathered).now_or_never();
+            assert_eq!((goes_on, gathered), (Some(false), vec![1, 2]));
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_taken_up_to_a_limit() {
+        let mut consumer = Once([item(1), item(2), item(3), Poll::Pending, item(4)].into());
+        let mut gathered = Vec::new();
+        assert_eq!(gather(&mut consumer, 2, &mut gathered).now_or_never(), Some(true));
+        assert_eq!(std::mem::take(&mut gathered), [1, 2]);
+        assert_eq!(gather(&mut consumer, 2, &mut gathered).now_or_never(), Some(true));
+        assert_eq!(gathered, [3], "nothing is waited for when there is something");
     }
 }

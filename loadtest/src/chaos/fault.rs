@@ -40,6 +40,8 @@ pub enum Fault {
     RedisBack,
     /// Every gateway's push queue is deleted.
     PushQueuesDeleted,
+    /// Nothing is delivered to any gateway's push queue any more, and no gateway is told.
+    PushQueuesUnbound,
     /// MySQL is away for a minute.
     MysqlAway,
     /// RabbitMQ blocks publishers for 10 s.
@@ -138,6 +140,11 @@ const OTHERS: &[(Fault, &str, &str)] = &[
     (Fault::RedisEmpty, "redis-empty", "Redis is killed and comes back empty"),
     (Fault::RedisBack, "redis-back", "Redis is killed and comes back without its last 3 s"),
     (Fault::PushQueuesDeleted, "push-queues-deleted", "every gateway's push queue is deleted"),
+    (
+        Fault::PushQueuesUnbound,
+        "push-queues-unbound",
+        "every gateway's push queue stays, but gets nothing any more",
+    ),
     (Fault::MysqlAway, "mysql-away", "MySQL is stopped for a minute"),
     (Fault::MemoryAlarm, "memory-alarm", "RabbitMQ blocks publishers for 10 s"),
     (

@@ -119,6 +119,7 @@ impl<'s> Inflictor<'s> {
                 redis.start_again().await?;
             }
             Fault::PushQueuesDeleted => self.servers()?.rabbit.delete_exclusive_queues().await?,
+            Fault::PushQueuesUnbound => self.servers()?.rabbit.unbind_exclusive_queues().await?,
             Fault::MysqlAway => {
                 let mysql = &mut self.servers()?.mysql;
                 mysql.stop().await;

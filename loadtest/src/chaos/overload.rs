@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::try_join_all;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
@@ -341,10 +342,11 @@ fn note(
     Ok(())
 }
 
-/// Until a message in each group is stored promptly.
+/// Until a message in each group is stored promptly. All are asked at the same time: one after the other, their own round
+/// trips would be taken for the system's recovery.
 async fn recovered(gateways: &[String]) -> anyhow::Result<()> {
-    for group in 0..GROUPS {
-        let mut probe = Client::connect(&gateways[group % gateways.len()], "probe").await?;
+    let probes = (0..GROUPS).map(|group| async move {
+        let mut probe = Client::connect(&gateways[group % gateways.len()], &format!("probe{group}")).await?;
         wait_for("a prompt commit", RECOVERY_PATIENCE, async || {
             let chat = Chat {
                 // Not in the load's own groups, whose lists are judged; in the same shards.
@@ -358,9 +360,9 @@ async fn recovered(gateways: &[String]) -> anyhow::Result<()> {
             anyhow::ensure!(answer.code == 0 && begun.elapsed() < PROMPT, "not yet: {}", answer.code);
             Ok(())
         })
-        .await?;
-    }
-    Ok(())
+        .await
+    });
+    try_join_all(probes).await.map(drop)
 }
 
 fn note_memory(system: &mut System, most: &mut BTreeMap<String, u64>) -> anyhow::Result<()> {

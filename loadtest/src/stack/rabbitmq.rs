@@ -138,6 +138,19 @@ impl RabbitServer {
         self.control(&["eval", delete]).await
     }
 
+    /// Removes the bindings of all exclusive queues: their consumers hear nothing any more, and are not told.
+    ///
+    /// # Errors
+    /// If the node cannot be told.
+    pub async fn unbind_exclusive_queues(&self) -> anyhow::Result<()> {
+        // The default exchange, whose name is empty, lets nobody unbind from it.
+        let unbind = "[rabbit_binding:remove(B, <<\"a test\">>) \
+                      || Q <- rabbit_amqqueue:list(<<\"/\">>), amqqueue:get_exclusive_owner(Q) =/= none, \
+                      B <- rabbit_binding:list_for_destination(amqqueue:get_name(Q)), \
+                      element(4, element(2, B)) =/= <<>>].";
+        self.control(&["eval", unbind]).await
+    }
+
     /// Lets every work queue hold no more than so many bodies, and refuse what is published beyond (`None`: as before).
     ///
     /// # Errors
