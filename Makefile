@@ -49,12 +49,14 @@ PREVIOUS := HEAD~1
 EARLIER := $(TARGET)/earlier
 
 rolling: ## the gateway and the worker of an earlier commit run beside this one's and are replaced (PREVIOUS=HEAD~5)
-	rm -rf $(EARLIER)/source && mkdir -p $(EARLIER)/source
+	rm -rf $(EARLIER) && mkdir -p $(EARLIER)/source $(EARLIER)/bin
 	git archive $(PREVIOUS) | tar -x -C $(EARLIER)/source
-	CARGO_TARGET_DIR=$(abspath $(EARLIER)/target) cargo build --manifest-path $(EARLIER)/source/Cargo.toml --bins
-	cargo build --bins
-	IM_PREVIOUS_BIN_DIR=$(abspath $(EARLIER)/target/debug) \
-		cargo test -p loadtest --test e2e_chaos an_earlier_version -- --nocapture
+	# In the same folder, for the sake of the libraries that both have; this one's programs come back right after.
+	CARGO_TARGET_DIR=$(abspath $(TARGET)) cargo build --manifest-path $(EARLIER)/source/Cargo.toml --workspace --bins
+	cp $(TARGET)/debug/gateway $(TARGET)/debug/worker $(EARLIER)/bin/
+	cargo build --workspace --bins --tests
+	IM_PREVIOUS_BIN_DIR=$(abspath $(EARLIER)/bin) \
+		cargo test --workspace --test e2e_chaos an_earlier_version -- --nocapture
 
 bench: ## time of the pure parts of a message's way
 	cargo bench -p bench
