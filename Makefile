@@ -62,5 +62,5 @@ bench: ## time of the pure parts of a message's way
 	cargo bench -p bench
 
 bench-check: ## instructions of the hot functions, against those that are stored (needs valgrind)
-	cargo build --profile tune -p bench
-	$(TARGET)/tune/instructions check bench/instructions.json
+	cargo build --release --workspace --bins
+	$(TARGET)/release/instructions check bench/instructions.json

@@ -250,7 +250,8 @@ impl Default for Limits {
             logins_at_once: 4,
             logins_waiting_max: 10_000,
             messages_in_flight_max: 50_000,
-            shard_queue_messages_max: 8_192,
+            // All that may be in flight: what waits for too long is refused by its deadline, not by its number.
+            shard_queue_messages_max: 50_000,
             batch_messages_max: 256,
             batch_bytes_max: 256 * 1024,
             batches_at_once: 2,

@@ -67,6 +67,8 @@ async fn who_sends_more_than_the_system_can_take_is_answered_in_time() {
 async fn gateways_whose_push_queues_get_nothing_any_more_find_out() {
     let outcome = outcome(Course::Each(vec![Fault::PushQueuesUnbound]), 1).await;
     assert!(outcome.is_good(), "{outcome}");
+    let [felt] = &outcome.faults[..] else { panic!("{outcome}") };
+    assert!(felt.longest_lag_s > 5.0, "nobody was deaf\n{felt}");
 }
 
 /// Several times what a gateway or a worker needs, and much less than what an unbounded queue would take.

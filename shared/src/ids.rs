@@ -35,10 +35,18 @@ pub(crate) fn check(what: &'static str, text: &str, chars_max: usize) -> Result<
     if text.len() > chars_max && text.chars().count() > chars_max {
         return Err(IdError::TooLong(what));
     }
-    match text.chars().find(|c| c.is_control() || c.is_whitespace() || matches!(c, '{' | '}')) {
+    // The usual id is of visible ASCII: a fifth of a body's decoding went into looking at its characters one by one.
+    if text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}')) {
+        return Ok(());
+    }
+    match text.chars().find(is_forbidden) {
         Some(c) => Err(IdError::Forbidden(what, c)),
         None => Ok(()),
     }
+}
+
+fn is_forbidden(c: &char) -> bool {
+    c.is_control() || c.is_whitespace() || matches!(c, '{' | '}')
 }
 
 macro_rules! id {
@@ -184,6 +192,15 @@ mod tests {
         assert!(UserId::parse(&"é".repeat(64)).is_ok());
         assert_eq!(UserId::parse(&"é".repeat(65)), Err(IdError::TooLong("user_id")));
         assert_eq!(MsgId::parse(""), Err(IdError::Empty("msg_id")));
+    }
+
+    #[test]
+    fn every_character_is_judged_alike_beside_ascii_and_beside_others() {
+        for c in (0..0x3_000).filter_map(char::from_u32) {
+            let judged = if is_forbidden(&c) { Err(IdError::Forbidden("user_id", c)) } else { Ok(()) };
+            assert_eq!(UserId::parse(&format!("a{c}")).map(drop), judged);
+            assert_eq!(UserId::parse(&format!("é{c}")).map(drop), judged);
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ const BLOCKED: Duration = Duration::from_secs(10);
 const WIRE: Duration = Duration::from_secs(10);
 /// Longer than a worker's sign of life is believed.
 const UNSEEN: Duration = Duration::from_secs(12);
+/// Longer than a gateway puts up with hearing nothing.
+const UNHEARD: Duration = Duration::from_secs(15);
 /// What Redis forgets.
 const FORGOTTEN: Duration = Duration::from_secs(3);
 /// How long a clock is wrong in each direction.
@@ -119,7 +121,10 @@ impl<'s> Inflictor<'s> {
                 redis.start_again().await?;
             }
             Fault::PushQueuesDeleted => self.servers()?.rabbit.delete_exclusive_queues().await?,
-            Fault::PushQueuesUnbound => self.servers()?.rabbit.unbind_exclusive_queues().await?,
+            Fault::PushQueuesUnbound => {
+                self.servers()?.rabbit.unbind_exclusive_queues().await?;
+                sleep(UNHEARD).await;
+            }
             Fault::MysqlAway => {
                 let mysql = &mut self.servers()?.mysql;
                 mysql.stop().await;
@@ -198,8 +203,16 @@ impl<'s> Inflictor<'s> {
         self.servers()?.rabbit.bound_work_queues(Some(1)).await?;
         let workers = self.system.worker_count();
         (0..workers).for_each(|n| self.system.worker(n).freeze());
-        let gateway = self.system.gateway(0).http_url();
-        let refusals = async || metric(&gateway, "im_gateway_refused_total{code=\"503\"}").await;
+        // All senders may have gone to one of them.
+        let gateways: Vec<_> =
+            (0..self.system.gateway_count()).map(|n| self.system.gateway(n).http_url()).collect();
+        let refusals = async || {
+            let mut sum = 0.0;
+            for gateway in &gateways {
+                sum += metric(gateway, "im_gateway_refused_total{code=\"503\"}").await?;
+            }
+            anyhow::Ok(sum)
+        };
         let before = refusals().await?;
         let refused = wait_for("a full queue", PATIENCE, async || {
             anyhow::ensure!(refusals().await? > before, "nothing was refused yet");
