@@ -9,6 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use loadtest::chaos::overload;
 use loadtest::stack::{Builder, Install, require};
 
+use super::load::setting;
+
 /// Send several times what the system can take, and see that everyone is answered in time.
 ///
 /// Measures the peak first. Exit code 0: every request was answered with 0, 429 or 503 by its deadline, and what was
@@ -25,6 +27,9 @@ pub(crate) struct Overload {
     /// Long wires to RabbitMQ, so that the system can take less than this machine can send.
     #[arg(long)]
     narrow: bool,
+    /// A setting of gateways and workers, such as IM__LIMITS__BATCH_MESSAGES_MAX=1000; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
     /// Write the outcome to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -48,6 +53,7 @@ impl Overload {
         if self.narrow {
             builder = builder.linked().set("IM__LIMITS__BATCH_MESSAGES_MAX", 16);
         }
+        let builder = self.settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
         let mut system = builder.on_own_servers().await?;
         let how = overload::Overload {
             connections: self.connections,
