@@ -601,8 +601,11 @@ impl Memberships {
             return;
         }
         let (mut came, mut went) = (Vec::new(), Vec::new());
+        let left_since = held.left_after(group, about.version);
         for user in &asked {
             match members.get(user) {
+                // It was in it when this was read, and hears nothing any more.
+                Some(_) if left_since.contains(user.as_str()) => {}
                 Some(access) if self.hub.join(user, group, about, *access) => came.push(user),
                 Some(_) => {}
                 None if self.hub.leave(user, group) => went.push(user),
@@ -641,6 +644,12 @@ impl Held {
             changes.pop_first();
         }
         changes.remove(&version)
+    }
+
+    /// Who left with a held change after `version`.
+    fn left_after(&self, group: &Conversation, version: u64) -> AHashSet<String> {
+        let changes = self.0.get(group).into_iter().flat_map(|changes| changes.range(version + 1..));
+        changes.flat_map(|(_, change)| change.left.iter().cloned()).collect()
     }
 
     fn forget(&mut self, group: &Conversation) {
@@ -828,6 +837,18 @@ mod tests {
         memberships.replace(&group(), ids.to_vec(), about, read);
         assert_eq!(believed(&memberships), Some(8));
         assert_eq!(members(&memberships), ["bob", "carol"]);
+    }
+
+    #[tokio::test]
+    async fn who_was_removed_is_not_brought_back_by_what_was_read_before() {
+        let memberships = begun(&["alice", "bob"]);
+        memberships.changed(&change(9, &["bob"], &["alice"]));
+        let about = GroupAccess { version: 7, ..GroupAccess::default() };
+        let ids = ["alice", "bob"].map(|name| UserId::parse(name).unwrap());
+        let read = vec![(ids[0].clone(), Access::newcomer(Seq(0), Seq(0)))];
+        memberships.replace(&group(), ids.to_vec(), about, read);
+        assert!(!members(&memberships).contains(&"alice".to_owned()), "{:?}", members(&memberships));
+        assert_eq!(believed(&memberships), None, "8 is missing");
     }
 
     #[test]
