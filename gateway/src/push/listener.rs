@@ -99,12 +99,12 @@ impl Listener {
                 self.take(delivery, &mut numbers);
             }
             // One acknowledgement for all of them.
-            if let Some(last) = gathered.drain(..).last()
-                && last.ack(BasicAckOptions { multiple: true }).await.is_err()
-            {
-                return;
-            }
-            if !goes_on {
+            let acknowledged = match gathered.last() {
+                Some(last) => last.ack(BasicAckOptions { multiple: true }).await.is_ok(),
+                None => true,
+            };
+            gathered.clear();
+            if !acknowledged || !goes_on {
                 return;
             }
         }
