@@ -148,10 +148,22 @@ impl<'s> Inflictor<'s> {
             }
             Fault::ClockGateway => wrong_clock(self.system.gateway(n)).await?,
             Fault::ClockWorker => wrong_clock(self.system.worker(n)).await?,
-            Fault::HostileReaders => hostile::readers(&self.url(n)?, &self.groups).await?,
-            Fault::HostileConnections => hostile::connections(&self.url(n)?).await?,
-            Fault::HostileLogins => hostile::logins(&self.url(n)?).await?,
-            Fault::HostileFrames => hostile::frames(&self.url(n)?).await?,
+            Fault::HostileReaders => {
+                let (url, groups) = (self.url(n)?, self.groups.clone());
+                hostile::aside(async move { hostile::readers(&url, &groups).await }).await?;
+            }
+            Fault::HostileConnections => {
+                let url = self.url(n)?;
+                hostile::aside(async move { hostile::connections(&url).await }).await?;
+            }
+            Fault::HostileLogins => {
+                let url = self.url(n)?;
+                hostile::aside(async move { hostile::logins(&url).await }).await?;
+            }
+            Fault::HostileFrames => {
+                let url = self.url(n)?;
+                hostile::aside(async move { hostile::frames(&url).await }).await?;
+            }
             Fault::DiskFull => {
                 let disk = MysqlDisk::of(self.system)?;
                 disk.fill()?;
