@@ -167,7 +167,7 @@ async fn apply(
             joined.retain(|user| hub.is_here(user.as_str()));
             if known.is_some() || !joined.is_empty() {
                 tracing::debug!(group = %conversation, version, "a membership event was lost, or is late");
-                hub.mark_stale(conversation);
+                hub.set_heard(conversation, version);
                 memberships.reload(conversation, &joined);
             }
         }

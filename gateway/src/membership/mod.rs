@@ -384,16 +384,15 @@ impl Memberships {
             }
             Some(known) => known,
         };
+        self.hub.set_heard(&group, change.version);
         if change.settings {
             self.left(&group, change);
-            self.hub.mark_stale(&group);
             self.tell(&group, self.hub.users_in(&group).iter(), Event::GroupUpdated);
             self.reload(&group, &here);
         } else if change.version == known + 1 {
             self.apply(&group, change);
             self.apply_held(&mut held, &group);
         } else {
-            self.hub.set_heard(&group, change.version);
             self.left(&group, change);
             // Newcomers hear the group from here on, whatever else has to come first; unless a later change is known
             // of, which may have removed them.
@@ -849,6 +848,20 @@ mod tests {
         memberships.replace(&group(), ids.to_vec(), about, read);
         assert!(!members(&memberships).contains(&"alice".to_owned()), "{:?}", members(&memberships));
         assert_eq!(believed(&memberships), None, "8 is missing");
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_settings_changed_is_not_believed_after_it() {
+        let memberships = begun(&["alice"]);
+        memberships.changed(&v1::MembershipChanged { settings: true, ..change(6, &[], &[]) });
+        assert_eq!(believed(&memberships), None);
+        let alice = UserId::parse("alice").unwrap();
+        let read = vec![(alice.clone(), Access::newcomer(Seq(0), Seq(0)))];
+        for (version, told) in [(5, None), (6, Some(6))] {
+            let about = GroupAccess { version, ..GroupAccess::default() };
+            memberships.replace(&group(), vec![alice.clone()], about, read.clone());
+            assert_eq!(believed(&memberships), told);
+        }
     }
 
     #[test]

@@ -148,21 +148,20 @@ impl<'s> Inflictor<'s> {
             }
             Fault::ClockGateway => wrong_clock(self.system.gateway(n)).await?,
             Fault::ClockWorker => wrong_clock(self.system.worker(n)).await?,
-            Fault::HostileReaders => {
+            Fault::HostileReaders
+            | Fault::HostileConnections
+            | Fault::HostileLogins
+            | Fault::HostileFrames => {
                 let (url, groups) = (self.url(n)?, self.groups.clone());
-                hostile::aside(async move { hostile::readers(&url, &groups).await }).await?;
-            }
-            Fault::HostileConnections => {
-                let url = self.url(n)?;
-                hostile::aside(async move { hostile::connections(&url).await }).await?;
-            }
-            Fault::HostileLogins => {
-                let url = self.url(n)?;
-                hostile::aside(async move { hostile::logins(&url).await }).await?;
-            }
-            Fault::HostileFrames => {
-                let url = self.url(n)?;
-                hostile::aside(async move { hostile::frames(&url).await }).await?;
+                let clients = async move {
+                    match fault {
+                        Fault::HostileReaders => hostile::readers(&url, &groups).await,
+                        Fault::HostileConnections => hostile::connections(&url).await,
+                        Fault::HostileLogins => hostile::logins(&url).await,
+                        _ => hostile::frames(&url).await,
+                    }
+                };
+                hostile::aside(clients).await?;
             }
             Fault::DiskFull => {
                 let disk = MysqlDisk::of(self.system)?;
