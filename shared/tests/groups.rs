@@ -38,7 +38,7 @@ fn users(count: usize) -> Vec<UserId> {
 }
 
 async fn advance(pool: &Pool, to: u64) {
-    let mut tx = pool.begin().await.unwrap();
+    let mut tx = pool.unkept().begin().await.unwrap();
     access::lock(&mut tx, &here()).await.unwrap();
     conversations::advance_heads(&mut tx, &[(&here(), Seq(to))]).await.unwrap();
     tx.commit().await.unwrap();

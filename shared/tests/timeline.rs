@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use loadtest::stack::Stores;
 use shared::config;
 use shared::conversation::Conversation;
@@ -14,6 +15,7 @@ use shared::mysql::settings::{ShardCountError, shard_count};
 use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{self, Ping, Pool, conversations};
 use shared::shard::ShardCount;
+use sqlx::Connection as _;
 
 async fn connect(stores: &Stores) -> Pool {
     let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
@@ -62,7 +64,7 @@ fn message(conversation: &Conversation, sender: &str, id: &str) -> ChatMessage {
 }
 
 async fn store(pool: &Pool, messages: &[(u64, ChatMessage)]) -> sqlx::Result<()> {
-    let mut tx = pool.begin().await?;
+    let mut tx = pool.unkept().begin().await?;
     let rows: Vec<_> = messages.iter().map(|(seq, message)| (Seq(*seq), message)).collect();
     timeline::insert(&mut tx, &rows).await?;
     let last = rows.iter().map(|(seq, _)| *seq).max().unwrap();
@@ -138,7 +140,7 @@ async fn an_id_is_stored_once_per_sender_and_conversation_byte_for_byte() {
     assert!(mysql::is_duplicate_key(&twice), "{twice}");
     let taken = store(&pool, &[(5, message(&here, "carol", "m9"))]).await.unwrap_err();
     assert!(mysql::is_duplicate_key(&taken), "{taken}");
-    let mut tx = pool.begin().await.unwrap();
+    let mut tx = pool.unkept().begin().await.unwrap();
     let unknown = message(&here, "dave", "m1");
     let asked: Vec<_> = all.iter().map(|(_, m)| m).chain([&unknown]).collect();
     let mut found = timeline::find_ids(&mut tx, &asked).await.unwrap();
@@ -156,14 +158,14 @@ async fn heads_are_locked_by_one_transaction_at_a_time() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     let (a, b, c) = (group("a"), group("b"), group("c"));
-    let mut first = pool.begin().await.unwrap();
+    let mut first = pool.unkept().begin().await.unwrap();
     let heads = conversations::lock_heads(&mut first, &[&a, &b]).await.unwrap();
     assert_eq!((heads[&a].last_seq, heads[&b].last_seq), (Seq(0), Seq(0)));
     conversations::advance_heads(&mut first, &[(&a, Seq(3)), (&b, Seq(9))]).await.unwrap();
     let second = {
         let (pool, a, b, c) = (pool.clone(), a.clone(), b.clone(), c.clone());
         tokio::spawn(async move {
-            let mut tx = pool.begin().await.unwrap();
+            let mut tx = pool.unkept().begin().await.unwrap();
             conversations::lock_heads(&mut tx, &[&a, &b, &c]).await.unwrap()
         })
     };
@@ -193,4 +195,71 @@ async fn reading_positions_move_forward_and_end_at_the_newest() {
     assert_eq!(to(4).await.unwrap(), Advance { position: Seq(4), moved: true });
     assert_eq!(to(3).await.unwrap(), Advance { position: Seq(4), moved: false });
     assert_eq!(to(99).await.unwrap(), Advance { position: Seq(10), moved: true });
+}
+
+/// Id of the connection that is used, and the pings that it has had.
+async fn used(pool: &Pool) -> (u64, u64) {
+    let (_, pings): (String, String) =
+        sqlx::query_as("SHOW SESSION STATUS LIKE 'Com_admin_commands'").fetch_one(pool).await.unwrap();
+    (sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(pool).await.unwrap(), pings.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_connection_whose_work_is_done_is_used_again_without_a_ping_and_another_one_never() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    let before = used(&pool).await;
+    for _ in 0..5 {
+        assert_eq!(used(&pool).await, before);
+    }
+    let counted = mysql::run_tx(&pool, "test", |tx| {
+        Box::pin(async move { sqlx::query_scalar::<_, i64>("SELECT 1").fetch_one(tx).await })
+    });
+    assert_eq!(counted.await.unwrap(), 1);
+    assert_eq!(used(&pool).await, before, "a transaction gives it back, too");
+
+    // What the server refuses, and what is taken back, ends well.
+    assert!(sqlx::query("SELECT no_column FROM setting").execute(&pool).await.is_err());
+    let refused: sqlx::Result<()> = mysql::run_tx(&pool, "test", |tx| {
+        Box::pin(async move {
+            sqlx::query("INSERT INTO setting (name, value) VALUES ('test', 'x')").execute(&mut *tx).await?;
+            Err(sqlx::Error::RowNotFound)
+        })
+    })
+    .await;
+    assert!(refused.is_err());
+    let rows = "SELECT COUNT(*) FROM setting WHERE name = 'test'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(rows).fetch_one(&pool).await.unwrap(), 0);
+    assert_eq!(used(&pool).await, before);
+
+    // Who goes away in the middle of a question takes the connection along: its answer is nobody else's.
+    let mut left = pool.acquire().await.unwrap();
+    assert!(left.ping().now_or_never().is_none());
+    drop(left);
+    let mut slow = Box::pin(sqlx::query("SELECT SLEEP(0.2)").execute(&pool));
+    assert!((&mut slow).now_or_never().is_none());
+    drop(slow);
+    for n in 0..5_i64 {
+        assert_eq!(sqlx::query_scalar::<_, i64>("SELECT ? + 0").bind(n).fetch_one(&pool).await.unwrap(), n);
+    }
+    assert_ne!(used(&pool).await.0, before.0);
+
+    // One that the server has closed costs its user an error and is not used again.
+    let (id, _) = used(&pool).await;
+    sqlx::query(sqlx::AssertSqlSafe(format!("KILL {id}"))).execute(pool.unkept()).await.unwrap();
+    let _ = sqlx::query("SELECT 1").execute(&pool).await;
+    assert_ne!(used(&pool).await.0, id);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_connection_gets_the_next_one() {
+    let stores = Stores::for_test().await.unwrap();
+    let settings =
+        config::Mysql { url: stores.mysql_url.as_str().into(), connections_max: 2, ..Default::default() };
+    let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();
+    let asked = (0..50_i64).map(|n| {
+        let pool = &pool;
+        async move { sqlx::query_scalar::<_, i64>("SELECT ? + 0").bind(n).fetch_one(pool).await.unwrap() }
+    });
+    assert_eq!(futures_util::future::join_all(asked).await, (0..50).collect::<Vec<_>>());
 }

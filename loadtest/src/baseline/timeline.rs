@@ -1,8 +1,13 @@
 //! The baselines' tables, of the system's shape, in a schema of their own on the same server.
 
+use std::ops::DerefMut;
+use std::sync::Arc;
+
 use anyhow::Context as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+use parking_lot::Mutex;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use tokio::sync::Semaphore;
 
 use super::drive::Message;
 
@@ -32,10 +37,29 @@ const INSERT: &str = "INSERT INTO timeline_message \
 /// One more row of the same statement.
 const ONE_MORE: &str = ", (?, ?, ?, ?, ?, 1, ?)";
 
-/// Connections to it, all open.
+/// Connections to it, all open. Lent one by one, not by sqlx's pool: that pings each one when it is given back, and a
+/// round trip more for each message would be a straw man's.
 #[derive(Debug, Clone)]
 pub(crate) struct Timeline {
-    pool: MySqlPool,
+    connections: Arc<Connections>,
+}
+
+#[derive(Debug)]
+struct Connections {
+    free: Mutex<Vec<MySqlConnection>>,
+    count: Semaphore,
+}
+
+impl Connections {
+    /// A connection for one statement or transaction.
+    async fn lend(&self) -> anyhow::Result<impl DerefMut<Target = MySqlConnection> + '_> {
+        let place = self.count.acquire().await?;
+        let connection = self.free.lock().pop().context("a place without a connection")?;
+        Ok(scopeguard::guard(connection, move |connection| {
+            self.free.lock().push(connection);
+            drop(place);
+        }))
+    }
 }
 
 impl Timeline {
@@ -49,37 +73,34 @@ impl Timeline {
         connection.execute(AssertSqlSafe(make)).await?;
         connection.close().await?;
 
-        let pool = MySqlPoolOptions::new()
-            .min_connections(connections)
-            .max_connections(connections)
-            // A round trip before each use would be a straw man's.
-            .test_before_acquire(false)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    // As the system: gap locks of the default level would make neighbouring inserts wait.
-                    let level = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
-                    connection.execute(level).await.map(drop)
-                })
-            })
-            .connect_with(options.database(SCHEMA))
-            .await?;
-        pool.execute(CONVERSATION).await?;
-        pool.execute(TIMELINE).await?;
-        Ok(Self { pool })
+        let options = options.database(SCHEMA);
+        let mut free = Vec::new();
+        for n in 0..connections {
+            let mut connection = options.connect().await?;
+            // As the system: gap locks of the default level would make neighbouring inserts wait.
+            connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+            if n == 0 {
+                connection.execute(CONVERSATION).await?;
+                connection.execute(TIMELINE).await?;
+            }
+            free.push(connection);
+        }
+        let count = Semaphore::new(free.len());
+        Ok(Self { connections: Arc::new(Connections { free: Mutex::new(free), count }) })
     }
 
     /// Makes the rows that stage one locks.
     pub(super) async fn add_conversations(&self, ids: &[String]) -> anyhow::Result<()> {
         for id in ids {
             let insert = "INSERT IGNORE INTO conversation (conversation_id) VALUES (?)";
-            sqlx::query(insert).bind(id).execute(&self.pool).await?;
+            sqlx::query(insert).bind(id).execute(&mut *self.connections.lend().await?).await?;
         }
         Ok(())
     }
 
     /// One row, one statement, committed by itself.
     pub(super) async fn insert(&self, message: &Message, seq: u64) -> anyhow::Result<()> {
-        insert(message, seq).execute(&self.pool).await?;
+        insert(message, seq).execute(&mut *self.connections.lend().await?).await?;
         Ok(())
     }
 
@@ -90,14 +111,15 @@ impl Timeline {
         for (seq, message) in (first..).zip(messages) {
             query = bind(query, message, seq);
         }
-        query.execute(&self.pool).await?;
+        query.execute(&mut *self.connections.lend().await?).await?;
         Ok(())
     }
 
     /// Numbers and inserts in one transaction. The row's lock lets one transaction at a time look for the highest
     /// number; without it two of them would lock the same gap, and one would die in a deadlock.
     pub(super) async fn number_and_insert(&self, message: &Message) -> anyhow::Result<()> {
-        let mut transaction = self.pool.begin().await?;
+        let mut connection = self.connections.lend().await?;
+        let mut transaction = connection.begin().await?;
         let lock = "SELECT conversation_id FROM conversation WHERE conversation_id = ? FOR UPDATE";
         sqlx::query(lock).bind(&message.conversation).fetch_one(&mut *transaction).await?;
         let highest = "SELECT MAX(seq) FROM timeline_message WHERE conversation_id = ?";
@@ -112,7 +134,8 @@ impl Timeline {
         let mut rows = 0;
         for id in ids {
             let count = "SELECT COUNT(*) FROM timeline_message WHERE conversation_id = ?";
-            let count: i64 = sqlx::query_scalar(count).bind(id).fetch_one(&self.pool).await?;
+            let counted = sqlx::query_scalar(count).bind(id);
+            let count: i64 = counted.fetch_one(&mut *self.connections.lend().await?).await?;
             rows += u64::try_from(count)?;
         }
         Ok(rows)

@@ -39,13 +39,13 @@ pub async fn raise(tx: &mut Tx, conversation: &Conversation, head: Head) -> sqlx
     sqlx::query("UPDATE conversation SET access_version = ? WHERE conversation_id = ?")
         .bind(version)
         .bind(conversation.key())
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     sqlx::query("INSERT INTO access_change (conversation_id, version, changed_at) VALUES (?, ?, ?)")
         .bind(conversation.key())
         .bind(version)
         .bind(unix_millis())
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(version)
 }

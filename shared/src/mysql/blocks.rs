@@ -29,13 +29,13 @@ pub async fn set(pool: &Pool, user: &UserId, other: &UserId, blocked: bool) -> s
                     .bind(user.as_str())
                     .bind(other.as_str())
                     .bind(unix_millis())
-                    .execute(&mut **tx)
+                    .execute(&mut *tx)
                     .await?;
             } else {
                 sqlx::query("DELETE FROM user_block WHERE user_id = ? AND blocked_id = ?")
                     .bind(user.as_str())
                     .bind(other.as_str())
-                    .execute(&mut **tx)
+                    .execute(&mut *tx)
                     .await?;
             }
             access::raise(tx, &conversation, head).await.map(Some)
@@ -53,7 +53,7 @@ pub async fn is_blocked_in(tx: &mut super::Tx, user: &UserId, other: &UserId) ->
         sqlx::query_scalar("SELECT 1 FROM user_block WHERE user_id = ? AND blocked_id = ?")
             .bind(user.as_str())
             .bind(other.as_str())
-            .fetch_optional(&mut **tx)
+            .fetch_optional(&mut *tx)
             .await?;
     Ok(found.is_some())
 }
@@ -84,7 +84,7 @@ static BLOCKERS_OF: LazyLock<Shapes> = LazyLock::new(|| {
 pub async fn blockers_of(pool: &Pool, users: &[UserId]) -> sqlx::Result<AHashMap<UserId, AHashSet<UserId>>> {
     let ids: Vec<[&str; 1]> = users.iter().map(|user| [user.as_str()]).collect();
     let mut blockers: AHashMap<UserId, AHashSet<UserId>> = AHashMap::new();
-    for row in BLOCKERS_OF.select(&mut *pool.acquire().await?, None, &ids).await? {
+    for row in BLOCKERS_OF.select_from(pool, None, &ids).await? {
         let (blocked, by): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         let (Ok(blocked), Ok(by)) = (UserId::parse(blocked), UserId::parse(by)) else {
             tracing::error!(%blocked, %by, "ill-formed id in user_block");

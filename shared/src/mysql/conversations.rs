@@ -61,7 +61,7 @@ async fn select_for_update(
         for conversation in keys.iter().chain(keys.last().into_iter().cycle()).take(length) {
             query = query.bind(conversation.key());
         }
-        let rows = query.fetch_all(&mut **tx).await?;
+        let rows = query.fetch_all(&mut *tx).await?;
         // The rows come in the order of the sorted keys, but some may be missing.
         let mut keys = keys.iter();
         for row in rows {
@@ -102,7 +102,7 @@ async fn list_private_chats(tx: &mut Tx, conversations: &[&Conversation]) -> sql
         for (user, conversation) in &rows[range] {
             query = query.bind(*user).bind(conversation.key());
         }
-        query.execute(&mut **tx).await?;
+        query.execute(&mut *tx).await?;
     }
     Ok(())
 }
@@ -136,7 +136,7 @@ async fn write(tx: &mut Tx, shapes: &Shapes, heads: &[(&Conversation, Seq)]) -> 
         for (conversation, last_seq) in &heads[range] {
             query = query.bind(conversation.key()).bind(kind(conversation)).bind(last_seq.0).bind(now);
         }
-        query.execute(&mut **tx).await?;
+        query.execute(&mut *tx).await?;
     }
     Ok(())
 }
@@ -215,16 +215,15 @@ static GROUPS_SHARED: LazyLock<Shapes> = LazyLock::new(|| {
 /// # Errors
 /// As the database says.
 pub async fn partners_among(pool: &Pool, user: &UserId, others: &[UserId]) -> sqlx::Result<Vec<UserId>> {
-    let mut connection = pool.acquire().await?;
     let chats: Vec<Conversation> = others.iter().map(|other| Conversation::between(user, other)).collect();
     let keys: Vec<[&str; 1]> = chats.iter().map(|chat| [chat.key()]).collect();
     let mut held: AHashSet<String> = AHashSet::new();
-    for row in PRIVATE_AMONG.select(&mut connection, None, &keys).await? {
+    for row in PRIVATE_AMONG.select_from(pool, None, &keys).await? {
         held.insert(row.try_get(0)?);
     }
     let ids: Vec<[&str; 1]> = others.iter().map(|other| [other.as_str()]).collect();
     let mut together: AHashSet<String> = AHashSet::new();
-    for row in GROUPS_SHARED.select(&mut connection, Some(user.as_str()), &ids).await? {
+    for row in GROUPS_SHARED.select_from(pool, Some(user.as_str()), &ids).await? {
         together.insert(row.try_get(0)?);
     }
     let is_partner = |(other, chat): &(&UserId, &Conversation)| {

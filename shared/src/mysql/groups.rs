@@ -183,7 +183,7 @@ pub async fn create(
             .bind(unix_millis())
             .bind(&new.name)
             .bind(new.history_from_start)
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await
             // An earlier version makes groups without locking anything first.
             .map_err(|error| if is_duplicate_key(&error) { GroupError::Exists } else { error.into() })?;
@@ -251,7 +251,7 @@ pub async fn update(
             .bind(update.is_muted)
             .bind(update.history_from_start)
             .bind(group.key())
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
             Ok(Some(Difference::default()))
         })
@@ -277,15 +277,15 @@ pub async fn dismiss(
             require_role(tx, group, &by, Role::Owner, "only the owner dismisses a group").await?;
             let left: Vec<String> = sqlx::query_scalar("SELECT user_id FROM group_member WHERE group_id = ?")
                 .bind(group.key())
-                .fetch_all(&mut **tx)
+                .fetch_all(&mut *tx)
                 .await?;
             sqlx::query("DELETE FROM group_member WHERE group_id = ?")
                 .bind(group.key())
-                .execute(&mut **tx)
+                .execute(&mut *tx)
                 .await?;
             sqlx::query("UPDATE chat_group SET is_dismissed = TRUE WHERE group_id = ?")
                 .bind(group.key())
-                .execute(&mut **tx)
+                .execute(&mut *tx)
                 .await?;
             let left = left.iter().filter_map(|id| UserId::parse(id).ok()).collect();
             Ok(Some(Difference { left, ..Difference::default() }))
@@ -390,7 +390,7 @@ pub async fn remove(
             sqlx::query("DELETE FROM group_member WHERE group_id = ? AND user_id = ?")
                 .bind(group.key())
                 .bind(user.as_str())
-                .execute(&mut **tx)
+                .execute(&mut *tx)
                 .await?;
             Ok(Some(Difference { left: vec![user], ..Difference::default() }))
         })
@@ -439,7 +439,7 @@ pub async fn update_member(
                         .bind(Role::Admin.stored())
                         .bind(group.key())
                         .bind(Role::Owner.stored())
-                        .execute(&mut **tx)
+                        .execute(&mut *tx)
                         .await?;
                 }
                 set_role(tx, group, &user, role).await?;
@@ -452,7 +452,7 @@ pub async fn update_member(
                     .bind(until)
                     .bind(group.key())
                     .bind(user.as_str())
-                    .execute(&mut **tx)
+                    .execute(&mut *tx)
                     .await?;
             }
             Ok(Some(Difference::default()))
@@ -507,7 +507,7 @@ where
 async fn count_members(tx: &mut Tx, group: &Conversation, sizes: Sizes) -> Result<bool, GroupError> {
     let members: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM group_member WHERE group_id = ?")
         .bind(group.key())
-        .fetch_one(&mut **tx)
+        .fetch_one(&mut *tx)
         .await?;
     let members = u32::try_from(members).unwrap_or(u32::MAX);
     if members > sizes.members_max {
@@ -526,19 +526,19 @@ async fn count_members(tx: &mut Tx, group: &Conversation, sizes: Sizes) -> Resul
     .bind(was_large && !is_large)
     .bind(unix_millis() + LARGE_LINGERS_MS)
     .bind(group.key())
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     let merges: Option<bool> =
         sqlx::query_scalar("SELECT is_large OR large_until > ? FROM chat_group WHERE group_id = ?")
             .bind(unix_millis())
             .bind(group.key())
-            .fetch_optional(&mut **tx)
+            .fetch_optional(&mut *tx)
             .await?;
     Ok(merges.unwrap_or(false))
 }
 
 async fn locked(tx: &mut Tx, group: &Conversation) -> sqlx::Result<Option<Group>> {
-    let row = sqlx::query(GROUP).bind(group.key()).fetch_optional(&mut **tx).await?;
+    let row = sqlx::query(GROUP).bind(group.key()).fetch_optional(&mut *tx).await?;
     row.as_ref().map(group_from_row).transpose()
 }
 
@@ -593,7 +593,7 @@ async fn set_role(tx: &mut Tx, group: &Conversation, user: &UserId, role: Role) 
         .bind(role.stored())
         .bind(group.key())
         .bind(user.as_str())
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await
         .map(drop)
 }
@@ -621,7 +621,7 @@ async fn insert_members(
         for user in &users[range] {
             query = query.bind(group.key()).bind(user.as_str()).bind(now).bind(join_seq.0).bind(floor.0);
         }
-        query.execute(&mut **tx).await?;
+        query.execute(&mut *tx).await?;
     }
     Ok(())
 }
@@ -635,7 +635,6 @@ pub async fn accesses(
     group: &Conversation,
     users: &[UserId],
 ) -> sqlx::Result<(GroupAccess, Vec<(UserId, Access)>)> {
-    let mut connection = pool.acquire().await?;
     // In this order: what is read about members is at least as new as the version.
     let row = sqlx::query(
         "SELECT c.access_version, g.is_muted, g.is_dismissed, g.is_large OR g.large_until > ? FROM chat_group g \
@@ -643,7 +642,7 @@ pub async fn accesses(
     )
     .bind(unix_millis())
     .bind(group.key())
-    .fetch_optional(&mut *connection)
+    .fetch_optional(pool)
     .await?;
     let Some(row) = row else { return Ok((GroupAccess::default(), Vec::new())) };
     let version: Option<u64> = row.try_get(0)?;
@@ -655,7 +654,7 @@ pub async fn accesses(
     let ids: Vec<[&str; 1]> = users.iter().map(|user| [user.as_str()]).collect();
     let by_id: AHashMap<&str, &UserId> = users.iter().map(|user| (user.as_str(), user)).collect();
     let mut found = Vec::new();
-    for row in ACCESSES.select(&mut connection, Some(group.key()), &ids).await? {
+    for row in ACCESSES.select_from(pool, Some(group.key()), &ids).await? {
         let id: &str = row.try_get(0)?;
         if let Some(user) = by_id.get(id) {
             found.push(((*user).clone(), Access::from_row(&row, 1)?));

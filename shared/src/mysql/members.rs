@@ -136,7 +136,7 @@ pub async fn groups_of(pool: &Pool, users: &[UserId]) -> sqlx::Result<AHashMap<U
     let now = unix_millis().to_string();
     let ids: Vec<[&str; 1]> = users.iter().map(|user| [user.as_str()]).collect();
     let mut groups: AHashMap<UserId, Vec<Belonging>> = AHashMap::with_capacity(users.len());
-    for row in GROUPS_OF.select(&mut *pool.acquire().await?, Some(&now), &ids).await? {
+    for row in GROUPS_OF.select_from(pool, Some(&now), &ids).await? {
         let (user, key): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         let (Ok(user), Ok(group)) = (UserId::parse(user), Conversation::from_key(key)) else {
             tracing::error!(%user, %key, "ill-formed id in group_member");

@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod blocks;
 pub mod conversations;
 pub mod groups;
+mod kept;
 pub mod members;
 mod migrate;
 mod pool;
@@ -25,9 +26,8 @@ pub use migrate::migrate;
 pub use pool::{ConnectError, Ping, connect, is_away};
 pub use transaction::{TxError, TxFuture, is_duplicate_key, is_lock_conflict, run_tx};
 
-/// The pool that everything here works on.
-pub type Pool = sqlx::MySqlPool;
+pub use kept::{Connection, Pool};
 /// What a statement may fail with.
 pub use sqlx::Error;
-/// One transaction.
-pub type Tx = sqlx::Transaction<'static, sqlx::MySql>;
+/// A connection with a transaction open on it, see [`run_tx`].
+pub type Tx = sqlx::MySqlConnection;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::ConnectOptions as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 
-use super::Pool;
+use super::kept::Pool;
 use crate::backoff::Backoff;
 use crate::config::{ConfigError, Mysql};
 
@@ -30,7 +30,7 @@ pub enum ConnectError {
     },
 }
 
-/// Whether a connection is pinged before each use.
+/// Whether a connection that was idle for a while is pinged before it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ping {
     /// A round trip more, but a connection that died while idle fails no request.
@@ -53,7 +53,7 @@ pub async fn connect(settings: &Mysql, ping: Ping, patience: Duration) -> Result
         .log_statements(tracing::log::LevelFilter::Off)
         .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
         .statement_cache_capacity(STATEMENTS_PREPARED_MAX);
-    let pool = MySqlPoolOptions::new()
+    let all = MySqlPoolOptions::new()
         .max_connections(settings.connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(ping == Ping::BeforeUse)
@@ -67,9 +67,16 @@ pub async fn connect(settings: &Mysql, ping: Ping, patience: Duration) -> Result
             })
         })
         .connect_lazy_with(options);
+    let pool = Pool::new(all, ping);
     let (until, mut backoff, mut told) = (Instant::now() + patience, Backoff::dependency(), false);
     loop {
-        let Err(source) = pool.acquire().await else { return Ok(pool) };
+        let source = match pool.acquire().await {
+            Ok(connection) => {
+                connection.keep();
+                return Ok(pool);
+            }
+            Err(source) => source,
+        };
         let url = settings.url.to_string();
         if !is_away(&source) || Instant::now() >= until {
             return Err(ConnectError::Unreachable { url, source });

@@ -68,6 +68,21 @@ impl Shapes {
         Ok(rows)
     }
 
+    /// The same on a connection of `pool`.
+    ///
+    /// # Errors
+    /// As the database says.
+    pub(super) async fn select_from<const N: usize>(
+        &self,
+        pool: &Pool,
+        first: Option<&str>,
+        wanted: &[[&str; N]],
+    ) -> sqlx::Result<Vec<MySqlRow>> {
+        let mut connection = pool.acquire().await?;
+        let rows = self.select(&mut connection, first, wanted).await;
+        connection.done(rows)
+    }
+
     /// The same about conversations, whose keys are in the first column: what `read` makes of each row.
     ///
     /// # Errors
@@ -82,7 +97,7 @@ impl Shapes {
         let keys: Vec<[&str; 1]> = conversations.iter().map(|conversation| [conversation.key()]).collect();
         let by_key: AHashMap<&str, &Conversation> = conversations.iter().map(|c| (c.key(), *c)).collect();
         let mut found = AHashMap::with_capacity(conversations.len());
-        for row in self.select(&mut *pool.acquire().await?, Some(first), &keys).await? {
+        for row in self.select_from(pool, Some(first), &keys).await? {
             if let Some(conversation) = by_key.get(row.try_get::<&str, _>(0)?) {
                 found.insert((*conversation).clone(), read(&row)?);
             }

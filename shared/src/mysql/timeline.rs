@@ -25,8 +25,6 @@ pub struct StoredMessage {
     pub msg_type: u32,
     /// Milliseconds since the Unix epoch.
     pub send_time_ms: i64,
-    /// When it was stored, by the worker's clock, in milliseconds since the Unix epoch; 0 if that was not noted.
-    pub stored_at: i64,
     /// Its content was blanked.
     pub is_recalled: bool,
 }
@@ -60,7 +58,7 @@ pub async fn insert(tx: &mut Tx, rows: &[(Seq, &ChatMessage)]) -> sqlx::Result<(
                 .bind(message.send_time_ms)
                 .bind(now);
         }
-        query.execute(&mut **tx).await?;
+        query.execute(&mut *tx).await?;
     }
     Ok(())
 }
@@ -104,7 +102,7 @@ pub async fn find_ids(tx: &mut Tx, messages: &[&ChatMessage]) -> sqlx::Result<Ve
                 .bind(message.sender.as_str())
                 .bind(message.msg_id.as_str());
         }
-        for row in query.fetch_all(&mut **tx).await? {
+        for row in query.fetch_all(&mut *tx).await? {
             found.push(StoredId {
                 conversation: row.try_get(0)?,
                 sender_id: row.try_get(1)?,
@@ -150,7 +148,7 @@ pub async fn find_targets(tx: &mut Tx, numbers: &[(&Conversation, Seq)]) -> sqlx
         for (conversation, seq) in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
             query = query.bind(conversation.key()).bind(seq.0);
         }
-        for row in query.fetch_all(&mut **tx).await? {
+        for row in query.fetch_all(&mut *tx).await? {
             found.push(Target {
                 conversation: row.try_get(0)?,
                 seq: Seq(row.try_get(1)?),
@@ -174,7 +172,7 @@ pub async fn blank(tx: &mut Tx, numbers: &[(&Conversation, Seq)]) -> sqlx::Resul
         )
         .bind(conversation.key())
         .bind(seq.0)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     }
     Ok(())
@@ -200,9 +198,9 @@ pub async fn read(
     direction: Direction,
     limit: u32,
 ) -> sqlx::Result<Vec<StoredMessage>> {
-    const FORWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, stored_at, is_recalled \
+    const FORWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled \
                            FROM timeline_message WHERE conversation_id = ? AND seq > ? ORDER BY seq LIMIT ?";
-    const BACKWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, stored_at, is_recalled \
+    const BACKWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled \
                             FROM timeline_message WHERE conversation_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?";
     let (text, cursor) = match direction {
         Direction::Forward => (FORWARD, cursor),
@@ -219,8 +217,7 @@ pub async fn read(
                 content: row.try_get(3)?,
                 msg_type: row.try_get(4)?,
                 send_time_ms: row.try_get(5)?,
-                stored_at: row.try_get(6)?,
-                is_recalled: row.try_get(7)?,
+                is_recalled: row.try_get(6)?,
             })
         })
         .collect()

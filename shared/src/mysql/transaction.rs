@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use sqlx::Connection as _;
+
 use super::{Pool, Tx};
 use crate::backoff::Backoff;
 
@@ -40,10 +42,19 @@ where
     let mut attempt = 1;
     loop {
         let done: Result<T, E> = async {
-            let mut tx = pool.begin().await?;
-            let value = body(&mut tx).await?;
-            tx.commit().await?;
-            Ok(value)
+            let mut connection = pool.acquire().await?;
+            let mut tx = connection.begin().await?;
+            let ended = body(&mut tx).await;
+            match ended {
+                Ok(_) => tx.commit().await?,
+                Err(_) => {
+                    if tx.rollback().await.is_err() {
+                        return ended;
+                    }
+                }
+            }
+            connection.keep();
+            ended
         }
         .await;
         match done {

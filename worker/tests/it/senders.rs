@@ -8,7 +8,7 @@ use shared::ids::{Seq, unix_millis};
 use shared::mysql::blocks;
 use shared::mysql::groups::{self, Actor, MemberUpdate, Update};
 use shared::mysql::members::Role;
-use shared::mysql::timeline::{self, Direction, StoredMessage};
+use shared::mysql::timeline::{self, Direction};
 
 use crate::support::{Ends, Event, HOLE_TIMEOUT, SIZES, eventually, group, message, user};
 
@@ -149,11 +149,11 @@ fn recall(chat: &Conversation, seq: u64, sender: &str, id: &str, target: u64) ->
 /// The rows of a conversation as (number, content, recalled).
 async fn rows(ends: &Ends, chat: &Conversation) -> Vec<(u64, String, bool)> {
     let rows = timeline::read(&ends.pool, chat, Seq::ZERO, Direction::Forward, 100).await.unwrap();
-    let shown = |row: StoredMessage| {
-        assert!((unix_millis() - row.stored_at).abs() < 60_000, "{row:?}");
-        (row.seq.0, row.content, row.is_recalled)
-    };
-    rows.into_iter().map(shown).collect()
+    for row in &rows {
+        let facts = timeline::facts(&ends.pool, chat, row.seq).await.unwrap().unwrap();
+        assert!((unix_millis() - facts.stored_at).abs() < 60_000, "{row:?}: {facts:?}");
+    }
+    rows.into_iter().map(|row| (row.seq.0, row.content, row.is_recalled)).collect()
 }
 
 #[tokio::test]
