@@ -140,6 +140,12 @@ impl Client {
         let _ = self.inner.quit().await;
     }
 
+    /// Things that one script call may be about if their keys have no common tag: `most`, or in a cluster one, because
+    /// they may be on different servers.
+    pub(super) fn keys_together(&self, most: usize) -> usize {
+        if self.inner.is_clustered() { 1 } else { most }
+    }
+
     pub(super) async fn script<R: FromValue>(
         &self,
         script: &Script,

@@ -35,6 +35,8 @@ const GROUP_HEAD_EXTRA_S: u32 = 86_400;
 const FILLING_S: u32 = 60;
 /// Entries filled in by one call: it holds up everyone else meanwhile.
 const FILLED_AT_ONCE: usize = 500;
+/// Inboxes written by one call, likewise: some 5 us each.
+const TOUCHED_AT_ONCE: usize = 50;
 
 /// What changed about a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +103,7 @@ impl Inboxes {
         Self { client, ttl_s: ttl_s.max(1) }
     }
 
-    /// Notes a change for each of `users`, in one pipelined round trip.
+    /// Notes a change for each of `users`, in one pipelined round trip and few calls.
     ///
     /// # Errors
     /// Some may have been noted: do it again.
@@ -116,9 +118,11 @@ impl Inboxes {
             Touch::Joined(seq) => (seq.to_string(), "1"),
             Touch::Other => (String::new(), "1"),
         };
-        let noted = users.map(|user| {
+        let users: Vec<&UserId> = users.collect();
+        let noted = users.chunks(self.client.keys_together(TOUCHED_AT_ONCE)).map(|users| {
+            let keys = users.iter().copied().flat_map(inbox_keys).collect();
             let arguments = vec![conversation.key().to_owned(), seq.clone(), other.to_owned()];
-            self.client.script::<i64>(&TOUCH, inbox_keys(user), arguments)
+            self.client.script::<i64>(&TOUCH, keys, arguments)
         });
         try_join_all(noted).await.map(drop)
     }

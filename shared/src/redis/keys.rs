@@ -1,5 +1,5 @@
-//! One function per key. The conversation's key, or the user, stands in braces, so that all keys of one script call are
-//! in one slot of a cluster.
+//! One function per key. The conversation's key, or the user, stands in braces, so that all keys of one script call about
+//! it are in one slot of a cluster.
 
 use crate::conversation::Conversation;
 use crate::ids::{MsgId, UserId};
