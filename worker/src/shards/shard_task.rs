@@ -30,6 +30,10 @@ use crate::intake::consumer::{ConsumeError, Gathered, ShardConsumer};
 use crate::intake::dead_letters::DeadLetters;
 use crate::settle::Deliveries;
 
+/// An acknowledgement costs the broker as much as a message (it is written to its log too), and one says all before it:
+/// they wait so long for others. A worker that dies meanwhile leaves bodies to its successor that are stored already.
+const ACK_PAUSE: Duration = Duration::from_millis(50);
+
 /// What all shards of a worker share.
 #[derive(Debug)]
 pub struct Parts {
@@ -118,6 +122,7 @@ impl ShardTask {
             ),
             inboxes: InboxWriter::new(self.parts.inboxes.clone()),
             burials: FuturesUnordered::new(),
+            ack_due: None,
             events: &mut self.events,
             beacon,
         };
@@ -138,6 +143,8 @@ struct Session<'t> {
     inboxes: InboxWriter,
     /// Dead letters on their way; each yields the delivery that brought it, or `None` if it was not kept.
     burials: FuturesUnordered<BoxFuture<'static, Option<DeliveryTag>>>,
+    /// Something is settled, and acknowledged at this moment at the latest.
+    ack_due: Option<Instant>,
     events: &'t mut EventStream,
     beacon: Interval,
 }
@@ -147,7 +154,8 @@ impl Session<'_> {
     async fn run(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
         self.work(stop).await?;
         let settled = self.inboxes.finish().await;
-        self.settle(settled).await
+        self.settle(settled).await?;
+        self.acknowledge().await
     }
 
     async fn work(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
@@ -180,20 +188,12 @@ impl Session<'_> {
     async fn next_batch(&mut self, stop: &Shutdown) -> Result<Option<Gathered>, ConsumeError> {
         loop {
             let due = self.committer.due(Instant::now());
-            let waiting = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let (waiting, ack_due) = (sleep_until(due), sleep_until(self.ack_due));
             tokio::select! {
                 biased;
                 () = stop.stopping() => return Ok(None),
                 Some(buried) = self.burials.next(), if !self.burials.is_empty() => {
-                    if let Some(tag) = buried {
-                        self.deliveries.settle(tag);
-                        self.acknowledge().await?;
-                    }
+                    self.settle(buried.into_iter().collect()).await?;
                 }
                 settled = self.inboxes.written() => self.settle(settled).await?,
                 gathered = self.consumer.gather(self.parts.settings.batch_messages_max) => {
@@ -202,6 +202,7 @@ impl Session<'_> {
                     return Ok(Some(gathered));
                 }
                 () = waiting => return Ok(Some(Gathered { caught_up: true, ..Gathered::default() })),
+                () = ack_due => self.acknowledge().await?,
                 _ = self.beacon.tick() => self.events.beacon().await,
             }
         }
@@ -265,10 +266,25 @@ impl Session<'_> {
         for tag in settled {
             self.deliveries.settle(tag);
         }
-        self.acknowledge().await
+        let now = Instant::now();
+        // Half of the window must be enough until then.
+        let scarce = self.deliveries.unacknowledged() * 2 >= usize::from(self.parts.settings.prefetch_bodies);
+        if scarce || *self.ack_due.get_or_insert(now + ACK_PAUSE) <= now {
+            self.acknowledge().await?;
+        }
+        Ok(())
     }
 
     async fn acknowledge(&mut self) -> Result<(), ConsumeError> {
+        self.ack_due = None;
         self.consumer.acknowledge(self.deliveries.acks()).await
+    }
+}
+
+/// For ever without a moment.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
