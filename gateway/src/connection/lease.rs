@@ -19,8 +19,8 @@ pub struct Lease {
 pub(super) enum Due {
     /// Nothing. Look again after so many milliseconds.
     Nothing {
-        /// At least 1.
-        look_again_ms: u64,
+        /// At least 1; `None` for a token that never expires.
+        look_again_ms: Option<u64>,
     },
     /// Tell the client that the connection will end, once.
     Warning {
@@ -41,8 +41,8 @@ impl Lease {
     /// What is to be done at `now_ms`. A warning is given out once.
     pub(super) fn due(&mut self, now_ms: i64, warning_ms: u64) -> Due {
         let look_after =
-            |ms: i64| Due::Nothing { look_again_ms: ms.clamp(1, LOOK_INTERVAL_MS).unsigned_abs() };
-        let Some(expires_at_ms) = self.expires_at_ms else { return look_after(LOOK_INTERVAL_MS) };
+            |ms: i64| Due::Nothing { look_again_ms: Some(ms.clamp(1, LOOK_INTERVAL_MS).unsigned_abs()) };
+        let Some(expires_at_ms) = self.expires_at_ms else { return Due::Nothing { look_again_ms: None } };
         if expires_at_ms <= now_ms {
             return Due::End;
         }
@@ -71,17 +71,17 @@ mod tests {
     #[test]
     fn one_warning_then_the_end() {
         let mut lease = until(Some(10_000));
-        assert_eq!(lease.due(1_000, 2_000), Due::Nothing { look_again_ms: 7_000 });
+        assert_eq!(lease.due(1_000, 2_000), Due::Nothing { look_again_ms: Some(7_000) });
         assert_eq!(lease.due(8_000, 2_000), Due::Warning { expires_at_ms: 10_000 });
-        assert_eq!(lease.due(8_000, 2_000), Due::Nothing { look_again_ms: 2_000 });
-        assert_eq!(lease.due(9_999, 2_000), Due::Nothing { look_again_ms: 1 });
+        assert_eq!(lease.due(8_000, 2_000), Due::Nothing { look_again_ms: Some(2_000) });
+        assert_eq!(lease.due(9_999, 2_000), Due::Nothing { look_again_ms: Some(1) });
         assert_eq!(lease.due(10_000, 2_000), Due::End);
     }
 
     #[test]
     fn short_lives_are_warned_at_once_and_long_ones_looked_at_now_and_then() {
         assert_eq!(until(Some(10)).due(1, u64::MAX), Due::Warning { expires_at_ms: 10 });
-        assert_eq!(until(Some(i64::MAX)).due(1, 0), Due::Nothing { look_again_ms: 60_000 });
-        assert_eq!(until(None).due(1, 0), Due::Nothing { look_again_ms: 60_000 });
+        assert_eq!(until(Some(i64::MAX)).due(1, 0), Due::Nothing { look_again_ms: Some(60_000) });
+        assert_eq!(until(None).due(1, 0), Due::Nothing { look_again_ms: None });
     }
 }

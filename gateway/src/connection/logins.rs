@@ -1,12 +1,14 @@
 //! Logins ask the database together.
 //!
-//! A few reads run at once; those who log in meanwhile gather, and the next read asks for all of them. A herd that comes
+//! A few reads run at once; those who log in meanwhile gather, and the next read asks for all of them. After a read for
+//! several a pause follows, so that where many come one after the other the next ones gather, too. A herd that comes
 //! back after a gateway was lost costs a few statements instead of thousands, and leaves the connections to the database
 //! to those who are here. A single login waits for nobody.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -19,6 +21,11 @@ use crate::wire::refusal::Refusal;
 const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=5_000;
 /// Users that one read is about: a user may be in hundreds of groups.
 const TOGETHER: usize = 64;
+/// After a read about several users, the next one waits so long for each but the first: where they come fast enough for
+/// more than one in this time, reads grow until they come once in [`PAUSE_MAX`].
+const PAUSE_EACH: Duration = Duration::from_millis(4);
+/// Nobody waits longer than this for others to come.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Reads what logins have to know: for each of these users, in their order.
 type Read<T> = dyn Fn(Vec<UserId>) -> BoxFuture<'static, Result<Vec<T>, Refusal>> + Send + Sync;
@@ -98,8 +105,9 @@ impl<T: Send + 'static> Logins<T> {
         asking
     }
 
-    async fn ask(self: Arc<Self>, asking: Vec<Waiting<T>>, _turn: OwnedSemaphorePermit) {
+    async fn ask(self: Arc<Self>, asking: Vec<Waiting<T>>, turn: OwnedSemaphorePermit) {
         let users = asking.iter().map(|one| one.user.clone()).collect();
+        let pause = pause_after(asking.len());
         match (self.read)(users).await {
             Ok(all) => {
                 for (one, loaded) in asking.into_iter().zip(all) {
@@ -112,6 +120,18 @@ impl<T: Send + 'static> Logins<T> {
                 }
             }
         }
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        drop(turn);
+    }
+}
+
+/// How long the turn of a read about so many users rests. One that was full is followed at once: others wait already.
+fn pause_after(users: usize) -> Duration {
+    match users {
+        0..=1 | TOGETHER.. => Duration::ZERO,
+        some => (PAUSE_EACH * u32::try_from(some - 1).unwrap_or(u32::MAX)).min(PAUSE_MAX),
     }
 }
 
@@ -168,6 +188,12 @@ mod tests {
         }
         assert_eq!((reads.recv().await, reads.recv().await), (Some(TOGETHER), Some(2)));
         assert!(logins.waiting.lock().is_empty());
+    }
+
+    #[test]
+    fn the_more_come_the_longer_the_next_ones_gather_and_nobody_waits_alone() {
+        let pauses = [1, 2, 11, TOGETHER - 1, TOGETHER].map(|users| pause_after(users).as_millis());
+        assert_eq!(pauses, [0, 4, 40, 100, 0]);
     }
 
     #[tokio::test]

@@ -265,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         loop {
             match lease.due(unix_millis(), warning_ms) {
-                Due::Nothing { look_again_ms } => return Ok(Some(Duration::from_millis(look_again_ms))),
+                Due::Nothing { look_again_ms } => return Ok(look_again_ms.map(Duration::from_millis)),
                 Due::Warning { expires_at_ms } => {
                     self.outbox
                         .notify(reply::event(None, Event::TokenExpiring { expires_at: expires_at_ms }));

@@ -1,10 +1,13 @@
-//! Identical reads that wait for their turn become one.
+//! Identical reads at the same time become one.
 //!
-//! A read that has begun is never joined: it may have looked before the commit that the newcomer has already been told
-//! about. So merging costs nothing in freshness, and happens exactly when there is a queue, as when a thousand members
-//! of a group come back at once.
+//! A page is read by one at a time. Who asks for it meanwhile waits for the next read of it: one that has begun is never
+//! joined, for it may have looked before the commit that the newcomer has already been told about. So merging costs
+//! nothing in freshness, and a page that nobody else asks for waits for nobody. Between two reads of a page lies a rest as
+//! long as the first one took: a thousand members of a group that come back at once are answered by few reads, and these
+//! leave half of the time to others.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 use futures_util::future::{FutureExt as _, Shared};
@@ -30,49 +33,82 @@ pub(super) struct Page {
     pub(super) floor: Seq,
 }
 
-type Waiting = Shared<oneshot::Receiver<Result<Utf8Bytes, Refusal>>>;
+type Reply = Result<Utf8Bytes, Refusal>;
 
-/// The reads that have not begun yet.
+/// Longest rest between two reads of a page.
+const REST_MAX: Duration = Duration::from_millis(20);
+
+/// The pages that are being read.
 #[derive(Debug)]
 pub(super) struct SharedReads {
     pool: Pool,
     turns: Semaphore,
-    waiting: Mutex<AHashMap<Page, Waiting>>,
+    /// With the next read of each, if someone waits for it.
+    pages: Mutex<AHashMap<Page, Option<Next>>>,
+}
+
+/// A read that has not begun yet.
+#[derive(Debug)]
+struct Next {
+    done: oneshot::Sender<Reply>,
+    reply: Shared<oneshot::Receiver<Reply>>,
+}
+
+impl Next {
+    fn new() -> Self {
+        let (done, reply) = oneshot::channel();
+        Self { done, reply: reply.shared() }
+    }
 }
 
 impl SharedReads {
     pub(super) fn new(pool: Pool, concurrent: usize) -> Arc<Self> {
-        Arc::new(Self { pool, turns: Semaphore::new(concurrent), waiting: Mutex::default() })
+        Arc::new(Self { pool, turns: Semaphore::new(concurrent), pages: Mutex::default() })
     }
 
-    pub(super) async fn read(self: Arc<Self>, page: Page) -> Result<Utf8Bytes, Refusal> {
-        if let Ok(_turn) = self.turns.try_acquire() {
-            return read_page(&self.pool, &page).await;
-        }
-        let joined = {
-            let mut waiting = self.waiting.lock();
-            match waiting.get(&page) {
-                Some(same) => {
+    pub(super) async fn read(self: Arc<Self>, page: Page) -> Reply {
+        let (reply, is_first) = {
+            let mut pages = self.pages.lock();
+            match pages.get_mut(&page) {
+                Some(Some(next)) => {
                     metrics::counter!(shared::metrics::GATEWAY_READS_MERGED).increment(1);
-                    same.clone()
+                    (next.reply.clone(), false)
                 }
+                Some(none) => (none.insert(Next::new()).reply.clone(), false),
                 None => {
-                    let (done, result) = oneshot::channel();
-                    let result = result.shared();
-                    waiting.insert(page.clone(), result.clone());
-                    // A task of its own: whoever asked first may go away, the others still wait.
-                    tokio::spawn(Arc::clone(&self).run(page, done));
-                    result
+                    let next = Next::new();
+                    let reply = next.reply.clone();
+                    pages.insert(page.clone(), Some(next));
+                    (reply, true)
                 }
             }
         };
-        joined.await.unwrap_or(Err(Refusal::Fault))
+        if is_first {
+            // A task of its own: whoever asked first may go away, the others still wait.
+            tokio::spawn(self.run(page));
+        }
+        reply.await.unwrap_or(Err(Refusal::Fault))
     }
 
-    async fn run(self: Arc<Self>, page: Page, done: oneshot::Sender<Result<Utf8Bytes, Refusal>>) {
-        let Ok(_turn) = self.turns.acquire().await else { return };
-        // From here on nobody joins.
-        self.waiting.lock().remove(&page);
-        let _ = done.send(read_page(&self.pool, &page).await);
+    /// Reads a page as long as someone waits for it.
+    async fn run(self: Arc<Self>, page: Page) {
+        loop {
+            let Ok(turn) = self.turns.acquire().await else { return };
+            // From here on nobody joins.
+            let next = self.pages.lock().get_mut(&page).and_then(Option::take);
+            let begun = Instant::now();
+            if let Some(next) = next {
+                let _ = next.done.send(read_page(&self.pool, &page).await);
+            }
+            drop(turn);
+            {
+                let mut pages = self.pages.lock();
+                if pages.get(&page).is_none_or(Option::is_none) {
+                    pages.remove(&page);
+                    return;
+                }
+            }
+            tokio::time::sleep(begun.elapsed().min(REST_MAX)).await;
+        }
     }
 }
