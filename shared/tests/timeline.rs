@@ -254,8 +254,7 @@ async fn a_connection_whose_work_is_done_is_used_again_without_a_ping_and_anothe
 #[tokio::test]
 async fn who_waits_for_a_connection_gets_the_next_one() {
     let stores = Stores::for_test().await.unwrap();
-    let settings =
-        config::Mysql { url: stores.mysql_url.as_str().into(), connections_max: 2, ..Default::default() };
+    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), connections_max: 2 };
     let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();
     let asked = (0..50_i64).map(|n| {
         let pool = &pool;

@@ -1,9 +1,9 @@
 //! Logins ask the database together.
 //!
-//! A few reads run at once; those who log in meanwhile gather, and the next read asks for all of them. After a read for
-//! several a pause follows, so that where many come one after the other the next ones gather, too. A herd that comes
-//! back after a gateway was lost costs a few statements instead of thousands, and leaves the connections to the database
-//! to those who are here. A single login waits for nobody.
+//! A few reads run at once; those who log in meanwhile gather, and the next read asks for all of them. A short pause lies
+//! between two reads, the longer the more the last one was about: where many come one after the other, they gather, too.
+//! A herd that comes back after a gateway was lost costs a few statements instead of thousands, and leaves the connections
+//! to the database to those who are here. A single login waits for nobody.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use shared::ids::UserId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use crate::wire::refusal::Refusal;
 
@@ -21,11 +22,11 @@ use crate::wire::refusal::Refusal;
 const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=5_000;
 /// Users that one read is about: a user may be in hundreds of groups.
 const TOGETHER: usize = 64;
-/// After a read about several users, the next one waits so long for each but the first: where they come fast enough for
-/// more than one in this time, reads grow until they come once in [`PAUSE_MAX`].
-const PAUSE_EACH: Duration = Duration::from_millis(4);
-/// Nobody waits longer than this for others to come.
-const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// From one read to the next, for each user that the first was about: ten logins a second never wait, and with more the
+/// reads grow until they come once in the longest pause.
+const PAUSE_EACH: Duration = Duration::from_millis(5);
+/// Shortest and longest pause.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 
 /// Reads what logins have to know: for each of these users, in their order.
 type Read<T> = dyn Fn(Vec<UserId>) -> BoxFuture<'static, Result<Vec<T>, Refusal>> + Send + Sync;
@@ -36,7 +37,13 @@ pub struct Logins<T> {
     turns: Arc<Semaphore>,
     /// Those who ask and those who wait.
     inside: Semaphore,
-    waiting: Mutex<VecDeque<Waiting<T>>>,
+    queue: Mutex<Queue<T>>,
+}
+
+struct Queue<T> {
+    waiting: VecDeque<Waiting<T>>,
+    /// Nobody asks before then.
+    pause_ends: Instant,
 }
 
 struct Waiting<T> {
@@ -46,7 +53,7 @@ struct Waiting<T> {
 
 impl<T> fmt::Debug for Logins<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Logins").field("waiting", &self.waiting.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Logins").field("waiting", &self.queue.lock().waiting.len()).finish_non_exhaustive()
     }
 }
 
@@ -58,7 +65,7 @@ impl<T: Send + 'static> Logins<T> {
             read,
             turns: Arc::new(Semaphore::new(at_once)),
             inside: Semaphore::new(at_once + waiting_max),
-            waiting: Mutex::default(),
+            queue: Mutex::new(Queue { waiting: VecDeque::new(), pause_ends: Instant::now() }),
         }
     }
 
@@ -72,7 +79,7 @@ impl<T: Send + 'static> Logins<T> {
             retry_after_ms: rand::random_range(RETRY_AFTER_MS),
         })?;
         let (answer, mut answered) = oneshot::channel();
-        self.waiting.lock().push_back(Waiting { user: user.clone(), answer });
+        self.queue.lock().waiting.push_back(Waiting { user: user.clone(), answer });
         loop {
             let turn = tokio::select! {
                 biased;
@@ -81,6 +88,14 @@ impl<T: Send + 'static> Logins<T> {
             };
             // Never closed.
             let Ok(turn) = turn else { return Err(Refusal::Fault) };
+            let pause_ends = self.queue.lock().pause_ends;
+            if pause_ends > Instant::now() {
+                tokio::select! {
+                    biased;
+                    answer = &mut answered => return answer.unwrap_or(Err(Refusal::Fault)),
+                    () = sleep_until(pause_ends) => {}
+                }
+            }
             let asking = self.take();
             if asking.is_empty() {
                 // Another's read is about this user too.
@@ -94,20 +109,22 @@ impl<T: Send + 'static> Logins<T> {
 
     /// Those who wait longest, without those who gave up.
     fn take(&self) -> Vec<Waiting<T>> {
-        let mut waiting = self.waiting.lock();
+        let mut queue = self.queue.lock();
         let mut asking = Vec::new();
         while asking.len() < TOGETHER {
-            let Some(next) = waiting.pop_front() else { break };
+            let Some(next) = queue.waiting.pop_front() else { break };
             if !next.answer.is_closed() {
                 asking.push(next);
             }
         }
+        if !asking.is_empty() {
+            queue.pause_ends = Instant::now() + pause_after(asking.len());
+        }
         asking
     }
 
-    async fn ask(self: Arc<Self>, asking: Vec<Waiting<T>>, turn: OwnedSemaphorePermit) {
+    async fn ask(self: Arc<Self>, asking: Vec<Waiting<T>>, _turn: OwnedSemaphorePermit) {
         let users = asking.iter().map(|one| one.user.clone()).collect();
-        let pause = pause_after(asking.len());
         match (self.read)(users).await {
             Ok(all) => {
                 for (one, loaded) in asking.into_iter().zip(all) {
@@ -120,19 +137,15 @@ impl<T: Send + 'static> Logins<T> {
                 }
             }
         }
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
-        drop(turn);
     }
 }
 
-/// How long the turn of a read about so many users rests. One that was full is followed at once: others wait already.
+/// From a read about so many users to the next one. One that was full is followed at once: others wait already.
 fn pause_after(users: usize) -> Duration {
-    match users {
-        0..=1 | TOGETHER.. => Duration::ZERO,
-        some => (PAUSE_EACH * u32::try_from(some - 1).unwrap_or(u32::MAX)).min(PAUSE_MAX),
+    if users >= TOGETHER {
+        return Duration::ZERO;
     }
+    (PAUSE_EACH * u32::try_from(users).unwrap_or(u32::MAX)).clamp(PAUSE.0, PAUSE.1)
 }
 
 #[cfg(test)]
@@ -177,7 +190,7 @@ mod tests {
         assert_eq!(reads.recv().await, Some(1));
         let others: Vec<_> = (1..=TOGETHER + 2).map(load).collect();
         let gone = load(500);
-        while logins.waiting.lock().len() < TOGETHER + 3 {
+        while logins.queue.lock().waiting.len() < TOGETHER + 3 {
             tokio::task::yield_now().await;
         }
         gone.abort();
@@ -187,13 +200,35 @@ mod tests {
             assert_eq!(other.await.unwrap().unwrap(), format!("user{n}"));
         }
         assert_eq!((reads.recv().await, reads.recv().await), (Some(TOGETHER), Some(2)));
-        assert!(logins.waiting.lock().is_empty());
+        assert!(logins.queue.lock().waiting.is_empty());
     }
 
-    #[test]
-    fn the_more_come_the_longer_the_next_ones_gather_and_nobody_waits_alone() {
-        let pauses = [1, 2, 11, TOGETHER - 1, TOGETHER].map(|users| pause_after(users).as_millis());
-        assert_eq!(pauses, [0, 4, 40, 100, 0]);
+    #[tokio::test(start_paused = true)]
+    async fn logins_one_after_the_other_gather_and_a_single_one_waits_for_nobody() {
+        let pauses = [1, 5, 10, TOGETHER - 1, TOGETHER].map(|users| pause_after(users).as_millis());
+        assert_eq!(pauses, [20, 25, 50, 100, 0]);
+        let (logins, mut reads, words) = logins(200);
+        words.add_permits(1_000);
+        logins.load(&user(0)).await.unwrap();
+        tokio::time::sleep(PAUSE.0).await;
+        let begun = Instant::now();
+        logins.load(&user(0)).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        // One each millisecond, for a second.
+        let coming = (0..1_000).map(|n| {
+            let logins = Arc::clone(&logins);
+            async move {
+                tokio::time::sleep(Duration::from_millis(n)).await;
+                logins.load(&user(1)).await.unwrap();
+            }
+        });
+        futures_util::future::join_all(coming).await;
+        let mut sizes = Vec::new();
+        while let Ok(users) = reads.try_recv() {
+            sizes.push(users);
+        }
+        assert_eq!(sizes.iter().sum::<usize>(), 1_002);
+        assert!(sizes.len() < 30, "{sizes:?}");
     }
 
     #[tokio::test]

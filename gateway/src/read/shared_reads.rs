@@ -2,9 +2,9 @@
 //!
 //! A page is read by one at a time. Who asks for it meanwhile waits for the next read of it: one that has begun is never
 //! joined, for it may have looked before the commit that the newcomer has already been told about. So merging costs
-//! nothing in freshness, and a page that nobody else asks for waits for nobody. Between two reads of a page lies a rest as
-//! long as the first one took: a thousand members of a group that come back at once are answered by few reads, and these
-//! leave half of the time to others.
+//! nothing in freshness, and a page that nobody else asks for waits for nobody. After a read for several a rest follows: a
+//! thousand members of a group that come back at once are answered by few reads, and these leave most of the time to
+//! others.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,8 +35,9 @@ pub(super) struct Page {
 
 type Reply = Result<Utf8Bytes, Refusal>;
 
-/// Longest rest between two reads of a page.
-const REST_MAX: Duration = Duration::from_millis(20);
+/// From a read for several until the next one of the same page: as long as it took, within these bounds. Longer would
+/// slow down those who read a page again as soon as they have it.
+const REST: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(20));
 
 /// The pages that are being read.
 #[derive(Debug)]
@@ -52,12 +53,13 @@ pub(super) struct SharedReads {
 struct Next {
     done: oneshot::Sender<Reply>,
     reply: Shared<oneshot::Receiver<Reply>>,
+    is_for_several: bool,
 }
 
 impl Next {
     fn new() -> Self {
         let (done, reply) = oneshot::channel();
-        Self { done, reply: reply.shared() }
+        Self { done, reply: reply.shared(), is_for_several: false }
     }
 }
 
@@ -72,6 +74,7 @@ impl SharedReads {
             match pages.get_mut(&page) {
                 Some(Some(next)) => {
                     metrics::counter!(shared::metrics::GATEWAY_READS_MERGED).increment(1);
+                    next.is_for_several = true;
                     (next.reply.clone(), false)
                 }
                 Some(none) => (none.insert(Next::new()).reply.clone(), false),
@@ -96,19 +99,18 @@ impl SharedReads {
             let Ok(turn) = self.turns.acquire().await else { return };
             // From here on nobody joins.
             let next = self.pages.lock().get_mut(&page).and_then(Option::take);
+            let Some(next) = next else { return };
             let begun = Instant::now();
-            if let Some(next) = next {
-                let _ = next.done.send(read_page(&self.pool, &page).await);
-            }
+            let _ = next.done.send(read_page(&self.pool, &page).await);
             drop(turn);
-            {
-                let mut pages = self.pages.lock();
-                if pages.get(&page).is_none_or(Option::is_none) {
-                    pages.remove(&page);
-                    return;
-                }
+            if next.is_for_several {
+                tokio::time::sleep(begun.elapsed().clamp(REST.0, REST.1)).await;
             }
-            tokio::time::sleep(begun.elapsed().min(REST_MAX)).await;
+            let mut pages = self.pages.lock();
+            if pages.get(&page).is_none_or(Option::is_none) {
+                pages.remove(&page);
+                return;
+            }
         }
     }
 }

@@ -24,6 +24,12 @@ pub(crate) struct ScenarioArguments {
     /// Messages per second taken for the peak, where one is needed. Without it a burst finds it out first.
     #[arg(long)]
     peak: Option<f64>,
+    /// How many gateways run, instead of the scenario's own number (two in most).
+    #[arg(long)]
+    gateways: Option<usize>,
+    /// How many workers, likewise.
+    #[arg(long)]
+    workers: Option<usize>,
     /// A setting of gateways and workers, such as IM__LIMITS__BATCHES_AT_ONCE=8; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -56,9 +62,18 @@ impl StormArguments {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let Self { scale, json, install } = self;
         let names = vec!["storm".to_owned()];
-        ScenarioArguments { names, scale, peak: None, json, html: None, settings: Vec::new(), install }
-            .run()
-            .await
+        let storm = ScenarioArguments {
+            names,
+            scale,
+            peak: None,
+            gateways: None,
+            workers: None,
+            settings: Vec::new(),
+            json,
+            html: None,
+            install,
+        };
+        storm.run().await
     }
 }
 
@@ -79,6 +94,8 @@ pub(crate) struct ReportArguments {
 impl ScenarioArguments {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(self.scale > 0.0 && self.scale <= 10.0, "--scale is above 0 and at most 10");
+        let some = [self.gateways, self.workers].iter().all(|count| *count != Some(0));
+        anyhow::ensure!(some, "--gateways and --workers are at least 1");
         let chosen = self.chosen()?;
         if chosen.is_empty() {
             for Scenario { name, about, .. } in SCENARIOS {
@@ -95,7 +112,7 @@ impl ScenarioArguments {
         for scenario in chosen {
             // Dropped half way, the system takes with it whatever it had started.
             let run = tokio::select! {
-                run = Box::pin(measure(scenario, &scale, &self.settings)) => run.with_context(|| scenario.name)?,
+                run = Box::pin(self.measure(scenario, &scale)) => run.with_context(|| scenario.name)?,
                 stopped = &mut stop => {
                     stopped?;
                     return Ok(ExitCode::FAILURE);
@@ -107,6 +124,26 @@ impl ScenarioArguments {
         }
         let kept = runs.iter().all(|run| run.outcome.is_kept());
         Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    async fn measure(&self, scenario: &'static Scenario, scale: &Scale) -> anyhow::Result<Run> {
+        let record = Record::here_and_now();
+        eprintln!("{}: bringing a system up", scenario.name);
+        let mut builder = scenario.builder();
+        if let Some(gateways) = self.gateways {
+            builder = builder.gateways(gateways);
+        }
+        if let Some(workers) = self.workers {
+            builder = builder.workers(workers);
+        }
+        let builder = self.settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
+        let mut system = builder.on_own_servers().await?;
+        let outcome = scenario.run(&mut system, scale).await;
+        if outcome.is_err() {
+            system.keep_logs();
+        }
+        system.stop().await;
+        Ok(Run { record, outcome: outcome? })
     }
 
     fn chosen(&self) -> anyhow::Result<Vec<&'static Scenario>> {
@@ -127,23 +164,6 @@ impl ScenarioArguments {
         }
         Ok(())
     }
-}
-
-async fn measure(
-    scenario: &'static Scenario,
-    scale: &Scale,
-    settings: &[(String, String)],
-) -> anyhow::Result<Run> {
-    let record = Record::here_and_now();
-    eprintln!("{}: bringing a system up", scenario.name);
-    let builder = settings.iter().fold(scenario.builder(), |builder, (key, value)| builder.set(key, value));
-    let mut system = builder.on_own_servers().await?;
-    let outcome = scenario.run(&mut system, scale).await;
-    if outcome.is_err() {
-        system.keep_logs();
-    }
-    system.stop().await;
-    Ok(Run { record, outcome: outcome? })
 }
 
 impl ReportArguments {
