@@ -35,9 +35,11 @@ pub(super) struct Page {
 
 type Reply = Result<Utf8Bytes, Refusal>;
 
-/// From a read for several until the next one of the same page: as long as it took, within these bounds. Longer would
-/// slow down those who read a page again as soon as they have it.
-const REST: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(20));
+/// After a read for several, the same page is not read for so many times as long as it took: its readers leave the rest of
+/// the time to others, and the more a read costs, the more of them gather.
+const REST_TIMES: u32 = 4;
+/// Shortest and longest rest.
+const REST: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
 
 /// The pages that are being read.
 #[derive(Debug)]
@@ -104,7 +106,7 @@ impl SharedReads {
             let _ = next.done.send(read_page(&self.pool, &page).await);
             drop(turn);
             if next.is_for_several {
-                tokio::time::sleep(begun.elapsed().clamp(REST.0, REST.1)).await;
+                tokio::time::sleep((begun.elapsed() * REST_TIMES).clamp(REST.0, REST.1)).await;
             }
             let mut pages = self.pages.lock();
             if pages.get(&page).is_none_or(Option::is_none) {
