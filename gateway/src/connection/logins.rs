@@ -22,11 +22,11 @@ use crate::wire::refusal::Refusal;
 const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=5_000;
 /// Users that one read is about: a user may be in hundreds of groups.
 const TOGETHER: usize = 64;
-/// From one read to the next, for each user that the first was about: ten logins a second never wait, and with more the
-/// reads grow until they come once in the longest pause.
+/// From one read to the next, for each user that the first was about: where more than 200 come in a second, reads grow
+/// until there is one in each [`PAUSE_MAX`]; where fewer come, hardly anyone waits.
 const PAUSE_EACH: Duration = Duration::from_millis(5);
-/// Shortest and longest pause.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Reads what logins have to know: for each of these users, in their order.
 type Read<T> = dyn Fn(Vec<UserId>) -> BoxFuture<'static, Result<Vec<T>, Refusal>> + Send + Sync;
@@ -145,7 +145,7 @@ fn pause_after(users: usize) -> Duration {
     if users >= TOGETHER {
         return Duration::ZERO;
     }
-    (PAUSE_EACH * u32::try_from(users).unwrap_or(u32::MAX)).clamp(PAUSE.0, PAUSE.1)
+    (PAUSE_EACH * u32::try_from(users).unwrap_or(u32::MAX)).min(PAUSE_MAX)
 }
 
 #[cfg(test)]
@@ -206,11 +206,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn logins_one_after_the_other_gather_and_a_single_one_waits_for_nobody() {
         let pauses = [1, 5, 10, TOGETHER - 1, TOGETHER].map(|users| pause_after(users).as_millis());
-        assert_eq!(pauses, [20, 25, 50, 100, 0]);
+        assert_eq!(pauses, [5, 25, 50, 100, 0]);
         let (logins, mut reads, words) = logins(200);
         words.add_permits(1_000);
         logins.load(&user(0)).await.unwrap();
-        tokio::time::sleep(PAUSE.0).await;
+        tokio::time::sleep(PAUSE_EACH).await;
         let begun = Instant::now();
         logins.load(&user(0)).await.unwrap();
         assert_eq!(begun.elapsed(), Duration::ZERO);

@@ -424,20 +424,22 @@ async fn wait_until_pulled(senders: &[Sender], gateway: &str) -> anyhow::Result<
         let entry = newest.entry(&sender.conversation).or_insert((&sender.user, 0));
         entry.1 = entry.1.max(last);
     }
-    for (conversation, (user, last)) in newest {
+    let pulled = newest.into_iter().map(|(conversation, (user, last))| async move {
         let mut client = Client::connect(gateway, user).await?;
         let until = Instant::now() + Duration::from_secs(120);
         loop {
             let page = client.request(3, pull_frame(conversation, 0, 1, true)).await?;
             if page.messages().is_ok_and(|messages| messages.first().is_some_and(|newest| newest.seq >= last))
             {
-                break;
+                return Ok(());
             }
             anyhow::ensure!(Instant::now() < until, "{conversation} never reached {last}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-    Ok(())
+    });
+    // One after the other, thousands of conversations would take longer to look at than to fill.
+    let pulled: Vec<_> = pulled.collect();
+    futures_util::stream::iter(pulled).buffer_unordered(CONNECTING).try_collect().await
 }
 
 async fn show_progress(total: u64, report: Arc<Report>) {
