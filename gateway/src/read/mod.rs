@@ -8,6 +8,7 @@ mod tails;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use proto::v1;
 use shared::conversation::Conversation;
 use shared::envelope::origin_to_wire;
@@ -79,7 +80,12 @@ impl Reads {
         settings: ReadSettings,
     ) -> Self {
         let syncs = Syncs::new(pool.clone(), inboxes.clone(), Arc::clone(&memberships), settings.inbox_ttl_s);
-        let shared = SharedReads::new(pool.clone(), settings.concurrent);
+        let pages = pool.clone();
+        let read = move |page: Page| {
+            let pool = pages.clone();
+            async move { pull::read_page(&pool, &page).await }.boxed()
+        };
+        let shared = SharedReads::new(settings.concurrent, Box::new(read));
         Self { pool, hub, memberships, announcer, inboxes, shared, syncs, deadline: settings.deadline }
     }
 

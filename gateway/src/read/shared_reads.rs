@@ -6,20 +6,19 @@
 //! thousand members of a group that come back at once are answered by few reads, and these leave most of the time to
 //! others.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
-use futures_util::future::{FutureExt as _, Shared};
+use futures_util::future::{BoxFuture, FutureExt as _, Shared};
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::ids::Seq;
-use shared::mysql::Pool;
 use shared::mysql::timeline::Direction;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::pull::read_page;
 use crate::wire::refusal::Refusal;
 
 /// What a pull asks for. Equal pages have equal replies.
@@ -41,10 +40,12 @@ const REST_TIMES: u32 = 4;
 /// Shortest and longest rest.
 const REST: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
 
+/// Reads and renders a page.
+type Read = dyn Fn(Page) -> BoxFuture<'static, Reply> + Send + Sync;
+
 /// The pages that are being read.
-#[derive(Debug)]
 pub(super) struct SharedReads {
-    pool: Pool,
+    read: Box<Read>,
     turns: Semaphore,
     /// With the next read of each, if someone waits for it.
     pages: Mutex<AHashMap<Page, Option<Next>>>,
@@ -65,9 +66,16 @@ impl Next {
     }
 }
 
+impl fmt::Debug for SharedReads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedReads").field("pages", &self.pages.lock().len()).finish_non_exhaustive()
+    }
+}
+
 impl SharedReads {
-    pub(super) fn new(pool: Pool, concurrent: usize) -> Arc<Self> {
-        Arc::new(Self { pool, turns: Semaphore::new(concurrent), pages: Mutex::default() })
+    /// `concurrent` calls of `read` may run.
+    pub(super) fn new(concurrent: usize, read: Box<Read>) -> Arc<Self> {
+        Arc::new(Self { read, turns: Semaphore::new(concurrent), pages: Mutex::default() })
     }
 
     pub(super) async fn read(self: Arc<Self>, page: Page) -> Reply {
@@ -103,7 +111,7 @@ impl SharedReads {
             let next = self.pages.lock().get_mut(&page).and_then(Option::take);
             let Some(next) = next else { return };
             let begun = Instant::now();
-            let _ = next.done.send(read_page(&self.pool, &page).await);
+            let _ = next.done.send((self.read)(page.clone()).await);
             drop(turn);
             if next.is_for_several {
                 tokio::time::sleep((begun.elapsed() * REST_TIMES).clamp(REST.0, REST.1)).await;
@@ -114,5 +122,90 @@ impl SharedReads {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn page(cursor: u64) -> Page {
+        Page {
+            conversation: Conversation::from_key("group_1").unwrap(),
+            cursor: Seq(cursor),
+            direction: Direction::Forward,
+            limit: 50,
+            floor: Seq::ZERO,
+        }
+    }
+
+    /// Each read says that it begins, waits for a word, and is answered with how many there were before it.
+    fn reads() -> (Arc<SharedReads>, mpsc::UnboundedReceiver<Seq>, Arc<Semaphore>) {
+        let (told, begun) = mpsc::unbounded_channel();
+        let (words, count) = (Arc::new(Semaphore::new(0)), AtomicUsize::new(0));
+        let heard = Arc::clone(&words);
+        let read = move |page: Page| {
+            let (told, heard, before) =
+                (told.clone(), Arc::clone(&heard), count.fetch_add(1, Ordering::Relaxed));
+            async move {
+                told.send(page.cursor).unwrap();
+                heard.acquire().await.unwrap().forget();
+                Ok(Utf8Bytes::from(before.to_string()))
+            }
+            .boxed()
+        };
+        (SharedReads::new(2, Box::new(read)), begun, words)
+    }
+
+    fn ask(reads: &Arc<SharedReads>, cursor: u64) -> tokio::task::JoinHandle<Reply> {
+        tokio::spawn(Arc::clone(reads).read(page(cursor)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_during_a_read_is_answered_by_the_next_one_and_another_page_waits_for_nobody() {
+        let (reads, mut begun, words) = reads();
+        let first = ask(&reads, 1);
+        assert_eq!(begun.recv().await, Some(Seq(1)));
+        let others: Vec<_> = (0..5).map(|_| ask(&reads, 1)).collect();
+        let another = ask(&reads, 2);
+        assert_eq!(begun.recv().await, Some(Seq(2)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(begun.try_recv().is_err(), "the same page is read by one at a time");
+        // Who asked first goes away: the others are answered all the same.
+        others[0].abort();
+        words.add_permits(3);
+        assert!(first.await.unwrap().is_ok() && another.await.unwrap().is_ok());
+        for other in others.into_iter().skip(1) {
+            assert_eq!(other.await.unwrap().unwrap().as_str(), "2", "a read that began after they asked");
+        }
+        assert_eq!(begun.recv().await, Some(Seq(1)));
+        tokio::time::sleep(REST.1).await;
+        assert!(reads.pages.lock().is_empty() && begun.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_several_asked_for_rests_and_one_that_nobody_shared_does_not() {
+        let (reads, mut begun, words) = reads();
+        words.add_permits(100);
+        for _ in 0..3 {
+            let now = tokio::time::Instant::now();
+            ask(&reads, 1).await.unwrap().unwrap();
+            assert_eq!(now.elapsed(), Duration::ZERO);
+        }
+        // They ask before the first one's read begins.
+        let (first, second) = (ask(&reads, 1), ask(&reads, 1));
+        assert_eq!(first.await.unwrap().unwrap(), second.await.unwrap().unwrap());
+        let now = tokio::time::Instant::now();
+        ask(&reads, 1).await.unwrap().unwrap();
+        assert!(now.elapsed() >= REST.0, "{:?}", now.elapsed());
+        let mut all = 0;
+        while begun.try_recv().is_ok() {
+            all += 1;
+        }
+        assert_eq!(all, 5);
     }
 }

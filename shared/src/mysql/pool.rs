@@ -33,7 +33,7 @@ pub enum ConnectError {
 /// Whether a connection that was idle for a while is pinged before it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ping {
-    /// A round trip more, but a connection that died while idle fails no request.
+    /// A round trip more after a second of idleness, but a connection that died meanwhile fails no request.
     BeforeUse,
     /// For a caller that tries again anyway.
     Never,
