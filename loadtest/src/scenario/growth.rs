@@ -226,9 +226,10 @@ async fn fill(mysql: &mut sqlx::MySqlConnection, wanted: usize) -> anyhow::Resul
             return Ok(rows);
         }
         let copies = (wanted - rows).min(AT_ONCE);
+        // A digest, not the name with something behind it: copies of copies would get too long, and cut they are equal.
         let copy = format!(
             "INSERT INTO timeline_message (conversation_id, seq, msg_id, sender_id, content, msg_type, send_time) \
-             SELECT CONCAT(LEFT(conversation_id, 40), '.{rows}'), seq, msg_id, sender_id, content, msg_type, send_time \
+             SELECT CONCAT('group_{rows}.', LEFT(SHA2(conversation_id, 256), 32)), seq, msg_id, sender_id, content, msg_type, send_time \
              FROM timeline_message LIMIT {copies}"
         );
         mysql.execute(AssertSqlSafe(copy)).await?;
