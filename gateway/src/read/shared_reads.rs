@@ -144,15 +144,15 @@ mod tests {
     }
 
     /// Each read says that it begins, waits for a word, and is answered with how many there were before it.
-    fn reads() -> (Arc<SharedReads>, mpsc::UnboundedReceiver<Seq>, Arc<Semaphore>) {
-        let (told, begun) = mpsc::unbounded_channel();
+    fn reads() -> (Arc<SharedReads>, mpsc::Receiver<Seq>, Arc<Semaphore>) {
+        let (told, begun) = mpsc::channel(100);
         let (words, count) = (Arc::new(Semaphore::new(0)), AtomicUsize::new(0));
         let heard = Arc::clone(&words);
         let read = move |page: Page| {
             let (told, heard, before) =
                 (told.clone(), Arc::clone(&heard), count.fetch_add(1, Ordering::Relaxed));
             async move {
-                told.send(page.cursor).unwrap();
+                told.send(page.cursor).await.unwrap();
                 heard.acquire().await.unwrap().forget();
                 Ok(Utf8Bytes::from(before.to_string()))
             }
