@@ -262,3 +262,13 @@ async fn who_waits_for_a_connection_gets_the_next_one() {
     });
     assert_eq!(futures_util::future::join_all(asked).await, (0..50).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn one_connection_is_enough_to_start() {
+    let stores = Stores::for_test().await.unwrap();
+    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), connections_max: 1 };
+    let pool = mysql::connect(&settings, Ping::BeforeUse, Duration::from_secs(30)).await.unwrap();
+    mysql::migrate(&pool).await.unwrap();
+    let none = conversations::last_seq(&pool, &group("nowhere")).await.unwrap();
+    assert_eq!(none, None);
+}

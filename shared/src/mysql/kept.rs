@@ -151,6 +151,11 @@ impl Connection {
         ended
     }
 
+    /// Takes it out of the pool for good, for what holds longer than a query: a lock, for instance.
+    pub(super) fn detach(self) -> MySqlConnection {
+        ScopeGuard::into_inner(self.lent).connection.detach()
+    }
+
     /// At hand for the next one: no query is running on it, and no transaction is open.
     pub(super) fn keep(self) {
         let Self { pool, lent, place } = self;

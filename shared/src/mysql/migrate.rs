@@ -19,7 +19,7 @@ const LOCK_WAIT_S: i32 = 120;
 /// A failed statement, or a lock that is held for more than two minutes.
 pub async fn migrate(pool: &Pool) -> Result<(), MigrateError> {
     // Detached and closed afterwards: that frees the lock whatever happens.
-    let mut connection = pool.unkept().acquire().await?.detach();
+    let mut connection = pool.acquire().await?.detach();
     let migrated = locked(&mut connection).await;
     connection.close().await?;
     migrated

@@ -302,7 +302,11 @@ impl MysqlLedger {
     /// # Errors
     /// [`LedgerError::Store`].
     pub async fn ping(&self) -> Result<(), LedgerError> {
-        let asked = async { self.pool.acquire().await?.ping().await };
+        let asked = async {
+            let mut connection = self.pool.acquire().await?;
+            let answered = connection.ping().await;
+            connection.done(answered)
+        };
         asked.await.map_err(|error| LedgerError::Store(Box::new(error)))
     }
 }
