@@ -234,7 +234,8 @@ async fn a_connection_whose_work_is_done_is_used_again_without_a_ping_and_anothe
 
     // Who goes away in the middle of a question takes the connection along: its answer is nobody else's.
     let mut left = pool.acquire().await.unwrap();
-    assert!(left.ping().now_or_never().is_none());
+    // A server may answer before the first look for its answer: then nobody went away.
+    while left.ping().now_or_never().is_some() {}
     drop(left);
     let mut slow = Box::pin(sqlx::query("SELECT SLEEP(0.2)").execute(&pool));
     assert!((&mut slow).now_or_never().is_none());
