@@ -10,7 +10,7 @@ use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
 use shared::redis::live_board::LiveBoard;
-use shared::redis::sequence::{Floor, Given, Numbers, Sequence};
+use shared::redis::sequence::{Floor, Given, Numbers, Sequence, Wanted};
 use shared::redis::{self, Client};
 
 async fn connect(stores: &Stores) -> Client {
@@ -25,7 +25,9 @@ fn group() -> Conversation {
 async fn number(sequence: &Sequence, ids: &[&str], floor: Option<Floor>) -> Numbers {
     let sender = UserId::parse("alice").unwrap();
     let ids: Vec<_> = ids.iter().map(|id| MsgId::parse(id).unwrap()).collect();
-    sequence.next(&group(), ids.iter().map(|id| (&sender, id)), floor).await.unwrap()
+    let messages = ids.iter().map(|id| (&sender, id)).collect();
+    let wanted = [Wanted { conversation: &group(), messages, floor }];
+    sequence.next(&wanted).await.remove(0).unwrap()
 }
 
 fn given(jump: bool, numbers: &[Given]) -> Numbers {
@@ -60,6 +62,42 @@ async fn a_lost_counter_begins_above_the_floor_with_a_marked_jump() {
     let floor = Some(Floor { last: Seq(1_500), jump: true });
     assert_eq!(number(&sequence, &["a"], floor).await, given(true, &[Given::New(Seq(1_501))]));
     assert_eq!(number(&sequence, &["b"], floor).await, given(false, &[Given::New(Seq(1_502))]));
+}
+
+#[tokio::test]
+async fn conversations_of_one_call_are_numbered_each_by_its_own_counter() {
+    use Given::{Known, New};
+    let stores = Stores::for_test().await.unwrap();
+    let sequence = Sequence::new(connect(&stores).await, 60);
+    let groups = ["group_1", "group_2", "group_3"].map(|key| Conversation::from_key(key).unwrap());
+    let sender = UserId::parse("alice").unwrap();
+    let ids: Vec<_> = ["a", "b", "c"].iter().map(|id| MsgId::parse(id).unwrap()).collect();
+    let ask = async |floors: [Option<Floor>; 3], asked: [&[usize]; 3]| {
+        let of = groups.iter().zip(floors.into_iter().zip(asked));
+        let wanted = of.map(|(conversation, (floor, asked))| Wanted {
+            conversation,
+            messages: asked.iter().map(|at| (&sender, &ids[*at])).collect(),
+            floor,
+        });
+        let answers = sequence.next(&wanted.collect::<Vec<_>>()).await;
+        answers.into_iter().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let older = Some(Floor { last: Seq(1_500), jump: true });
+    let none = Numbers::NoCounter;
+    assert_eq!(ask([None; 3], [&[0], &[0], &[0]]).await, [none.clone(), none.clone(), none.clone()]);
+    assert_eq!(
+        ask([NEW_CONVERSATION, None, older], [&[0, 1, 0], &[0], &[2]]).await,
+        [given(false, &[New(Seq(1)), New(Seq(2)), Known(Seq(1))]), none, given(true, &[New(Seq(1_501))])]
+    );
+    assert_eq!(
+        ask([None, NEW_CONVERSATION, None], [&[1, 2], &[0, 0], &[2, 1]]).await,
+        [
+            given(false, &[Known(Seq(2)), New(Seq(3))]),
+            given(false, &[New(Seq(1)), Known(Seq(1))]),
+            given(false, &[Known(Seq(1_501)), New(Seq(1_502))]),
+        ]
+    );
+    assert!(sequence.next(&[]).await.is_empty());
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! Numbers for a batch: from Redis, and from MySQL where Redis has forgotten a conversation.
 
+use std::sync::Arc;
+
 use ahash::AHashMap;
-use futures_util::future::join_all;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
 use shared::mysql::{self, Pool};
 use shared::redis::RedisError;
-use shared::redis::sequence::{Floor, Given, Numbers, Sequence};
+use shared::redis::sequence::{Floor, Given, Numbers, Sequence, Wanted};
 
 /// How far above the last committed number a lost counter begins again: more than a gateway has in flight for one
 /// conversation in the time that a batch takes to be committed. Should it not be enough, two messages get the same
@@ -14,12 +15,12 @@ use shared::redis::sequence::{Floor, Given, Numbers, Sequence};
 const RESEED_MARGIN: u64 = 1_000;
 
 /// Why a conversation's messages got no numbers.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum NumberError {
     #[error(transparent)]
-    Redis(#[from] RedisError),
+    Redis(#[from] Arc<RedisError>),
     #[error("MySQL, asked for the last number: {0}")]
-    Mysql(#[from] shared::mysql::Error),
+    Mysql(Arc<mysql::Error>),
     #[error("the counter vanished twice")]
     Vanished,
 }
@@ -52,61 +53,89 @@ impl Numbering {
     pub(super) async fn number<'m>(
         &self,
         messages: impl Iterator<Item = (&'m Conversation, &'m UserId, &'m MsgId)>,
-    ) -> Vec<Result<Number, std::sync::Arc<NumberError>>> {
-        let mut of: AHashMap<&Conversation, Vec<(usize, &UserId, &MsgId)>> = AHashMap::new();
+    ) -> Vec<Result<Number, NumberError>> {
+        let (mut wanted, mut places) = (Vec::new(), Vec::new());
+        let mut of: AHashMap<&Conversation, usize> = AHashMap::new();
         let mut count = 0;
-        for (index, (conversation, sender, msg_id)) in messages.enumerate() {
-            of.entry(conversation).or_default().push((index, sender, msg_id));
-            count = index + 1;
+        for (place, (conversation, sender, msg_id)) in messages.enumerate() {
+            let at = *of.entry(conversation).or_insert_with(|| {
+                wanted.push(Wanted { conversation, messages: Vec::new(), floor: None });
+                places.push(Vec::new());
+                wanted.len() - 1
+            });
+            wanted[at].messages.push((sender, msg_id));
+            places[at].push(place);
+            count = place + 1;
         }
-        // Started together, so that fred sends them in one write.
-        let asked = join_all(of.into_iter().map(|(conversation, messages)| async move {
-            let numbers = self.number_one(conversation, &messages).await.map_err(std::sync::Arc::new);
-            (messages, numbers)
-        }));
-        let mut out: Vec<_> = (0..count).map(|_| Err(std::sync::Arc::new(NumberError::Vanished))).collect();
-        for (messages, numbers) in asked.await {
-            for (place, (index, ..)) in messages.iter().enumerate() {
-                out[*index] = match &numbers {
-                    Ok(numbers) => {
-                        numbers.get(place).copied().ok_or(std::sync::Arc::new(NumberError::Vanished))
+        let mut out = vec![Err(NumberError::Vanished); count];
+        for (places, numbers) in places.iter().zip(self.next(wanted).await) {
+            match numbers {
+                Ok(numbers) => {
+                    for (place, number) in places.iter().zip(numbers) {
+                        out[*place] = Ok(number);
                     }
-                    Err(error) => Err(std::sync::Arc::clone(error)),
-                };
+                }
+                Err(error) => places.iter().for_each(|place| out[*place] = Err(error.clone())),
             }
         }
         out
     }
 
-    async fn number_one(
-        &self,
-        conversation: &Conversation,
-        messages: &[(usize, &UserId, &MsgId)],
-    ) -> Result<Vec<Number>, NumberError> {
-        let ids = || messages.iter().map(|(_, sender, msg_id)| (*sender, *msg_id));
-        let mut answer = self.sequence.next(conversation, ids(), None).await?;
-        if answer == Numbers::NoCounter {
-            let floor = self.floor(conversation).await?;
-            answer = self.sequence.next(conversation, ids(), Some(floor)).await?;
+    /// The numbers for each of `wanted`, whose counters are made where they are missing.
+    async fn next(&self, mut wanted: Vec<Wanted<'_>>) -> Vec<Result<Vec<Number>, NumberError>> {
+        let mut answers = self.ask(&wanted).await;
+        let missing: Vec<usize> =
+            (0..answers.len()).filter(|at| matches!(answers[*at], Ok(Numbers::NoCounter))).collect();
+        if !missing.is_empty() {
+            let conversations: Vec<&Conversation> =
+                missing.iter().map(|at| wanted[*at].conversation).collect();
+            match self.floors(&conversations).await {
+                Ok(floors) => {
+                    let lost = missing.iter().zip(floors);
+                    let lost = lost.map(|(at, floor)| Wanted {
+                        floor: Some(floor),
+                        messages: std::mem::take(&mut wanted[*at].messages),
+                        ..wanted[*at]
+                    });
+                    let lost: Vec<Wanted<'_>> = lost.collect();
+                    for (at, answer) in missing.into_iter().zip(self.ask(&lost).await) {
+                        answers[at] = answer;
+                    }
+                }
+                Err(error) => missing.into_iter().for_each(|at| answers[at] = Err(error.clone())),
+            }
         }
-        let Numbers::Given { mut jump, numbers } = answer else { return Err(NumberError::Vanished) };
-        let mark = |given| match given {
-            // The first new number takes the mark.
-            Given::New(seq) => Number { seq, jump: std::mem::take(&mut jump), retry: false },
-            Given::Known(seq) => Number { seq, jump: false, retry: true },
-        };
-        Ok(numbers.into_iter().map(mark).collect())
+        answers.into_iter().map(|answer| marked(answer?)).collect()
     }
 
-    async fn floor(&self, conversation: &Conversation) -> Result<Floor, NumberError> {
-        let last = mysql::conversations::last_seq(&self.pool, conversation).await?;
-        Ok(match last {
+    async fn ask(&self, wanted: &[Wanted<'_>]) -> Vec<Result<Numbers, NumberError>> {
+        let answers = self.sequence.next(wanted).await;
+        answers.into_iter().map(|answer| answer.map_err(NumberError::Redis)).collect()
+    }
+
+    /// Where the counters of `conversations` begin, in that order.
+    async fn floors(&self, conversations: &[&Conversation]) -> Result<Vec<Floor>, NumberError> {
+        let last = mysql::conversations::last_seqs(&self.pool, conversations).await;
+        let last = last.map_err(|error| NumberError::Mysql(Arc::new(error)))?;
+        let floor = |conversation: &&Conversation| match last.get(*conversation).copied() {
             None | Some(Seq::ZERO) => Floor { last: Seq::ZERO, jump: false },
             Some(Seq(last)) => {
                 metrics::counter!(shared::metrics::GATEWAY_RESEEDED).increment(1);
                 tracing::warn!(conversation.id = %conversation, last, "its counter is missing in Redis: seeding it again");
                 Floor { last: Seq(last + RESEED_MARGIN), jump: true }
             }
-        })
+        };
+        Ok(conversations.iter().map(floor).collect())
     }
+}
+
+/// The numbers of one conversation with their marks.
+fn marked(numbers: Numbers) -> Result<Vec<Number>, NumberError> {
+    let Numbers::Given { mut jump, numbers } = numbers else { return Err(NumberError::Vanished) };
+    let mark = |given| match given {
+        // The first new number takes the mark.
+        Given::New(seq) => Number { seq, jump: std::mem::take(&mut jump), retry: false },
+        Given::Known(seq) => Number { seq, jump: false, retry: true },
+    };
+    Ok(numbers.into_iter().map(mark).collect())
 }

@@ -39,7 +39,8 @@ pub(super) async fn numbers(settings: &Settings, url: &str, servers: &Servers) -
                 let id = |n: usize| format!("limits:sent:{{{group}}}:10:limits.0.0:limits.0.0-{n}");
                 keys.extend((sent..sent + batch).map(id));
                 sent += batch;
-                let arguments = vec![REMEMBERED_S.to_string(), "0".to_owned(), "0".to_owned()];
+                let arguments =
+                    vec![REMEMBERED_S.to_string(), batch.to_string(), "0".to_owned(), "0".to_owned()];
                 let given: Vec<i64> = script.evalsha(&client, keys, arguments).await?;
                 anyhow::ensure!(given.len() == batch + 1, "{} numbers for {batch} messages", given.len());
                 drive.done(batch);

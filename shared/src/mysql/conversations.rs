@@ -149,16 +149,24 @@ fn kind(conversation: &Conversation) -> u8 {
     }
 }
 
-/// The last committed number; `None` if nothing was ever committed.
+static LAST: LazyLock<Shapes> = LazyLock::new(|| {
+    Shapes::new(
+        "SELECT conversation_id, last_seq FROM conversation WHERE conversation_id IN (",
+        "?",
+        ",",
+        ")",
+    )
+});
+
+/// The last committed number of each of `conversations`; those without any row are left out.
 ///
 /// # Errors
 /// As the database says.
-pub async fn last_seq(pool: &Pool, conversation: &Conversation) -> sqlx::Result<Option<Seq>> {
-    let row: Option<u64> = sqlx::query_scalar("SELECT last_seq FROM conversation WHERE conversation_id = ?")
-        .bind(conversation.key())
-        .fetch_optional(pool)
-        .await?;
-    Ok(row.map(Seq))
+pub async fn last_seqs(
+    pool: &Pool,
+    conversations: &[&Conversation],
+) -> sqlx::Result<AHashMap<Conversation, Seq>> {
+    LAST.by_conversation(pool, None, conversations, |row| Ok(Seq(row.try_get(1)?))).await
 }
 
 /// All conversations of `user` with their last numbers, the one with the newest message at the end: the groups that it is

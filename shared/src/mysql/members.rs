@@ -168,7 +168,7 @@ pub async fn accesses_among(
     user: &UserId,
     groups: &[&Conversation],
 ) -> sqlx::Result<AHashMap<Conversation, Access>> {
-    AMONG.by_conversation(pool, user.as_str(), groups, |row| Access::from_row(row, 1)).await
+    AMONG.by_conversation(pool, Some(user.as_str()), groups, |row| Access::from_row(row, 1)).await
 }
 
 /// Those of `user`'s groups whose heads are merged into its syncs: they are, or were lately, too large for inboxes.

@@ -30,7 +30,8 @@ pub async fn advance(
     to: Seq,
 ) -> sqlx::Result<Advance> {
     // No transaction: each statement moves forward only, so any interleaving ends at the largest position asked for.
-    let newest = super::conversations::last_seq(pool, conversation).await?.unwrap_or(Seq::ZERO);
+    let newest = super::conversations::last_seqs(pool, &[conversation]).await?;
+    let newest = newest.get(conversation).copied().unwrap_or(Seq::ZERO);
     let before = position(pool, user, conversation).await?;
     let to = to.min(newest);
     if to <= before {
@@ -79,7 +80,7 @@ pub async fn of_user(
     user: &UserId,
     conversations: &[&Conversation],
 ) -> sqlx::Result<AHashMap<Conversation, Seq>> {
-    OF_USER.by_conversation(pool, user.as_str(), conversations, |row| Ok(Seq(row.try_get(1)?))).await
+    OF_USER.by_conversation(pool, Some(user.as_str()), conversations, |row| Ok(Seq(row.try_get(1)?))).await
 }
 
 /// How far one user has read.

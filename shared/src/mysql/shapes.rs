@@ -90,14 +90,14 @@ impl Shapes {
     pub(super) async fn by_conversation<T>(
         &self,
         pool: &Pool,
-        first: &str,
+        first: Option<&str>,
         conversations: &[&Conversation],
         read: impl Fn(&MySqlRow) -> sqlx::Result<T>,
     ) -> sqlx::Result<AHashMap<Conversation, T>> {
         let keys: Vec<[&str; 1]> = conversations.iter().map(|conversation| [conversation.key()]).collect();
         let by_key: AHashMap<&str, &Conversation> = conversations.iter().map(|c| (c.key(), *c)).collect();
         let mut found = AHashMap::with_capacity(conversations.len());
-        for row in self.select_from(pool, Some(first), &keys).await? {
+        for row in self.select_from(pool, first, &keys).await? {
             if let Some(conversation) = by_key.get(row.try_get::<&str, _>(0)?) {
                 found.insert((*conversation).clone(), read(&row)?);
             }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::support::{Ends, HOLE_TIMEOUT, eventually, group, message};
 use shared::envelope::{self, ChatMessage};
 use shared::ids::Seq;
-use shared::redis::sequence::{Given, Numbers, Sequence};
+use shared::redis::sequence::{Given, Numbers, Sequence, Wanted};
 
 #[tokio::test]
 async fn two_gateways_interleave_and_everyone_reads_one_order() {
@@ -43,8 +43,9 @@ async fn a_hole_is_given_up_in_time_and_the_late_message_gets_a_later_number() {
     let (known, new) = (message(&chat, 1, "alice", "a1"), message(&chat, 1, "alice", "a2"));
     let expected = Numbers::Given { jump: false, numbers: vec![Given::Known(Seq(3)), Given::New(Seq(4))] };
     eventually("the final number in Redis", async || {
-        let ids = [&known, &new].map(|m| (&m.sender, &m.msg_id)).into_iter();
-        let numbers = sequence.next(&chat, ids, None).await.unwrap();
+        let messages = [&known, &new].map(|m| (&m.sender, &m.msg_id)).to_vec();
+        let wanted = [Wanted { conversation: &chat, messages, floor: None }];
+        let numbers = sequence.next(&wanted).await.remove(0).unwrap();
         // Asked again, the second one is known too.
         let known = Numbers::Given { jump: false, numbers: vec![Given::Known(Seq(3)), Given::Known(Seq(4))] };
         if numbers == expected || numbers == known { Ok(()) } else { Err(numbers) }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use shared::ids::Seq;
 use shared::mysql::{self, Ping};
-use shared::redis::sequence::{Given, Numbers, Sequence};
+use shared::redis::sequence::{Given, Numbers, Sequence, Wanted};
 
 use crate::support::{Ends, HOLE_TIMEOUT, SHARDS, eventually, group, message};
 
@@ -95,8 +95,9 @@ async fn a_window_full_of_late_messages_does_not_hold_up_those_behind_it() {
     let mut talk = async |count| {
         for _ in 0..count {
             let mut live = message(&chat, 1, "carol", &format!("c{said}"));
-            let asked =
-                sequence.next(&chat, std::iter::once((&live.sender, &live.msg_id)), None).await.unwrap();
+            let messages = vec![(&live.sender, &live.msg_id)];
+            let wanted = [Wanted { conversation: &chat, messages, floor: None }];
+            let asked = sequence.next(&wanted).await.remove(0).unwrap();
             let Numbers::Given { numbers, .. } = asked else { panic!("{asked:?}") };
             let [Given::New(seq)] = numbers[..] else { panic!("{numbers:?}") };
             live.seq = seq;

@@ -1,49 +1,59 @@
--- Numbers a batch of messages of one conversation.
+-- Numbers a batch of messages of several conversations.
 --
--- KEYS[1]    counter of the conversation
--- KEYS[2..]  one key per message, remembering the number that its id got; a key may occur twice
--- ARGV[1]    seconds for which an id is remembered
--- ARGV[2]    what to set a missing counter to, or '' not to
--- ARGV[3]    '1' if numbers above ARGV[2] begin after a jump (the conversation is older than the counter)
+-- KEYS     for each conversation its counter, then one key per message, remembering the number that its id got; a key may
+--          occur twice
+-- ARGV[1]  seconds for which an id is remembered
+-- ARGV     then three for each conversation: how many messages; what to set a missing counter to, or '' not to; '1' if
+--          numbers above that begin after a jump (the conversation is older than the counter)
 --
--- Returns {} if the counter is missing and ARGV[2] is ''. Otherwise {jump, number...}: jump is 1 if the first new number
--- follows a jump; a number that was given before is negative.
+-- Returns for each conversation -1 if its counter is missing and was not to be set; otherwise 1 if the first new number
+-- follows a jump, 0 if not, and then the numbers: one that was given before is negative.
 --
 -- Sent again after a lost answer, it returns the same numbers, as known ones.
-local jump = 0
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  if ARGV[2] == '' then
-    return {}
+local answer = {}
+local key = 1
+for arg = 2, #ARGV, 3 do
+  local counter, count = KEYS[key], tonumber(ARGV[arg])
+  local known = redis.call('MGET', unpack(KEYS, key, key + count))
+  local jump = 0
+  if not known[1] and ARGV[arg + 1] ~= '' then
+    redis.call('SET', counter, ARGV[arg + 1])
+    known[1] = ARGV[arg + 1]
+    jump = tonumber(ARGV[arg + 2])
   end
-  redis.call('SET', KEYS[1], ARGV[2])
-  jump = tonumber(ARGV[3])
-end
-local known = redis.call('MGET', unpack(KEYS, 2))
-local given, fresh, count = {}, {}, 0
-for i = 1, #known do
-  local key = KEYS[i + 1]
-  if known[i] then
-    given[i] = -tonumber(known[i])
-  elseif fresh[key] then
-    given[i] = -fresh[key]
+  if not known[1] then
+    answer[#answer + 1] = -1
   else
-    count = count + 1
-    fresh[key] = count
-    given[i] = count
-  end
-end
-if count > 0 then
-  local base = redis.call('INCRBY', KEYS[1], count) - count
-  for i = 1, #known do
-    if not known[i] then
-      local number = base + fresh[KEYS[i + 1]]
-      if given[i] > 0 then
-        redis.call('SET', KEYS[i + 1], string.format('%.0f', number), 'EX', ARGV[1])
-        given[i] = number
+    local fresh, new = {}, 0
+    for i = 1, count do
+      local name = KEYS[key + i]
+      if not known[i + 1] and not fresh[name] then
+        new = new + 1
+        fresh[name] = new
+      end
+    end
+    local base = 0
+    if new > 0 then
+      base = redis.call('INCRBY', counter, new) - new
+    end
+    answer[#answer + 1] = jump
+    local given = 0
+    for i = 1, count do
+      local name = KEYS[key + i]
+      if known[i + 1] then
+        answer[#answer + 1] = -tonumber(known[i + 1])
       else
-        given[i] = -number
+        local number = base + fresh[name]
+        if fresh[name] > given then
+          given = fresh[name]
+          redis.call('SET', name, string.format('%.0f', number), 'EX', ARGV[1])
+          answer[#answer + 1] = number
+        else
+          answer[#answer + 1] = -number
+        end
       end
     end
   end
+  key = key + count + 1
 end
-return {jump, unpack(given)}
+return answer
