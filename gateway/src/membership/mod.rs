@@ -30,7 +30,7 @@ use shared::ids::{Seq, UserId, unix_millis};
 use shared::mysql::groups::{self, Changed, GroupAccess, GroupError, Sizes};
 use shared::mysql::members::{self, Access, Belonging, Membership};
 use shared::mysql::{self, Pool, blocks};
-use shared::redis::inbox::{Inboxes, Touch};
+use shared::redis::inbox::{Inboxes, Note, Touch};
 use shared::shutdown::Shutdown;
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -344,11 +344,13 @@ impl Memberships {
         let (inboxes, group, tasks) = (self.inboxes.clone(), group.clone(), self.tasks.clone());
         self.tasks.spawn(async move {
             let mut backoff = Backoff::dependency();
+            let conversation = &group;
+            let note_as = |touch| move |user| Note { user, conversation, touch };
             for _ in 0..NOTING_ATTEMPTS {
-                let joined = inboxes.touch(changed.joined.iter(), &group, Touch::Joined(changed.joined_seq));
-                let left = inboxes.touch(changed.left.iter(), &group, Touch::Other);
-                match futures_util::try_join!(joined, left) {
-                    Ok(_) => return,
+                let joined = changed.joined.iter().map(note_as(Touch::Joined(changed.joined_seq)));
+                let left = changed.left.iter().map(note_as(Touch::Other));
+                match inboxes.touch(joined.chain(left)).await {
+                    Ok(()) => return,
                     // A Redis that is restarted meanwhile has its inboxes built anew from the database.
                     Err(error) => tracing::warn!(%group, %error, "a change is not in all inboxes yet"),
                 }

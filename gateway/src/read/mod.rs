@@ -16,7 +16,7 @@ use shared::ids::{Seq, UserId};
 use shared::mysql::Pool;
 use shared::mysql::positions::{self, Advance, ListedPosition};
 use shared::mysql::timeline::Direction;
-use shared::redis::inbox::{Inboxes, Touch};
+use shared::redis::inbox::{Inboxes, Note, Touch};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::announce::Announcer;
@@ -162,7 +162,8 @@ impl Reads {
         if !advance.moved {
             return Ok(advance);
         }
-        if let Err(error) = self.inboxes.touch(std::iter::once(&by.user), conversation, Touch::Other).await {
+        let note = Note { user: &by.user, conversation, touch: Touch::Other };
+        if let Err(error) = self.inboxes.touch(std::iter::once(note)).await {
             tracing::warn!(%error, "a reading position is not in the inbox of its user");
         }
         let counted_from = advance.position.max(standing.access.map_or(Seq::ZERO, |access| access.join_seq));

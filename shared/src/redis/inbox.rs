@@ -49,6 +49,17 @@ pub enum Touch {
     Other,
 }
 
+/// A change that one user is to find in the inbox. Those of one conversation stand best side by side.
+#[derive(Debug, Clone, Copy)]
+pub struct Note<'n> {
+    /// Whose inbox.
+    pub user: &'n UserId,
+    /// What has changed.
+    pub conversation: &'n Conversation,
+    /// How.
+    pub touch: Touch,
+}
+
 /// One conversation in an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -103,28 +114,27 @@ impl Inboxes {
         Self { client, ttl_s: ttl_s.max(1) }
     }
 
-    /// Notes a change for each of `users`, in one pipelined round trip and few calls.
+    /// Makes `notes`, in one pipelined round trip and few calls.
     ///
     /// # Errors
-    /// Some may have been noted: do it again.
-    pub async fn touch<'u>(
-        &self,
-        users: impl Iterator<Item = &'u UserId>,
-        conversation: &Conversation,
-        touch: Touch,
-    ) -> Result<(), RedisError> {
-        let (seq, other) = match touch {
-            Touch::Messages(seq) => (seq.to_string(), ""),
-            Touch::Joined(seq) => (seq.to_string(), "1"),
-            Touch::Other => (String::new(), "1"),
-        };
-        let users: Vec<&UserId> = users.collect();
-        let noted = users.chunks(self.client.keys_together(TOUCHED_AT_ONCE)).map(|users| {
-            let keys = users.iter().copied().flat_map(inbox_keys).collect();
-            let arguments = vec![conversation.key().to_owned(), seq.clone(), other.to_owned()];
-            self.client.script::<i64>(&TOUCH, keys, arguments)
+    /// Some may have been made: make all again.
+    pub async fn touch<'n>(&self, notes: impl Iterator<Item = Note<'n>>) -> Result<(), RedisError> {
+        let notes: Vec<Note<'n>> = notes.collect();
+        let made = notes.chunks(self.client.keys_together(TOUCHED_AT_ONCE)).map(|notes| {
+            let keys = notes.iter().flat_map(|note| inbox_keys(note.user)).collect();
+            let of_one = notes.chunk_by(|a, b| (a.conversation, a.touch) == (b.conversation, b.touch));
+            let arguments = of_one.flat_map(|notes| {
+                let (conversation, touch) = (notes[0].conversation, notes[0].touch);
+                let (seq, other) = match touch {
+                    Touch::Messages(seq) => (seq.to_string(), ""),
+                    Touch::Joined(seq) => (seq.to_string(), "1"),
+                    Touch::Other => (String::new(), "1"),
+                };
+                [notes.len().to_string(), conversation.key().to_owned(), seq, other.to_owned()]
+            });
+            self.client.script::<i64>(&TOUCH, keys, arguments.collect())
         });
-        try_join_all(noted).await.map(drop)
+        try_join_all(made).await.map(drop)
     }
 
     /// Notes the last number of a large group.

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
+use futures_util::try_join;
 use shared::backoff::Backoff;
-use shared::conversation::{Conversation, Kind};
+use shared::conversation::Kind;
 use shared::ids::UserId;
 use shared::mysql::senders::Senders;
 use shared::redis::RedisError;
-use shared::redis::inbox::{self, Inboxes};
+use shared::redis::inbox::{self, Inboxes, Note};
 use tokio::task::JoinHandle;
 
 use super::touches::{Readers, Touch, Touches};
@@ -144,45 +145,51 @@ impl InboxWriter {
 async fn write_all(inboxes: Inboxes, touches: Arc<Vec<Touch>>) -> Vec<bool> {
     let mut written = Vec::with_capacity(touches.len());
     while written.len() < touches.len() {
+        let rest = &touches[written.len()..];
         let mut writes = 0;
-        let at_once = touches[written.len()..].iter().take_while(|touch| {
+        let at_once = rest.iter().take_while(|touch| {
             let first = writes == 0;
             writes += touch.writes();
             first || writes <= WRITES_AT_ONCE
         });
-        let ended = join_all(at_once.map(|touch| write(&inboxes, touch))).await;
-        let failure = ended.iter().find_map(|ended| ended.as_ref().err());
-        if let Some(error) = failure {
+        let at_once = &rest[..at_once.count()];
+        if let Err(error) = write(&inboxes, at_once).await {
             tracing::warn!(%error, "inboxes not written yet");
-        }
-        let failed = failure.is_some();
-        written.extend(ended.iter().map(Result::is_ok));
-        if failed {
-            break;
+            written.resize(touches.len(), false);
+        } else {
+            written.resize(written.len() + at_once.len(), true);
         }
     }
     written
 }
 
-async fn write(inboxes: &Inboxes, touch: &Touch) -> Result<(), RedisError> {
-    let Touch { conversation, last_seq, readers, .. } = touch;
-    let note = inbox::Touch::Messages(*last_seq);
-    match readers {
-        Readers::Pair => inboxes.touch(pair(conversation).iter(), conversation, note).await?,
-        Readers::Members(rights) => {
-            if let Senders::Group(group) = &rights.senders {
-                inboxes.touch(group.members.keys(), conversation, note).await?;
+/// Writes all of `touches`, or it is not known which.
+async fn write(inboxes: &Inboxes, touches: &[Touch]) -> Result<(), RedisError> {
+    let pairs: Vec<Vec<UserId>> = touches.iter().map(pair).collect();
+    let (mut notes, mut heads) = (Vec::new(), Vec::new());
+    for (Touch { conversation, last_seq, readers, .. }, pair) in touches.iter().zip(&pairs) {
+        let note = |user| Note { user, conversation, touch: inbox::Touch::Messages(*last_seq) };
+        match readers {
+            Readers::Pair => notes.extend(pair.iter().map(note)),
+            Readers::Members(rights) => {
+                if let Senders::Group(group) = &rights.senders {
+                    notes.extend(group.members.keys().map(note));
+                }
             }
+            Readers::Head { .. } => heads.push(inboxes.touch_group(conversation, *last_seq)),
         }
-        Readers::Head { .. } => inboxes.touch_group(conversation, *last_seq).await?,
     }
-    metrics::counter!(shared::metrics::WORKER_INBOX_WRITES).increment(touch.writes() as u64);
+    try_join!(inboxes.touch(notes.into_iter()), try_join_all(heads))?;
+    let writes: usize = touches.iter().map(Touch::writes).sum();
+    metrics::counter!(shared::metrics::WORKER_INBOX_WRITES).increment(writes as u64);
     Ok(())
 }
 
-/// The users of a private conversation, each once.
-fn pair(conversation: &Conversation) -> Vec<UserId> {
-    let Kind::Private(lo, hi) = conversation.kind() else { return Vec::new() };
+/// Whose inboxes a private conversation is noted in, each once.
+fn pair(touch: &Touch) -> Vec<UserId> {
+    let (Readers::Pair, Kind::Private(lo, hi)) = (&touch.readers, touch.conversation.kind()) else {
+        return Vec::new();
+    };
     let mut users: Vec<UserId> = [lo, hi].iter().filter_map(|user| UserId::parse(user).ok()).collect();
     users.dedup();
     users

@@ -1,26 +1,29 @@
--- Notes in the inboxes of users that a conversation has changed.
+-- Notes in the inboxes of users that conversations have changed.
 --
--- KEYS     pairs, one for each user: the sorted set of conversations by version; the hash with the last number of each
---          conversation, whose '#last' is the highest version
--- ARGV[1]  the conversation
--- ARGV[2]  its last number, or ''
--- ARGV[3]  '1' where something else about it changed
+-- KEYS  for each user of each conversation a pair: the sorted set of conversations by version; the hash with the last
+--       number of each conversation, whose '#last' is the highest version
+-- ARGV  four for each conversation: how many users; which conversation; its last number, or ''; '1' where something else
+--       about it changed
 --
 -- A user without an inbox gets none: whoever asks for it first builds it from the database. Sent again, it changes
--- nothing, unless something else changed. Returns in how many inboxes it was noted.
+-- nothing, unless something else changed. Returns how many notes were made.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local seq = tonumber(ARGV[2]) or 0
 local touched = 0
-for i = 1, #KEYS, 2 do
-  local heads = KEYS[i + 1]
-  local known = redis.call('HMGET', heads, '#last', ARGV[1])
-  local before = tonumber(known[2] or '-1')
-  if known[1] and (ARGV[3] == '1' or before < seq) then
-    local version = string.format('%.0f', math.max(now, tonumber(known[1]) + 1))
-    redis.call('HSET', heads, ARGV[1], string.format('%.0f', math.max(before, seq)), '#last', version)
-    redis.call('ZADD', KEYS[i], version, ARGV[1])
-    touched = touched + 1
+local key = 1
+for arg = 1, #ARGV, 4 do
+  local conversation, seq, other = ARGV[arg + 1], tonumber(ARGV[arg + 2]) or 0, ARGV[arg + 3] == '1'
+  for _ = 1, tonumber(ARGV[arg]) do
+    local heads = KEYS[key + 1]
+    local known = redis.call('HMGET', heads, '#last', conversation)
+    local before = tonumber(known[2] or '-1')
+    if known[1] and (other or before < seq) then
+      local version = string.format('%.0f', math.max(now, tonumber(known[1]) + 1))
+      redis.call('HSET', heads, conversation, string.format('%.0f', math.max(before, seq)), '#last', version)
+      redis.call('ZADD', KEYS[key], version, conversation)
+      touched = touched + 1
+    end
+    key = key + 2
   end
 end
 return touched
