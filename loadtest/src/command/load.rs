@@ -72,7 +72,7 @@ struct Target {
     /// A running gateway, ws://host:port/ws; may be given several times. Without it: a system is brought up for the run.
     #[arg(long = "gateway", value_name = "URL")]
     gateways: Vec<String>,
-    /// A setting of gateways and workers, such as IM__LIMITS__BATCHES_AT_ONCE=8; may be given several times.
+    /// A setting of gateways and workers, such as limits.batches_at_once=8; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
     #[command(flatten)]
@@ -94,9 +94,19 @@ struct Written<'a> {
     figures: &'a Figures,
 }
 
+/// A setting as in the files (`limits.batches_at_once=8`) or as in the environment (`IM__LIMITS__BATCHES_AT_ONCE=8`).
 pub(super) fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("give KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
+    let key = match key.split_once('.') {
+        Some((section, name)) => format!("IM__{section}__{name}").to_uppercase(),
+        None => key.to_owned(),
+    };
+    if key.starts_with("IM__") {
+        Ok((key, value.to_owned()))
+    } else {
+        // The processes would take no notice of it, and the figures would be of something else.
+        Err(format!("{key} is no setting: give one such as limits.batches_at_once=8"))
+    }
 }
 
 fn spike(text: &str) -> Result<(f64, f64, f64), String> {
@@ -197,5 +207,18 @@ async fn bring_up(servers: &Where, settings: &[(String, String)]) -> anyhow::Res
             require(servers.install())?;
             builder.on_own_servers().await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_written_as_in_a_file_or_as_in_the_environment() {
+        for text in ["limits.batches_at_once=8", "IM__LIMITS__BATCHES_AT_ONCE=8"] {
+            assert_eq!(setting(text), Ok(("IM__LIMITS__BATCHES_AT_ONCE".to_owned(), "8".to_owned())));
+        }
+        assert!(setting("batches_at_once=8").is_err() && setting("limits.batches_at_once").is_err());
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Overload {
     /// Long wires to RabbitMQ, so that the system can take less than this machine can send.
     #[arg(long)]
     narrow: bool,
-    /// A setting of gateways and workers, such as IM__LIMITS__BATCH_MESSAGES_MAX=1000; may be given several times.
+    /// A setting of gateways and workers, such as limits.batch_messages_max=1000; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
     /// Write the outcome to this file as JSON.

@@ -30,7 +30,7 @@ pub(crate) struct ScenarioArguments {
     /// How many workers, likewise.
     #[arg(long)]
     workers: Option<usize>,
-    /// A setting of gateways and workers, such as IM__LIMITS__BATCHES_AT_ONCE=8; may be given several times.
+    /// A setting of gateways and workers, such as limits.batches_at_once=8; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
     /// Write everything to this file as JSON.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use sqlx::{AssertSqlSafe, Executor as _};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::catalog::Scale;
@@ -23,6 +25,8 @@ const MESSAGES: usize = 100_000;
 const FLAT: f64 = 1.2;
 const SENDERS: usize = 50;
 const WINDOW: usize = 64;
+/// Time for MySQL to write what is in its memory.
+const WRITTEN_OUT_WITHIN: Duration = Duration::from_secs(300);
 
 /// What a message costs, without the load generator.
 fn price(costs: &std::collections::BTreeMap<String, f64>) -> f64 {
@@ -191,7 +195,7 @@ async fn wait_until_stored(url: &str, acked: &AtomicU64) -> anyhow::Result<()> {
         let now: u64 = sqlx::query_scalar(sum).fetch_one(&mut mysql).await?;
         same = if now == last && now >= acked.load(Ordering::Relaxed) { same + 1 } else { 0 };
         last = now;
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
     Ok(())
 }
@@ -205,6 +209,7 @@ pub(super) async fn history(system: &mut System, scale: &Scale) -> anyhow::Resul
     let mut steps = Vec::new();
     for full in [10_000, 100_000, 1_000_000, 10_000_000] {
         let rows = fill(&mut mysql, scale.of(full)).await?;
+        write_out(&mut mysql).await?;
         let name = format!("{rows} rows of history");
         let (figures, watched) = watched(&name, &load, system).await?;
         steps.push((name, price(&figures.cpu_seconds_per_1000)));
@@ -234,6 +239,31 @@ async fn fill(mysql: &mut sqlx::MySqlConnection, wanted: usize) -> anyhow::Resul
         );
         mysql.execute(AssertSqlSafe(copy)).await?;
     }
+}
+
+/// Waits until the pages that were filled are on disk: writing them is the price of filling, not of the messages after it.
+async fn write_out(mysql: &mut sqlx::MySqlConnection) -> anyhow::Result<()> {
+    /// MySQL writes out so few at its leisure.
+    const FEW: u64 = 500;
+    let (_, usual): (String, String) =
+        sqlx::query_as("SHOW GLOBAL VARIABLES LIKE 'innodb_max_dirty_pages_pct'")
+            .fetch_one(&mut *mysql)
+            .await?;
+    mysql.execute("SET GLOBAL innodb_max_dirty_pages_pct = 0").await?;
+    let deadline = Instant::now() + WRITTEN_OUT_WITHIN;
+    loop {
+        let (_, dirty): (String, String) =
+            sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")
+                .fetch_one(&mut *mysql)
+                .await?;
+        if dirty.parse::<u64>()? <= FEW {
+            break;
+        }
+        anyhow::ensure!(Instant::now() < deadline, "MySQL still has {dirty} pages to write");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    mysql.execute(AssertSqlSafe(format!("SET GLOBAL innodb_max_dirty_pages_pct = {usual}"))).await?;
+    Ok(())
 }
 
 #[cfg(test)]
