@@ -110,7 +110,9 @@ pub fn pull(conversation: &str, messages: &[MessageView<'_>], next: Seq, has_mor
         has_more: Some(has_more),
         ..Frame::new(Cmd::PULL, 0)
     };
-    frame.render()
+    // Ids, numbers and names of fields beside a content.
+    let bytes: usize = messages.iter().map(|message| message.content.len() + 192).sum();
+    frame.render_about(conversation.len() + bytes + 128)
 }
 
 /// cmd 4
