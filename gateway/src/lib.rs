@@ -16,6 +16,7 @@ pub mod app;
 pub mod auth;
 pub mod config;
 pub mod connection;
+mod gather;
 pub mod http;
 pub mod hub;
 pub mod listen;

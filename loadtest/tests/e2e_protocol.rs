@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -178,6 +180,61 @@ async fn every_device_gets_pushes_and_positions_but_its_own() {
     bob.say("private_alice_bob", "m3", "still there?").await.unwrap();
     let push = again.wait_for(|packet| packet.cmd == 5).await.unwrap();
     assert_eq!(push.messages().unwrap()[0].msg_id, "m3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_many_pull_shows_all_that_was_stored_before_it_was_asked_for() {
+    let system = Builder::new().unlimited().for_test().await.unwrap();
+    let gateways = system.ws_urls();
+    let chat = "private_alice_bob";
+    let bob = |gateway: usize, device: String| {
+        let url = format!("{}?user_id=bob&device_id={device}", gateways[gateway]);
+        async move { Client::open(&url).await.unwrap() }
+    };
+    let enough = Arc::new(AtomicBool::new(false));
+    let mut crowd = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let (mut one, enough) = (bob(n % 2, format!("crowd{n}")).await, Arc::clone(&enough));
+        crowd.spawn(async move {
+            while !enough.load(Ordering::Relaxed) {
+                assert_eq!(one.pull(chat, 0, 500).await.unwrap().code, 0);
+            }
+        });
+    }
+    let mut readers = [bob(0, "reader0".to_owned()).await, bob(1, "reader1".to_owned()).await];
+    let mut alice = Client::connect(&gateways[0], "alice").await.unwrap();
+    for n in 1..=60 {
+        // Each third one recalls the one before.
+        let payload = match n % 3 {
+            0 => json!({"msg_type": 3, "recall_seq": n - 1, "ack": "stored"}),
+            _ => json!({"msg_type": 1, "content": "hello", "ack": "stored"}),
+        };
+        let frame = json!({"cmd": 2, "msg_id": format!("m{n}"), "conversation_id": chat, "payload": payload});
+        let stored = alice.request(2, frame.to_string()).await.unwrap();
+        assert_eq!((stored.code, stored.seq), (0, Some(n)), "{}", stored.payload);
+        for reader in &mut readers {
+            let page = reader.pull(chat, 0, 500).await.unwrap().messages().unwrap();
+            let seen: Vec<_> = page.iter().map(|message| (message.seq, message.recalled)).collect();
+            let stored: Vec<_> = (1..=n).map(|seq| (seq, seq % 3 == 2 && seq < n)).collect();
+            assert_eq!(seen, stored);
+        }
+    }
+    // Nothing is added any more: the same page is given again.
+    for url in system.http_urls() {
+        wait_for("a page that is given again", Duration::from_secs(20), async || {
+            let metrics = reqwest::get(format!("{url}/metrics")).await?.text().await?;
+            let mut lines = metrics.lines();
+            let again = lines.find_map(|line| line.strip_prefix("im_gateway_pages_again_total "));
+            anyhow::ensure!(again.is_some_and(|count| count != "0"), "{again:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    enough.store(true, Ordering::Relaxed);
+    while let Some(ended) = crowd.join_next().await {
+        ended.unwrap();
+    }
 }
 
 fn token(secret: &str, user: &str) -> String {

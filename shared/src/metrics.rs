@@ -33,6 +33,8 @@ names! {
         "Conversations whose counter was missing in Redis and was set again from MySQL.";
     GATEWAY_READS_MERGED = "im_gateway_reads_merged_total", describe_counter, Unit::Count,
         "Pulls answered by an identical one that was waiting for its turn.";
+    GATEWAY_PAGES_AGAIN = "im_gateway_pages_again_total", describe_counter, Unit::Count,
+        "Pages that were given again, because nothing had been added to their conversation since they were read.";
     GATEWAY_TAIL_READS = "im_gateway_tail_reads_total", describe_counter, Unit::Count,
         "Reads of the newest messages of a conversation, for lists of conversations.";
     GATEWAY_INBOXES_BUILT = "im_gateway_inboxes_built_total", describe_counter, Unit::Count,

@@ -1,21 +1,18 @@
 //! Logins ask the database together.
 //!
-//! A few reads run at once; those who log in meanwhile gather, and the next read asks for all of them. A short pause lies
-//! between two reads, the longer the more the last one was about: where many come one after the other, they gather, too.
-//! A herd that comes back after a gateway was lost costs a few statements instead of thousands, and leaves the connections
-//! to the database to those who are here. A single login waits for nobody.
+//! A few reads run at once, each for all who have gathered since ([`Gathered`]). A short pause lies between two reads, the
+//! longer the more the last one was about: where many come one after the other, they gather, too. A herd that comes back
+//! after a gateway was lost costs a few statements instead of thousands, and leaves the connections to the database to
+//! those who are here. A single login waits for nobody.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use shared::ids::UserId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Semaphore;
 
+use crate::gather::{Gathered, How, Read};
 use crate::wire::refusal::Refusal;
 
 /// When someone who could not even wait is asked to come back, in milliseconds.
@@ -28,115 +25,38 @@ const PAUSE_EACH: Duration = Duration::from_millis(5);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// Reads what logins have to know: for each of these users, in their order.
-type Read<T> = dyn Fn(Vec<UserId>) -> BoxFuture<'static, Result<Vec<T>, Refusal>> + Send + Sync;
-
 /// The entrance. Whoever comes first is first.
 pub struct Logins<T> {
-    read: Box<Read<T>>,
-    turns: Arc<Semaphore>,
+    gathered: Arc<Gathered<UserId, T>>,
     /// Those who ask and those who wait.
     inside: Semaphore,
-    queue: Mutex<Queue<T>>,
-}
-
-struct Queue<T> {
-    waiting: VecDeque<Waiting<T>>,
-    /// Nobody asks before then.
-    pause_ends: Instant,
-}
-
-struct Waiting<T> {
-    user: UserId,
-    answer: oneshot::Sender<Result<T, Refusal>>,
 }
 
 impl<T> fmt::Debug for Logins<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Logins").field("waiting", &self.queue.lock().waiting.len()).finish_non_exhaustive()
+        f.debug_struct("Logins").field("waiting", &self.gathered.waiting()).finish_non_exhaustive()
     }
 }
 
 impl<T: Send + 'static> Logins<T> {
-    /// `at_once` calls of `read` may run, and `waiting_max` users may wait for one.
+    /// `at_once` calls of `read`, which says of each of these users what a login has to know, may run, and `waiting_max`
+    /// users may wait for one.
     #[must_use]
-    pub fn new(at_once: usize, waiting_max: usize, read: Box<Read<T>>) -> Self {
-        Self {
-            read,
-            turns: Arc::new(Semaphore::new(at_once)),
-            inside: Semaphore::new(at_once + waiting_max),
-            queue: Mutex::new(Queue { waiting: VecDeque::new(), pause_ends: Instant::now() }),
-        }
+    pub fn new(at_once: usize, waiting_max: usize, read: Box<Read<UserId, T>>) -> Self {
+        let how = How { at_once, together: TOGETHER, pause_after };
+        Self { gathered: Gathered::new(how, read), inside: Semaphore::new(at_once + waiting_max) }
     }
 
     /// What is to be known about `user`, read after this call began.
     ///
     /// # Errors
     /// 503 at once, if too many wait already; what the read says.
-    pub async fn load(self: &Arc<Self>, user: &UserId) -> Result<T, Refusal> {
+    pub async fn load(&self, user: &UserId) -> Result<T, Refusal> {
         let _inside = self.inside.try_acquire().map_err(|_| Refusal::Overloaded {
             message: "too many are logging in at this moment: come back a little later".to_owned(),
             retry_after_ms: rand::random_range(RETRY_AFTER_MS),
         })?;
-        let (answer, mut answered) = oneshot::channel();
-        self.queue.lock().waiting.push_back(Waiting { user: user.clone(), answer });
-        loop {
-            let turn = tokio::select! {
-                biased;
-                answer = &mut answered => return answer.unwrap_or(Err(Refusal::Fault)),
-                turn = Arc::clone(&self.turns).acquire_owned() => turn,
-            };
-            // Never closed.
-            let Ok(turn) = turn else { return Err(Refusal::Fault) };
-            let pause_ends = self.queue.lock().pause_ends;
-            if pause_ends > Instant::now() {
-                tokio::select! {
-                    biased;
-                    answer = &mut answered => return answer.unwrap_or(Err(Refusal::Fault)),
-                    () = sleep_until(pause_ends) => {}
-                }
-            }
-            let asking = self.take();
-            if asking.is_empty() {
-                // Another's read is about this user too.
-                drop(turn);
-                return answered.await.unwrap_or(Err(Refusal::Fault));
-            }
-            // A task of its own: should this client go away, the others still wait.
-            tokio::spawn(Arc::clone(self).ask(asking, turn));
-        }
-    }
-
-    /// Those who wait longest, without those who gave up.
-    fn take(&self) -> Vec<Waiting<T>> {
-        let mut queue = self.queue.lock();
-        let mut asking = Vec::new();
-        while asking.len() < TOGETHER {
-            let Some(next) = queue.waiting.pop_front() else { break };
-            if !next.answer.is_closed() {
-                asking.push(next);
-            }
-        }
-        if !asking.is_empty() {
-            queue.pause_ends = Instant::now() + pause_after(asking.len());
-        }
-        asking
-    }
-
-    async fn ask(self: Arc<Self>, asking: Vec<Waiting<T>>, _turn: OwnedSemaphorePermit) {
-        let users = asking.iter().map(|one| one.user.clone()).collect();
-        match (self.read)(users).await {
-            Ok(all) => {
-                for (one, loaded) in asking.into_iter().zip(all) {
-                    let _ = one.answer.send(Ok(loaded));
-                }
-            }
-            Err(refusal) => {
-                for one in asking {
-                    let _ = one.answer.send(Err(refusal.clone()));
-                }
-            }
-        }
+        self.gathered.ask(user.clone()).await
     }
 }
 
@@ -152,6 +72,7 @@ fn pause_after(users: usize) -> Duration {
 mod tests {
     use futures_util::FutureExt as _;
     use tokio::sync::mpsc;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -190,7 +111,7 @@ mod tests {
         assert_eq!(reads.recv().await, Some(1));
         let others: Vec<_> = (1..=TOGETHER + 2).map(load).collect();
         let gone = load(500);
-        while logins.queue.lock().waiting.len() < TOGETHER + 3 {
+        while logins.gathered.waiting() < TOGETHER + 3 {
             tokio::task::yield_now().await;
         }
         gone.abort();
@@ -200,7 +121,7 @@ mod tests {
             assert_eq!(other.await.unwrap().unwrap(), format!("user{n}"));
         }
         assert_eq!((reads.recv().await, reads.recv().await), (Some(TOGETHER), Some(2)));
-        assert!(logins.queue.lock().waiting.is_empty());
+        assert_eq!(logins.gathered.waiting(), 0);
     }
 
     #[tokio::test(start_paused = true)]

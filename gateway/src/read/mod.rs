@@ -1,6 +1,7 @@
 //! Answering reads: pulls (cmd 3), reading positions (cmd 4), syncs (cmd 6), and what a heartbeat asks.
 
 mod pull;
+mod recent;
 mod shared_reads;
 mod sync;
 mod tails;
@@ -27,6 +28,7 @@ use crate::outbox::ReplyTo;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply;
 use crate::wire::request::{Cmd, PullRequest, SyncRequest};
+use pull::Pages;
 use shared_reads::{Page, SharedReads};
 use sync::Syncs;
 
@@ -80,12 +82,12 @@ impl Reads {
         settings: ReadSettings,
     ) -> Self {
         let syncs = Syncs::new(pool.clone(), inboxes.clone(), Arc::clone(&memberships), settings.inbox_ttl_s);
-        let pages = pool.clone();
-        let read = move |page: Page| {
-            let pool = pages.clone();
-            async move { pull::read_page(&pool, &page).await }.boxed()
+        let pages = Arc::new(Pages::new(pool.clone(), settings.concurrent));
+        let read = move |page: Page, for_several| {
+            let pages = Arc::clone(&pages);
+            async move { pages.read(&page, for_several).await }.boxed()
         };
-        let shared = SharedReads::new(settings.concurrent, Box::new(read));
+        let shared = SharedReads::new(Box::new(read));
         Self { pool, hub, memberships, announcer, inboxes, shared, syncs, deadline: settings.deadline }
     }
 

@@ -1,10 +1,18 @@
 //! One page of a conversation as a reply frame.
 
-use shared::mysql::Pool;
-use shared::mysql::timeline::{self, Direction};
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::shared_reads::Page;
+use futures_util::FutureExt as _;
+use shared::conversation::Conversation;
+use shared::ids::Seq;
+use shared::mysql::timeline::{self, Direction};
+use shared::mysql::{Pool, conversations};
+use tokio::sync::Semaphore;
+
+use super::recent::RecentPages;
+use super::shared_reads::{Page, Reply};
+use crate::gather::{Gathered, How};
 use crate::membership::database_away;
 use crate::wire::message::MessageView;
 use crate::wire::refusal::Refusal;
@@ -13,8 +21,74 @@ use crate::wire::reply;
 /// A reply ends before the message that would take its contents beyond this; the client goes on from there.
 const REPLY_BYTES_MAX: usize = 512 * 1024;
 
+/// Last numbers are asked for by so many statements at once, each for so many conversations. They are quick: without a
+/// pause each would be about one.
+const HEADS: How = How { at_once: 2, together: 256, pause_after: |_| HEADS_PAUSE };
+/// Only readers of what several want, or wanted, wait for it.
+const HEADS_PAUSE: Duration = Duration::from_millis(10);
+
+/// Reads pages, and gives those again that several want.
+#[derive(Debug)]
+pub(super) struct Pages {
+    pool: Pool,
+    /// Of queries for pages.
+    turns: Semaphore,
+    heads: Arc<Gathered<Conversation, Seq>>,
+    recent: RecentPages,
+}
+
+impl Pages {
+    /// `concurrent` queries for pages may run.
+    pub(super) fn new(pool: Pool, concurrent: usize) -> Self {
+        let all = pool.clone();
+        let heads = move |conversations| read_heads(all.clone(), conversations).boxed();
+        Self {
+            pool,
+            turns: Semaphore::new(concurrent),
+            heads: Gathered::new(HEADS, Box::new(heads)),
+            recent: RecentPages::default(),
+        }
+    }
+
+    /// The page as it is now, or at any moment after this call began, and how long MySQL was at it.
+    pub(super) async fn read(&self, page: &Page, for_several: bool) -> (Reply, Duration) {
+        // Who asks alone for what is not kept is not made to wait for the last number, too.
+        if !for_several && !self.recent.has(page) {
+            return self.read_now(page).await;
+        }
+        let head = match self.heads.ask(page.conversation.clone()).await {
+            Ok(head) => head,
+            Err(refusal) => return (Err(refusal), Duration::ZERO),
+        };
+        if let Some(reply) = self.recent.get(page, head) {
+            metrics::counter!(shared::metrics::GATEWAY_PAGES_AGAIN).increment(1);
+            return (Ok(reply), Duration::ZERO);
+        }
+        let (reply, took) = self.read_now(page).await;
+        if let (true, Ok(reply)) = (for_several, &reply) {
+            self.recent.keep(page.clone(), head, reply.clone());
+        }
+        (reply, took)
+    }
+
+    async fn read_now(&self, page: &Page) -> (Reply, Duration) {
+        // Never closed.
+        let Ok(_turn) = self.turns.acquire().await else { return (Err(Refusal::Fault), Duration::ZERO) };
+        let begun = Instant::now();
+        (read_page(&self.pool, page).await, begun.elapsed())
+    }
+}
+
+async fn read_heads(pool: Pool, of: Vec<Conversation>) -> Result<Vec<Seq>, Refusal> {
+    let mut asked: Vec<&Conversation> = of.iter().collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let heads = conversations::last_seqs(&pool, &asked).await.map_err(|e| database_away(&e))?;
+    Ok(of.iter().map(|conversation| heads.get(conversation).copied().unwrap_or(Seq::ZERO)).collect())
+}
+
 /// Reads a page and renders it.
-pub(super) async fn read_page(pool: &Pool, page: &Page) -> Result<Utf8Bytes, Refusal> {
+async fn read_page(pool: &Pool, page: &Page) -> Reply {
     // One more than asked for says whether there is more.
     let limit = u32::from(page.limit) + 1;
     let rows = timeline::read(pool, &page.conversation, page.cursor, page.direction, limit);

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ahash::AHashMap;
 use futures_util::future::{BoxFuture, FutureExt as _, Shared};
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::ids::Seq;
 use shared::mysql::timeline::Direction;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::wire::refusal::Refusal;
@@ -32,7 +32,7 @@ pub(super) struct Page {
     pub(super) floor: Seq,
 }
 
-type Reply = Result<Utf8Bytes, Refusal>;
+pub(super) type Reply = Result<Utf8Bytes, Refusal>;
 
 /// After a read for several, the same page is not read for so many times as long as it took: its readers leave the rest of
 /// the time to others, and the more a read costs, the more of them gather.
@@ -40,13 +40,12 @@ const REST_TIMES: u32 = 4;
 /// Shortest and longest rest.
 const REST: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(50));
 
-/// Reads and renders a page.
-type Read = dyn Fn(Page) -> BoxFuture<'static, Reply> + Send + Sync;
+/// Reads and renders a page, for several who asked or for one, and says how long the database was at it.
+type Read = dyn Fn(Page, bool) -> BoxFuture<'static, (Reply, Duration)> + Send + Sync;
 
 /// The pages that are being read.
 pub(super) struct SharedReads {
     read: Box<Read>,
-    turns: Semaphore,
     /// With the next read of each, if someone waits for it.
     pages: Mutex<AHashMap<Page, Option<Next>>>,
 }
@@ -73,9 +72,8 @@ impl fmt::Debug for SharedReads {
 }
 
 impl SharedReads {
-    /// `concurrent` calls of `read` may run.
-    pub(super) fn new(concurrent: usize, read: Box<Read>) -> Arc<Self> {
-        Arc::new(Self { read, turns: Semaphore::new(concurrent), pages: Mutex::default() })
+    pub(super) fn new(read: Box<Read>) -> Arc<Self> {
+        Arc::new(Self { read, pages: Mutex::default() })
     }
 
     pub(super) async fn read(self: Arc<Self>, page: Page) -> Reply {
@@ -106,15 +104,13 @@ impl SharedReads {
     /// Reads a page as long as someone waits for it.
     async fn run(self: Arc<Self>, page: Page) {
         loop {
-            let Ok(turn) = self.turns.acquire().await else { return };
             // From here on nobody joins.
             let next = self.pages.lock().get_mut(&page).and_then(Option::take);
             let Some(next) = next else { return };
-            let begun = Instant::now();
-            let _ = next.done.send((self.read)(page.clone()).await);
-            drop(turn);
+            let (reply, took) = (self.read)(page.clone(), next.is_for_several).await;
+            let _ = next.done.send(reply);
             if next.is_for_several {
-                tokio::time::sleep((begun.elapsed() * REST_TIMES).clamp(REST.0, REST.1)).await;
+                tokio::time::sleep((took * REST_TIMES).clamp(REST.0, REST.1)).await;
             }
             let mut pages = self.pages.lock();
             if pages.get(&page).is_none_or(Option::is_none) {
@@ -129,7 +125,7 @@ impl SharedReads {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::sync::mpsc;
+    use tokio::sync::{Semaphore, mpsc};
 
     use super::*;
 
@@ -148,17 +144,17 @@ mod tests {
         let (told, begun) = mpsc::channel(100);
         let (words, count) = (Arc::new(Semaphore::new(0)), AtomicUsize::new(0));
         let heard = Arc::clone(&words);
-        let read = move |page: Page| {
+        let read = move |page: Page, _| {
             let (told, heard, before) =
                 (told.clone(), Arc::clone(&heard), count.fetch_add(1, Ordering::Relaxed));
             async move {
                 told.send(page.cursor).await.unwrap();
                 heard.acquire().await.unwrap().forget();
-                Ok(Utf8Bytes::from(before.to_string()))
+                (Ok(Utf8Bytes::from(before.to_string())), Duration::ZERO)
             }
             .boxed()
         };
-        (SharedReads::new(2, Box::new(read)), begun, words)
+        (SharedReads::new(Box::new(read)), begun, words)
     }
 
     fn ask(reads: &Arc<SharedReads>, cursor: u64) -> tokio::task::JoinHandle<Reply> {
