@@ -67,32 +67,19 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use shared::conversation::Conversation;
-    use shared::mysql::timeline::Direction;
-
     use super::*;
-
-    fn page(cursor: u64) -> Page {
-        Page {
-            conversation: Conversation::from_key("group_1").unwrap(),
-            cursor: Seq(cursor),
-            direction: Direction::Forward,
-            limit: 50,
-            floor: Seq::ZERO,
-        }
-    }
 
     #[test]
     fn a_page_is_given_again_until_its_conversation_has_moved_on() {
         let recent = RecentPages::default();
-        assert!(recent.get(&page(1), Seq(7)).is_none());
-        recent.keep(page(1), Seq(7), "seven".into());
-        assert_eq!(recent.get(&page(1), Seq(7)).as_deref(), Some("seven"));
-        assert!(recent.has(&page(1)) && recent.get(&page(2), Seq(7)).is_none());
-        recent.keep(page(2), Seq(8), "eight".into());
-        assert!(recent.get(&page(1), Seq(8)).is_none() && !recent.has(&page(1)));
-        assert_eq!(recent.get(&page(2), Seq(8)).as_deref(), Some("eight"));
-        recent.keep(page(2), Seq(9), "nine".into());
+        assert!(recent.get(&Page::after(1), Seq(7)).is_none());
+        recent.keep(Page::after(1), Seq(7), "seven".into());
+        assert_eq!(recent.get(&Page::after(1), Seq(7)).as_deref(), Some("seven"));
+        assert!(recent.has(&Page::after(1)) && recent.get(&Page::after(2), Seq(7)).is_none());
+        recent.keep(Page::after(2), Seq(8), "eight".into());
+        assert!(recent.get(&Page::after(1), Seq(8)).is_none() && !recent.has(&Page::after(1)));
+        assert_eq!(recent.get(&Page::after(2), Seq(8)).as_deref(), Some("eight"));
+        recent.keep(Page::after(2), Seq(9), "nine".into());
         assert_eq!(recent.kept.lock().bytes, 4);
     }
 
@@ -101,10 +88,10 @@ mod tests {
         let recent = RecentPages::default();
         let long: Utf8Bytes = "x".repeat(BYTES_MAX / 10).into();
         for cursor in 0..100 {
-            recent.keep(page(cursor), Seq(7), long.clone());
+            recent.keep(Page::after(cursor), Seq(7), long.clone());
             let kept = recent.kept.lock();
             assert!(kept.bytes <= BYTES_MAX && kept.bytes == kept.pages.len() * long.len());
         }
-        assert!(recent.has(&page(99)));
+        assert!(recent.has(&Page::after(99)));
     }
 }

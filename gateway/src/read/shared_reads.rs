@@ -122,15 +122,10 @@ impl SharedReads {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use tokio::sync::{Semaphore, mpsc};
-
-    use super::*;
-
-    fn page(cursor: u64) -> Page {
-        Page {
+impl Page {
+    /// 50 messages after `cursor` of some group.
+    pub(super) fn after(cursor: u64) -> Self {
+        Self {
             conversation: Conversation::from_key("group_1").unwrap(),
             cursor: Seq(cursor),
             direction: Direction::Forward,
@@ -138,6 +133,15 @@ mod tests {
             floor: Seq::ZERO,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
 
     /// Each read says that it begins, waits for a word, and is answered with how many there were before it.
     fn reads() -> (Arc<SharedReads>, mpsc::Receiver<Seq>, Arc<Semaphore>) {
@@ -158,7 +162,7 @@ mod tests {
     }
 
     fn ask(reads: &Arc<SharedReads>, cursor: u64) -> tokio::task::JoinHandle<Reply> {
-        tokio::spawn(Arc::clone(reads).read(page(cursor)))
+        tokio::spawn(Arc::clone(reads).read(Page::after(cursor)))
     }
 
     #[tokio::test(start_paused = true)]
