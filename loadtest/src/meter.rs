@@ -94,6 +94,19 @@ pub fn per_1000(before: &Used, after: &Used, messages: u64) -> BTreeMap<String, 
     after.iter().map(cost).collect()
 }
 
+/// The sum of a metric of the process at `url` over its labels; `name` may end with one label.
+///
+/// # Errors
+/// If it does not answer.
+pub async fn metric(url: &str, name: &str) -> anyhow::Result<f64> {
+    let text = reqwest::get(format!("{url}/metrics")).await?.error_for_status()?.text().await?;
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        rest.starts_with(['{', ' ']).then(|| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).flatten()
+    });
+    Ok(values.sum())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use loadtest::client::{Chat, Client, Ended, Packet};
+use loadtest::meter::metric;
 use loadtest::stack::{Builder, DEMO_SECRET, System, wait_for};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -222,10 +223,8 @@ async fn a_page_that_many_pull_shows_all_that_was_stored_before_it_was_asked_for
     // Nothing is added any more: the same page is given again.
     for url in system.http_urls() {
         wait_for("a page that is given again", Duration::from_secs(20), async || {
-            let metrics = reqwest::get(format!("{url}/metrics")).await?.text().await?;
-            let mut lines = metrics.lines();
-            let again = lines.find_map(|line| line.strip_prefix("im_gateway_pages_again_total "));
-            anyhow::ensure!(again.is_some_and(|count| count != "0"), "{again:?}");
+            let again = metric(&url, "im_gateway_pages_again_total").await?;
+            anyhow::ensure!(again > 0.0, "{again}");
             Ok(())
         })
         .await

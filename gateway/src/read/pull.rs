@@ -80,11 +80,8 @@ impl Pages {
 }
 
 async fn read_heads(pool: Pool, of: Vec<Conversation>) -> Result<Vec<Seq>, Refusal> {
-    let mut asked: Vec<&Conversation> = of.iter().collect();
-    asked.sort_unstable();
-    asked.dedup();
-    let heads = conversations::last_seqs(&pool, &asked).await.map_err(|e| database_away(&e))?;
-    Ok(of.iter().map(|conversation| heads.get(conversation).copied().unwrap_or(Seq::ZERO)).collect())
+    let asked: Vec<&Conversation> = of.iter().collect();
+    conversations::last_seqs(&pool, &asked).await.map_err(|e| database_away(&e))
 }
 
 /// Reads a page and renders it.

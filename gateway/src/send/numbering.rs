@@ -49,7 +49,8 @@ impl Numbering {
         Self { sequence, pool }
     }
 
-    /// Numbers `messages`, rising in their order within each conversation; conversations fail one by one.
+    /// Numbers `messages`, rising in their order within each conversation. Those of one conversation fail together, and
+    /// with them those of others that were in the same call.
     pub(super) async fn number<'m>(
         &self,
         messages: impl Iterator<Item = (&'m Conversation, &'m UserId, &'m MsgId)>,
@@ -82,30 +83,30 @@ impl Numbering {
     }
 
     /// The numbers for each of `wanted`, whose counters are made where they are missing.
-    async fn next(&self, mut wanted: Vec<Wanted<'_>>) -> Vec<Result<Vec<Number>, NumberError>> {
+    async fn next(&self, wanted: Vec<Wanted<'_>>) -> Vec<Result<Vec<Number>, NumberError>> {
         let mut answers = self.ask(&wanted).await;
         let missing: Vec<usize> =
             (0..answers.len()).filter(|at| matches!(answers[*at], Ok(Numbers::NoCounter))).collect();
         if !missing.is_empty() {
-            let conversations: Vec<&Conversation> =
-                missing.iter().map(|at| wanted[*at].conversation).collect();
-            match self.floors(&conversations).await {
-                Ok(floors) => {
-                    let lost = missing.iter().zip(floors);
-                    let lost = lost.map(|(at, floor)| Wanted {
-                        floor: Some(floor),
-                        messages: std::mem::take(&mut wanted[*at].messages),
-                        ..wanted[*at]
-                    });
-                    let lost: Vec<Wanted<'_>> = lost.collect();
-                    for (at, answer) in missing.into_iter().zip(self.ask(&lost).await) {
-                        answers[at] = answer;
-                    }
-                }
-                Err(error) => missing.into_iter().for_each(|at| answers[at] = Err(error.clone())),
+            let lost = missing.iter().map(|at| wanted[*at].clone()).collect();
+            for (at, answer) in missing.into_iter().zip(self.ask_and_seed(lost).await) {
+                answers[at] = answer;
             }
         }
         answers.into_iter().map(|answer| marked(answer?)).collect()
+    }
+
+    /// Asks again for what has no counter, and says where it begins.
+    async fn ask_and_seed(&self, mut lost: Vec<Wanted<'_>>) -> Vec<Result<Numbers, NumberError>> {
+        match self.floors(&lost).await {
+            Ok(floors) => {
+                for (wanted, floor) in lost.iter_mut().zip(floors) {
+                    wanted.floor = Some(floor);
+                }
+                self.ask(&lost).await
+            }
+            Err(error) => vec![Err(error); lost.len()],
+        }
     }
 
     async fn ask(&self, wanted: &[Wanted<'_>]) -> Vec<Result<Numbers, NumberError>> {
@@ -113,19 +114,20 @@ impl Numbering {
         answers.into_iter().map(|answer| answer.map_err(NumberError::Redis)).collect()
     }
 
-    /// Where the counters of `conversations` begin, in that order.
-    async fn floors(&self, conversations: &[&Conversation]) -> Result<Vec<Floor>, NumberError> {
-        let last = mysql::conversations::last_seqs(&self.pool, conversations).await;
+    /// Where the counters of `lost` begin, in that order.
+    async fn floors(&self, lost: &[Wanted<'_>]) -> Result<Vec<Floor>, NumberError> {
+        let conversations: Vec<&Conversation> = lost.iter().map(|wanted| wanted.conversation).collect();
+        let last = mysql::conversations::last_seqs(&self.pool, &conversations).await;
         let last = last.map_err(|error| NumberError::Mysql(Arc::new(error)))?;
-        let floor = |conversation: &&Conversation| match last.get(*conversation).copied() {
-            None | Some(Seq::ZERO) => Floor { last: Seq::ZERO, jump: false },
-            Some(Seq(last)) => {
+        let floor = |(conversation, last): (&Conversation, Seq)| match last {
+            Seq::ZERO => Floor { last: Seq::ZERO, jump: false },
+            Seq(last) => {
                 metrics::counter!(shared::metrics::GATEWAY_RESEEDED).increment(1);
                 tracing::warn!(conversation.id = %conversation, last, "its counter is missing in Redis: seeding it again");
                 Floor { last: Seq(last + RESEED_MARGIN), jump: true }
             }
         };
-        Ok(conversations.iter().map(floor).collect())
+        Ok(conversations.into_iter().zip(last).map(floor).collect())
     }
 }
 

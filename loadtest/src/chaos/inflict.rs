@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::fault::{Damage, Fault, Wire};
 use super::hostile;
+use crate::meter::metric;
 use crate::stack::{Direction, End, Process, Service, System, libfaketime, wait_for};
 
 /// Between a kill and the new start.
@@ -322,16 +323,6 @@ async fn wrong_clock(service: &mut Service) -> anyhow::Result<()> {
         service.unset(key);
     }
     in_order(service).await
-}
-
-/// The sum of a metric over its labels; `name` may end with one label.
-async fn metric(url: &str, name: &str) -> anyhow::Result<f64> {
-    let text = reqwest::get(format!("{url}/metrics")).await?.error_for_status()?.text().await?;
-    let values = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        rest.starts_with(['{', ' ']).then(|| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).flatten()
-    });
-    Ok(values.sum())
 }
 
 /// The small disk that MySQL's data are on, if the system was made so.

@@ -19,7 +19,7 @@ use super::sampler::Sampler;
 use super::steady::{FIFTY_SENDERS, as_f64};
 use super::storm::{selects, until_let_in};
 use crate::client::{Client, Http, Report};
-use crate::meter::Used;
+use crate::meter::{Used, metric};
 use crate::stack::System;
 
 const USERS: usize = 2_000;
@@ -199,13 +199,8 @@ async fn catch_up(
 async fn counted(system: &System) -> anyhow::Result<(f64, f64)> {
     let mut sums = (0.0, 0.0);
     for url in system.http_urls() {
-        let text = reqwest::get(format!("{url}/metrics")).await?.text().await?;
-        let of = |metric: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(metric)?.trim().parse::<f64>().ok());
-            line.unwrap_or(0.0)
-        };
-        sums.0 += of("im_gateway_reads_merged_total");
-        sums.1 += of("im_gateway_tail_reads_total");
+        sums.0 += metric(&url, "im_gateway_reads_merged_total").await?;
+        sums.1 += metric(&url, "im_gateway_tail_reads_total").await?;
     }
     Ok(sums)
 }

@@ -158,15 +158,13 @@ static LAST: LazyLock<Shapes> = LazyLock::new(|| {
     )
 });
 
-/// The last committed number of each of `conversations`; those without any row are left out.
+/// The last committed number of each of `conversations`, in that order; 0 if nothing was ever committed.
 ///
 /// # Errors
 /// As the database says.
-pub async fn last_seqs(
-    pool: &Pool,
-    conversations: &[&Conversation],
-) -> sqlx::Result<AHashMap<Conversation, Seq>> {
-    LAST.by_conversation(pool, None, conversations, |row| Ok(Seq(row.try_get(1)?))).await
+pub async fn last_seqs(pool: &Pool, conversations: &[&Conversation]) -> sqlx::Result<Vec<Seq>> {
+    let last = LAST.by_conversation(pool, None, conversations, |row| Ok(Seq(row.try_get(1)?))).await?;
+    Ok(conversations.iter().map(|one| last.get(*one).copied().unwrap_or(Seq::ZERO)).collect())
 }
 
 /// All conversations of `user` with their last numbers, the one with the newest message at the end: the groups that it is

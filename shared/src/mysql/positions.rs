@@ -31,9 +31,8 @@ pub async fn advance(
 ) -> sqlx::Result<Advance> {
     // No transaction: each statement moves forward only, so any interleaving ends at the largest position asked for.
     let newest = super::conversations::last_seqs(pool, &[conversation]).await?;
-    let newest = newest.get(conversation).copied().unwrap_or(Seq::ZERO);
     let before = position(pool, user, conversation).await?;
-    let to = to.min(newest);
+    let to = to.min(newest.first().copied().unwrap_or(Seq::ZERO));
     if to <= before {
         return Ok(Advance { position: before, moved: false });
     }
