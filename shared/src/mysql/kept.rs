@@ -252,16 +252,4 @@ impl<'p> Executor<'p> for &'p Pool {
         }
         .boxed()
     }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<sqlx::Describe<MySql>>>
-    where
-        'p: 'e,
-    {
-        async move {
-            let mut connection = self.acquire().await?;
-            let ended = connection.describe(sql).await;
-            connection.done(ended)
-        }
-        .boxed()
-    }
 }

@@ -1,11 +1,47 @@
 //! Migrations, run once however many processes start at the same moment.
 
-use sqlx::Connection as _;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Connection as _, SqlStr};
 
 use super::Pool;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+macro_rules! file {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../migrations/", $name)))
+    };
+}
+
+/// The files of `shared/migrations`, in order.
+///
+/// A list instead of `sqlx::migrate!`: that macro is the only user of sqlx's `macros` feature, which compiles sqlx, its
+/// TLS library and its runtime a second time for the compiler's own use. A test compares the list with the directory.
+const FILES: &[(&str, &str)] = &[
+    file!("0001_setting.sql"),
+    file!("0002_conversation.sql"),
+    file!("0003_timeline_message.sql"),
+    file!("0004_chat_group.sql"),
+    file!("0005_group_member.sql"),
+    file!("0006_user_conversation_state.sql"),
+    file!("0007_group_details.sql"),
+    file!("0008_group_member_details.sql"),
+    file!("0009_access_version.sql"),
+    file!("0010_user_account.sql"),
+    file!("0011_token_revocation.sql"),
+    file!("0020_group_member_count.sql"),
+    file!("0021_private_chat.sql"),
+    file!("0022_private_chat_fill.sql"),
+    file!("0023_user_block.sql"),
+    file!("0024_access_change.sql"),
+    file!("0025_timeline_recall.sql"),
+];
+
+/// Builds the migration of `NNNN_description.sql`, as `sqlx::migrate!` does: the same version, description and checksum.
+fn migration((name, sql): &(&str, &'static str)) -> Option<Migration> {
+    let (version, description) = name.strip_suffix(".sql")?.split_once('_')?;
+    let description = description.replace('_', " ");
+    let (version, sql) = (version.parse().ok()?, SqlStr::from_static(sql));
+    Some(Migration::new(version, description.into(), MigrationType::Simple, sql, false))
+}
 
 /// How long a process waits for another one that is migrating.
 const LOCK_WAIT_S: i32 = 120;
@@ -33,10 +69,33 @@ async fn locked(connection: &mut sqlx::MySqlConnection) -> Result<(), MigrateErr
         let why = format!("another process has been migrating this schema for {LOCK_WAIT_S} s");
         return Err(MigrateError::Execute(sqlx::Error::Protocol(why)));
     }
-    let mut migrations = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
+    let mut migrations = Migrator::with_migrations(FILES.iter().filter_map(migration).collect());
     migrations.set_locking(false);
     // A newer version may have been here first: its tables only add to what this one knows, and a process of this one
     // that is restarted beside it must start.
     migrations.set_ignore_missing(true);
     migrations.run_direct(None, connection, false).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_directory_is_in_the_list_in_order() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut on_disk: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        on_disk.sort_unstable();
+        let listed: Vec<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(listed, on_disk);
+    }
+
+    #[test]
+    fn every_name_has_a_version_and_versions_increase() {
+        let versions: Vec<_> =
+            FILES.iter().filter_map(migration).map(|migration| migration.version).collect();
+        assert_eq!(versions.len(), FILES.len());
+        assert!(versions.is_sorted_by(|a, b| a < b));
+    }
 }
