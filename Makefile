@@ -1,8 +1,7 @@
-# `make run` and `make test` are all that a fresh Debian or Ubuntu machine with Rust needs.
+# `make run` and `make test` are all that a fresh Debian or Ubuntu machine needs; without make: `./run` and `./test`.
 
 .DEFAULT_GOAL := help
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-NEXTEST := $(shell cargo nextest --version >/dev/null 2>&1 && echo yes)
 
 # Servers to test with: this machine's own, or `latest` (MySQL 9, Valkey, RabbitMQ 4), or a folder.
 ENGINES :=
@@ -14,20 +13,10 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
 
 run: ## everything up, with a demo conversation; stays until Ctrl-C (ARGS="--port 9000 …"); DOCKER=1: with Docker Compose
-ifdef DOCKER
-	@exec docker compose up --build $(ARGS)
-else
-	cargo build --release --bins
-	@exec $(TARGET)/release/loadtest stack up --demo --install $(ARGS)
-endif
+	@exec ./run $(if $(DOCKER),--docker) $(ARGS)
 
 test: ## all tests, on real servers that are started for them (ENGINES=latest: on MySQL 9, Valkey and RabbitMQ 4)
-	cargo build --workspace --bins --tests
-ifeq ($(NEXTEST),yes)
-	$(TARGET)/debug/loadtest stack exec --install -- cargo nextest run --workspace $(ARGS)
-else
-	$(TARGET)/debug/loadtest stack exec --install -- cargo test --workspace $(ARGS)
-endif
+	@exec ./test $(ARGS)
 
 lint: ## formatting, clippy, licences and sources of all dependencies
 	cargo fmt --check
