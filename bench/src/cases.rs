@@ -14,8 +14,7 @@ use proto::v1;
 use shared::conversation::Conversation;
 use shared::envelope::{self, ChatMessage};
 use shared::ids::{DeviceId, MsgId, Origin, Seq, UserId};
-use shared::mysql::groups::GroupAccess;
-use shared::mysql::members::Access;
+use shared::permission::{GroupSettings, HistoryRange, Membership};
 use shared::shard::ShardId;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use worker::announce::events::Events;
@@ -218,8 +217,8 @@ fn fan_out() -> Box<dyn FnMut()> {
         let outbox = Outbox::new(256, 256 * 1024);
         let who = Identity { user, device, origin: Origin { gateway: 1, connection: n as u64 } };
         if hub.register(&who, &outbox, 8).is_ok() {
-            let access = Access::newcomer(Seq::ZERO, Seq::ZERO);
-            hub.join(&who.user, group, GroupAccess::default(), access);
+            let access = Membership::new(HistoryRange::default());
+            hub.join(&who.user, group, GroupSettings::default(), access);
             outboxes.push(outbox);
         }
     }

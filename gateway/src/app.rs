@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use shared::amqp::{Broker, Topology};
+use shared::concurrency_limit::ConcurrencyLimit;
 use shared::health::Health;
 use shared::ids::UserId;
-use shared::mysql::groups::Sizes;
+use shared::mysql::groups::GroupSizes;
 use shared::mysql::{self, Ping};
 use shared::redis::inbox::Inboxes;
 use shared::redis::live_board::LiveBoard;
 use shared::redis::presence::Presence;
 use shared::redis::sequence::Sequence;
 use shared::shutdown::Shutdown;
-use shared::turns::Turns;
 
 use crate::announce::announcer;
 use crate::auth::accounts::Accounts;
@@ -90,7 +90,8 @@ impl App {
         let hub = Arc::new(Hub::new());
         let (announcer, announcing) = announcer(Arc::clone(&pushing));
         working.spawn(announcing);
-        let sizes = Sizes { large_above: config.groups.large_above, members_max: config.groups.members_max };
+        let sizes =
+            GroupSizes { large_above: config.groups.large_above, members_max: config.groups.members_max };
         let inboxes = Inboxes::new(redis.clone(), config.inbox.ttl_s);
         let memberships = Arc::new(Memberships::new(
             pool.clone(),
@@ -114,7 +115,7 @@ impl App {
         let stored = Arc::new(StoredReplies::new());
         let (sends, queues) = Sends::new(&config.limits, Arc::clone(&memberships), pool.clone(), shards);
         let numbering = Numbering::new(sequence, pool.clone());
-        let turns = Turns::new(config.limits.batches_at_once);
+        let turns = ConcurrencyLimit::new(config.limits.batches_at_once);
         for (shard, queue) in shards.all().zip(queues) {
             let (numbering, broker, stored) =
                 (numbering.clone(), Arc::clone(&publishing), Arc::clone(&stored));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use proto::v1;
 use shared::conversation::Conversation;
 use shared::envelope::origin_to_wire;
-use shared::ids::UserId;
+use shared::ids::{UserId, unix_millis};
+use shared::permission::Action;
 
 use crate::announce::Announcer;
 use crate::membership::Memberships;
@@ -51,7 +52,7 @@ impl Typing {
             let message = "one notice every few seconds is enough".to_owned();
             return Err(Refusal::RateLimited { message, retry_after_ms });
         }
-        self.memberships.require(conversation, user).await?.may_send()?;
+        self.memberships.require(conversation, user).await?.check(Action::Send, unix_millis)?;
         // Nobody wants to know it of thousands.
         if !self.memberships.merges_head(conversation) {
             self.announcer.announce(v1::event::Kind::Typing(v1::Typing {

@@ -1,9 +1,9 @@
-//! What a conversation is, how clients name it, and the key under which it is stored.
+//! Conversations: their names for clients, and their keys for the stores.
 //!
-//! A private conversation is named `private_<a>_<b>` by clients, and user ids may contain `_`, so the name alone does
-//! not say who its two users are: `private_a_b_c` may be `a` with `b_c`, or `a_b` with `c`. Whoever asks is one of
-//! them, which nearly always settles it. Storage, Redis and the queue use a key of their own in which a blank, which
-//! no id contains, stands between the two, so that two different pairs never share a timeline.
+//! Clients name a private conversation `private_<a>_<b>`. User ids may contain `_`, so the name alone does not identify
+//! the two users: `private_a_b_c` may be `a` with `b_c`, or `a_b` with `c`. The reader of the name is one of them, which
+//! nearly always decides. The conversation key, for MySQL, Redis and the queues, separates the two ids by a blank, which
+//! no id contains, so that two different pairs never share a key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,43 +16,43 @@ const GROUP: &str = "group_";
 /// Longest private name in characters: the prefix, two ids and the `_` between them.
 const PRIVATE_CHARS_MAX: usize = PRIVATE.len() + 2 * crate::ids::ID_CHARS_MAX + 1;
 
-/// Why a text names no conversation for the user who sent it.
+/// The reason why a text does not name a conversation of the user who sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConversationError {
-    /// Not an id at all.
+    /// It breaks the rules for ids.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// Neither `private_…` nor `group_…`.
+    /// It begins with neither `private_` nor `group_`.
     #[error("conversation_id must be private_<user>_<user> or group_<name>")]
     UnknownKind,
-    /// A private conversation without two users in it.
+    /// It names a private conversation without two users.
     #[error("conversation_id must name two users: private_<user>_<user>")]
     NotTwoUsers,
-    /// A private conversation of others.
+    /// It names a private conversation of other users.
     #[error("you are not one of the two users of this private conversation")]
     NotYours,
 }
 
-/// A conversation, canonical: equal values are one conversation. Cheap to clone.
+/// A conversation in canonical form: equal values are the same conversation. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Conversation {
     key: Arc<str>,
 }
 
-/// Who belongs to a conversation.
+/// The kind of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind<'a> {
-    /// Exactly these two, in byte order (or one user twice: notes to oneself).
+    /// Of exactly these two users, in byte order; a user's notes to itself name it twice.
     Private(&'a str, &'a str),
-    /// Whoever the membership table says.
+    /// Of the members in `group_member`.
     Group,
 }
 
 impl Conversation {
-    /// Reads the name that `reader` sent.
+    /// Parses the name that `reader` sent.
     ///
-    /// Where `private_…` can be read as two different pairs that both contain `reader`, the pair whose canonical name
-    /// is exactly the text wins (it is what the server itself sends), else the one that begins with `reader`.
+    /// If `private_…` can be two different pairs that both contain `reader`, the pair whose canonical name is exactly the
+    /// text has precedence (the server itself sends canonical names), else the pair that begins with `reader`.
     ///
     /// # Errors
     /// [`ConversationError`], whose text is meant for the client.
@@ -98,10 +98,10 @@ impl Conversation {
         Self { key: Arc::from(format!("{PRIVATE}{lo} {hi}")) }
     }
 
-    /// Reads a storage key, as [`key`](Self::key) gave it.
+    /// Parses a conversation key, as returned by [`key`](Self::key).
     ///
     /// # Errors
-    /// [`ConversationError`] for a text that no key can be.
+    /// [`ConversationError`]
     pub fn from_key(key: &str) -> Result<Self, ConversationError> {
         if key.strip_prefix(GROUP).is_some_and(|name| !name.is_empty()) {
             check("conversation_id", key, crate::ids::ID_CHARS_MAX)?;
@@ -117,21 +117,21 @@ impl Conversation {
         Ok(Self { key: Arc::from(key) })
     }
 
-    /// The key for tables, Redis, queues and the shard hash: unambiguous, at most 137 characters.
+    /// The conversation key for tables, Redis, queues and the shard hash: unambiguous, at most 137 characters.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The name that clients see, always the canonical one.
+    /// The canonical name for clients.
     #[must_use]
     pub fn wire(&self) -> String {
-        // Groups have no blank to replace.
+        // The key of a group contains no blank.
         self.key.replacen(' ', "_", 1)
     }
 
-    /// The other one of a private chat that `user` is in (the same one in notes to oneself); `None` for a group, and for
-    /// a private chat of others.
+    /// The other user of a private conversation of `user` (in notes to itself the same one); `None` for a group, and for a
+    /// private conversation of other users.
     #[must_use]
     pub fn peer_of(&self, user: &str) -> Option<&str> {
         match self.kind() {
@@ -141,7 +141,7 @@ impl Conversation {
         }
     }
 
-    /// Private (with its two users) or group.
+    /// Private, with its two users, or group.
     #[must_use]
     pub fn kind(&self) -> Kind<'_> {
         match self.key.strip_prefix(PRIVATE).and_then(|pair| pair.split_once(' ')) {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn underscores_in_ids_never_join_two_pairs() {
+    fn two_pairs_with_underscores_stay_apart() {
         let of_a = Conversation::parse("private_a_b_c", &user("a")).unwrap();
         let of_c = Conversation::parse("private_a_b_c", &user("c")).unwrap();
         assert_eq!(of_a.kind(), Kind::Private("a", "b_c"));
@@ -194,8 +194,8 @@ mod tests {
     }
 
     #[test]
-    fn of_two_readings_the_canonical_one_wins() {
-        // For "a": after "a_" stands "b_a", before "_a" stands "a_b"; the second pair's name is the text itself.
+    fn the_canonical_reading_has_precedence() {
+        // For "a": "b_a" follows "a_", and "a_b" precedes "_a"; the second pair's name is the text itself.
         let read = Conversation::parse("private_a_b_a", &user("a")).unwrap();
         assert_eq!(read.wire(), "private_a_b_a");
     }
@@ -231,12 +231,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_two_users_find_the_same_conversation(a in "[a-c_]{1,6}", b in "[a-c_]{1,6}") {
+        fn two_users_parse_the_same_conversation(a in "[a-c_]{1,6}", b in "[a-c_]{1,6}") {
             let (a, b) = (user(&a), user(&b));
             let pair = Conversation::between(&a, &b);
             prop_assert_eq!(&pair, &Conversation::between(&b, &a));
             prop_assert_eq!(Conversation::from_key(pair.key()), Ok(pair.clone()));
-            // Whatever a user reads from a name is a conversation that the user is in.
+            // The name is always read as a conversation of the reader.
             for text in [pair.wire(), format!("private_{b}_{a}")] {
                 for me in [&a, &b] {
                     let read = Conversation::parse(&text, me).unwrap();
@@ -247,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in "\\PC{0,150}", me in "[a-z_]{1,5}") {
+        fn any_text_is_parsed_or_refused(text in "\\PC{0,150}", me in "[a-z_]{1,5}") {
             if let Ok(conversation) = Conversation::parse(&text, &user(&me)) {
                 prop_assert_eq!(Conversation::from_key(conversation.key()), Ok(conversation.clone()));
             }

@@ -1,6 +1,6 @@
-//! Identifiers, valid by construction: whoever holds one need not check it again.
+//! Identifiers that are valid by construction.
 //!
-//! Ids are compared byte for byte; nothing is trimmed, folded or normalized.
+//! Ids are compared byte for byte. Nothing is trimmed, case-folded or normalized.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Longest id that a client may send, in characters (not bytes).
 pub const ID_CHARS_MAX: usize = 64;
 
-/// Why a text is not an id. Its `Display` is meant for the client that sent it.
+/// The reason why a text is not an id. Its `Display` is meant for the client that sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
-    /// Nothing there.
+    /// The text is empty.
     #[error("{0} is empty: send 1 to 64 characters")]
     Empty(&'static str),
-    /// More than [`ID_CHARS_MAX`] characters.
+    /// It has more than [`ID_CHARS_MAX`] characters.
     #[error("{0} is longer than 64 characters")]
     TooLong(&'static str),
-    /// A control character, white space, `{` or `}`.
+    /// It contains a control character, white space, `{` or `}`.
     #[error("{0} contains {1:?}: control characters, white space and braces are not allowed")]
     Forbidden(&'static str, char),
 }
@@ -31,11 +31,11 @@ pub(crate) fn check(what: &'static str, text: &str, chars_max: usize) -> Result<
     if text.is_empty() {
         return Err(IdError::Empty(what));
     }
-    // Bytes are never fewer than characters, so that the usual short id is counted without decoding.
+    // A text has at most as many characters as bytes, so that a short id need not be decoded.
     if text.len() > chars_max && text.chars().count() > chars_max {
         return Err(IdError::TooLong(what));
     }
-    // The usual id is of visible ASCII: a fifth of a body's decoding went into looking at its characters one by one.
+    // The usual id is visible ASCII: checking it character by character took a fifth of the time to decode a body.
     if text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}')) {
         return Ok(());
     }
@@ -56,23 +56,23 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks `text` and keeps a copy of it.
+            /// Checks and copies `text`.
             ///
             /// # Errors
-            /// [`IdError`] says what the client should send instead.
+            /// [`IdError`]
             pub fn parse(text: &str) -> Result<Self, IdError> {
                 check($what, text, ID_CHARS_MAX)?;
                 Ok(Self(Arc::from(text)))
             }
 
-            /// The id as the client wrote it.
+            /// The text of the id.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
-        // Sound because both hash and compare like the text.
+        // The id hashes and compares like its text.
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -112,18 +112,18 @@ id!(
     "user_id"
 );
 id!(
-    /// One of a user's devices. Cheap to clone.
+    /// A device of a user. Cheap to clone.
     DeviceId,
     "device_id"
 );
 id!(
-    /// A message's id, made by its sender and unique only together with sender and conversation. Cheap to clone.
+    /// The id that a sender gives its message, unique together with sender and conversation. Cheap to clone.
     MsgId,
     "msg_id"
 );
 
 impl MsgId {
-    /// A fresh id for a message that came without one (UUID version 7: rises with time, kind to the index).
+    /// A new id for a message without one: a UUID of version 7, which increases with time and suits the index.
     #[must_use]
     pub fn generate() -> Self {
         Self(Arc::from(
@@ -133,7 +133,7 @@ impl MsgId {
 }
 
 impl DeviceId {
-    /// A fresh id for a connection that named no device: replaces nobody.
+    /// A new id for a connection without one; it replaces no other connection.
     #[must_use]
     pub fn generate() -> Self {
         Self(Arc::from(
@@ -142,18 +142,18 @@ impl DeviceId {
     }
 }
 
-/// The number of a message in its conversation. The first one is 1; 0 means "before everything".
+/// The sequence number of a message in its conversation. The first one is 1; 0 is before all messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 #[serde(transparent)]
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// Before the first message of any conversation.
+    /// Before the first message of a conversation.
     pub const ZERO: Seq = Seq(0);
-    /// Largest number that every part can hold exactly (MySQL's signed BIGINT, and JavaScript's 2^53 - 1).
+    /// The largest number that every part represents exactly: MySQL's signed BIGINT, and JavaScript's 2^53 - 1.
     pub const MAX: Seq = Seq((1 << 53) - 1);
 
-    /// The number after this one.
+    /// The next number.
     #[must_use]
     pub fn next(self) -> Seq {
         Seq(self.0 + 1)
@@ -169,13 +169,13 @@ impl fmt::Display for Seq {
 /// One connection of one gateway process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// Chosen at random by the gateway at its start, never 0.
+    /// The gateway's id, random at its start, never 0.
     pub gateway: u64,
-    /// Rises within that process.
+    /// Increases within that process.
     pub connection: u64,
 }
 
-/// Milliseconds since the Unix epoch by this machine's clock. Nothing but display depends on it.
+/// Milliseconds since 1970 by this machine's clock.
 #[must_use]
 pub fn unix_millis() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -195,11 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn every_character_is_judged_alike_beside_ascii_and_beside_others() {
+    fn the_check_of_a_character_does_not_depend_on_its_neighbors() {
         for c in (0..0x3_000).filter_map(char::from_u32) {
-            let judged = if is_forbidden(&c) { Err(IdError::Forbidden("user_id", c)) } else { Ok(()) };
-            assert_eq!(UserId::parse(&format!("a{c}")).map(drop), judged);
-            assert_eq!(UserId::parse(&format!("é{c}")).map(drop), judged);
+            let expected = if is_forbidden(&c) { Err(IdError::Forbidden("user_id", c)) } else { Ok(()) };
+            assert_eq!(UserId::parse(&format!("a{c}")).map(drop), expected);
+            assert_eq!(UserId::parse(&format!("é{c}")).map(drop), expected);
         }
     }
 

@@ -1,10 +1,13 @@
-//! What gateways and workers both need: ids, the storage and broker access, configuration, telemetry.
+//! The parts that gateways and workers share: ids, messages, permissions, access to the stores and the broker,
+//! configuration, telemetry.
 //!
-//! All SQL of the project is under [`mysql`], all Redis keys and Lua under [`redis`], all exchange and queue names in
-//! [`amqp::topology`]. The modules [`ids`], [`conversation`], [`shard`], [`envelope`] and [`backoff`] are pure.
+//! All SQL of the project is under [`mysql`], all Redis keys and Lua scripts under [`redis`], all exchange and queue names
+//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`permission`], [`shard`], [`envelope`] and [`backoff`]
+//! are pure.
 
 pub mod amqp;
 pub mod backoff;
+pub mod concurrency_limit;
 pub mod config;
 pub mod conversation;
 pub mod envelope;
@@ -13,8 +16,8 @@ pub mod ids;
 pub mod metrics;
 pub mod mysql;
 pub mod ops_routes;
+pub mod permission;
 pub mod redis;
 pub mod shard;
 pub mod shutdown;
 pub mod telemetry;
-pub mod turns;

@@ -8,11 +8,14 @@ use loadtest::stack::Stores;
 use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
-use shared::mysql::groups::{self, Actor, GroupError, MemberUpdate, NewGroup, Sizes, Update};
-use shared::mysql::members::{self, Access, Membership, Role};
-use shared::mysql::{self, Ping, Pool, access, blocks, conversations};
+use shared::mysql::groups::{
+    self, AddMembers, Changed, CreateGroup, DismissGroup, GroupChange, GroupError, GroupSizes, JoinGroup,
+    MemberUpdate, RemoveMember, UpdateGroup, UpdateMember,
+};
+use shared::mysql::{self, Ping, Pool, access, blocks, conversations, members};
+use shared::permission::{Action, Actor, Denied, GroupSettings, Membership, Permissions, Relation, Role};
 
-const SIZES: Sizes = Sizes { large_above: 10, members_max: 30 };
+const SIZES: GroupSizes = GroupSizes { large_above: 10, members_max: 30 };
 
 async fn migrated(stores: &Stores) -> Pool {
     let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
@@ -38,38 +41,49 @@ fn users(count: usize) -> Vec<UserId> {
 }
 
 async fn advance(pool: &Pool, to: u64) {
-    let mut tx = pool.unkept().begin().await.unwrap();
+    let mut tx = pool.sqlx_pool().begin().await.unwrap();
     access::lock(&mut tx, &here()).await.unwrap();
     conversations::advance_heads(&mut tx, &[(&here(), Seq(to))]).await.unwrap();
     tx.commit().await.unwrap();
 }
 
 async fn create(pool: &Pool, history_from_start: bool) {
-    let new = NewGroup {
+    let new = CreateGroup {
         name: "Here".to_owned(),
         owner: Some(user("owner")),
         members: vec![user("admin"), user("carol"), user("owner")],
         history_from_start,
         is_open: false,
     };
-    let made = groups::create(pool, &here(), new, SIZES).await.unwrap();
+    let made = change(pool, &new).await.unwrap();
     assert_eq!((made.version, made.joined), (Some(1), vec![user("admin"), user("carol"), user("owner")]));
     let admin = MemberUpdate { role: Some(Role::Admin), muted_until: None };
-    groups::update_member(pool, &here(), &actor("owner"), &user("admin"), admin, SIZES).await.unwrap();
+    let update = UpdateMember { by: &actor("owner"), user: &user("admin"), update: admin };
+    change(pool, &update).await.unwrap();
 }
 
-async fn access_of(pool: &Pool, id: &str) -> Option<Access> {
-    match members::membership(pool, &here(), &user(id)).await.unwrap() {
-        Membership::Member(_, access) => Some(access),
-        _ => None,
-    }
+async fn change<C: GroupChange>(pool: &Pool, change: &C) -> Result<Changed, GroupError> {
+    groups::change(pool, &here(), SIZES, change).await
+}
+
+async fn add(pool: &Pool, by: &Actor, users: &[UserId]) -> Result<Changed, GroupError> {
+    change(pool, &AddMembers { by, users }).await
+}
+
+async fn permissions_of(pool: &Pool, id: &str) -> Permissions {
+    members::permissions(pool, &here(), &user(id)).await.unwrap().1
+}
+
+async fn membership_of(pool: &Pool, id: &str) -> Option<(GroupSettings, Membership)> {
+    let (settings, members) = members::memberships_in(pool, &here(), &[user(id)]).await.unwrap();
+    members.first().map(|(_, membership)| (settings, *membership))
 }
 
 fn refused<T: std::fmt::Debug>(done: Result<T, GroupError>) -> &'static str {
     match done.unwrap_err() {
-        GroupError::NotAllowed(_) => "not allowed",
-        GroupError::NotMember => "not a member",
-        GroupError::NoGroup => "no group",
+        GroupError::Denied(Denied::NotMember) => "not a member",
+        GroupError::Denied(Denied::NoGroup) => "no group",
+        GroupError::Denied(_) => "not allowed",
         GroupError::NoSuchMember => "no such member",
         GroupError::Exists => "exists",
         GroupError::Full(_) => "full",
@@ -82,17 +96,18 @@ async fn open_groups_are_joined_once() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     let alice = user("alice");
-    assert_eq!(members::membership(&pool, &here(), &alice).await.unwrap(), Membership::NoGroup);
+    assert_eq!(permissions_of(&pool, "alice").await.relation, Relation::NoGroup);
     assert_eq!(groups::create_open(&pool, &here(), SIZES).await.unwrap().version, Some(1));
     assert_eq!(groups::create_open(&pool, &here(), SIZES).await.unwrap().version, None);
-    assert_eq!(members::membership(&pool, &here(), &alice).await.unwrap(), Membership::Open);
-    assert_eq!(groups::join(&pool, &here(), &alice, SIZES).await.unwrap().joined, [user("alice")]);
-    assert_eq!(groups::join(&pool, &here(), &alice, SIZES).await.unwrap().version, None);
+    assert_eq!(permissions_of(&pool, "alice").await.relation, Relation::Outsider { group_is_open: true });
+    assert_eq!(change(&pool, &JoinGroup { user: &alice }).await.unwrap().joined, [user("alice")]);
+    assert_eq!(change(&pool, &JoinGroup { user: &alice }).await.unwrap().version, None);
     let asked = [user("bob"), user("carol"), alice.clone(), alice.clone()];
     let groups = members::groups_of(&pool, &asked).await.unwrap();
     assert_eq!(groups.len(), 1, "{groups:?}");
-    let [(group, about, access)] = &groups[&alice][..] else { panic!("{groups:?}") };
-    assert_eq!((group, about.version, access.role), (&here(), 2, Role::Member));
+    let [found] = &groups[&alice][..] else { panic!("{groups:?}") };
+    let (version, role) = (found.settings.version, found.membership.status.role);
+    assert_eq!((&found.group, version, role), (&here(), 2, Role::Member));
 }
 
 #[tokio::test]
@@ -100,28 +115,28 @@ async fn everyone_may_do_what_its_role_allows_and_no_more() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     create(&pool, true).await;
-    let again = NewGroup {
+    let again = CreateGroup {
         name: String::new(),
         owner: None,
         members: Vec::new(),
         history_from_start: true,
         is_open: true,
     };
-    assert_eq!(refused(groups::create(&pool, &here(), again, SIZES).await), "exists");
-    let add = async |by: &str, who: &str| groups::add(&pool, &here(), &actor(by), &[user(who)], SIZES).await;
+    assert_eq!(refused(change(&pool, &again).await), "exists");
+    let add = async |by: &str, who: &str| add(&pool, &actor(by), &[user(who)]).await;
     let remove =
-        async |by: &str, who: &str| groups::remove(&pool, &here(), &actor(by), &user(who), SIZES).await;
+        async |by: &str, who: &str| change(&pool, &RemoveMember { by: &actor(by), user: &user(who) }).await;
     let rename = async |by: &str| {
-        let update = Update { name: Some("There".to_owned()), ..Update::default() };
-        groups::update(&pool, &here(), &actor(by), update, SIZES).await
+        let by = actor(by);
+        change(&pool, &UpdateGroup { name: Some("There"), ..UpdateGroup::unchanged(&by) }).await
     };
     let role = async |by: &str, who: &str, role: Role| {
         let update = MemberUpdate { role: Some(role), muted_until: None };
-        groups::update_member(&pool, &here(), &actor(by), &user(who), update, SIZES).await
+        change(&pool, &UpdateMember { by: &actor(by), user: &user(who), update }).await
     };
     let mute = async |by: &str, who: &str| {
         let update = MemberUpdate { role: None, muted_until: Some(i64::MAX) };
-        groups::update_member(&pool, &here(), &actor(by), &user(who), update, SIZES).await
+        change(&pool, &UpdateMember { by: &actor(by), user: &user(who), update }).await
     };
     assert_eq!(refused(add("carol", "dave").await), "not allowed");
     assert_eq!(refused(add("eve", "eve").await), "not a member");
@@ -134,7 +149,10 @@ async fn everyone_may_do_what_its_role_allows_and_no_more() {
     assert_eq!(refused(mute("carol", "dave").await), "not allowed");
     assert_eq!(refused(mute("admin", "owner").await), "not allowed");
     mute("admin", "dave").await.unwrap();
-    assert!(!access_of(&pool, "dave").await.unwrap().may_send(false, 1));
+    assert_eq!(
+        permissions_of(&pool, "dave").await.check(Action::Send, || 1),
+        Err(Denied::Muted { until: i64::MAX })
+    );
     assert_eq!(refused(remove("carol", "dave").await), "not allowed");
     assert_eq!(refused(remove("admin", "owner").await), "not allowed");
     assert_eq!(refused(remove("admin", "nobody").await), "no such member");
@@ -143,16 +161,12 @@ async fn everyone_may_do_what_its_role_allows_and_no_more() {
     assert_eq!(refused(remove("owner", "owner").await), "not allowed", "hands over first");
     assert_eq!(refused(role("owner", "owner", Role::Member).await), "not allowed");
     role("owner", "admin", Role::Owner).await.unwrap();
-    assert_eq!(access_of(&pool, "owner").await.unwrap().role, Role::Admin);
+    assert_eq!(permissions_of(&pool, "owner").await.relation.role(), Some(Role::Admin));
     assert_eq!(remove("owner", "owner").await.unwrap().left, [user("owner")]);
-    assert_eq!(refused(groups::dismiss(&pool, &here(), &actor("owner"), SIZES).await), "not a member");
-    assert_eq!(groups::dismiss(&pool, &here(), &actor("admin"), SIZES).await.unwrap().left, [user("admin")]);
-    assert_eq!(refused(groups::add(&pool, &here(), &Actor::Operator, &users(1), SIZES).await), "no group");
-    assert_eq!(
-        members::membership(&pool, &here(), &user("admin")).await.unwrap(),
-        Membership::NoGroup,
-        "a dismissed group is none"
-    );
+    assert_eq!(refused(change(&pool, &DismissGroup { by: &actor("owner") }).await), "not a member");
+    assert_eq!(change(&pool, &DismissGroup { by: &actor("admin") }).await.unwrap().left, [user("admin")]);
+    assert_eq!(refused(self::add(&pool, &Actor::Operator, &users(1)).await), "no group");
+    assert_eq!(permissions_of(&pool, "admin").await.relation, Relation::NoGroup, "a dismissed group is none");
 }
 
 #[tokio::test]
@@ -161,14 +175,15 @@ async fn newcomers_see_history_as_the_group_was_set_when_they_came() {
     let pool = migrated(&stores).await;
     create(&pool, false).await;
     advance(&pool, 70).await;
-    let add = async |id: &str| groups::add(&pool, &here(), &Actor::Operator, &[user(id)], SIZES).await;
+    let add = async |id: &str| add(&pool, &Actor::Operator, &[user(id)]).await;
     let late = add("late").await.unwrap();
-    assert_eq!((late.joined_seq, late.joined_floor), (Seq(70), Seq(70)));
-    let update = Update { history_from_start: Some(true), ..Update::default() };
-    groups::update(&pool, &here(), &Actor::Operator, update, SIZES).await.unwrap();
+    assert_eq!((late.history.join_seq, late.history.floor), (Seq(70), Seq(70)));
+    let update = UpdateGroup { history_from_start: Some(true), ..UpdateGroup::unchanged(&Actor::Operator) };
+    change(&pool, &update).await.unwrap();
     advance(&pool, 80).await;
-    assert_eq!(add("later").await.unwrap().joined_floor, Seq(0));
-    let [late, later] = [access_of(&pool, "late").await.unwrap(), access_of(&pool, "later").await.unwrap()];
+    assert_eq!(add("later").await.unwrap().history.floor, Seq(0));
+    let [late, later] =
+        [permissions_of(&pool, "late").await.history, permissions_of(&pool, "later").await.history];
     assert_eq!(
         [(late.join_seq, late.floor), (later.join_seq, later.floor)],
         [(Seq(70), Seq(70)), (Seq(80), Seq(0))]
@@ -181,17 +196,18 @@ async fn groups_become_large_and_small_again_with_some_play() {
     let pool = migrated(&stores).await;
     create(&pool, true).await;
     let is_large = async || groups::find(&pool, &here()).await.unwrap().unwrap().is_large;
-    groups::add(&pool, &here(), &Actor::Operator, &users(7), SIZES).await.unwrap();
+    add(&pool, &Actor::Operator, &users(7)).await.unwrap();
     assert!(!is_large().await, "10 of 10");
-    groups::add(&pool, &here(), &Actor::Operator, &users(8), SIZES).await.unwrap();
+    add(&pool, &Actor::Operator, &users(8)).await.unwrap();
     assert!(is_large().await, "11 of 10");
     for (n, large) in [(0, true), (1, true), (2, false)] {
-        groups::remove(&pool, &here(), &Actor::Operator, &users(8)[n], SIZES).await.unwrap();
+        let removal = RemoveMember { by: &Actor::Operator, user: &users(8)[n] };
+        change(&pool, &removal).await.unwrap();
         assert_eq!(is_large().await, large, "{} of 10", 10 - n);
     }
-    let (about, _) = groups::accesses(&pool, &here(), &[]).await.unwrap();
-    assert!(about.merges_head, "for as long as an old cursor may come");
-    assert_eq!(refused(groups::add(&pool, &here(), &Actor::Operator, &users(30), SIZES).await), "full");
+    let (settings, _) = membership_of(&pool, "owner").await.unwrap();
+    assert!(settings.merges_head, "for as long as an old cursor may come");
+    assert_eq!(refused(add(&pool, &Actor::Operator, &users(30)).await), "full");
     assert_eq!(groups::find(&pool, &here()).await.unwrap().unwrap().members, 8, "nothing was changed");
 }
 

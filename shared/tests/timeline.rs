@@ -13,7 +13,7 @@ use shared::ids::{MsgId, Seq, UserId};
 use shared::mysql::positions::{self, Advance};
 use shared::mysql::settings::{ShardCountError, shard_count};
 use shared::mysql::timeline::{self, Direction};
-use shared::mysql::{self, Ping, Pool, conversations};
+use shared::mysql::{self, Ping, Pool, Transaction, Tx, conversations};
 use shared::shard::ShardCount;
 use sqlx::Connection as _;
 
@@ -64,7 +64,7 @@ fn message(conversation: &Conversation, sender: &str, id: &str) -> ChatMessage {
 }
 
 async fn store(pool: &Pool, messages: &[(u64, ChatMessage)]) -> sqlx::Result<()> {
-    let mut tx = pool.unkept().begin().await?;
+    let mut tx = pool.sqlx_pool().begin().await?;
     let rows: Vec<_> = messages.iter().map(|(seq, message)| (Seq(*seq), message)).collect();
     timeline::insert(&mut tx, &rows).await?;
     let last = rows.iter().map(|(seq, _)| *seq).max().unwrap();
@@ -98,7 +98,7 @@ async fn the_number_of_shards_is_fixed_at_the_first_start() {
     assert!(matches!(refused, ShardCountError::Differs { .. }));
     assert!(refused.to_string().contains("Set shards.count to 8"), "{refused}");
     sqlx::query("UPDATE setting SET value = 'many'").execute(&pool).await.unwrap();
-    assert!(matches!(shard_count(&pool, None).await, Err(ShardCountError::Unusable { .. })));
+    assert!(matches!(shard_count(&pool, None).await, Err(ShardCountError::Invalid { .. })));
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn an_id_is_stored_once_per_sender_and_conversation_byte_for_byte() {
     assert!(mysql::is_duplicate_key(&twice), "{twice}");
     let taken = store(&pool, &[(5, message(&here, "carol", "m9"))]).await.unwrap_err();
     assert!(mysql::is_duplicate_key(&taken), "{taken}");
-    let mut tx = pool.unkept().begin().await.unwrap();
+    let mut tx = pool.sqlx_pool().begin().await.unwrap();
     let unknown = message(&here, "dave", "m1");
     let asked: Vec<_> = all.iter().map(|(_, m)| m).chain([&unknown]).collect();
     let mut found = timeline::find_ids(&mut tx, &asked).await.unwrap();
@@ -158,14 +158,14 @@ async fn heads_are_locked_by_one_transaction_at_a_time() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     let (a, b, c) = (group("a"), group("b"), group("c"));
-    let mut first = pool.unkept().begin().await.unwrap();
+    let mut first = pool.sqlx_pool().begin().await.unwrap();
     let heads = conversations::lock_heads(&mut first, &[&a, &b]).await.unwrap();
     assert_eq!((heads[&a].last_seq, heads[&b].last_seq), (Seq(0), Seq(0)));
     conversations::advance_heads(&mut first, &[(&a, Seq(3)), (&b, Seq(9))]).await.unwrap();
     let second = {
         let (pool, a, b, c) = (pool.clone(), a.clone(), b.clone(), c.clone());
         tokio::spawn(async move {
-            let mut tx = pool.unkept().begin().await.unwrap();
+            let mut tx = pool.sqlx_pool().begin().await.unwrap();
             conversations::lock_heads(&mut tx, &[&a, &b, &c]).await.unwrap()
         })
     };
@@ -204,6 +204,33 @@ async fn used(pool: &Pool) -> (u64, u64) {
     (sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(pool).await.unwrap(), pings.parse().unwrap())
 }
 
+struct CountOne;
+
+impl Transaction for CountOne {
+    type Output = i64;
+    type Error = sqlx::Error;
+
+    const NAME: &'static str = "test";
+
+    async fn run(&self, tx: &mut Tx) -> sqlx::Result<i64> {
+        sqlx::query_scalar("SELECT 1").fetch_one(tx).await
+    }
+}
+
+struct InsertAndFail;
+
+impl Transaction for InsertAndFail {
+    type Output = ();
+    type Error = sqlx::Error;
+
+    const NAME: &'static str = "test";
+
+    async fn run(&self, tx: &mut Tx) -> sqlx::Result<()> {
+        sqlx::query("INSERT INTO setting (name, value) VALUES ('test', 'x')").execute(tx).await?;
+        Err(sqlx::Error::RowNotFound)
+    }
+}
+
 #[tokio::test]
 async fn a_connection_whose_work_is_done_is_used_again_without_a_ping_and_another_one_never() {
     let stores = Stores::for_test().await.unwrap();
@@ -212,22 +239,13 @@ async fn a_connection_whose_work_is_done_is_used_again_without_a_ping_and_anothe
     for _ in 0..5 {
         assert_eq!(used(&pool).await, before);
     }
-    let counted = mysql::run_tx(&pool, "test", |tx| {
-        Box::pin(async move { sqlx::query_scalar::<_, i64>("SELECT 1").fetch_one(tx).await })
-    });
+    let counted = mysql::run_tx(&pool, &CountOne);
     assert_eq!(counted.await.unwrap(), 1);
     assert_eq!(used(&pool).await, before, "a transaction gives it back, too");
 
     // What the server refuses, and what is taken back, ends well.
     assert!(sqlx::query("SELECT no_column FROM setting").execute(&pool).await.is_err());
-    let refused: sqlx::Result<()> = mysql::run_tx(&pool, "test", |tx| {
-        Box::pin(async move {
-            sqlx::query("INSERT INTO setting (name, value) VALUES ('test', 'x')").execute(&mut *tx).await?;
-            Err(sqlx::Error::RowNotFound)
-        })
-    })
-    .await;
-    assert!(refused.is_err());
+    assert!(mysql::run_tx(&pool, &InsertAndFail).await.is_err());
     let rows = "SELECT COUNT(*) FROM setting WHERE name = 'test'";
     assert_eq!(sqlx::query_scalar::<_, i64>(rows).fetch_one(&pool).await.unwrap(), 0);
     assert_eq!(used(&pool).await, before);
@@ -247,7 +265,7 @@ async fn a_connection_whose_work_is_done_is_used_again_without_a_ping_and_anothe
 
     // One that the server has closed costs its user an error and is not used again.
     let (id, _) = used(&pool).await;
-    sqlx::query(sqlx::AssertSqlSafe(format!("KILL {id}"))).execute(pool.unkept()).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("KILL {id}"))).execute(pool.sqlx_pool()).await.unwrap();
     let _ = sqlx::query("SELECT 1").execute(&pool).await;
     assert_ne!(used(&pool).await.0, id);
 }

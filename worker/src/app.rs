@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shared::amqp::broker::BrokerError;
 use shared::amqp::{Broker, Topology};
+use shared::concurrency_limit::ConcurrencyLimit;
 use shared::config::ConfigError;
 use shared::health::{Check, Health};
 use shared::mysql::settings::ShardCountError;
@@ -18,7 +19,6 @@ use shared::redis::{self, RedisError};
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
 use shared::telemetry;
-use shared::turns::Turns;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -118,7 +118,7 @@ impl App {
             inboxes: Inboxes::new(redis.clone(), config.inbox.ttl_s),
             dead_letters: DeadLetters::start(Arc::clone(&publishing), &serving),
             commits,
-            turns: Turns::new(config.commit.transactions_at_once),
+            turns: ConcurrencyLimit::new(config.commit.transactions_at_once),
             settings,
         };
         let me = uuid::Uuid::new_v4().to_string();

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use shared::conversation::{Conversation, Kind};
 use shared::ids::UserId;
-use shared::mysql::groups::{self, ADDED_MAX, Actor, MemberUpdate, NAME_CHARS_MAX, NewGroup, Update};
-use shared::mysql::members::{self, ListedMember, Role};
+use shared::mysql::groups::{self, ADDED_MAX, CreateGroup, MemberUpdate, NAME_CHARS_MAX, UpdateGroup};
+use shared::mysql::members::{self, ListedMember};
+use shared::permission::{Actor, Denied, Role};
 
 use super::answer::{Answer, done, json};
 use super::api::{only, unknown};
@@ -104,7 +105,7 @@ async fn create(call: Call) -> Answer {
     let conversation = group(&id)?;
     let name = checked_name(request.name.unwrap_or_default())?;
     at_most_added(&request.members)?;
-    let new = NewGroup {
+    let new = CreateGroup {
         name,
         owner,
         members: request.members,
@@ -147,9 +148,7 @@ struct Shown {
 async fn show(group: &Conversation, call: Call) -> Answer {
     let role = inside(group, &call).await?;
     let found = groups::find(&call.services.pool, group).await.map_err(|e| database_away(&e))?;
-    let found = found
-        .filter(|found| !found.is_dismissed)
-        .ok_or_else(|| Refusal::NotFound("there is no such group: check conversation_id".to_owned()))?;
+    let found = found.filter(|found| !found.is_dismissed).ok_or(Denied::NoGroup)?;
     json(&Shown {
         conversation_id: group.wire(),
         name: found.name,
@@ -168,7 +167,7 @@ async fn inside(group: &Conversation, call: &Call) -> Result<Option<Role>, Refus
         Actor::Operator => Ok(None),
         Actor::User(user) => {
             let standing = call.services.memberships.require(group, &user).await?;
-            Ok(standing.access.map(|access| access.role))
+            Ok(standing.relation.role())
         }
     }
 }
@@ -183,15 +182,13 @@ struct Patch {
 async fn update(group: &Conversation, call: Call) -> Answer {
     let by = actor(&call)?;
     let request: Patch = call.json().await?;
-    let update = Update {
-        name: request.name.map(checked_name).transpose()?,
-        is_muted: request.muted,
-        history_from_start: request.history.map(History::is_from_start),
-    };
-    if update == Update::default() {
+    let name = request.name.map(checked_name).transpose()?;
+    let history_from_start = request.history.map(History::is_from_start);
+    if name.is_none() && request.muted.is_none() && history_from_start.is_none() {
         return Err(Refusal::malformed("nothing to change: send name, muted or history"));
     }
-    call.services.changes.update(group, &by, update).await?;
+    let update = UpdateGroup { by: &by, name: name.as_deref(), is_muted: request.muted, history_from_start };
+    call.services.changes.update(group, update).await?;
     done()
 }
 

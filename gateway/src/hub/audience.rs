@@ -3,7 +3,7 @@
 use ahash::{AHashMap, RandomState};
 use parking_lot::RwLock;
 use shared::conversation::Conversation;
-use shared::mysql::groups::GroupAccess;
+use shared::permission::GroupSettings;
 
 use super::Member;
 
@@ -14,7 +14,7 @@ const PARTS: usize = 64;
 #[derive(Debug)]
 struct Present {
     /// What was last known about it. What is known about its members here is as of the same version.
-    about: GroupAccess,
+    about: GroupSettings,
     /// The latest change that was heard of. While it is later than what is known, one before it is missing: believe
     /// nothing.
     heard: u64,
@@ -44,7 +44,7 @@ impl Audience {
 
     /// Adds a connection. `about` counts only where the group had nobody here: what is known about the others may be
     /// older.
-    pub(super) fn add(&self, group: &Conversation, about: GroupAccess, member: Member) {
+    pub(super) fn add(&self, group: &Conversation, about: GroupSettings, member: Member) {
         let mut part = self.part(group).write();
         let present = part.entry(group.clone()).or_insert_with(|| Present {
             about,
@@ -80,7 +80,7 @@ impl Audience {
     }
 
     /// What is known about the group, unless it is stale, a change is missing, or nobody of it is here.
-    pub(super) fn about(&self, group: &Conversation) -> Option<GroupAccess> {
+    pub(super) fn about(&self, group: &Conversation) -> Option<GroupSettings> {
         let part = self.part(group).read();
         let believed = |present: &&Present| !present.is_stale && present.heard <= present.about.version;
         part.get(group).filter(believed).map(|present| present.about)
@@ -91,7 +91,7 @@ impl Audience {
         self.part(group).read().get(group).map(|present| present.about.version)
     }
 
-    pub(super) fn set_about(&self, group: &Conversation, about: GroupAccess) {
+    pub(super) fn set_about(&self, group: &Conversation, about: GroupSettings) {
         if let Some(present) = self.part(group).write().get_mut(group) {
             present.about = about;
             present.is_stale = false;

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ahash::AHashSet;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::UserId;
-use shared::mysql::groups::GroupAccess;
-use shared::mysql::members::Access;
+use shared::permission::{GroupSettings, Membership};
 
 use crate::connection::Identity;
 use crate::outbox::Outbox;
@@ -79,7 +78,13 @@ impl Hub {
     }
 
     /// `user` is in `group` and may do this: its connections here get the group's pushes. True if it was not in it.
-    pub fn join(&self, user: &UserId, group: &Conversation, about: GroupAccess, access: Access) -> bool {
+    pub fn join(
+        &self,
+        user: &UserId,
+        group: &Conversation,
+        about: GroupSettings,
+        access: Membership,
+    ) -> bool {
         self.registry.set_group(user, group, about, access, &self.audience)
     }
 
@@ -90,7 +95,7 @@ impl Hub {
 
     /// What a connected user may do in a group, unless something about it is stale.
     #[must_use]
-    pub fn access(&self, user: &UserId, group: &Conversation) -> Option<(GroupAccess, Access)> {
+    pub fn access(&self, user: &UserId, group: &Conversation) -> Option<(GroupSettings, Membership)> {
         let access = self.registry.access(user.as_str(), group)?;
         Some((self.audience.about(group)?, access))
     }
@@ -103,7 +108,7 @@ impl Hub {
 
     /// What is known about a group with members here, unless it is stale.
     #[must_use]
-    pub fn about(&self, group: &Conversation) -> Option<GroupAccess> {
+    pub fn about(&self, group: &Conversation) -> Option<GroupSettings> {
         self.audience.about(group)
     }
 
@@ -122,7 +127,7 @@ impl Hub {
     }
 
     /// What is known about `group` and its members here is of this version now.
-    pub fn set_about(&self, group: &Conversation, about: GroupAccess) {
+    pub fn set_about(&self, group: &Conversation, about: GroupSettings) {
         self.audience.set_about(group, about);
     }
 
@@ -219,7 +224,8 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::{DeviceId, Origin, Seq};
+    use shared::ids::{DeviceId, Origin};
+    use shared::permission::HistoryRange;
 
     use super::*;
 
@@ -241,8 +247,8 @@ mod tests {
     }
 
     fn join(hub: &Hub, user: &str, group: &Conversation) {
-        let access = Access::newcomer(Seq(0), Seq(0));
-        hub.join(&UserId::parse(user).unwrap(), group, GroupAccess::default(), access);
+        let access = Membership::new(HistoryRange::default());
+        hub.join(&UserId::parse(user).unwrap(), group, GroupSettings::default(), access);
     }
 
     fn register(hub: &Hub, identity: &Identity) -> Arc<Outbox> {

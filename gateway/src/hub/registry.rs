@@ -7,8 +7,7 @@ use ahash::{AHashMap, AHashSet, RandomState};
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::ids::{DeviceId, UserId};
-use shared::mysql::groups::GroupAccess;
-use shared::mysql::members::Access;
+use shared::permission::{GroupSettings, Membership};
 
 use super::audience::Audience;
 use super::{Member, TooMany};
@@ -26,7 +25,7 @@ pub(super) struct Registry {
 #[derive(Debug, Default)]
 struct User {
     connections: Vec<(DeviceId, Member)>,
-    groups: AHashMap<Conversation, Access>,
+    groups: AHashMap<Conversation, Membership>,
     /// Who takes no private messages from this user; `None` while it is not known.
     blockers: Option<AHashSet<UserId>>,
 }
@@ -96,8 +95,8 @@ impl Registry {
         &self,
         user: &UserId,
         group: &Conversation,
-        about: GroupAccess,
-        access: Access,
+        about: GroupSettings,
+        access: Membership,
         audience: &Audience,
     ) -> bool {
         let mut part = self.part(user.as_str()).lock();
@@ -121,7 +120,7 @@ impl Registry {
     }
 
     /// What `user` may do in `group`, if it is connected here.
-    pub(super) fn access(&self, user: &str, group: &Conversation) -> Option<Access> {
+    pub(super) fn access(&self, user: &str, group: &Conversation) -> Option<Membership> {
         let part = self.part(user).lock();
         part.get(user)?.groups.get(group).copied()
     }

@@ -7,8 +7,12 @@ use proto::v1;
 use proto::v1::event::Kind;
 use shared::conversation::Conversation;
 use shared::ids::UserId;
-use shared::mysql::groups::{self, Actor, Changed, GroupError, MemberUpdate, NewGroup, Sizes, Update};
+use shared::mysql::groups::{
+    self, AddMembers, Changed, CreateGroup, DismissGroup, GroupChange, GroupSizes, MemberUpdate,
+    RemoveMember, UpdateGroup, UpdateMember,
+};
 use shared::mysql::{Pool, blocks};
+use shared::permission::Actor;
 
 use super::{Fences, Memberships, database_away, refusal};
 use crate::wire::refusal::Refusal;
@@ -22,13 +26,13 @@ pub struct GroupChanges {
     pool: Pool,
     memberships: Arc<Memberships>,
     fences: Arc<Fences>,
-    sizes: Sizes,
+    sizes: GroupSizes,
 }
 
 impl GroupChanges {
     /// Changes go to `pool` and are told through `fences`.
     #[must_use]
-    pub fn new(pool: Pool, memberships: Arc<Memberships>, fences: Arc<Fences>, sizes: Sizes) -> Self {
+    pub fn new(pool: Pool, memberships: Arc<Memberships>, fences: Arc<Fences>, sizes: GroupSizes) -> Self {
         Self { pool, memberships, fences, sizes }
     }
 
@@ -36,17 +40,16 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 409 if the name is taken or there are too many members, 503.
-    pub async fn create(&self, group: &Conversation, new: NewGroup) -> Result<(), Refusal> {
-        self.made(group, groups::create(&self.pool, group, new, self.sizes).await, Told::Members).await
+    pub async fn create(&self, group: &Conversation, new: CreateGroup) -> Result<(), Refusal> {
+        self.change(group, &new, Told::Members).await
     }
 
     /// Changes what it is like.
     ///
     /// # Errors
     /// 403, 404, 503.
-    pub async fn update(&self, group: &Conversation, by: &Actor, update: Update) -> Result<(), Refusal> {
-        self.made(group, groups::update(&self.pool, group, by, update, self.sizes).await, Told::Settings)
-            .await
+    pub async fn update(&self, group: &Conversation, update: UpdateGroup<'_>) -> Result<(), Refusal> {
+        self.change(group, &update, Told::Settings).await
     }
 
     /// Ends it.
@@ -54,7 +57,7 @@ impl GroupChanges {
     /// # Errors
     /// 403, 404, 503.
     pub async fn dismiss(&self, group: &Conversation, by: &Actor) -> Result<(), Refusal> {
-        self.made(group, groups::dismiss(&self.pool, group, by, self.sizes).await, Told::Dismissed).await
+        self.change(group, &DismissGroup { by }, Told::Dismissed).await
     }
 
     /// Adds users.
@@ -62,7 +65,7 @@ impl GroupChanges {
     /// # Errors
     /// 403, 404, 409 if there are too many, 503.
     pub async fn add(&self, group: &Conversation, by: &Actor, users: &[UserId]) -> Result<(), Refusal> {
-        self.made(group, groups::add(&self.pool, group, by, users, self.sizes).await, Told::Members).await
+        self.change(group, &AddMembers { by, users }, Told::Members).await
     }
 
     /// Removes a user, or lets it leave.
@@ -70,7 +73,7 @@ impl GroupChanges {
     /// # Errors
     /// 403, 404, 503.
     pub async fn remove(&self, group: &Conversation, by: &Actor, user: &UserId) -> Result<(), Refusal> {
-        self.made(group, groups::remove(&self.pool, group, by, user, self.sizes).await, Told::Members).await
+        self.change(group, &RemoveMember { by, user }, Told::Members).await
     }
 
     /// Changes a member's role, or mutes it.
@@ -84,8 +87,7 @@ impl GroupChanges {
         user: &UserId,
         update: MemberUpdate,
     ) -> Result<(), Refusal> {
-        let changed = groups::update_member(&self.pool, group, by, user, update, self.sizes).await;
-        self.made(group, changed, Told::Settings).await
+        self.change(group, &UpdateMember { by, user, update }, Told::Settings).await
     }
 
     /// `user` takes no private messages from `other` any more, or again.
@@ -106,12 +108,13 @@ impl GroupChanges {
         Ok(())
     }
 
-    async fn made(
+    async fn change<C: GroupChange>(
         &self,
         group: &Conversation,
-        changed: Result<Changed, GroupError>,
+        change: &C,
         told: Told,
     ) -> Result<(), Refusal> {
+        let changed = groups::change(&self.pool, group, self.sizes, change).await;
         let changed = changed.map_err(|error| refusal(&error))?;
         let Some(mut event) = event(group, &changed) else { return Ok(()) };
         event.settings = told == Told::Settings;
@@ -139,8 +142,8 @@ pub(super) fn event(group: &Conversation, changed: &Changed) -> Option<v1::Membe
         joined: ids(&changed.joined),
         left: ids(&changed.left),
         version: changed.version?,
-        joined_seq: changed.joined_seq.0,
-        joined_floor: changed.joined_floor.0,
+        joined_seq: changed.history.join_seq.0,
+        joined_floor: changed.history.floor.0,
         merges_head: changed.merges_head,
         dismissed: false,
         settings: false,

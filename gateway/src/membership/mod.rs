@@ -27,9 +27,10 @@ use proto::v1;
 use shared::backoff::Backoff;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId, unix_millis};
-use shared::mysql::groups::{self, Changed, GroupAccess, GroupError, Sizes};
-use shared::mysql::members::{self, Access, Belonging, Membership};
+use shared::mysql::groups::{self, Changed, GroupError, GroupSizes, JoinGroup};
+use shared::mysql::members::{self, GroupMembership};
 use shared::mysql::{self, Pool, blocks};
+use shared::permission::{Action, Denied, GroupSettings, HistoryRange, Membership, Permissions, Relation};
 use shared::redis::inbox::{Inboxes, Note, Touch};
 use shared::shutdown::Shutdown;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -40,6 +41,7 @@ pub use fence::{Fences, GATEWAY_EXPIRY, LiveGateways};
 
 use crate::announce::Announcer;
 use crate::hub::Hub;
+use crate::wire::denied;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::{self, Event};
 use feed::Freshness;
@@ -57,35 +59,10 @@ const RECENT_KEPT: Duration = Duration::from_secs(10);
 /// Recently changed groups that are remembered before old ones are forgotten.
 const RECENT_MAX: usize = 4_096;
 
-/// What a user may do in a conversation that it belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// Why it may not send, if so.
-    pub silenced: Option<Refusal>,
-    /// In a group: what its membership says.
-    pub access: Option<Access>,
-}
-
-impl Standing {
-    /// Nothing at or below is shown.
-    #[must_use]
-    pub fn floor(&self) -> Seq {
-        self.access.map_or(Seq::ZERO, |access| access.floor)
-    }
-
-    /// 403 if it may not send.
-    ///
-    /// # Errors
-    /// The reason.
-    pub fn may_send(self) -> Result<(), Refusal> {
-        self.silenced.map_or(Ok(()), Err)
-    }
-}
-
 /// What a login has to know.
 #[derive(Debug)]
 pub struct Loaded {
-    groups: Vec<Belonging>,
+    groups: Vec<GroupMembership>,
     blockers: AHashSet<UserId>,
     /// As it was before they were read.
     blocks_heard: u64,
@@ -99,7 +76,7 @@ pub struct Memberships {
     announcer: Announcer,
     inboxes: Inboxes,
     auto_create: bool,
-    sizes: Sizes,
+    sizes: GroupSizes,
     /// One change is applied at a time.
     applying: Mutex<Held>,
     /// Wakes those who wait for what a held change follows.
@@ -127,7 +104,7 @@ impl Memberships {
         announcer: Announcer,
         inboxes: Inboxes,
         auto_create: bool,
-        sizes: Sizes,
+        sizes: GroupSizes,
         tasks: Shutdown,
     ) -> Self {
         Self {
@@ -151,27 +128,27 @@ impl Memberships {
 
     /// What `user` may do in `conversation`, if that is known without asking anyone.
     #[must_use]
-    pub fn known(&self, conversation: &Conversation, user: &UserId) -> Option<Standing> {
+    pub fn known(&self, conversation: &Conversation, user: &UserId) -> Option<Permissions> {
         if self.freshness.is_fresh() { self.remembered(conversation, user) } else { None }
     }
 
     /// The same for sending: while the database is away there is nobody to ask, and what is sent is checked again where
     /// it is committed. So it is accepted by what is remembered, as long as the queue has room.
     #[must_use]
-    pub fn known_to_send(&self, conversation: &Conversation, user: &UserId) -> Option<Standing> {
+    pub fn known_to_send(&self, conversation: &Conversation, user: &UserId) -> Option<Permissions> {
         let believed = self.freshness.is_fresh() || self.freshness.is_database_away();
         if believed { self.remembered(conversation, user) } else { None }
     }
 
-    fn remembered(&self, conversation: &Conversation, user: &UserId) -> Option<Standing> {
+    fn remembered(&self, conversation: &Conversation, user: &UserId) -> Option<Permissions> {
         match conversation.kind() {
             Kind::Private(..) => {
                 let blocked = self.hub.is_blocked(user.as_str(), conversation.peer_of(user.as_str())?)?;
-                Some(Standing { silenced: blocked.then(blocked_by_peer), access: None })
+                Some(Permissions::of_participant(blocked))
             }
             Kind::Group => {
-                let (about, access) = self.hub.access(user, conversation)?;
-                Some(standing(about, access))
+                let (settings, membership) = self.hub.access(user, conversation)?;
+                Some(Permissions::of_member(settings, membership))
             }
         }
     }
@@ -190,40 +167,42 @@ impl Memberships {
         self: &Arc<Self>,
         conversation: &Conversation,
         user: &UserId,
-    ) -> Result<Standing, Refusal> {
+    ) -> Result<Permissions, Refusal> {
         if let Some(known) = self.known(conversation, user) {
             return Ok(known);
         }
         if conversation.kind() != Kind::Group {
             let Some(peer) = conversation.peer_of(user.as_str()) else {
-                let why = "you are not one of the two users of this private conversation";
-                return Err(Refusal::Forbidden(why.to_owned()));
+                return Err(Denied::NotParticipant.into());
             };
             let blockers = self.blockers(user).await.map_err(|e| database_away(&e))?;
-            let blocked = blockers.contains(peer);
-            return Ok(Standing { silenced: blocked.then(blocked_by_peer), access: None });
+            return Ok(Permissions::of_participant(blockers.contains(peer)));
         }
         let group = conversation;
-        let found = members::membership(&self.pool, group, user).await.map_err(|e| database_away(&e))?;
-        match found {
-            Membership::Member(about, access) => {
+        let found = members::permissions(&self.pool, group, user).await;
+        let (settings, permissions) = found.map_err(|e| database_away(&e))?;
+        match permissions.relation {
+            Relation::Member { .. } => {
                 // An event was lost, or is on its way.
-                self.catch_up(group, user, about);
-                Ok(standing(about, access))
+                self.catch_up(group, user, settings);
+                Ok(permissions)
             }
-            Membership::Open => self.join(group, user).await,
-            Membership::NoGroup if self.auto_create => {
+            Relation::Outsider { group_is_open: true } => self.join(group, user).await,
+            Relation::NoGroup if self.auto_create => {
                 groups::create_open(&self.pool, group, self.sizes).await.map_err(|e| refusal(&e))?;
                 self.join(group, user).await
             }
-            Membership::NoGroup => Err(no_group()),
-            Membership::Stranger => Err(not_a_member()),
+            relation => {
+                relation.check(Action::Read, unix_millis)?;
+                Ok(permissions)
+            }
         }
     }
 
-    async fn join(self: &Arc<Self>, group: &Conversation, user: &UserId) -> Result<Standing, Refusal> {
-        let changed = groups::join(&self.pool, group, user, self.sizes).await.map_err(|e| refusal(&e))?;
-        let access = Access::newcomer(changed.joined_seq, changed.joined_floor);
+    async fn join(self: &Arc<Self>, group: &Conversation, user: &UserId) -> Result<Permissions, Refusal> {
+        let changed = groups::change(&self.pool, group, self.sizes, &JoinGroup { user }).await;
+        let changed = changed.map_err(|e| refusal(&e))?;
+        let membership = Membership::new(changed.history);
         if let Some(event) = changes::event(group, &changed) {
             // Here at once, so that the user's own next pull runs with pushes on; elsewhere by the event.
             if self.hub.version(group).is_none() {
@@ -233,12 +212,12 @@ impl Memberships {
             self.announcer.announce(v1::event::Kind::MembershipChanged(event));
             drop(self.note(changed, group));
         }
-        Ok(Standing { silenced: None, access: Some(access) })
+        Ok(Permissions::of_member(GroupSettings::default(), membership))
     }
 
     /// `user` has joined a group of which nobody is known to be here.
     async fn first_of_group(&self, group: &Conversation, user: &UserId) -> Result<(), Refusal> {
-        let read = groups::accesses(&self.pool, group, std::slice::from_ref(user)).await;
+        let read = members::memberships_in(&self.pool, group, std::slice::from_ref(user)).await;
         let (about, members) = read.map_err(|e| database_away(&e))?;
         let _one = self.applying.lock();
         if let (Some((_, access)), None) = (members.first(), self.hub.version(group))
@@ -249,7 +228,7 @@ impl Memberships {
         Ok(())
     }
 
-    /// What `user` may do in those of `groups` that it is in.
+    /// What `user` sees of those of `groups` that it is in.
     ///
     /// # Errors
     /// As the database says.
@@ -257,17 +236,18 @@ impl Memberships {
         &self,
         user: &UserId,
         groups: &[&Conversation],
-    ) -> Result<AHashMap<Conversation, Access>, mysql::Error> {
+    ) -> Result<AHashMap<Conversation, HistoryRange>, mysql::Error> {
         let mut unknown = Vec::new();
         let mut found = AHashMap::with_capacity(groups.len());
         for group in groups {
-            match self.known(group, user).and_then(|standing| standing.access) {
-                Some(access) => _ = found.insert((*group).clone(), access),
+            match self.known(group, user) {
+                Some(permissions) => _ = found.insert((*group).clone(), permissions.history),
                 None => unknown.push(*group),
             }
         }
         if !unknown.is_empty() {
-            found.extend(members::accesses_among(&self.pool, user, &unknown).await?);
+            let read = members::memberships_among(&self.pool, user, &unknown).await?;
+            found.extend(read.into_iter().map(|(group, membership)| (group, membership.history)));
         }
         Ok(found)
     }
@@ -304,11 +284,11 @@ impl Memberships {
             let _one = self.applying.lock();
             self.hub.set_blockers(user, loaded.blockers);
             blocks_missed = self.blocks_heard.load(Ordering::Acquire) != loaded.blocks_heard;
-            for (group, about, access) in loaded.groups {
+            for GroupMembership { group, settings, membership } in loaded.groups {
                 let known = self.hub.version(&group).max(self.recent_version(&group));
-                self.hub.join(user, &group, about, access);
+                self.hub.join(user, &group, settings, membership);
                 // Read before a change that was applied here since: the user may not be in it any more.
-                if known.is_some_and(|known| known > about.version) {
+                if known.is_some_and(|known| known > settings.version) {
                     stale.push(group);
                 }
             }
@@ -347,7 +327,7 @@ impl Memberships {
             let conversation = &group;
             let note_as = |touch| move |user| Note { user, conversation, touch };
             for _ in 0..NOTING_ATTEMPTS {
-                let joined = changed.joined.iter().map(note_as(Touch::Joined(changed.joined_seq)));
+                let joined = changed.joined.iter().map(note_as(Touch::Joined(changed.history.join_seq)));
                 let left = changed.left.iter().map(note_as(Touch::Other));
                 match inboxes.touch(joined.chain(left)).await {
                     Ok(()) => return,
@@ -436,9 +416,10 @@ impl Memberships {
     }
 
     fn came(&self, group: &Conversation, change: &v1::MembershipChanged) {
-        let access = Access::newcomer(Seq(change.joined_seq), Seq(change.joined_floor));
+        let history = HistoryRange { join_seq: Seq(change.joined_seq), floor: Seq(change.joined_floor) };
+        let access = Membership::new(history);
         // What is known about a group with members here stays as it is.
-        let about = GroupAccess::default();
+        let about = GroupSettings::default();
         let came: Vec<_> =
             users(&change.joined).filter(|user| self.hub.join(user, group, about, access)).collect();
         self.tell(group, came.iter(), Event::Joined);
@@ -494,7 +475,7 @@ impl Memberships {
     }
 
     /// The database shows `user` in `group` as of a version that is not known here.
-    fn catch_up(self: &Arc<Self>, group: &Conversation, user: &UserId, about: GroupAccess) {
+    fn catch_up(self: &Arc<Self>, group: &Conversation, user: &UserId, about: GroupSettings) {
         let differs = self.hub.version(group) != Some(about.version) || !self.hub.is_in(user, group);
         if self.hub.is_here(user.as_str()) && differs {
             self.reload(group, std::slice::from_ref(user));
@@ -530,7 +511,7 @@ impl Memberships {
                 users.extend(others.iter().cloned());
                 let read = async {
                     let _turn = this.turns.acquire().await;
-                    groups::accesses(&this.pool, &group, &users).await
+                    members::memberships_in(&this.pool, &group, &users).await
                 };
                 match read.await {
                     Ok((about, members)) => this.replace(&group, users, about, members),
@@ -584,12 +565,12 @@ impl Memberships {
         self: &Arc<Self>,
         group: &Conversation,
         asked: Vec<UserId>,
-        about: GroupAccess,
-        members: Vec<(UserId, Access)>,
+        about: GroupSettings,
+        members: Vec<(UserId, Membership)>,
     ) {
         let mut held = self.applying.lock();
         let asked: AHashSet<UserId> = asked.into_iter().collect();
-        let members: AHashMap<UserId, Access> = members.into_iter().collect();
+        let members: AHashMap<UserId, Membership> = members.into_iter().collect();
         let newer = self.hub.version(group).is_some_and(|known| known > about.version);
         let unasked = self.hub.users_in(group).iter().any(|user| !asked.contains(user));
         if newer || unasked {
@@ -679,39 +660,13 @@ struct Wanted {
     others: Vec<UserId>,
 }
 
-fn standing(about: GroupAccess, access: Access) -> Standing {
-    let silenced =
-        if access.muted_until == 0 && !about.is_muted || access.may_send(about.is_muted, unix_millis()) {
-            None
-        } else if access.muted_until > 0 && !access.may_send(false, unix_millis()) {
-            let until = access.muted_until;
-            Some(Refusal::Forbidden(format!("you are muted in this group until {until} (ms since 1970)")))
-        } else {
-            Some(Refusal::Forbidden("this group is muted: only its owner and admins may send".to_owned()))
-        };
-    Standing { silenced, access: Some(access) }
-}
-
-fn blocked_by_peer() -> Refusal {
-    Refusal::Forbidden("this user takes no messages from you".to_owned())
-}
-
-fn not_a_member() -> Refusal {
-    Refusal::Forbidden("you are not a member of this group: ask to be added".to_owned())
-}
-
-fn no_group() -> Refusal {
-    Refusal::NotFound("there is no such group: check conversation_id".to_owned())
-}
-
 /// What the caller of a change is told.
 pub(crate) fn refusal(error: &GroupError) -> Refusal {
     match error {
-        GroupError::NoGroup => no_group(),
-        GroupError::NotMember => not_a_member(),
-        GroupError::NoSuchMember => Refusal::NotFound(error.to_string()),
-        GroupError::NotAllowed(_) => Refusal::Forbidden(error.to_string()),
-        GroupError::Exists | GroupError::Full(_) => Refusal::Conflict(error.to_string()),
+        GroupError::Denied(denied) => (*denied).into(),
+        GroupError::NoSuchMember => denied::no_such_member(),
+        GroupError::Exists => denied::group_exists(),
+        GroupError::Full(members_max) => denied::group_full(*members_max),
         GroupError::Sql(error) => database_away(error),
     }
 }
@@ -719,7 +674,7 @@ pub(crate) fn refusal(error: &GroupError) -> Refusal {
 /// What a client is told when a statement failed.
 pub(crate) fn database_away(error: &mysql::Error) -> Refusal {
     tracing::warn!(%error, "a statement failed");
-    if mysql::is_away(error) || mysql::is_lock_conflict(error) {
+    if mysql::is_unavailable(error) || mysql::is_lock_conflict(error) {
         let message = "the database is away: try again".to_owned();
         return Refusal::Overloaded {
             message,
@@ -737,7 +692,7 @@ mod tests {
     use crate::connection::Identity;
     use crate::outbox::Outbox;
 
-    const SIZES: Sizes = Sizes { large_above: 100, members_max: 1_000 };
+    const SIZES: GroupSizes = GroupSizes { large_above: 100, members_max: 1_000 };
 
     /// With a database that nobody answers at: what has to be read again stays unknown.
     fn memberships() -> Arc<Memberships> {
@@ -773,11 +728,11 @@ mod tests {
     /// Alice is in the group, of which version 5 is known; all others of `names` are connected.
     fn begun(names: &[&str]) -> Arc<Memberships> {
         let memberships = memberships();
-        let about = GroupAccess { version: 5, ..GroupAccess::default() };
+        let about = GroupSettings { version: 5, ..GroupSettings::default() };
         for (name, connection) in names.iter().zip(1..) {
             let user = connect(&memberships, name, connection);
             if connection == 1 {
-                memberships.hub.join(&user, &group(), about, Access::newcomer(Seq(0), Seq(0)));
+                memberships.hub.join(&user, &group(), about, Membership::new(HistoryRange::default()));
             }
         }
         memberships
@@ -831,8 +786,8 @@ mod tests {
     async fn what_was_read_goes_on_with_what_is_held() {
         let memberships = begun(&["alice", "bob", "carol"]);
         memberships.changed(&change(8, &["bob"], &["alice"]));
-        let about = GroupAccess { version: 7, ..GroupAccess::default() };
-        let access = Access::newcomer(Seq(0), Seq(0));
+        let about = GroupSettings { version: 7, ..GroupSettings::default() };
+        let access = Membership::new(HistoryRange::default());
         let ids = ["alice", "bob", "carol"].map(|name| UserId::parse(name).unwrap());
         let read = ids.iter().take(1).chain(&ids[2..]).map(|user| (user.clone(), access)).collect();
         memberships.replace(&group(), ids.to_vec(), about, read);
@@ -844,9 +799,9 @@ mod tests {
     async fn who_was_removed_is_not_brought_back_by_what_was_read_before() {
         let memberships = begun(&["alice", "bob"]);
         memberships.changed(&change(9, &["bob"], &["alice"]));
-        let about = GroupAccess { version: 7, ..GroupAccess::default() };
+        let about = GroupSettings { version: 7, ..GroupSettings::default() };
         let ids = ["alice", "bob"].map(|name| UserId::parse(name).unwrap());
-        let read = vec![(ids[0].clone(), Access::newcomer(Seq(0), Seq(0)))];
+        let read = vec![(ids[0].clone(), Membership::new(HistoryRange::default()))];
         memberships.replace(&group(), ids.to_vec(), about, read);
         assert!(!members(&memberships).contains(&"alice".to_owned()), "{:?}", members(&memberships));
         assert_eq!(believed(&memberships), None, "8 is missing");
@@ -858,9 +813,9 @@ mod tests {
         memberships.changed(&v1::MembershipChanged { settings: true, ..change(6, &[], &[]) });
         assert_eq!(believed(&memberships), None);
         let alice = UserId::parse("alice").unwrap();
-        let read = vec![(alice.clone(), Access::newcomer(Seq(0), Seq(0)))];
+        let read = vec![(alice.clone(), Membership::new(HistoryRange::default()))];
         for (version, told) in [(5, None), (6, Some(6))] {
-            let about = GroupAccess { version, ..GroupAccess::default() };
+            let about = GroupSettings { version, ..GroupSettings::default() };
             memberships.replace(&group(), vec![alice.clone()], about, read.clone());
             assert_eq!(believed(&memberships), told);
         }

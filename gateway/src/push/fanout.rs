@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use shared::conversation::Conversation;
 use shared::envelope::origin_from_wire;
 use shared::ids::{MsgId, Seq, UserId};
+use shared::permission::Denied;
 use shared::shutdown::Shutdown;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -164,11 +165,7 @@ impl Fanout {
 
     fn refused(&self, refused: &v1::Refused) -> bool {
         let Some(conversation) = conversation(&refused.conversation) else { return false };
-        let message = refused.message.clone();
-        let refusal = match refused.code {
-            404 => Refusal::NotFound(message),
-            _ => Refusal::Forbidden(message),
-        };
+        let refusal = Refusal::from(Denied::read_from(refused));
         let frame = refusal.frame(Cmd::CHAT, Some(&refused.msg_id), Some(&conversation.wire()));
         let end = Final::Refused(refusal);
         self.stored.corrected(&conversation, &refused.sender_id, &refused.msg_id, end);

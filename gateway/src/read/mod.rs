@@ -168,7 +168,7 @@ impl Reads {
         if let Err(error) = self.inboxes.touch(std::iter::once(note)).await {
             tracing::warn!(%error, "a reading position is not in the inbox of its user");
         }
-        let counted_from = advance.position.max(standing.access.map_or(Seq::ZERO, |access| access.join_seq));
+        let counted_from = advance.position.max(standing.history.join_seq);
         let summary = self.syncs.tails.summary(conversation, advance.position, &by.user, counted_from).await;
         self.announcer.announce(v1::event::Kind::PositionMoved(v1::PositionMoved {
             conversation: conversation.key().to_owned(),

@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId, unix_millis};
 use shared::mysql::Pool;
+use shared::permission::Action;
 use shared::shard::ShardCount;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -120,9 +121,9 @@ impl Sends {
         let recalls = request.recalls;
         let known = self.memberships.known_to_send(&admitted.conversation, &by.user);
         if let (Some(standing), None) = (&known, recalls) {
-            match standing.clone().may_send() {
+            match standing.check(Action::Send, unix_millis) {
                 Ok(()) => self.queue(admitted),
-                Err(refusal) => admitted.reply.refuse(&refusal),
+                Err(denied) => admitted.reply.refuse(&denied.into()),
             }
             return None;
         }
@@ -152,7 +153,7 @@ impl Sends {
         if let Some(seq) = recalls {
             recall::check(&self.pool, conversation, user, &standing, seq, self.recall_within).await?;
         }
-        standing.may_send()
+        Ok(standing.check(Action::Send, unix_millis)?)
     }
 
     fn queue(&self, admitted: Admitted) {

@@ -3,19 +3,19 @@
 //! One body is in flight at a time. That costs no throughput (the next batch grows meanwhile, up to its limit), makes
 //! the fate of each body certain (see [`shared::amqp::publisher`]), and keeps numbers and queue in the same order.
 //!
-//! Pipelines take [`Turns`]. A batch costs all processes together five times as much as a message: without turns, a
-//! middling load spreads over all shards in batches of one. With them a shard whose turn has not come gathers meanwhile,
-//! and where only one shard has anything to send, it never waits.
+//! Pipelines share a [`ConcurrencyLimit`]. A batch costs all processes together five times as much as a message: without
+//! the limit, a medium load spreads over all shards in batches of one. With it, messages accumulate while a pipeline waits
+//! for its permit, and a single busy pipeline never waits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::amqp::{Broker, ConfirmingPublisher, PublishError};
 use shared::backoff::Backoff;
+use shared::concurrency_limit::ConcurrencyLimit;
 use shared::envelope::{self, ChatMessage};
 use shared::ids::Seq;
 use shared::shard::ShardId;
-use shared::turns::Turns;
 use tokio::sync::mpsc;
 
 use super::numbering::Numbering;
@@ -40,7 +40,7 @@ pub struct Pipeline {
     publisher: ConfirmingPublisher,
     broker: Arc<Broker>,
     stored: Arc<StoredReplies>,
-    turns: Turns,
+    turns: ConcurrencyLimit,
     batch_messages_max: usize,
     batch_bytes_max: usize,
     /// For one batch, from its numbering to its confirm: half of a request's time. What has less left is refused before,
@@ -64,7 +64,7 @@ impl Pipeline {
         numbering: Numbering,
         broker: Arc<Broker>,
         stored: Arc<StoredReplies>,
-        turns: Turns,
+        turns: ConcurrencyLimit,
         limits: &Limits,
     ) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Pipeline {
     /// Runs until every [`Sends`](super::Sends) is gone and its queue is empty.
     pub async fn run(mut self) {
         while self.refuse_until_ready().await && self.gather().await {
-            let _turn = self.turns.take().await;
+            let _turn = self.turns.acquire().await;
             self.gather_more();
             if !self.publisher.is_ready() {
                 continue;

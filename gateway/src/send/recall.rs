@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId, unix_millis};
-use shared::mysql::members::Role;
 use shared::mysql::{Pool, timeline};
+use shared::permission::{Action, Permissions, RecallTarget};
 
-use crate::membership::{Standing, database_away};
+use crate::membership::database_away;
 use crate::wire::refusal::Refusal;
 use crate::wire::request::RECALL;
 
@@ -20,29 +20,19 @@ pub(super) async fn check(
     pool: &Pool,
     conversation: &Conversation,
     user: &UserId,
-    standing: &Standing,
+    permissions: &Permissions,
     seq: Seq,
     within: Duration,
 ) -> Result<(), Refusal> {
     let found = timeline::facts(pool, conversation, seq).await.map_err(|e| database_away(&e))?;
-    let Some(facts) = found.filter(|_| seq > standing.floor()) else {
-        return Err(Refusal::NotFound(
-            "there is no message of this number: check payload.recall_seq".to_owned(),
-        ));
-    };
-    if facts.msg_type == RECALL {
-        return Err(Refusal::malformed("a recall cannot be recalled"));
-    }
-    if standing.access.is_some_and(|access| access.role >= Role::Admin) {
-        return Ok(());
-    }
-    if facts.sender_id != user.as_str() {
-        return Err(Refusal::Forbidden("this message is not yours".to_owned()));
-    }
-    let age = unix_millis().saturating_sub(facts.stored_at);
-    if u128::from(age.unsigned_abs()) > within.as_millis() && age > 0 {
-        let minutes = within.as_secs() / 60;
-        return Err(Refusal::Forbidden(format!("messages can be recalled for {minutes} minutes only")));
-    }
-    Ok(())
+    let target = found.filter(|_| seq > permissions.floor()).map(|facts| {
+        let limit_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let age_ms = u64::try_from(unix_millis().saturating_sub(facts.stored_at)).unwrap_or(0);
+        RecallTarget {
+            is_recall: facts.msg_type == RECALL,
+            is_own: facts.sender_id == user.as_str(),
+            expired_after_ms: (age_ms > limit_ms).then_some(limit_ms),
+        }
+    });
+    Ok(permissions.check(Action::Recall(target), unix_millis)?)
 }

@@ -1,6 +1,7 @@
 //! The protocol's frames as types: no sockets, no clocks, no stores.
 
 pub mod close;
+pub mod denied;
 pub mod listing;
 pub mod message;
 pub mod refusal;

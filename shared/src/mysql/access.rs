@@ -1,39 +1,41 @@
-//! `conversation.access_version` and `access_change`: how everyone learns that who may do what has changed.
+//! `conversation.access_version` and the change log `access_change`: how permissions that are cached elsewhere become
+//! invalid.
 //!
-//! Every such change locks the conversation's row, raises its version and notes both in `access_change`, all in one
-//! transaction. Commits lock the same row: a message is stored either before the change or after it, and whoever stores
-//! it sees from the version whether what it remembers about members is still true.
+//! Every change of permissions locks the conversation's row, raises its access version and adds an entry to
+//! `access_change`, all in one transaction. Commits lock the same row: a message is stored either before the change or
+//! after it, and the worker sees from the version whether its cached permissions are still valid.
 
 use std::sync::LazyLock;
 
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::conversations::{self, Head};
-use super::shapes::Shapes;
+use super::multi_row::MultiRow;
 use super::{Pool, Tx};
 use crate::conversation::Conversation;
 use crate::ids::unix_millis;
 
-/// How many changes are read at once.
+/// Most changes that are read at once.
 const CHANGES_MAX: u32 = 1_000;
-/// Changes are kept for so long; a gateway that read none for longer must read everything again.
+/// The time for which changes are kept. A gateway that has not read the log for longer must reload all groups.
 pub const CHANGES_KEPT_MS: i64 = 3_600_000;
-/// How many old changes are removed at once.
-const REMOVED_AT_ONCE: u32 = 5_000;
+/// Most old changes that are removed at once.
+const REMOVED_MAX: u32 = 5_000;
 
-/// Locks the row of `conversation`, making it if it is missing. To be called before anything about it is read.
+/// Locks the row of `conversation`, which is created if it is missing. Call it before anything else about the
+/// conversation is read.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn lock(tx: &mut Tx, conversation: &Conversation) -> sqlx::Result<Head> {
     let heads = conversations::lock_heads(tx, &[conversation]).await?;
     Ok(heads.get(conversation).copied().unwrap_or_default())
 }
 
-/// Raises the version of a conversation that this transaction has locked at `head`, and returns the new one.
+/// Raises the access version of a conversation that this transaction has locked at `head`. Returns the new version.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn raise(tx: &mut Tx, conversation: &Conversation, head: Head) -> sqlx::Result<u64> {
     let version = head.access_version + 1;
     sqlx::query("UPDATE conversation SET access_version = ? WHERE conversation_id = ?")
@@ -50,22 +52,22 @@ pub async fn raise(tx: &mut Tx, conversation: &Conversation, head: Head) -> sqlx
     Ok(version)
 }
 
-/// One change. Ids rise in the order in which transactions began to write them, not in the order of their commits: one
-/// that is skipped may still appear.
+/// One entry of the change log. Ids are assigned when transactions write them, not when they commit: an id that was
+/// skipped may still appear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Its place in the table.
+    /// Its place in the log.
     pub id: u64,
-    /// What it is about.
+    /// The conversation whose permissions changed.
     pub conversation: Conversation,
-    /// The version since then.
+    /// The access version since the change.
     pub version: u64,
-    /// When it was made, in milliseconds since 1970 by the clock of the process that made it.
+    /// The time of the change, in milliseconds since 1970, by the clock of the process that made it.
     pub changed_at: i64,
 }
 
-static SKIPPED: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+static SKIPPED: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
         "SELECT id, conversation_id, version, changed_at FROM access_change WHERE id IN (",
         "?",
         ",",
@@ -73,10 +75,10 @@ static SKIPPED: LazyLock<Shapes> = LazyLock::new(|| {
     )
 });
 
-/// The changes after `id`, at most 1,000, and those of `skipped` that are there by now.
+/// The changes after `id`, at most 1,000, and those of `skipped` that have appeared.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn changes_after(pool: &Pool, id: u64, skipped: &[u64]) -> sqlx::Result<Vec<Change>> {
     let mut rows = Vec::new();
     for (range, length, text) in SKIPPED.padded(skipped.len()) {
@@ -112,22 +114,22 @@ pub async fn changes_after(pool: &Pool, id: u64, skipped: &[u64]) -> sqlx::Resul
 /// The id of the newest change; 0 if there is none.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn newest_change(pool: &Pool) -> sqlx::Result<u64> {
     let newest: Option<u64> = sqlx::query_scalar("SELECT MAX(id) FROM access_change").fetch_one(pool).await?;
     Ok(newest.unwrap_or(0))
 }
 
-/// Removes changes that are older than [`CHANGES_KEPT_MS`], except the newest, whose id tells where to go on.
+/// Removes changes that are older than [`CHANGES_KEPT_MS`], except the newest, so that its id stays known.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn remove_old_changes(pool: &Pool) -> sqlx::Result<()> {
     let newest = newest_change(pool).await?;
     sqlx::query("DELETE FROM access_change WHERE id < ? AND changed_at < ? ORDER BY id LIMIT ?")
         .bind(newest)
         .bind(unix_millis() - CHANGES_KEPT_MS)
-        .bind(REMOVED_AT_ONCE)
+        .bind(REMOVED_MAX)
         .execute(pool)
         .await
         .map(drop)

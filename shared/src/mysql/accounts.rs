@@ -3,10 +3,10 @@
 use super::{Pool, is_duplicate_key};
 use crate::ids::UserId;
 
-/// Adds an account; false if there is one of that id already, which stays as it is.
+/// Adds an account. Returns false if the id is taken; the existing account stays as it is.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn create(pool: &Pool, user: &UserId, password_hash: &str, nickname: &str) -> sqlx::Result<bool> {
     let inserted = sqlx::query(
         "INSERT INTO user_account (user_id, password_hash, nickname, created_at) VALUES (?, ?, ?, ?)",
@@ -24,10 +24,10 @@ pub async fn create(pool: &Pool, user: &UserId, password_hash: &str, nickname: &
     }
 }
 
-/// The hash of the account's password; `None` if there is no such account.
+/// The password hash of an account; `None` if there is no such account.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn password_hash(pool: &Pool, user: &UserId) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar("SELECT password_hash FROM user_account WHERE user_id = ?")
         .bind(user.as_str())

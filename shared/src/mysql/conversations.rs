@@ -1,11 +1,11 @@
-//! `conversation`: one row per conversation with its last number, locked by whoever commits to it.
+//! `conversation`: one row per conversation with its `last_seq`, which every commit locks.
 
 use std::sync::LazyLock;
 
 use ahash::{AHashMap, AHashSet};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::shapes::Shapes;
+use super::multi_row::MultiRow;
 use super::{Pool, Tx};
 use crate::conversation::{Conversation, Kind};
 use crate::ids::{Seq, UserId};
@@ -13,15 +13,15 @@ use crate::ids::{Seq, UserId};
 /// The row of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Head {
-    /// The last committed number.
+    /// The last committed sequence number.
     pub last_seq: Seq,
-    /// Rises with every change of who may do what, see [`access`](super::access).
+    /// Rises with every change of permissions, see [`access`](super::access).
     pub access_version: u64,
 }
 
-static LOCK: LazyLock<Shapes> = LazyLock::new(|| {
-    // In the order of the key, so that two transactions lock in the same order.
-    Shapes::new(
+static LOCK: LazyLock<MultiRow> = LazyLock::new(|| {
+    // Ordered by key, so that two transactions lock in the same order.
+    MultiRow::new(
         "SELECT conversation_id, last_seq, access_version FROM conversation WHERE conversation_id IN (",
         "?",
         ",",
@@ -29,11 +29,11 @@ static LOCK: LazyLock<Shapes> = LazyLock::new(|| {
     )
 });
 
-/// Locks the rows of `conversations` (which differ from each other and are sorted by key) until the transaction ends,
-/// making missing ones, and returns what is in them.
+/// Locks the rows of `conversations` (distinct and sorted by key) until the transaction ends, and returns them. Missing
+/// rows are created.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn lock_heads(
     tx: &mut Tx,
     conversations: &[&Conversation],
@@ -44,7 +44,7 @@ pub async fn lock_heads(
         let first: Vec<_> = missing.iter().map(|c| (*c, Seq::ZERO)).collect();
         write(tx, &INSERT_MISSING, &first).await?;
         list_private_chats(tx, &missing).await?;
-        // Another worker may have made a row, and committed to it, in between.
+        // Another worker may have created a row and committed to it in the meantime.
         heads.extend(select_for_update(tx, &missing).await?);
     }
     Ok(heads)
@@ -62,7 +62,7 @@ async fn select_for_update(
             query = query.bind(conversation.key());
         }
         let rows = query.fetch_all(&mut *tx).await?;
-        // The rows come in the order of the sorted keys, but some may be missing.
+        // The rows are in the order of the sorted keys, but some may be missing.
         let mut keys = keys.iter();
         for row in rows {
             let key: &str = row.try_get(0)?;
@@ -75,8 +75,8 @@ async fn select_for_update(
     Ok(heads)
 }
 
-static LIST_PRIVATE: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+static LIST_PRIVATE: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
         "INSERT INTO private_chat (user_id, conversation_id) VALUES ",
         "(?,?)",
         ",",
@@ -95,7 +95,7 @@ async fn list_private_chats(tx: &mut Tx, conversations: &[&Conversation]) -> sql
             }
         }
     }
-    // In the order of the key, so that two transactions lock in the same order.
+    // Ordered by key, so that two transactions lock in the same order.
     rows.sort_unstable();
     for (range, text) in LIST_PRIVATE.exact(rows.len()) {
         let mut query = sqlx::query(AssertSqlSafe(text));
@@ -107,13 +107,13 @@ async fn list_private_chats(tx: &mut Tx, conversations: &[&Conversation]) -> sql
     Ok(())
 }
 
-static INSERT_MISSING: LazyLock<Shapes> = LazyLock::new(|| upsert("conversation_id = conversation_id"));
-static ADVANCE: LazyLock<Shapes> =
+static INSERT_MISSING: LazyLock<MultiRow> = LazyLock::new(|| upsert("conversation_id = conversation_id"));
+static ADVANCE: LazyLock<MultiRow> =
     LazyLock::new(|| upsert("last_seq = VALUES(last_seq), updated_at = VALUES(updated_at)"));
 
 // VALUES(column) is the one spelling that MySQL and MariaDB share.
-fn upsert(change: &str) -> Shapes {
-    Shapes::fine(
+fn upsert(change: &str) -> MultiRow {
+    MultiRow::fine(
         "INSERT INTO conversation (conversation_id, kind, last_seq, updated_at) VALUES ",
         "(?,?,?,?)",
         ",",
@@ -121,17 +121,17 @@ fn upsert(change: &str) -> Shapes {
     )
 }
 
-/// Moves the last numbers of rows that this transaction has locked.
+/// Sets `last_seq` of conversations whose rows this transaction has locked.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn advance_heads(tx: &mut Tx, heads: &[(&Conversation, Seq)]) -> sqlx::Result<()> {
     write(tx, &ADVANCE, heads).await
 }
 
-async fn write(tx: &mut Tx, shapes: &Shapes, heads: &[(&Conversation, Seq)]) -> sqlx::Result<()> {
+async fn write(tx: &mut Tx, statement: &MultiRow, heads: &[(&Conversation, Seq)]) -> sqlx::Result<()> {
     let now = crate::ids::unix_millis();
-    for (range, text) in shapes.exact(heads.len()) {
+    for (range, text) in statement.exact(heads.len()) {
         let mut query = sqlx::query(AssertSqlSafe(text));
         for (conversation, last_seq) in &heads[range] {
             query = query.bind(conversation.key()).bind(kind(conversation)).bind(last_seq.0).bind(now);
@@ -149,8 +149,8 @@ fn kind(conversation: &Conversation) -> u8 {
     }
 }
 
-static LAST: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+static LAST: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
         "SELECT conversation_id, last_seq FROM conversation WHERE conversation_id IN (",
         "?",
         ",",
@@ -158,20 +158,20 @@ static LAST: LazyLock<Shapes> = LazyLock::new(|| {
     )
 });
 
-/// The last committed number of each of `conversations`, in that order; 0 if nothing was ever committed.
+/// The `last_seq` of each of `conversations`, in that order; 0 if nothing was ever committed.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn last_seqs(pool: &Pool, conversations: &[&Conversation]) -> sqlx::Result<Vec<Seq>> {
     let last = LAST.by_conversation(pool, None, conversations, |row| Ok(Seq(row.try_get(1)?))).await?;
     Ok(conversations.iter().map(|one| last.get(*one).copied().unwrap_or(Seq::ZERO)).collect())
 }
 
-/// All conversations of `user` with their last numbers, the one with the newest message at the end: the groups that it is
-/// in, and the private chats that hold a message.
+/// All conversations of `user` with their `last_seq`, ordered by their newest message, the newest last: its groups, and its
+/// private chats that have a message.
 ///
 /// # Errors
-/// As the database says; a stored id that is none is left out and logged.
+/// The database's; an ill-formed stored id is left out and logged.
 pub async fn of_user(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<(Conversation, Seq)>> {
     let rows = sqlx::query(
         "SELECT p.conversation_id, c.last_seq, c.updated_at FROM private_chat p \
@@ -198,16 +198,16 @@ pub async fn of_user(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<(Conversati
     Ok(found.into_iter().map(|(_, conversation, last_seq)| (conversation, last_seq)).collect())
 }
 
-static PRIVATE_AMONG: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+static PRIVATE_AMONG: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
         "SELECT conversation_id FROM conversation WHERE last_seq > 0 AND conversation_id IN (",
         "?",
         ",",
         ")",
     )
 });
-static GROUPS_SHARED: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+static GROUPS_SHARED: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
         "SELECT DISTINCT y.user_id FROM group_member x JOIN group_member y ON y.group_id = x.group_id \
          WHERE x.user_id = ? AND y.user_id IN (",
         "?",
@@ -216,10 +216,10 @@ static GROUPS_SHARED: LazyLock<Shapes> = LazyLock::new(|| {
     )
 });
 
-/// Those of `others` with whom `user` has a private chat that holds a message, or a group in common.
+/// Those of `others` with whom `user` shares a group, or a private chat that has a message.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn partners_among(pool: &Pool, user: &UserId, others: &[UserId]) -> sqlx::Result<Vec<UserId>> {
     let chats: Vec<Conversation> = others.iter().map(|other| Conversation::between(user, other)).collect();
     let keys: Vec<[&str; 1]> = chats.iter().map(|chat| [chat.key()]).collect();

@@ -1,4 +1,4 @@
-//! `chat_group` and `group_member`, read: which groups there are, who is in them, and what members may do.
+//! `group_member`, read: the members of groups and their permissions.
 
 use std::sync::LazyLock;
 
@@ -7,113 +7,93 @@ use sqlx::Row as _;
 use sqlx::mysql::MySqlRow;
 
 use super::Pool;
-use super::groups::GroupAccess;
-use super::shapes::Shapes;
+use super::multi_row::MultiRow;
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
+use crate::permission::{GroupSettings, HistoryRange, MemberStatus, Membership, Permissions, Relation, Role};
 
-/// What a member is to its group. A higher one may do what a lower one may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Reads and sends.
-    Member,
-    /// Changes the group, adds, removes and mutes members, recalls messages.
-    Admin,
-    /// Gives roles and dismisses the group. One at most.
-    Owner,
-}
-
-impl Role {
-    /// As in `group_member.role`.
-    #[must_use]
-    pub fn stored(self) -> u8 {
-        match self {
-            Self::Member => 0,
-            Self::Admin => 1,
-            Self::Owner => 2,
-        }
-    }
-
-    /// From `group_member.role`; a number of a later version counts as the least.
-    #[must_use]
-    pub fn from_stored(stored: u8) -> Self {
-        match stored {
-            1 => Self::Admin,
-            2 => Self::Owner,
-            _ => Self::Member,
-        }
-    }
-}
-
-/// What one member may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Access {
-    /// Its role.
-    pub role: Role,
-    /// Until when it may not send, in milliseconds since 1970.
-    pub muted_until: i64,
-    /// The last number when it joined: unread never counts what came before.
-    pub join_seq: Seq,
-    /// Nothing at or below is shown to it.
-    pub floor: Seq,
-}
-
-impl Access {
-    /// From four columns of a row, beginning with `first`: role, muted_until, join_seq, floor_seq.
-    pub(super) fn from_row(row: &MySqlRow, first: usize) -> sqlx::Result<Self> {
-        Ok(Self {
+fn membership_from_row(row: &MySqlRow, first: usize) -> sqlx::Result<Membership> {
+    Ok(Membership {
+        status: MemberStatus {
             role: Role::from_stored(row.try_get(first)?),
             muted_until: row.try_get(first + 1)?,
-            join_seq: Seq(row.try_get(first + 2)?),
-            floor: Seq(row.try_get(first + 3)?),
-        })
-    }
-
-    /// A new member's, for whom history begins at `floor`.
-    #[must_use]
-    pub fn newcomer(join_seq: Seq, floor: Seq) -> Self {
-        Self { role: Role::Member, muted_until: 0, join_seq, floor }
-    }
-
-    /// Whether it may send at `now` (milliseconds since 1970) into a group that is muted or not.
-    #[must_use]
-    pub fn may_send(&self, group_is_muted: bool, now: i64) -> bool {
-        self.muted_until <= now && (!group_is_muted || self.role >= Role::Admin)
-    }
-}
-
-/// What a user is to a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Membership {
-    /// In it.
-    Member(GroupAccess, Access),
-    /// Not in it, but anyone may join by using it.
-    Open,
-    /// Not in it.
-    Stranger,
-    /// There is no such group.
-    NoGroup,
-}
-
-/// What `user` is to `group`.
-///
-/// # Errors
-/// As the database says.
-pub async fn membership(pool: &Pool, group: &Conversation, user: &UserId) -> sqlx::Result<Membership> {
-    let Some(found) = super::groups::find(pool, group).await?.filter(|found| !found.is_dismissed) else {
-        return Ok(Membership::NoGroup);
-    };
-    let (about, members) = super::groups::accesses(pool, group, std::slice::from_ref(user)).await?;
-    Ok(match members.first() {
-        Some((_, access)) => Membership::Member(about, *access),
-        None if found.is_open => Membership::Open,
-        None => Membership::Stranger,
+        },
+        history: HistoryRange { join_seq: Seq(row.try_get(first + 2)?), floor: Seq(row.try_get(first + 3)?) },
     })
 }
 
-static GROUPS_OF: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+/// The permissions of `user` in `group`, with the group's settings (the default ones if there is no such group).
+///
+/// # Errors
+/// The database's.
+pub async fn permissions(
+    pool: &Pool,
+    group: &Conversation,
+    user: &UserId,
+) -> sqlx::Result<(GroupSettings, Permissions)> {
+    let Some(found) = super::groups::find(pool, group).await?.filter(|found| !found.is_dismissed) else {
+        return Ok((GroupSettings::default(), Permissions::without_history(Relation::NoGroup)));
+    };
+    let (settings, members) = memberships_in(pool, group, std::slice::from_ref(user)).await?;
+    let permissions = match members.first() {
+        Some((_, membership)) => Permissions::of_member(settings, *membership),
+        None => Permissions::without_history(Relation::Outsider { group_is_open: found.is_open }),
+    };
+    Ok((settings, permissions))
+}
+
+static MEMBERSHIPS: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
+        "SELECT user_id, role, muted_until, join_seq, floor_seq FROM group_member WHERE group_id = ? AND user_id IN (",
+        "?",
+        ",",
+        ")",
+    )
+});
+
+/// The settings of `group` and the memberships of those of `users` who are in it. Without such a group, and in one that
+/// was dismissed, nobody is.
+///
+/// # Errors
+/// The database's.
+pub async fn memberships_in(
+    pool: &Pool,
+    group: &Conversation,
+    users: &[UserId],
+) -> sqlx::Result<(GroupSettings, Vec<(UserId, Membership)>)> {
+    // In this order: the memberships are at least as new as the version.
+    let row = sqlx::query(
+        "SELECT c.access_version, g.is_muted, g.is_dismissed, g.is_large OR g.large_until > ? FROM chat_group g \
+         LEFT JOIN conversation c ON c.conversation_id = g.group_id WHERE g.group_id = ?",
+    )
+    .bind(unix_millis())
+    .bind(group.key())
+    .fetch_optional(pool)
+    .await?;
+    let Some(row) = row else { return Ok((GroupSettings::default(), Vec::new())) };
+    let version: Option<u64> = row.try_get(0)?;
+    let settings = GroupSettings {
+        version: version.unwrap_or(0),
+        is_muted: row.try_get(1)?,
+        merges_head: row.try_get(3)?,
+    };
+    if row.try_get::<bool, _>(2)? {
+        return Ok((settings, Vec::new()));
+    }
+    let ids: Vec<[&str; 1]> = users.iter().map(|user| [user.as_str()]).collect();
+    let by_id: AHashMap<&str, &UserId> = users.iter().map(|user| (user.as_str(), user)).collect();
+    let mut found = Vec::new();
+    for row in MEMBERSHIPS.select_from(pool, Some(group.key()), &ids).await? {
+        let id: &str = row.try_get(0)?;
+        if let Some(user) = by_id.get(id) {
+            found.push(((*user).clone(), membership_from_row(&row, 1)?));
+        }
+    }
+    Ok((settings, found))
+}
+
+static GROUPS_OF: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
         "SELECT m.user_id, m.group_id, c.access_version, g.is_muted, \
          g.is_large OR g.large_until > CAST(? AS SIGNED), m.role, m.muted_until, m.join_seq, m.floor_seq \
          FROM group_member m JOIN chat_group g ON g.group_id = m.group_id \
@@ -125,32 +105,47 @@ static GROUPS_OF: LazyLock<Shapes> = LazyLock::new(|| {
     )
 });
 
-/// A group that a user is in, and what the user may do there.
-pub type Belonging = (Conversation, GroupAccess, Access);
+/// A user's membership in a group, with the group's settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMembership {
+    /// The group.
+    pub group: Conversation,
+    /// Its settings.
+    pub settings: GroupSettings,
+    /// The user's membership.
+    pub membership: Membership,
+}
 
-/// All groups that each of `users` is in; who is in none has no entry.
+/// The memberships of each of `users`; a user without any has no entry.
 ///
 /// # Errors
-/// As the database says; a stored id that is none is left out and logged.
-pub async fn groups_of(pool: &Pool, users: &[UserId]) -> sqlx::Result<AHashMap<UserId, Vec<Belonging>>> {
+/// The database's; an ill-formed stored id is left out and logged.
+pub async fn groups_of(
+    pool: &Pool,
+    users: &[UserId],
+) -> sqlx::Result<AHashMap<UserId, Vec<GroupMembership>>> {
     let now = unix_millis().to_string();
     let ids: Vec<[&str; 1]> = users.iter().map(|user| [user.as_str()]).collect();
-    let mut groups: AHashMap<UserId, Vec<Belonging>> = AHashMap::with_capacity(users.len());
+    let mut groups: AHashMap<UserId, Vec<GroupMembership>> = AHashMap::with_capacity(users.len());
     for row in GROUPS_OF.select_from(pool, Some(&now), &ids).await? {
         let (user, key): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         let (Ok(user), Ok(group)) = (UserId::parse(user), Conversation::from_key(key)) else {
             tracing::error!(%user, %key, "ill-formed id in group_member");
             continue;
         };
-        let about =
-            GroupAccess { version: row.try_get(2)?, is_muted: row.try_get(3)?, merges_head: row.try_get(4)? };
-        groups.entry(user).or_default().push((group, about, Access::from_row(&row, 5)?));
+        let settings = GroupSettings {
+            version: row.try_get(2)?,
+            is_muted: row.try_get(3)?,
+            merges_head: row.try_get(4)?,
+        };
+        let membership = membership_from_row(&row, 5)?;
+        groups.entry(user).or_default().push(GroupMembership { group, settings, membership });
     }
     Ok(groups)
 }
 
-static AMONG: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+static AMONG: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
         "SELECT m.group_id, m.role, m.muted_until, m.join_seq, m.floor_seq FROM group_member m \
          JOIN chat_group g ON g.group_id = m.group_id AND NOT g.is_dismissed WHERE m.user_id = ? AND m.group_id IN (",
         "?",
@@ -159,22 +154,22 @@ static AMONG: LazyLock<Shapes> = LazyLock::new(|| {
     )
 });
 
-/// What `user` may do in those of `groups` that it is in.
+/// The memberships of `user` in those of `groups` that it is in.
 ///
 /// # Errors
-/// As the database says.
-pub async fn accesses_among(
+/// The database's.
+pub async fn memberships_among(
     pool: &Pool,
     user: &UserId,
     groups: &[&Conversation],
-) -> sqlx::Result<AHashMap<Conversation, Access>> {
-    AMONG.by_conversation(pool, Some(user.as_str()), groups, |row| Access::from_row(row, 1)).await
+) -> sqlx::Result<AHashMap<Conversation, Membership>> {
+    AMONG.by_conversation(pool, Some(user.as_str()), groups, |row| membership_from_row(row, 1)).await
 }
 
-/// Those of `user`'s groups whose heads are merged into its syncs: they are, or were lately, too large for inboxes.
+/// The groups of `user` whose `last_seq` is merged into its syncs: they are, or were recently, too large for inboxes.
 ///
 /// # Errors
-/// As the database says; a stored id that is none is left out.
+/// The database's; an ill-formed stored id is left out.
 pub async fn merging_groups_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<Conversation>> {
     let keys: Vec<String> = sqlx::query_scalar(
         "SELECT m.group_id FROM group_member m JOIN chat_group g ON g.group_id = m.group_id \
@@ -187,10 +182,10 @@ pub async fn merging_groups_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<C
     Ok(keys.iter().filter_map(|key| Conversation::from_key(key).ok()).collect())
 }
 
-/// Who joined `group` at `since` (milliseconds since 1970) or later, in the order of ids.
+/// The members who joined `group` at `since` (milliseconds since 1970) or later, in the order of their ids.
 ///
 /// # Errors
-/// As the database says; a stored id that is none is left out.
+/// The database's; an ill-formed stored id is left out.
 pub async fn joined_since(pool: &Pool, group: &Conversation, since: i64) -> sqlx::Result<Vec<UserId>> {
     let ids: Vec<String> = sqlx::query_scalar(
         "SELECT user_id FROM group_member WHERE group_id = ? AND join_time >= ? ORDER BY user_id",
@@ -202,23 +197,23 @@ pub async fn joined_since(pool: &Pool, group: &Conversation, since: i64) -> sqlx
     Ok(ids.iter().filter_map(|id| UserId::parse(id).ok()).collect())
 }
 
-/// One line of a group's list.
+/// One entry of a group's list of members.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ListedMember {
-    /// Who.
+    /// The member.
     pub user_id: String,
     /// Its role.
     pub role: Role,
-    /// Milliseconds since 1970.
+    /// The time at which it joined, in milliseconds since 1970.
     pub join_time: i64,
-    /// Until when it may not send, in milliseconds since 1970; 0 if it may.
+    /// The end of its mute, in milliseconds since 1970; 0 if it is not muted.
     pub muted_until: i64,
 }
 
 /// Members after `cursor` in the order of their ids, at most `limit`.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn list(
     pool: &Pool,
     group: &Conversation,

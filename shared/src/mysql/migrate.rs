@@ -1,4 +1,4 @@
-//! Migrations, run once however many processes start at the same moment.
+//! Migrations: run once, also if many processes start at the same moment.
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection as _, SqlStr};
@@ -43,18 +43,18 @@ fn migration((name, sql): &(&str, &'static str)) -> Option<Migration> {
     Some(Migration::new(version, description.into(), MigrationType::Simple, sql, false))
 }
 
-/// How long a process waits for another one that is migrating.
+/// The time for which a process waits for another one that migrates, in seconds.
 const LOCK_WAIT_S: i32 = 120;
 
 /// Brings the schema up to date.
 ///
-/// sqlx asks for its lock with an infinite timeout, which MariaDB answers with NULL and no lock; so the lock is taken
-/// here, with a finite one.
+/// The lock is taken here with a finite timeout: sqlx asks for it with an infinite one, which MariaDB answers with NULL
+/// and no lock.
 ///
 /// # Errors
-/// A failed statement, or a lock that is held for more than two minutes.
+/// A failed statement, or a lock that another process holds for more than two minutes.
 pub async fn migrate(pool: &Pool) -> Result<(), MigrateError> {
-    // Detached and closed afterwards: that frees the lock whatever happens.
+    // A connection of its own, closed afterwards, which releases the lock in every case.
     let mut connection = pool.acquire().await?.detach();
     let migrated = locked(&mut connection).await;
     connection.close().await?;
@@ -62,7 +62,7 @@ pub async fn migrate(pool: &Pool) -> Result<(), MigrateError> {
 }
 
 async fn locked(connection: &mut sqlx::MySqlConnection) -> Result<(), MigrateError> {
-    // Names of locks are short, and the server's, not the schema's. (MySQL 9 has no SHA1 any more.)
+    // Lock names are limited to 64 characters and belong to the server, not to the schema. (MySQL 9 has no SHA1.)
     let lock = "SELECT GET_LOCK(CONCAT('im.migrate.', LEFT(SHA2(DATABASE(), 256), 40)), ?)";
     let got: Option<i64> = sqlx::query_scalar(lock).bind(LOCK_WAIT_S).fetch_one(&mut *connection).await?;
     if got != Some(1) {
@@ -71,8 +71,8 @@ async fn locked(connection: &mut sqlx::MySqlConnection) -> Result<(), MigrateErr
     }
     let mut migrations = Migrator::with_migrations(FILES.iter().filter_map(migration).collect());
     migrations.set_locking(false);
-    // A newer version may have been here first: its tables only add to what this one knows, and a process of this one
-    // that is restarted beside it must start.
+    // A newer version may have migrated the schema already. Its migrations only add to this version's schema, and a
+    // process of this version that restarts beside it must start.
     migrations.set_ignore_missing(true);
     migrations.run_direct(None, connection, false).await
 }

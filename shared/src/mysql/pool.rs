@@ -1,107 +1,258 @@
-//! Connections.
+//! A connection pool that does not ping.
+//!
+//! sqlx pings a connection each time it is returned (and, if configured, each time it is acquired), so that a read costs
+//! three round trips instead of one. This pool keeps a connection whose work has ended, and the next caller uses it as it
+//! is.
+//!
+//! That is safe only if no part of an earlier answer is left in the connection. A ping or a `PREPARE` of sqlx 0.9.0 that is
+//! cancelled leaves its answer behind, and the next query reads that answer as its own: a page of messages may then be
+//! another page, or empty. A connection whose caller was cancelled, or that failed, is therefore closed and never reused.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::ConnectOptions as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
+use scopeguard::ScopeGuard;
+use sqlx::mysql::{
+    MySqlConnectOptions, MySqlConnection, MySqlQueryResult, MySqlRow, MySqlStatement, MySqlTypeInfo,
+};
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, Either, Execute, Executor, MySql, MySqlPool, SqlStr};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
-use super::kept::Pool;
-use crate::backoff::Backoff;
-use crate::config::{ConfigError, Mysql};
+use super::connect::Ping;
 
-/// How long a request waits for a free connection before it fails.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Statements kept prepared per connection: above the number of all shapes of all statements here.
-const STATEMENTS_PREPARED_MAX: usize = 400;
+/// A connection that was idle for longer is pinged before use, with [`Ping::BeforeUse`].
+const IDLE_MAX_WITHOUT_PING: Duration = Duration::from_secs(1);
+/// A connection is returned to sqlx after this time; sqlx closes connections that are old or idle.
+const KEPT_MAX: Duration = Duration::from_secs(60);
 
-/// Why there is no pool.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The address is none.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The server cannot be used.
-    #[error("MySQL at {url}: {source}")]
-    Unreachable {
-        /// Without credentials.
-        url: String,
-        /// As sqlx says.
-        source: sqlx::Error,
-    },
+/// Connections to one schema. Cheap to clone. Queries run on it directly, as on sqlx's own pool.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    sqlx_pool: MySqlPool,
+    ping: Ping,
+    /// One permit per connection: its holder finds an idle connection, or room in `sqlx_pool` for a new one.
+    permits: Arc<Semaphore>,
+    /// The most recently used one at the end.
+    idle: Arc<Mutex<Vec<Kept>>>,
 }
 
-/// Whether a connection that was idle for a while is pinged before it is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ping {
-    /// A round trip more after a second of idleness, but a connection that died meanwhile fails no request.
-    BeforeUse,
-    /// For a caller that tries again anyway.
-    Never,
+#[derive(Debug)]
+struct Kept {
+    connection: PoolConnection<MySql>,
+    kept_since: Instant,
+    last_used: Instant,
 }
 
-/// Connects, trying again until `patience` is over.
-///
-/// # Errors
-/// The last failure. A wrong password or an unknown schema is not waited for.
-pub async fn connect(settings: &Mysql, ping: Ping, patience: Duration) -> Result<Pool, ConnectError> {
-    let options: MySqlConnectOptions = settings
-        .url
-        .expose()
-        .parse()
-        .map_err(|_| ConfigError::key("mysql.url", "is not mysql://user:password@host:port/schema"))?;
-    let options = options
-        .log_statements(tracing::log::LevelFilter::Off)
-        .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
-        .statement_cache_capacity(STATEMENTS_PREPARED_MAX);
-    let all = MySqlPoolOptions::new()
-        .max_connections(settings.connections_max)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(ping == Ping::BeforeUse)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                // Gap locks of the default level would make neighbouring inserts wait for each other.
-                sqlx::query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-                    .execute(connection)
-                    .await
-                    .map(drop)
-            })
-        })
-        .connect_lazy_with(options);
-    let pool = Pool::new(all, ping);
-    let (until, mut backoff, mut told) = (Instant::now() + patience, Backoff::dependency(), false);
-    loop {
-        let source = match pool.acquire().await {
-            Ok(connection) => {
-                connection.keep();
-                return Ok(pool);
-            }
-            Err(source) => source,
-        };
-        let url = settings.url.to_string();
-        if !is_away(&source) || Instant::now() >= until {
-            return Err(ConnectError::Unreachable { url, source });
-        }
-        if !std::mem::replace(&mut told, true) {
-            tracing::warn!(%url, error = %source, "waiting for MySQL, up to {} s", patience.as_secs());
-        }
-        tokio::time::sleep(backoff.next_delay()).await;
+impl Kept {
+    /// Closes the connection, unless the guard is removed.
+    fn guarded(self) -> ScopeGuard<Self, fn(Self)> {
+        scopeguard::guard(self, |kept| drop(kept.connection.detach()))
     }
 }
 
-/// Whether the server could not be asked (as opposed to: it was, and refused).
-#[must_use]
-pub fn is_away(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::Protocol(_) => true,
-        // Too many connections; shutdown in progress; connection killed; read-only during a failover; starting up.
-        sqlx::Error::Database(e) => {
-            e.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().is_some_and(|e| {
-                matches!(e.number(), 1040 | 1053 | 1077 | 1079 | 1290 | 1836 | 1927 | 3168 | 3169)
-            })
+impl Pool {
+    /// A pool without a database, on which every query fails: for tests of code that runs no query.
+    #[must_use]
+    pub fn unconnected() -> Self {
+        let discard_port = MySqlConnectOptions::new().host("127.0.0.1").port(9);
+        Self::new(MySqlPool::connect_lazy_with(discard_port), Ping::Never)
+    }
+
+    /// Keeps connections of `sqlx_pool`.
+    pub(super) fn new(sqlx_pool: MySqlPool, ping: Ping) -> Self {
+        let connections_max =
+            usize::try_from(sqlx_pool.options().get_max_connections()).unwrap_or(usize::MAX);
+        let permits = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
+        Self { sqlx_pool, ping, permits, idle: Arc::default() }
+    }
+
+    /// The pool of sqlx, for connections that must not be kept, for example because they hold a lock.
+    #[must_use]
+    pub fn sqlx_pool(&self) -> &MySqlPool {
+        &self.sqlx_pool
+    }
+
+    /// Acquires a connection for exclusive use. Call [`finish`](Connection::finish) at the end, or it is closed.
+    ///
+    /// # Errors
+    /// No connection was free, or could be made, within the acquire timeout.
+    pub async fn acquire(&self) -> sqlx::Result<Connection> {
+        let waiting = timeout(
+            self.sqlx_pool.options().get_acquire_timeout(),
+            Arc::clone(&self.permits).acquire_owned(),
+        );
+        let permit =
+            waiting.await.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+        loop {
+            let kept = self.idle.lock().pop();
+            let Some(mut kept) = kept.map(Kept::guarded) else { break };
+            let usable = self.ping == Ping::Never || kept.last_used.elapsed() < IDLE_MAX_WITHOUT_PING;
+            if usable || kept.connection.ping().await.is_ok() {
+                return Ok(Connection { pool: self.clone(), kept, permit });
+            }
         }
-        _ => false,
+        let connection = self.sqlx_pool.acquire().await?;
+        let now = Instant::now();
+        let kept = Kept { connection, kept_since: now, last_used: now }.guarded();
+        Ok(Connection { pool: self.clone(), kept, permit })
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.permits.close();
+        self.idle.lock().clear();
+        self.sqlx_pool.close().await;
+    }
+
+    fn release(&self, mut kept: Kept) {
+        kept.last_used = Instant::now();
+        let is_old = |since: Instant| kept.last_used.duration_since(since) > KEPT_MAX;
+        if is_old(kept.kept_since) || self.sqlx_pool.is_closed() {
+            return;
+        }
+        let retired = {
+            let mut idle = self.idle.lock();
+            // The least recently used one is the first.
+            let retired = idle.first().is_some_and(|first| is_old(first.last_used)).then(|| idle.remove(0));
+            idle.push(kept);
+            retired
+        };
+        drop(retired);
+    }
+}
+
+/// A connection that was acquired from a [`Pool`]. It is closed when it is dropped.
+pub struct Connection {
+    pool: Pool,
+    kept: ScopeGuard<Kept, fn(Kept)>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Returns the result of a query on this connection. After a success, or an error that the server reported, the
+    /// connection is released for the next caller.
+    ///
+    /// # Errors
+    /// The error in `ended`.
+    pub fn finish<T>(self, ended: sqlx::Result<T>) -> sqlx::Result<T> {
+        if matches!(ended, Ok(_) | Err(sqlx::Error::Database(_))) {
+            self.release();
+        }
+        ended
+    }
+
+    /// Removes the connection from the pool, for a state that outlives a query, for example a lock.
+    pub(super) fn detach(self) -> MySqlConnection {
+        ScopeGuard::into_inner(self.kept).connection.detach()
+    }
+
+    /// Releases the connection for the next caller: no query is running on it, and no transaction is open.
+    pub(super) fn release(self) {
+        let Self { pool, kept, permit } = self;
+        pool.release(ScopeGuard::into_inner(kept));
+        drop(permit);
+    }
+}
+
+impl Deref for Connection {
+    type Target = MySqlConnection;
+
+    fn deref(&self) -> &MySqlConnection {
+        &self.kept.connection
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut MySqlConnection {
+        &mut self.kept.connection
+    }
+}
+
+impl<'p> Executor<'p> for &'p Pool {
+    type Database = MySql;
+
+    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<MySqlQueryResult>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, MySql>,
+    {
+        async move {
+            let mut connection = self.acquire().await?;
+            let ended = connection.execute(query).await;
+            connection.finish(ended)
+        }
+        .boxed()
+    }
+
+    fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Vec<MySqlRow>>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, MySql>,
+    {
+        async move {
+            let mut connection = self.acquire().await?;
+            let ended = connection.fetch_all(query).await;
+            connection.finish(ended)
+        }
+        .boxed()
+    }
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, sqlx::Result<Either<MySqlQueryResult, MySqlRow>>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, MySql>,
+    {
+        let all = async move {
+            let mut connection = self.acquire().await?;
+            let ended = connection.fetch_many(query).try_collect::<Vec<_>>().await;
+            let all = connection.finish(ended)?;
+            Ok::<_, sqlx::Error>(futures_util::stream::iter(all.into_iter().map(Ok)))
+        };
+        futures_util::stream::once(all).try_flatten().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<MySqlRow>>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, MySql>,
+    {
+        async move {
+            let mut connection = self.acquire().await?;
+            let ended = connection.fetch_optional(query).await;
+            connection.finish(ended)
+        }
+        .boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [MySqlTypeInfo],
+    ) -> BoxFuture<'e, sqlx::Result<MySqlStatement>>
+    where
+        'p: 'e,
+    {
+        async move {
+            let mut connection = self.acquire().await?;
+            let ended = connection.prepare_with(sql, parameters).await;
+            connection.finish(ended)
+        }
+        .boxed()
     }
 }

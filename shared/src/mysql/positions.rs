@@ -1,4 +1,4 @@
-//! `user_conversation_state`: how far each user has read.
+//! `user_conversation_state`: the read positions of users.
 
 use std::sync::LazyLock;
 
@@ -6,23 +6,23 @@ use ahash::AHashMap;
 use sqlx::Row as _;
 
 use super::Pool;
-use super::shapes::Shapes;
+use super::multi_row::MultiRow;
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
 
-/// Where a position is now.
+/// A read position after an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advance {
-    /// As stored.
+    /// The stored position.
     pub position: Seq,
-    /// It was lower before.
+    /// It was lower before the update.
     pub moved: bool,
 }
 
-/// Moves the position forward to `to`, at most to the newest message, never back.
+/// Moves the read position forward to `to`, at most to the newest message. It never moves back.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn advance(
     pool: &Pool,
     user: &UserId,
@@ -61,8 +61,8 @@ async fn position(pool: &Pool, user: &UserId, conversation: &Conversation) -> sq
     Ok(stored.map_or(Seq::ZERO, Seq))
 }
 
-static OF_USER: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+static OF_USER: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
         "SELECT conversation_id, last_ack_seq FROM user_conversation_state WHERE user_id = ? AND conversation_id IN (",
         "?",
         ",",
@@ -70,10 +70,10 @@ static OF_USER: LazyLock<Shapes> = LazyLock::new(|| {
     )
 });
 
-/// How far `user` has read in `conversations`; those without a position are left out.
+/// The read positions of `user` in `conversations`; those without a position are left out.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn of_user(
     pool: &Pool,
     user: &UserId,
@@ -82,19 +82,19 @@ pub async fn of_user(
     OF_USER.by_conversation(pool, Some(user.as_str()), conversations, |row| Ok(Seq(row.try_get(1)?))).await
 }
 
-/// How far one user has read.
+/// The read position of one member.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ListedPosition {
-    /// Who.
+    /// The member.
     pub user_id: String,
-    /// Up to here; 0 if it never said.
+    /// Its read position; 0 if it never sent one.
     pub seq: Seq,
 }
 
-/// How far the members of a group have read, after `cursor` in the order of their ids, at most `limit`.
+/// The read positions of a group's members, after `cursor` in the order of their ids, at most `limit`.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn of_group(
     pool: &Pool,
     group: &Conversation,

@@ -1,26 +1,27 @@
-//! `token_revocation`: whose tokens are good no more.
+//! `token_revocation`: tokens that were revoked before their expiry.
 
 use super::Pool;
 use crate::ids::UserId;
 
-/// Rows of one step: what a gateway that starts holds at once, beside what it keeps.
+/// Most rows of one step: a gateway that starts reads the table in steps of bounded size.
 pub const STEP_ROWS_MAX: usize = 10_000;
 
-/// One row.
+/// The revocation of a user's tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
-    /// Whose tokens.
+    /// The user.
     pub user: String,
-    /// Issued up to here.
+    /// Tokens that were issued up to this time are invalid, in milliseconds since 1970.
     pub not_before_ms: i64,
-    /// When this was written, by the clock of the database.
+    /// The time of the last change of this row, in milliseconds since 1970, by the clock of the database.
     pub changed_at: i64,
 }
 
-/// Stores that tokens of `user` issued up to `not_before_ms` are good no more. It never moves back.
+/// Revokes the tokens of `user` that were issued up to `not_before_ms` (milliseconds since 1970). The time never moves
+/// back.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn revoke(pool: &Pool, user: &UserId, not_before_ms: i64) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO token_revocation (user_id, not_before_ms, changed_at) \
@@ -34,11 +35,11 @@ pub async fn revoke(pool: &Pool, user: &UserId, not_before_ms: i64) -> sqlx::Res
     .map(drop)
 }
 
-/// What changed at or after this place, in order of (`changed_at`, `user_id`), [`STEP_ROWS_MAX`] rows at most. A full step
-/// goes on after its last row.
+/// The rows after (`changed_at`, `after_user`), in the order of these two columns, at most [`STEP_ROWS_MAX`]. After a full
+/// step, continue with its last row.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn changed_since(pool: &Pool, changed_at: i64, after_user: &str) -> sqlx::Result<Vec<Revocation>> {
     let rows: Vec<(String, i64, i64)> = sqlx::query_as(
         "SELECT user_id, not_before_ms, changed_at FROM token_revocation \

@@ -1,12 +1,12 @@
-//! `setting`: facts about the deployment that were fixed at its first start.
+//! `setting`: properties of the deployment that are fixed at its first start.
 
 use super::Pool;
 use crate::shard::ShardCount;
 
-/// Why the number of shards cannot be used.
+/// The reason why the number of shards cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardCountError {
-    /// The deployment was made with another one.
+    /// The deployment was first started with another number.
     #[error(
         "shards.count: this deployment was first started with {stored} shards, and is configured with {configured}: \
          conversations would change queues. Set shards.count to {stored}"
@@ -17,21 +17,21 @@ pub enum ShardCountError {
         /// In the configuration.
         configured: u16,
     },
-    /// Not written by this program.
-    #[error("shards.count: the table `setting` says {stored:?}, which is no number of shards")]
-    Unusable {
+    /// The stored value was not written by this program.
+    #[error("shards.count: the table `setting` contains {stored:?}, which is not a number of shards")]
+    Invalid {
         /// In the database.
         stored: String,
     },
-    /// As the database says.
+    /// A statement failed.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
 }
 
-/// The number of shards: `configured`, if any, which must be what was stored at the first start.
+/// The number of shards that was stored at the first start; `configured`, if given, must be the same.
 ///
 /// # Errors
-/// [`ShardCountError::Differs`] says how to mend it.
+/// [`ShardCountError`], which says what to set.
 pub async fn shard_count(pool: &Pool, configured: Option<ShardCount>) -> Result<ShardCount, ShardCountError> {
     sqlx::query(
         "INSERT INTO setting (name, value) VALUES ('shards.count', ?) ON DUPLICATE KEY UPDATE name = name",
@@ -46,6 +46,6 @@ pub async fn shard_count(pool: &Pool, configured: Option<ShardCount>) -> Result<
         (Some(count), None) => Ok(count),
         (Some(count), Some(configured)) if count == configured => Ok(count),
         (_, Some(configured)) => Err(ShardCountError::Differs { stored, configured: configured.get() }),
-        (None, None) => Err(ShardCountError::Unusable { stored }),
+        (None, None) => Err(ShardCountError::Invalid { stored }),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::shapes::Shapes;
+use super::multi_row::MultiRow;
 use super::{Pool, Tx};
 use crate::conversation::Conversation;
 use crate::envelope::ChatMessage;
@@ -29,8 +29,8 @@ pub struct StoredMessage {
     pub is_recalled: bool,
 }
 
-static INSERT: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::fine(
+static INSERT: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::fine(
         "INSERT INTO timeline_message (conversation_id, seq, msg_id, sender_id, content, msg_type, send_time, stored_at) VALUES ",
         "(?,?,?,?,?,?,?,?)",
         ",",
@@ -64,8 +64,8 @@ pub async fn insert(tx: &mut Tx, rows: &[(Seq, &ChatMessage)]) -> sqlx::Result<(
 }
 
 // OR of equalities instead of a row-value IN: both engines read it as one range each on the unique key.
-static FIND: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+static FIND: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
         "SELECT conversation_id, sender_id, msg_id, seq FROM timeline_message WHERE ",
         "(conversation_id=? AND sender_id=? AND msg_id=?)",
         " OR ",
@@ -114,8 +114,8 @@ pub async fn find_ids(tx: &mut Tx, messages: &[&ChatMessage]) -> sqlx::Result<Ve
     Ok(found)
 }
 
-static FIND_TARGETS: LazyLock<Shapes> = LazyLock::new(|| {
-    Shapes::new(
+static FIND_TARGETS: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
         "SELECT conversation_id, seq, sender_id, msg_type FROM timeline_message WHERE ",
         "(conversation_id=? AND seq=?)",
         " OR ",

@@ -1,19 +1,17 @@
 //! Transactions that are tried again when they collide with another one.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::time::Duration;
 
 use sqlx::Connection as _;
+use sqlx::mysql::MySqlConnection;
 
 use super::{Pool, Tx};
 use crate::backoff::Backoff;
 
-/// What a transaction's body returns.
-pub type TxFuture<'t, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 't>>;
-
-/// An error that a transaction's body may end with.
+/// The error of a transaction.
 pub trait TxError: From<sqlx::Error> {
-    /// The database's part in it, if it had one.
+    /// The database's error behind it, if there is one.
     fn sql(&self) -> Option<&sqlx::Error>;
 }
 
@@ -23,48 +21,72 @@ impl TxError for sqlx::Error {
     }
 }
 
+/// A transaction as a value, for [`run_tx`]. It may run several times, so it changes nothing outside of the database.
+pub trait Transaction: Sync {
+    /// The result of a committed transaction.
+    type Output: Send;
+    /// The error that rolls it back.
+    type Error: TxError + Send;
+
+    /// Its name in the metrics.
+    const NAME: &'static str;
+
+    /// Runs the statements.
+    ///
+    /// # Errors
+    /// Any error rolls the transaction back.
+    fn run(&self, tx: &mut Tx) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
+}
+
 /// Attempts before a deadlock or lock timeout is handed to the caller.
 const ATTEMPTS_MAX: usize = 8;
+/// The first and the longest pause between attempts.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
-/// Runs `body` in a transaction and commits; on an error everything is rolled back.
-///
-/// A deadlock or a lock timeout runs `body` again, up to 8 times, so it must change nothing outside the transaction.
+/// Runs `transaction` and commits; on an error everything is rolled back. After a deadlock or a lock timeout it runs again,
+/// up to 8 times.
 ///
 /// # Errors
-/// Whatever `body`, begin or commit says.
-pub async fn run_tx<T, E, F>(pool: &Pool, name: &'static str, mut body: F) -> Result<T, E>
-where
-    E: TxError,
-    F: for<'t> FnMut(&'t mut Tx) -> TxFuture<'t, T, E>,
-{
-    let mut backoff =
-        Backoff::new(std::time::Duration::from_millis(5), std::time::Duration::from_millis(200));
+/// The transaction's, or that of its begin or commit.
+pub async fn run_tx<T: Transaction>(pool: &Pool, transaction: &T) -> Result<T::Output, T::Error> {
+    let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     let mut attempt = 1;
     loop {
-        let done: Result<T, E> = async {
-            let mut connection = pool.acquire().await?;
-            let mut tx = connection.begin().await?;
-            let ended = body(&mut tx).await;
-            match ended {
-                Ok(_) => tx.commit().await?,
-                Err(_) => {
-                    if tx.rollback().await.is_err() {
-                        return ended;
-                    }
-                }
-            }
-            connection.keep();
-            ended
-        }
-        .await;
-        match done {
+        match run_once(pool, transaction).await {
             Err(error) if attempt < ATTEMPTS_MAX && error.sql().is_some_and(is_lock_conflict) => {
-                metrics::counter!(crate::metrics::TRANSACTION_RETRIES, "transaction" => name).increment(1);
+                metrics::counter!(crate::metrics::TRANSACTION_RETRIES, "transaction" => T::NAME).increment(1);
                 tokio::time::sleep(backoff.next_delay()).await;
                 attempt += 1;
             }
-            done => return done,
+            ended => return ended,
         }
+    }
+}
+
+async fn run_once<T: Transaction>(pool: &Pool, transaction: &T) -> Result<T::Output, T::Error> {
+    let mut connection = pool.acquire().await?;
+    let ended = run_on(&mut connection, transaction).await;
+    // After any other error the state of the connection is not known: it is closed when it is dropped.
+    let ended = ended?;
+    connection.release();
+    ended
+}
+
+/// The inner result is the transaction's; the outer one is an error of its begin, commit or rollback.
+async fn run_on<T: Transaction>(
+    connection: &mut MySqlConnection,
+    transaction: &T,
+) -> Result<Result<T::Output, T::Error>, T::Error> {
+    let mut tx = connection.begin().await?;
+    match transaction.run(&mut tx).await {
+        Ok(output) => {
+            tx.commit().await?;
+            Ok(Ok(output))
+        }
+        Err(error) => match tx.rollback().await {
+            Ok(()) => Ok(Err(error)),
+            Err(_) => Err(error),
+        },
     }
 }
 

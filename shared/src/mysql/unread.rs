@@ -1,4 +1,4 @@
-//! `timeline_message`, read for counting: who sent what number, without contents.
+//! `timeline_message`, read to count unread messages: numbers and senders without contents.
 
 use sqlx::Row as _;
 
@@ -9,23 +9,23 @@ use crate::ids::{Seq, UserId};
 /// Most messages that one count looks at.
 const COUNTED_MAX: u32 = 100_000;
 
-/// One row, as far as counting needs it.
+/// The part of a row that counting needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
-    /// Its number.
+    /// Its sequence number.
     pub seq: Seq,
-    /// Who sent it.
+    /// The user who sent it.
     pub sender_id: String,
-    /// It is a message that can be unread: no recall, and not recalled.
+    /// It counts as unread for others than its sender: it is not a recall and was not recalled.
     pub counts: bool,
-    /// It is the recall of this one.
+    /// The message that it recalls, if it is a recall.
     pub recalls: Option<Seq>,
 }
 
-/// The newest rows above `after`, falling, at most `limit`.
+/// The newest rows above `after`, in descending order, at most `limit`.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn newest(
     pool: &Pool,
     conversation: &Conversation,
@@ -55,10 +55,11 @@ pub async fn newest(
         .collect()
 }
 
-/// How many messages of others than `user` are above `after` and not above `to`; at most 100,000 are looked at.
+/// The number of messages of others than `user` above `after`, up to `to`. At most the newest 100,000 messages are
+/// counted.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn count(
     pool: &Pool,
     conversation: &Conversation,

@@ -7,7 +7,7 @@ use proto::v1::event::Kind;
 use shared::envelope::{ChatMessage, origin_to_wire};
 use shared::ids::Seq;
 
-use crate::commit::rights::Refusal;
+use shared::permission::Denied;
 
 /// Collects events, the messages of one conversation in one.
 #[derive(Debug, Default)]
@@ -58,14 +58,15 @@ impl Events {
     }
 
     /// `message` is not stored, and why.
-    pub fn refused(&mut self, message: &ChatMessage, refusal: Refusal) {
-        self.refused.push(v1::Refused {
+    pub fn refused(&mut self, message: &ChatMessage, denied: Denied) {
+        let mut refused = v1::Refused {
             conversation: message.conversation.key().to_owned(),
             sender_id: message.sender.as_str().to_owned(),
             msg_id: message.msg_id.as_str().to_owned(),
-            code: refusal.code(),
-            message: refusal.message().to_owned(),
-        });
+            ..v1::Refused::default()
+        };
+        denied.write_to(&mut refused);
+        self.refused.push(refused);
     }
 
     /// Whether there is nothing to tell.
@@ -117,7 +118,7 @@ mod tests {
         {
             events.committed(message(group, id), Seq(seq));
         }
-        events.refused(&message("group_a", "m4"), Refusal::NotMember);
+        events.refused(&message("group_a", "m4"), Denied::NotMember);
         assert!(!events.is_empty());
         let kinds: Vec<Kind> = events.into_wire().into_iter().filter_map(|event| event.kind).collect();
         let [Kind::Committed(a), Kind::Committed(b), Kind::Corrected(c), Kind::Refused(d)] = &kinds[..]

@@ -11,7 +11,7 @@ use futures_util::try_join;
 use shared::backoff::Backoff;
 use shared::conversation::Kind;
 use shared::ids::UserId;
-use shared::mysql::senders::Senders;
+use shared::permission::Roster;
 use shared::redis::RedisError;
 use shared::redis::inbox::{self, Inboxes, Note};
 use tokio::task::JoinHandle;
@@ -172,7 +172,7 @@ async fn write(inboxes: &Inboxes, touches: &[Touch]) -> Result<(), RedisError> {
         match readers {
             Readers::Pair => notes.extend(pair.iter().map(note)),
             Readers::Members(rights) => {
-                if let Senders::Group(group) = &rights.senders {
+                if let Roster::Group(group) = &rights.roster {
                     notes.extend(group.members.keys().map(note));
                 }
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ahash::AHashMap;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::Seq;
-use shared::mysql::senders::Senders;
+use shared::permission::Roster;
 
 use crate::commit::pending::DeliveryTag;
 use crate::commit::rights::Rights;
@@ -38,11 +38,11 @@ impl Readers {
     /// Of a conversation with these rights; `None` if nobody reads it any more.
     #[must_use]
     pub fn of(rights: &Arc<Rights>) -> Option<Self> {
-        match &rights.senders {
-            Senders::Pair { .. } => Some(Self::Pair),
-            Senders::Group(group) if group.is_large => Some(Self::Head { version: rights.version }),
-            Senders::Group(_) => Some(Self::Members(Arc::clone(rights))),
-            Senders::NoGroup => None,
+        match &rights.roster {
+            Roster::Private { .. } => Some(Self::Pair),
+            Roster::Group(group) if group.is_large => Some(Self::Head { version: rights.version }),
+            Roster::Group(_) => Some(Self::Members(Arc::clone(rights))),
+            Roster::NoGroup => None,
         }
     }
 
@@ -75,9 +75,9 @@ impl Touch {
         match (&self.readers, self.conversation.kind()) {
             (Readers::Pair, Kind::Private(lo, hi)) if lo == hi => 1,
             (Readers::Pair, _) => 2,
-            (Readers::Members(rights), _) => match &rights.senders {
-                Senders::Group(group) => group.members.len(),
-                Senders::Pair { .. } | Senders::NoGroup => 0,
+            (Readers::Members(rights), _) => match &rights.roster {
+                Roster::Group(group) => group.members.len(),
+                Roster::Private { .. } | Roster::NoGroup => 0,
             },
             (Readers::Head { .. }, _) => 1,
         }
@@ -165,8 +165,7 @@ mod tests {
 
     use proptest::prelude::*;
     use shared::ids::UserId;
-    use shared::mysql::members::Role;
-    use shared::mysql::senders::{GroupSenders, Sender};
+    use shared::permission::{GroupRoster, MemberStatus};
 
     use super::*;
 
@@ -175,10 +174,10 @@ mod tests {
     }
 
     fn members(version: u64, count: usize) -> Readers {
-        let sender = Some(Sender { role: Role::Member, muted_until: 0 });
-        let members = (0..count).map(|n| (UserId::parse(&format!("u{n}")).unwrap(), sender)).collect();
-        let senders = Senders::Group(GroupSenders { members, ..GroupSenders::default() });
-        Readers::of(&Arc::new(Rights { version, senders })).unwrap()
+        let status = Some(MemberStatus::NEW);
+        let members = (0..count).map(|n| (UserId::parse(&format!("u{n}")).unwrap(), status)).collect();
+        let roster = Roster::Group(GroupRoster { members, ..GroupRoster::default() });
+        Readers::of(&Arc::new(Rights { version, roster })).unwrap()
     }
 
     fn touch(name: &str, last_seq: u64, readers: &Readers, delivery: DeliveryTag) -> Touch {
@@ -223,7 +222,7 @@ mod tests {
             assert_eq!(touches.take_due(false, now)[0].readers, head);
         }
         assert_eq!((touch("a", 1, &more, 1).writes(), touch("a", 1, &head, 1).writes()), (3, 1));
-        let nobody = Arc::new(Rights { version: 4, senders: Senders::NoGroup });
+        let nobody = Arc::new(Rights { version: 4, roster: Roster::NoGroup });
         assert_eq!(Readers::of(&nobody), None);
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{MsgId, Seq, UserId, unix_millis};
+use shared::permission::Denied;
 
 use super::batch::Batch;
 use super::holes::Holes;
@@ -13,7 +14,7 @@ use super::ledger::{Attempt, Ledger, LedgerError, Outcome};
 use super::pending::{DeliveryTag, Pending};
 use super::plan::Verdict;
 use super::renumber::{Displaced, Sequencer, number};
-use super::rights::{Memory, Refusal, Rights};
+use super::rights::{Memory, Rights};
 use super::spent::Spent;
 use crate::announce::events::Events;
 use crate::announce::touches::{Readers, Touch};
@@ -218,9 +219,9 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                         if untold { &mut touched } else { &mut done.settled }.push(delivery);
                         self.known(pending, stored, &mut done);
                     }
-                    Verdict::Refuse(refusal) => {
+                    Verdict::Refuse(denied) => {
                         done.settled.push(delivery);
-                        refused(&pending, refusal, &mut done);
+                        refused(&pending, denied, &mut done);
                     }
                 }
             }
@@ -347,15 +348,15 @@ impl Committed {
     }
 }
 
-fn refused(pending: &Pending, refusal: Refusal, done: &mut Committed) {
+fn refused(pending: &Pending, denied: Denied, done: &mut Committed) {
     let message = &pending.message;
     tracing::info!(
         conversation.id = %message.conversation, msg.id = %message.msg_id,
-        seq = %pending.seq, reason = refusal.message(), "refused at the commit"
+        seq = %pending.seq, reason = ?denied, "refused at the commit"
     );
-    let code = refusal.code().to_string();
+    let code = denied.code().to_string();
     metrics::counter!(shared::metrics::WORKER_REFUSED, "code" => code).increment(1);
-    done.events.refused(message, refusal);
+    done.events.refused(message, denied);
 }
 
 /// For the metrics of one batch.

@@ -12,15 +12,16 @@ use shared::conversation::Conversation;
 use shared::envelope::{ChatMessage, RECALL};
 use shared::ids::{Seq, UserId};
 use shared::mysql::conversations::Head;
-use shared::mysql::senders::{Question, Senders};
+use shared::mysql::rosters::RosterQuery;
 use shared::mysql::timeline::{StoredId, Target};
-use shared::mysql::{self, Pool, Tx};
+use shared::mysql::{self, Pool, Transaction, Tx};
+use shared::permission::{Action, Denied, Roster};
 use sqlx::Connection as _;
 
 use super::batch::Batch;
 use super::pending::Pending;
 use super::plan::{Plan, Recall, Recallable, Situation, plan};
-use super::rights::{Memory, Refusal, Rights};
+use super::rights::{Memory, Rights};
 use super::spent::Spent;
 
 /// Where timelines are kept.
@@ -46,8 +47,8 @@ pub trait LedgerTx: Send {
     /// Who may send to locked conversations, in the order of `questions`.
     fn read_senders(
         &mut self,
-        questions: &[Question<'_>],
-    ) -> impl Future<Output = Result<Vec<Senders>, Self::Error>> + Send;
+        questions: &[RosterQuery<'_>],
+    ) -> impl Future<Output = Result<Vec<Roster>, Self::Error>> + Send;
 
     /// Which of `messages` are stored.
     fn find_ids(
@@ -179,30 +180,33 @@ impl Attempt {
             if known.is_none() {
                 unknown.push(rights.len());
                 let senders: BTreeSet<&UserId> = senders().collect();
-                questions.push(Question { conversation, senders: senders.into_iter().collect() });
+                questions.push(RosterQuery { conversation, senders: senders.into_iter().collect() });
             }
             rights.push(known);
         }
         if !questions.is_empty() {
             metrics::counter!(shared::metrics::WORKER_RIGHTS_READ).increment(questions.len() as u64);
-            for (at, senders) in unknown.into_iter().zip(tx.read_senders(&questions).await?) {
+            for (at, roster) in unknown.into_iter().zip(tx.read_senders(&questions).await?) {
                 let version = heads[at].access_version;
-                let mut read = Rights { version, senders };
+                let mut read = Rights { version, roster };
                 if let Some(before) = self.memory.of(conversations[at], version) {
                     read.extend(before);
                 }
                 rights[at] = Some(Arc::new(read));
             }
         }
-        let nobody = Arc::new(Rights { version: 0, senders: Senders::NoGroup });
+        let nobody = Arc::new(Rights { version: 0, roster: Roster::NoGroup });
         Ok(rights.into_iter().map(|rights| rights.unwrap_or_else(|| Arc::clone(&nobody))).collect())
     }
 
-    fn refusals(&self, rights: &[Arc<Rights>]) -> Vec<Option<Refusal>> {
+    fn refusals(&self, rights: &[Arc<Rights>]) -> Vec<Option<Denied>> {
         let mut refusals = Vec::with_capacity(self.batch.messages().len());
         for (group, rights) in self.batch.groups().iter().zip(rights) {
             let messages = self.batch.messages()[group.clone()].iter().map(|pending| &pending.message);
-            refusals.extend(messages.map(|m| rights.refusal(&m.conversation, &m.sender, self.now_ms)));
+            refusals.extend(messages.map(|m| {
+                let relation = rights.roster.relation(&m.conversation, &m.sender);
+                relation.check(Action::Send, || self.now_ms).err()
+            }));
         }
         refusals
     }
@@ -213,7 +217,7 @@ impl Attempt {
         &self,
         tx: &mut T,
         heads: &[Seq],
-        refusals: &[Option<Refusal>],
+        refusals: &[Option<Denied>],
     ) -> Result<Vec<Option<Seq>>, T::Error> {
         let messages = self.batch.messages();
         let mut known = vec![None; messages.len()];
@@ -253,8 +257,8 @@ impl Attempt {
                 let message = &self.batch.messages()[at].message;
                 if let Some(target) = message.recalls() {
                     numbers.push((&message.conversation, target));
-                    let of_anyone = rights.may_recall_any(&message.sender);
-                    recalls.insert(at, Recall { target, stored: None, of_anyone });
+                    let by = rights.roster.relation(&message.conversation, &message.sender);
+                    recalls.insert(at, Recall { target, stored: None, by });
                 }
             }
         }
@@ -305,7 +309,7 @@ impl MysqlLedger {
         let asked = async {
             let mut connection = self.pool.acquire().await?;
             let answered = connection.ping().await;
-            connection.done(answered)
+            connection.finish(answered)
         };
         asked.await.map_err(|error| LedgerError::Store(Box::new(error)))
     }
@@ -313,17 +317,27 @@ impl MysqlLedger {
 
 impl Ledger for MysqlLedger {
     async fn transact(&self, attempt: Arc<Attempt>) -> Result<Outcome, LedgerError> {
-        let done = mysql::run_tx(&self.pool, "commit", move |tx| {
-            let attempt = Arc::clone(&attempt);
-            Box::pin(async move { attempt.run(&mut MysqlTx(tx)).await })
-        });
-        done.await.map_err(|error: sqlx::Error| {
+        let transaction = CommitTransaction(attempt);
+        mysql::run_tx(&self.pool, &transaction).await.map_err(|error| {
             if mysql::is_duplicate_key(&error) {
                 LedgerError::Duplicate
             } else {
                 LedgerError::Store(Box::new(error))
             }
         })
+    }
+}
+
+struct CommitTransaction(Arc<Attempt>);
+
+impl Transaction for CommitTransaction {
+    type Output = Outcome;
+    type Error = sqlx::Error;
+
+    const NAME: &'static str = "commit";
+
+    async fn run(&self, tx: &mut Tx) -> sqlx::Result<Outcome> {
+        self.0.run(&mut MysqlTx(tx)).await
     }
 }
 
@@ -339,8 +353,8 @@ impl LedgerTx for MysqlTx<'_> {
         mysql::conversations::lock_heads(self.0, conversations).await
     }
 
-    async fn read_senders(&mut self, questions: &[Question<'_>]) -> sqlx::Result<Vec<Senders>> {
-        mysql::senders::read(self.0, questions).await
+    async fn read_senders(&mut self, questions: &[RosterQuery<'_>]) -> sqlx::Result<Vec<Roster>> {
+        mysql::rosters::read(self.0, questions).await
     }
 
     async fn find_ids(&mut self, messages: &[&ChatMessage]) -> sqlx::Result<Vec<StoredId>> {

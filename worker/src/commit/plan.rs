@@ -21,10 +21,10 @@ use std::time::Instant;
 use ahash::AHashMap;
 use shared::envelope::RECALL;
 use shared::ids::{MsgId, Origin, Seq, UserId};
+use shared::permission::{Action, Denied, RecallTarget, Relation};
 
 use super::batch::Batch;
 use super::pending::Pending;
-use super::rights::Refusal;
 use super::spent::Spent;
 
 /// What becomes of one message.
@@ -47,7 +47,7 @@ pub enum Verdict {
         stored: Seq,
     },
     /// Is not stored.
-    Refuse(Refusal),
+    Refuse(Denied),
 }
 
 impl Verdict {
@@ -68,7 +68,7 @@ pub struct Situation<'a> {
     /// The final number of each message that is known to be stored, in the order of the batch.
     pub known: &'a [Option<Seq>],
     /// Why the sender of each message may not send, in the order of the batch.
-    pub refusals: &'a [Option<Refusal>],
+    pub refusals: &'a [Option<Denied>],
     /// The recalls among the messages, by their place in the batch.
     pub recalls: &'a AHashMap<usize, Recall>,
     /// Numbers that need not be waited for.
@@ -84,8 +84,8 @@ pub struct Recall {
     pub target: Seq,
     /// What was stored under that number before this batch.
     pub stored: Option<Recallable>,
-    /// Its sender may recall other people's messages.
-    pub of_anyone: bool,
+    /// The relation of its sender to the conversation.
+    pub by: Relation,
 }
 
 /// A message that someone wants to recall.
@@ -128,7 +128,7 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
 struct Walk<'a> {
     messages: &'a [Pending],
     known: &'a [Option<Seq>],
-    refusals: &'a [Option<Refusal>],
+    refusals: &'a [Option<Denied>],
     recalls: &'a AHashMap<usize, Recall>,
     /// The last number so far.
     head: Seq,
@@ -234,17 +234,19 @@ impl<'a> Walk<'a> {
     /// It is this message's turn.
     fn take(&self, at: usize, verdict: Verdict) -> Verdict {
         let Some(recall) = self.recalls.get(&(self.base + at)) else { return verdict };
-        let by = self.messages[at].message.sender.as_str();
-        let may_recall = |sender: &str, msg_type: u32| match msg_type {
-            RECALL => Verdict::Refuse(Refusal::NothingToRecall),
-            _ if recall.of_anyone || sender == by => verdict,
-            _ => Verdict::Refuse(Refusal::NotYours),
+        let stored = match (&recall.stored, self.taken(recall.target)) {
+            (Some(Recallable { sender_id, msg_type }), _) => Some((sender_id.as_str(), *msg_type)),
+            (None, Some(Pending { message, .. })) => Some((message.sender.as_str(), message.msg_type)),
+            (None, None) => None,
         };
-        match (&recall.stored, self.taken(recall.target)) {
-            (Some(Recallable { sender_id, msg_type }), _) => may_recall(sender_id, *msg_type),
-            (None, Some(Pending { message, .. })) => may_recall(message.sender.as_str(), message.msg_type),
-            (None, None) => Verdict::Refuse(Refusal::NothingToRecall),
-        }
+        let by = self.messages[at].message.sender.as_str();
+        let target = stored.filter(|(_, msg_type)| *msg_type != RECALL).map(|(sender, _)| RecallTarget {
+            is_recall: false,
+            is_own: sender == by,
+            // Checked by the gateway when it accepts the recall.
+            expired_after_ms: None,
+        });
+        recall.by.check(Action::Recall(target), || 0).map_or_else(Verdict::Refuse, |()| verdict)
     }
 
     /// The message that this plan stores under `seq`.

@@ -14,12 +14,12 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use shared::amqp::event_stream::BEACON_INTERVAL;
 use shared::amqp::{Broker, EventStream};
 use shared::backoff::Backoff;
+use shared::concurrency_limit::ConcurrencyLimit;
 use shared::health::Check;
 use shared::redis::inbox::Inboxes;
 use shared::redis::sequence::Sequence;
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
-use shared::turns::Turns;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::announce::inboxes::InboxWriter;
@@ -52,7 +52,7 @@ pub struct Parts {
     /// Passes while the last transaction of any shard succeeded.
     pub commits: Check,
     /// Shards take turns with the database: whoever waits gathers meanwhile.
-    pub turns: Turns,
+    pub turns: ConcurrencyLimit,
     /// How to go about it.
     pub settings: ShardSettings,
 }
@@ -160,7 +160,7 @@ impl Session<'_> {
 
     async fn work(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
         while let Some(mut gathered) = self.next_batch(stop).await? {
-            let turn = self.parts.turns.take().await;
+            let turn = self.parts.turns.acquire().await;
             self.consumer.gather_more(self.parts.settings.batch_messages_max, &mut gathered)?;
             self.register(&mut gathered);
             let committed = self.commit(gathered, stop).await?;

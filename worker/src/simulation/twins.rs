@@ -9,8 +9,9 @@ use shared::conversation::Conversation;
 use shared::envelope::ChatMessage;
 use shared::ids::{MsgId, Seq, UserId};
 use shared::mysql::conversations::Head;
-use shared::mysql::senders::{GroupSenders, Question, Senders};
+use shared::mysql::rosters::RosterQuery;
 use shared::mysql::timeline::{StoredId, Target};
+use shared::permission::{GroupRoster, Roster};
 
 use super::operations::Fault;
 use crate::commit::ledger::{Attempt, Ledger, LedgerError, LedgerTx, Outcome};
@@ -92,7 +93,7 @@ pub(super) struct Timeline {
     pub(super) rows: Vec<Row>,
     /// Of the rights below.
     pub(super) version: u64,
-    pub(super) group: GroupSenders,
+    pub(super) group: GroupRoster,
 }
 
 impl Timeline {
@@ -157,16 +158,16 @@ impl LedgerTx for TwinTx {
         self.faults.step(|| conversations.iter().map(head).collect()).map_err(broken)
     }
 
-    async fn read_senders(&mut self, questions: &[Question<'_>]) -> Result<Vec<Senders>, LedgerError> {
-        let answer = |question: &Question<'_>| {
-            let Some(timeline) = self.timelines.get(question.conversation) else { return Senders::NoGroup };
+    async fn read_senders(&mut self, questions: &[RosterQuery<'_>]) -> Result<Vec<Roster>, LedgerError> {
+        let answer = |question: &RosterQuery<'_>| {
+            let Some(timeline) = self.timelines.get(question.conversation) else { return Roster::NoGroup };
             let mut group = timeline.group.clone();
             if group.is_large {
                 let asked = question.senders.iter();
                 let asked = asked.map(|user| ((*user).clone(), group.members.get(*user).copied().flatten()));
                 group.members = asked.collect();
             }
-            Senders::Group(group)
+            Roster::Group(group)
         };
         self.faults.step(|| questions.iter().map(answer).collect()).map_err(broken)
     }

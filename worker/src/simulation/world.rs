@@ -10,8 +10,7 @@ use proto::v1::event::Kind;
 use shared::conversation::Conversation;
 use shared::envelope::ChatMessage;
 use shared::ids::{MsgId, Origin, Seq, UserId};
-use shared::mysql::members;
-use shared::mysql::senders::{GroupSenders, Sender};
+use shared::permission::{GroupRoster, MemberStatus};
 
 use super::operations::{Change, Fault, Operation, Profile, Publish};
 use super::twins::{Faults, LedgerFlaws, Redis, Timeline, Timelines, TwinLedger, TwinSequencer};
@@ -108,9 +107,9 @@ impl World {
         let worker = Worker::new(&redis, &timelines, mutation);
         // Everyone is in every group at first.
         for conversation in conversations() {
-            let sender = Some(Sender { role: members::Role::Member, muted_until: 0 });
-            let members = (0..3).map(|index| (user(index), sender)).collect();
-            let group = GroupSenders { members, ..GroupSenders::default() };
+            let status = Some(MemberStatus::NEW);
+            let members = (0..3).map(|index| (user(index), status)).collect();
+            let group = GroupRoster { members, ..GroupRoster::default() };
             timelines.lock().insert(conversation, Timeline { version: 1, group, ..Timeline::default() });
         }
         Self {
@@ -171,7 +170,7 @@ impl World {
     fn change(&mut self, conversation: usize, change: Change) {
         let mut timelines = self.timelines.lock();
         let timeline = timelines.entry(conversations()[conversation].clone()).or_default();
-        let sender = |muted_until| Some(Sender { role: members::Role::Member, muted_until });
+        let sender = |muted_until| Some(MemberStatus { muted_until, ..MemberStatus::NEW });
         let group = &mut timeline.group;
         match change {
             Change::Join { user: index } => {

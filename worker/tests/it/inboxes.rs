@@ -2,7 +2,8 @@
 
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
-use shared::mysql::groups::{self, Actor};
+use shared::mysql::groups::{self, RemoveMember};
+use shared::permission::Actor;
 use shared::redis::inbox::{Inboxes, Order};
 
 use crate::support::{Ends, SIZES, eventually, group, message, ready, user};
@@ -59,7 +60,8 @@ async fn conversations_are_noted_for_those_who_have_an_inbox() {
     expect_inbox(&inboxes, &bob, &both).await;
     assert_eq!(inbox(&inboxes, &carol).await, Err("no inbox".to_owned()), "she never asked for one");
     // Who has left is told no more.
-    groups::remove(&ends.pool, &chat, &Actor::Operator, &bob, SIZES).await.unwrap();
+    let removal = RemoveMember { by: &Actor::Operator, user: &bob };
+    groups::change(&ends.pool, &chat, SIZES, &removal).await.unwrap();
     ends.publish(&[message(&chat, 51, "alice", "a51")]).await;
     expect_inbox(&inboxes, &alice, &[("private_alice bob", 1), ("group_1", 51)]).await;
     expect_inbox(&inboxes, &bob, &both).await;
@@ -85,7 +87,8 @@ async fn a_large_group_has_one_note_of_its_own() {
     expect_head(&inboxes, &chat, 2).await;
     assert_eq!(inbox(&inboxes, &user("u1")).await, Ok(vec![("group_1".to_owned(), 1)]));
     for leaver in ["u11", "u10", "u9", "u8"] {
-        groups::remove(&ends.pool, &chat, &Actor::Operator, &user(leaver), SIZES).await.unwrap();
+        let removal = RemoveMember { by: &Actor::Operator, user: &user(leaver) };
+        groups::change(&ends.pool, &chat, SIZES, &removal).await.unwrap();
     }
     ends.publish(&[message(&chat, 3, "u1", "m3")]).await;
     expect_inbox(&inboxes, &user("u1"), &[("group_1", 3)]).await;

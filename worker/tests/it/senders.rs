@@ -6,18 +6,22 @@ use shared::conversation::Conversation;
 use shared::envelope::{ChatMessage, RECALL};
 use shared::ids::{Seq, unix_millis};
 use shared::mysql::blocks;
-use shared::mysql::groups::{self, Actor, MemberUpdate, Update};
-use shared::mysql::members::Role;
+use shared::mysql::groups::{
+    self, AddMembers, DismissGroup, MemberUpdate, RemoveMember, UpdateGroup, UpdateMember,
+};
 use shared::mysql::timeline::{self, Direction};
+use shared::permission::{Actor, Role};
 
 use crate::support::{Ends, Event, HOLE_TIMEOUT, SIZES, eventually, group, message, user};
 
 async fn remove(ends: &Ends, chat: &Conversation, id: &str) {
-    groups::remove(&ends.pool, chat, &Actor::Operator, &user(id), SIZES).await.unwrap();
+    let removal = RemoveMember { by: &Actor::Operator, user: &user(id) };
+    groups::change(&ends.pool, chat, SIZES, &removal).await.unwrap();
 }
 
 async fn update(ends: &Ends, chat: &Conversation, id: &str, update: MemberUpdate) {
-    groups::update_member(&ends.pool, chat, &Actor::Operator, &user(id), update, SIZES).await.unwrap();
+    let update = UpdateMember { by: &Actor::Operator, user: &user(id), update };
+    groups::change(&ends.pool, chat, SIZES, &update).await.unwrap();
 }
 
 /// The next refusal, as (id, code).
@@ -43,10 +47,11 @@ async fn who_was_removed_after_the_accept_is_refused_and_nobody_waits_for_its_nu
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (4, "a2")]).await;
     assert!(published.elapsed() < HOLE_TIMEOUT);
     // Back again, the sender may try again: its number is over by now.
-    groups::add(&ends.pool, &chat, &Actor::Operator, &[user("bob")], SIZES).await.unwrap();
+    let addition = AddMembers { by: &Actor::Operator, users: &[user("bob")] };
+    groups::change(&ends.pool, &chat, SIZES, &addition).await.unwrap();
     ends.publish_as_is(&[ChatMessage { retry: true, ..message(&chat, 3, "bob", "b2") }]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (4, "a2"), (5, "b2")]).await;
-    groups::dismiss(&ends.pool, &chat, &Actor::Operator, SIZES).await.unwrap();
+    groups::change(&ends.pool, &chat, SIZES, &DismissGroup { by: &Actor::Operator }).await.unwrap();
     ends.publish_as_is(&[message(&chat, 6, "alice", "a3")]).await;
     assert_eq!(refused(&mut ends).await, ("a3".to_owned(), 404));
     ends.publish_as_is(&[message(&group("group_none"), 1, "alice", "a1")]).await;
@@ -94,11 +99,11 @@ async fn who_is_muted_is_refused_for_so_long() {
     }
     ends.publish_as_is(&[message(&chat, 3, "bob", "b2")]).await;
     ends.expect_timeline(&chat, &[(2, "a1"), (3, "b2")]).await;
-    let mute_all = |on| Update { is_muted: Some(on), ..Update::default() };
-    groups::update(&ends.pool, &chat, &Actor::Operator, mute_all(true), SIZES).await.unwrap();
+    let mute_all = |on| UpdateGroup { is_muted: Some(on), ..UpdateGroup::unchanged(&Actor::Operator) };
+    groups::change(&ends.pool, &chat, SIZES, &mute_all(true)).await.unwrap();
     ends.publish_as_is(&[message(&chat, 4, "bob", "b3"), message(&chat, 5, "alice", "a2")]).await;
     assert_eq!(refused(&mut ends).await, ("b3".to_owned(), 403));
-    groups::update(&ends.pool, &chat, &Actor::Operator, mute_all(false), SIZES).await.unwrap();
+    groups::change(&ends.pool, &chat, SIZES, &mute_all(false)).await.unwrap();
     ends.publish_as_is(&[message(&chat, 6, "bob", "b4")]).await;
     ends.expect_timeline(&chat, &[(2, "a1"), (3, "b2"), (5, "a2"), (6, "b4")]).await;
     assert!(worker.stop().await);

@@ -18,9 +18,10 @@ use shared::config;
 use shared::conversation::{Conversation, Kind};
 use shared::envelope::{self, ChatMessage};
 use shared::ids::{MsgId, Origin, Seq, UserId};
-use shared::mysql::groups::{self, Actor, Sizes};
+use shared::mysql::groups::{self, AddMembers, GroupSizes};
 use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{self, Ping, Pool};
+use shared::permission::Actor;
 use shared::redis::inbox::Inboxes;
 use shared::shard::{ShardCount, ShardId};
 use worker::app::App;
@@ -31,7 +32,7 @@ pub(crate) const HOLE_TIMEOUT: Duration = Duration::from_millis(700);
 const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const SHARDS: u16 = 4;
 /// A group with more than ten members is large.
-pub(crate) const SIZES: Sizes = Sizes { large_above: 10, members_max: 100 };
+pub(crate) const SIZES: GroupSizes = GroupSizes { large_above: 10, members_max: 100 };
 
 /// Settings of a worker on these servers.
 pub(crate) fn settings(urls: &Urls, amqp_prefix: &str) -> Config {
@@ -136,7 +137,8 @@ impl Ends {
         let new: Vec<UserId> = users.filter(new).collect();
         if group.kind() == Kind::Group && !new.is_empty() {
             groups::create_open(&self.pool, group, SIZES).await.unwrap();
-            groups::add(&self.pool, group, &Actor::Operator, &new, SIZES).await.unwrap();
+            let addition = AddMembers { by: &Actor::Operator, users: &new };
+            groups::change(&self.pool, group, SIZES, &addition).await.unwrap();
         }
     }
 

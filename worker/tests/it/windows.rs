@@ -39,7 +39,7 @@ async fn shards_that_change_hands_with_full_windows_keep_their_numbers() {
     }
     // It stands still in the middle of a transaction, with more behind than its window takes.
     let pool = mysql::connect(&ends.settings.mysql, Ping::Never, HOLE_TIMEOUT).await.unwrap();
-    let mut lock = pool.unkept().begin().await.unwrap();
+    let mut lock = pool.sqlx_pool().begin().await.unwrap();
     sqlx::query("SELECT last_seq FROM conversation FOR UPDATE").fetch_all(&mut *lock).await.unwrap();
     for chat in &chats {
         publish_singly(&ends, chat, 2..=ALL).await;

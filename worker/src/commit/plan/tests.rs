@@ -4,6 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use shared::conversation::Conversation;
 use shared::envelope::ChatMessage;
+use shared::permission::{MemberStatus, Role};
 
 use super::*;
 
@@ -41,7 +42,7 @@ struct Case {
     batch: Batch,
     head: u64,
     known: Vec<Option<Seq>>,
-    refusals: Vec<Option<Refusal>>,
+    refusals: Vec<Option<Denied>>,
     recalls: AHashMap<usize, Recall>,
     spent: Spent,
     patience_ended: Option<Instant>,
@@ -55,14 +56,17 @@ impl Case {
     }
 
     fn refused(mut self, at: usize) -> Self {
-        self.refusals[at] = Some(Refusal::NotMember);
+        self.refusals[at] = Some(Denied::NotMember);
         self
     }
 
     /// The message at `at` recalls `target`, which `stored` sent (and which is stored) if it is given.
     fn recall(mut self, at: usize, target: u64, stored: Option<(&str, u32)>, of_anyone: bool) -> Self {
         let stored = stored.map(|(id, msg_type)| Recallable { sender_id: id.to_owned(), msg_type });
-        self.recalls.insert(at, Recall { target: Seq(target), stored, of_anyone });
+        let role = if of_anyone { Role::Admin } else { Role::Member };
+        let status = MemberStatus { role, muted_until: 0 };
+        let by = Relation::Member { status, group_is_muted: false };
+        self.recalls.insert(at, Recall { target: Seq(target), stored, by });
         self
     }
 
@@ -92,7 +96,7 @@ impl Case {
 
 use Verdict::{Hold, Jump, Known, Refuse, Renumber, Take};
 
-const NO_MEMBER: Verdict = Refuse(Refusal::NotMember);
+const NO_MEMBER: Verdict = Refuse(Denied::NotMember);
 
 #[test]
 fn consecutive_numbers_are_taken_whatever_order_they_came_in() {
@@ -261,7 +265,7 @@ fn a_refused_message_displaces_none_of_its_connection() {
 #[test]
 fn a_recall_needs_a_message_that_its_sender_may_recall() {
     let one = || Case::new(10, messages(&[(11, "a1")]));
-    let (nothing, not_yours) = (Refuse(Refusal::NothingToRecall), Refuse(Refusal::NotYours));
+    let (nothing, not_yours) = (Refuse(Denied::NothingToRecall), Refuse(Denied::NotSender));
     for (stored, of_anyone, expected) in [
         (None, true, nothing),
         (Some(("a", 1)), false, Take),
@@ -335,7 +339,7 @@ prop_compose! {
     ) -> Case {
         let mut case = Case::new(head, messages);
         for (refusal, pending) in case.refusals.iter_mut().zip(case.batch.messages()) {
-            *refusal = (pending.message.sender.as_str() == mute).then_some(Refusal::NotMember);
+            *refusal = (pending.message.sender.as_str() == mute).then_some(Denied::NotMember);
         }
         for (known, stored) in case.known.iter_mut().zip(stored) {
             *known = stored.filter(|stored| *stored <= head).map(Seq);

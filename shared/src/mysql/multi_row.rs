@@ -1,4 +1,4 @@
-//! Statements for any number of rows out of few fixed texts.
+//! Multi-row statements in a fixed set of sizes, so that prepared statements are reused.
 
 use std::ops::Range;
 
@@ -9,28 +9,28 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row as _};
 use super::Pool;
 use crate::conversation::Conversation;
 
-/// Row counts that have a prepared statement, largest first. Powers of two: n rows take at most log2(n) + n / 256
-/// statements.
+/// Sizes for statements in which a row may be repeated, and for rare ones; the largest first. n rows take at most
+/// log2(n) + n / 256 statements.
 const COARSE: &[usize] = &[256, 128, 64, 32, 16, 8, 4, 2, 1];
-/// The same for statements of every commit. Each is a round trip, so the few rows of a small batch take one, up to 256
-/// rows at most three, and more rows one more for each 256.
+/// Sizes for the statements of every commit. Each statement is a round trip: up to 16 rows take one, up to 256 rows at
+/// most three, and more rows one more for each 256.
 const FINE: &[usize] =
     &[256, 192, 128, 96, 64, 48, 32, 24, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
 
-/// The texts of one statement, each for so many rows.
+/// One statement in several sizes.
 #[derive(Debug)]
-pub(super) struct Shapes {
+pub(super) struct MultiRow {
     sizes: &'static [usize],
     texts: Vec<String>,
 }
 
-impl Shapes {
-    /// `before`, then `row` n times joined by `between`, then `after`.
+impl MultiRow {
+    /// A statement of `before`, then `row` n times joined by `between`, then `after`.
     pub(super) fn new(before: &str, row: &str, between: &str, after: &str) -> Self {
         Self::of_sizes(COARSE, before, row, between, after)
     }
 
-    /// The same for a statement that every commit runs, and in which each row counts once.
+    /// The same for a statement of every commit, in which each row is given once.
     pub(super) fn fine(before: &str, row: &str, between: &str, after: &str) -> Self {
         Self::of_sizes(FINE, before, row, between, after)
     }
@@ -40,11 +40,11 @@ impl Shapes {
         Self { sizes, texts: sizes.iter().map(text).collect() }
     }
 
-    /// All rows that the statement gives for `wanted`: `first`, if there is one, is bound before the values of each text,
-    /// and the last of them is repeated where a text has room for more.
+    /// The rows that the statement returns for `wanted`. `first`, if given, is bound before the values of each statement; the
+    /// last value is repeated to fill a statement.
     ///
     /// # Errors
-    /// As the database says.
+    /// The database's.
     pub(super) async fn select<const N: usize>(
         &self,
         connection: &mut MySqlConnection,
@@ -71,7 +71,7 @@ impl Shapes {
     /// The same on a connection of `pool`.
     ///
     /// # Errors
-    /// As the database says.
+    /// The database's.
     pub(super) async fn select_from<const N: usize>(
         &self,
         pool: &Pool,
@@ -80,13 +80,13 @@ impl Shapes {
     ) -> sqlx::Result<Vec<MySqlRow>> {
         let mut connection = pool.acquire().await?;
         let rows = self.select(&mut connection, first, wanted).await;
-        connection.done(rows)
+        connection.finish(rows)
     }
 
-    /// The same about conversations, whose keys are in the first column: what `read` makes of each row.
+    /// The same for conversations, whose keys are in the first column. `read` converts each row.
     ///
     /// # Errors
-    /// As the database says.
+    /// The database's.
     pub(super) async fn by_conversation<T>(
         &self,
         pool: &Pool,
@@ -105,7 +105,7 @@ impl Shapes {
         Ok(found)
     }
 
-    /// Cuts `rows` rows into ranges that each have a text exactly: for statements where each row counts once.
+    /// Splits `rows` rows into ranges that each fill a statement exactly: for statements in which each row is given once.
     pub(super) fn exact(&self, rows: usize) -> impl Iterator<Item = (Range<usize>, &str)> {
         let mut start = 0;
         std::iter::from_fn(move || {
@@ -117,8 +117,8 @@ impl Shapes {
         })
     }
 
-    /// Cuts `rows` rows into ranges with a text of at least their length and that length: for `IN` lists, whose last
-    /// value may be repeated.
+    /// Splits `rows` rows into ranges, each with the size and text of a statement of at least its length: for `IN` lists,
+    /// whose last value may be repeated.
     pub(super) fn padded(&self, rows: usize) -> impl Iterator<Item = (Range<usize>, usize, &str)> {
         let mut start = 0;
         std::iter::from_fn(move || {
@@ -138,38 +138,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_repeat_the_row() {
-        let shapes = Shapes::new("IN (", "?", ",", ")");
-        let ranges: Vec<_> = shapes.exact(3).collect();
+    fn statements_repeat_the_row() {
+        let coarse = MultiRow::new("IN (", "?", ",", ")");
+        let ranges: Vec<_> = coarse.exact(3).collect();
         assert_eq!(ranges, [(0..2, "IN (?,?)"), (2..3, "IN (?)")]);
-        let padded: Vec<_> = shapes.padded(3).collect();
+        let padded: Vec<_> = coarse.padded(3).collect();
         assert_eq!(padded, [(0..3, 4, "IN (?,?,?,?)")]);
-        let fine = Shapes::fine("IN (", "?", ",", ")");
+        let fine = MultiRow::fine("IN (", "?", ",", ")");
         assert_eq!(
             fine.exact(3).map(|(range, text)| (range.len(), text)).collect::<Vec<_>>(),
             [(3, "IN (?,?,?)")]
         );
-        assert_eq!(shapes.padded(0).count() + shapes.exact(0).count(), 0);
+        assert_eq!(coarse.padded(0).count() + coarse.exact(0).count(), 0);
     }
 
     proptest! {
         #[test]
         fn every_row_is_in_exactly_one_range(rows in 0usize..2000, fine in any::<bool>()) {
-            let of = if fine { Shapes::fine } else { Shapes::new };
-            let shapes = of("", "?", ",", "");
-            let marks = |text: &str| text.matches('?').count();
+            let of = if fine { MultiRow::fine } else { MultiRow::new };
+            let statement = of("", "?", ",", "");
+            let placeholders = |text: &str| text.matches('?').count();
             let mut end = 0;
-            for (range, text) in shapes.exact(rows) {
+            for (range, text) in statement.exact(rows) {
                 prop_assert_eq!(range.start, end);
-                prop_assert_eq!(marks(text), range.len());
+                prop_assert_eq!(placeholders(text), range.len());
                 end = range.end;
             }
             prop_assert_eq!(end, rows);
-            prop_assert!(!fine || shapes.exact(rows).count() <= 3 + rows / 256);
+            prop_assert!(!fine || statement.exact(rows).count() <= 3 + rows / 256);
             end = 0;
-            for (range, length, text) in shapes.padded(rows) {
+            for (range, length, text) in statement.padded(rows) {
                 prop_assert_eq!(range.start, end);
-                prop_assert!(marks(text) == length && length >= range.len());
+                prop_assert!(placeholders(text) == length && length >= range.len());
                 end = range.end;
             }
             prop_assert_eq!(end, rows);

@@ -1,0 +1,108 @@
+//! Connecting to MySQL or MariaDB.
+
+use std::time::{Duration, Instant};
+
+use sqlx::ConnectOptions as _;
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+
+use super::pool::Pool;
+use crate::backoff::Backoff;
+use crate::config::{ConfigError, Mysql};
+
+/// How long a request waits for a free connection before it fails.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Prepared statements per connection: more than there are sizes of all statements of this project.
+const STATEMENTS_PREPARED_MAX: usize = 400;
+
+/// The reason why there is no pool.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address is malformed.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The server cannot be reached, or refuses the connection.
+    #[error("MySQL at {url}: {source}")]
+    Unreachable {
+        /// Its address, without credentials.
+        url: String,
+        /// The last failure.
+        source: sqlx::Error,
+    },
+}
+
+/// Whether a connection that was idle for a while is pinged before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ping {
+    /// It is pinged after a second of idleness: one more round trip, but a connection that was lost fails no request.
+    BeforeUse,
+    /// It is not pinged: for a caller that retries in any case.
+    Never,
+}
+
+/// Connects, and retries for up to `wait`.
+///
+/// # Errors
+/// The last failure. A wrong password or an unknown schema fails at once.
+pub async fn connect(settings: &Mysql, ping: Ping, wait: Duration) -> Result<Pool, ConnectError> {
+    let options: MySqlConnectOptions = settings
+        .url
+        .expose()
+        .parse()
+        .map_err(|_| ConfigError::key("mysql.url", "is not mysql://user:password@host:port/schema"))?;
+    let options = options
+        .log_statements(tracing::log::LevelFilter::Off)
+        .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
+        .statement_cache_capacity(STATEMENTS_PREPARED_MAX);
+    let sqlx_pool = MySqlPoolOptions::new()
+        .max_connections(settings.connections_max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(ping == Ping::BeforeUse)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // Gap locks of the default level would make neighboring inserts wait for each other.
+                sqlx::query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                    .execute(connection)
+                    .await
+                    .map(drop)
+            })
+        })
+        .connect_lazy_with(options);
+    let pool = Pool::new(sqlx_pool, ping);
+    let (deadline, mut backoff, mut is_logged) = (Instant::now() + wait, Backoff::dependency(), false);
+    loop {
+        let source = match pool.acquire().await {
+            Ok(connection) => {
+                connection.release();
+                return Ok(pool);
+            }
+            Err(source) => source,
+        };
+        let url = settings.url.to_string();
+        if !is_unavailable(&source) || Instant::now() >= deadline {
+            return Err(ConnectError::Unreachable { url, source });
+        }
+        if !std::mem::replace(&mut is_logged, true) {
+            let wait_s = wait.as_secs();
+            tracing::warn!(%url, wait_s, error = %source, "MySQL is not reachable at {url}; retrying for up to {wait_s} s");
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+/// Whether the server is unavailable, as opposed to a statement that it refused.
+#[must_use]
+pub fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Protocol(_) => true,
+        // Too many connections; shutdown in progress; connection killed; read-only during a failover; starting up.
+        sqlx::Error::Database(e) => {
+            e.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().is_some_and(|e| {
+                matches!(e.number(), 1040 | 1053 | 1077 | 1079 | 1290 | 1836 | 1927 | 3168 | 3169)
+            })
+        }
+        _ => false,
+    }
+}

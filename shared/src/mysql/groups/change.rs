@@ -1,0 +1,155 @@
+//! The transaction around every change of a group.
+
+use super::policy::{GroupSizes, LARGE_LINGERS_MS};
+use super::read::find_in;
+use crate::conversation::Conversation;
+use crate::ids::{Seq, UserId, unix_millis};
+use crate::mysql::conversations::Head;
+use crate::mysql::{Pool, Transaction, Tx, TxError, access, run_tx};
+use crate::permission::{Denied, HistoryRange};
+
+/// The reason why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The caller may not make it.
+    #[error("not allowed: {0:?}")]
+    Denied(Denied),
+    /// The name of the group is taken.
+    #[error("the group exists already")]
+    Exists,
+    /// The user to change or to remove is not a member of the group.
+    #[error("no such member")]
+    NoSuchMember,
+    /// The group would have more members than this.
+    #[error("more than {0} members")]
+    Full(u32),
+    /// A statement failed.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+}
+
+impl From<Denied> for GroupError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl TxError for GroupError {
+    fn sql(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Sql(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A committed change. Whoever applies the changes of a group in the order of their versions knows its members.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// The access version since the change; `None` if nothing had to be changed.
+    pub version: Option<u64>,
+    /// New members, all with the plain role and not muted.
+    pub joined: Vec<UserId>,
+    /// The part of the history that concerns the new members.
+    pub history: HistoryRange,
+    /// Former members.
+    pub left: Vec<UserId>,
+    /// As in [`GroupSettings::merges_head`](crate::permission::GroupSettings), if members joined or left.
+    pub merges_head: bool,
+}
+
+/// The effect of a change on the list of members.
+#[derive(Debug, Clone, Default)]
+pub struct Difference {
+    pub(super) joined: Vec<UserId>,
+    pub(super) history: HistoryRange,
+    pub(super) left: Vec<UserId>,
+}
+
+/// A change of a group, for [`change`]. It may run several times, so it changes nothing outside of the transaction.
+pub trait GroupChange: Sync {
+    /// The name of the transaction in the metrics.
+    const NAME: &'static str;
+
+    /// Checks the caller's right and changes the rows. The conversation's row is locked, with `last_seq` in it. Returns
+    /// `None` if nothing had to be changed.
+    ///
+    /// # Errors
+    /// [`GroupError`]
+    fn apply(
+        &self,
+        tx: &mut Tx,
+        group: &Conversation,
+        last_seq: Seq,
+    ) -> impl Future<Output = Result<Option<Difference>, GroupError>> + Send;
+}
+
+/// Makes a change in one transaction. If it changed something, the members are counted and the access version is raised.
+///
+/// # Errors
+/// [`GroupError`]; nothing is changed then.
+pub async fn change<C: GroupChange>(
+    pool: &Pool,
+    group: &Conversation,
+    sizes: GroupSizes,
+    change: &C,
+) -> Result<Changed, GroupError> {
+    run_tx(pool, &ChangeTransaction { group, sizes, change }).await
+}
+
+struct ChangeTransaction<'c, C> {
+    group: &'c Conversation,
+    sizes: GroupSizes,
+    change: &'c C,
+}
+
+impl<C: GroupChange> Transaction for ChangeTransaction<'_, C> {
+    type Output = Changed;
+    type Error = GroupError;
+
+    const NAME: &'static str = C::NAME;
+
+    async fn run(&self, tx: &mut Tx) -> Result<Changed, GroupError> {
+        let head: Head = access::lock(tx, self.group).await?;
+        let Some(difference) = self.change.apply(tx, self.group, head.last_seq).await? else {
+            return Ok(Changed::default());
+        };
+        let Difference { joined, history, left } = difference;
+        let mut merges_head = false;
+        if !joined.is_empty() || !left.is_empty() {
+            merges_head = count_members(tx, self.group, self.sizes).await?;
+        }
+        let version = access::raise(tx, self.group, head).await?;
+        Ok(Changed { version: Some(version), joined, history, left, merges_head })
+    }
+}
+
+/// Counts the members, which also repairs a count that was wrong, and switches the group between large and small. Returns
+/// whether its `last_seq` is to be merged into syncs.
+async fn count_members(tx: &mut Tx, group: &Conversation, sizes: GroupSizes) -> Result<bool, GroupError> {
+    let members: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM group_member WHERE group_id = ?")
+        .bind(group.key())
+        .fetch_one(&mut *tx)
+        .await?;
+    let members = u32::try_from(members).unwrap_or(u32::MAX);
+    sizes.check(members)?;
+    let was_large = find_in(tx, group).await?.is_some_and(|found| found.is_large);
+    let is_large = sizes.is_large(was_large, members);
+    sqlx::query(
+        "UPDATE chat_group SET members = ?, is_large = ?, large_until = IF(?, ?, large_until) WHERE group_id = ?",
+    )
+    .bind(members)
+    .bind(is_large)
+    .bind(was_large && !is_large)
+    .bind(unix_millis() + LARGE_LINGERS_MS)
+    .bind(group.key())
+    .execute(&mut *tx)
+    .await?;
+    let merges: Option<bool> =
+        sqlx::query_scalar("SELECT is_large OR large_until > ? FROM chat_group WHERE group_id = ?")
+            .bind(unix_millis())
+            .bind(group.key())
+            .fetch_optional(&mut *tx)
+            .await?;
+    Ok(merges.unwrap_or(false))
+}

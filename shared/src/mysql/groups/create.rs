@@ -1,0 +1,83 @@
+//! Creating groups.
+
+use super::change::{Changed, Difference, GroupChange, GroupError, change};
+use super::policy::{GroupSizes, history_of_newcomer};
+use super::read::find_in;
+use super::rows::{insert_members, set_role};
+use crate::conversation::Conversation;
+use crate::ids::{Seq, UserId, unix_millis};
+use crate::mysql::{Pool, Tx, is_duplicate_key};
+use crate::permission::Role;
+
+/// Creates a group. Fails with [`GroupError::Exists`] or [`GroupError::Full`].
+#[derive(Debug, Clone)]
+pub struct CreateGroup {
+    /// Its name; may be empty.
+    pub name: String,
+    /// Its owner; `None` for a group that only the operator may change.
+    pub owner: Option<UserId>,
+    /// Its other members.
+    pub members: Vec<UserId>,
+    /// New members see the messages before them.
+    pub history_from_start: bool,
+    /// Anyone who uses the group joins it.
+    pub is_open: bool,
+}
+
+impl GroupChange for CreateGroup {
+    const NAME: &'static str = "create group";
+
+    async fn apply(
+        &self,
+        tx: &mut Tx,
+        group: &Conversation,
+        last_seq: Seq,
+    ) -> Result<Option<Difference>, GroupError> {
+        if find_in(tx, group).await?.is_some() {
+            return Err(GroupError::Exists);
+        }
+        sqlx::query(
+            "INSERT INTO chat_group (group_id, is_open, created_at, name, history_from_start) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(group.key())
+        .bind(self.is_open)
+        .bind(unix_millis())
+        .bind(&self.name)
+        .bind(self.history_from_start)
+        .execute(&mut *tx)
+        .await
+        // An earlier version creates groups without locking anything first.
+        .map_err(|error| if is_duplicate_key(&error) { GroupError::Exists } else { error.into() })?;
+        let mut joined: Vec<UserId> = self.members.iter().chain(&self.owner).cloned().collect();
+        joined.sort_unstable();
+        joined.dedup();
+        let history = history_of_newcomer(true, last_seq);
+        insert_members(tx, group, &joined, history).await?;
+        if let Some(owner) = &self.owner {
+            set_role(tx, group, owner, Role::Owner).await?;
+        }
+        Ok(Some(Difference { joined, history, left: Vec::new() }))
+    }
+}
+
+/// Creates an open group without members, unless a group of this name exists.
+///
+/// # Errors
+/// The database's.
+pub async fn create_open(
+    pool: &Pool,
+    group: &Conversation,
+    sizes: GroupSizes,
+) -> Result<Changed, GroupError> {
+    let new = CreateGroup {
+        name: String::new(),
+        owner: None,
+        members: Vec::new(),
+        history_from_start: true,
+        is_open: true,
+    };
+    match change(pool, group, sizes, &new).await {
+        Err(GroupError::Exists) => Ok(Changed::default()),
+        created => created,
+    }
+}

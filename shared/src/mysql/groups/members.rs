@@ -1,0 +1,173 @@
+//! Adding, removing and changing the members of a group.
+
+use super::change::{Difference, GroupChange, GroupError};
+use super::policy::history_of_newcomer;
+use super::read::Group;
+use super::rows::{existing, insert_members, relation_of, role_of, roles, set_role};
+use crate::conversation::Conversation;
+use crate::ids::{Seq, UserId, unix_millis};
+use crate::mysql::Tx;
+use crate::permission::{Action, Actor, Relation, Role};
+
+/// Adds users (at most [`ADDED_MAX`](super::ADDED_MAX)): for the owner and admins. Members stay as they are.
+#[derive(Debug, Clone)]
+pub struct AddMembers<'c> {
+    /// The caller.
+    pub by: &'c Actor,
+    /// The users to add.
+    pub users: &'c [UserId],
+}
+
+impl GroupChange for AddMembers<'_> {
+    const NAME: &'static str = "add members";
+
+    async fn apply(
+        &self,
+        tx: &mut Tx,
+        group: &Conversation,
+        last_seq: Seq,
+    ) -> Result<Option<Difference>, GroupError> {
+        let found = existing(tx, group).await?;
+        relation_of(tx, group, &found, self.by).await?.check(Action::AddMembers, unix_millis)?;
+        join_all(tx, group, &found, self.users, last_seq).await
+    }
+}
+
+/// Joins an open group.
+#[derive(Debug, Clone)]
+pub struct JoinGroup<'c> {
+    /// The user who joins.
+    pub user: &'c UserId,
+}
+
+impl GroupChange for JoinGroup<'_> {
+    const NAME: &'static str = "join group";
+
+    async fn apply(
+        &self,
+        tx: &mut Tx,
+        group: &Conversation,
+        last_seq: Seq,
+    ) -> Result<Option<Difference>, GroupError> {
+        let found = existing(tx, group).await?;
+        Relation::Outsider { group_is_open: found.is_open }.check(Action::Join, unix_millis)?;
+        join_all(tx, group, &found, std::slice::from_ref(self.user), last_seq).await
+    }
+}
+
+async fn join_all(
+    tx: &mut Tx,
+    group: &Conversation,
+    found: &Group,
+    users: &[UserId],
+    last_seq: Seq,
+) -> Result<Option<Difference>, GroupError> {
+    let mut joined = users.to_vec();
+    joined.sort_unstable();
+    joined.dedup();
+    let members = roles(tx, group, &joined).await?;
+    joined.retain(|user| !members.iter().any(|(member, _)| member == user));
+    if joined.is_empty() {
+        return Ok(None);
+    }
+    let history = history_of_newcomer(found.history_from_start, last_seq);
+    insert_members(tx, group, &joined, history).await?;
+    Ok(Some(Difference { joined, history, left: Vec::new() }))
+}
+
+/// Removes a member, or lets it leave: any member but the owner leaves, a higher role removes members.
+#[derive(Debug, Clone)]
+pub struct RemoveMember<'c> {
+    /// The caller.
+    pub by: &'c Actor,
+    /// The member to remove.
+    pub user: &'c UserId,
+}
+
+impl GroupChange for RemoveMember<'_> {
+    const NAME: &'static str = "remove member";
+
+    async fn apply(
+        &self,
+        tx: &mut Tx,
+        group: &Conversation,
+        _: Seq,
+    ) -> Result<Option<Difference>, GroupError> {
+        let found = existing(tx, group).await?;
+        let relation = relation_of(tx, group, &found, self.by).await?;
+        relation.check(Action::Read, unix_millis)?;
+        let target = role_of(tx, group, self.user).await?.ok_or(GroupError::NoSuchMember)?;
+        let is_self = matches!(self.by, Actor::User(by) if by == self.user);
+        relation.check(Action::RemoveMember { target, is_self }, unix_millis)?;
+        sqlx::query("DELETE FROM group_member WHERE group_id = ? AND user_id = ?")
+            .bind(group.key())
+            .bind(self.user.as_str())
+            .execute(&mut *tx)
+            .await?;
+        Ok(Some(Difference { left: vec![self.user.clone()], ..Difference::default() }))
+    }
+}
+
+/// The change of a member; what is `None` stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemberUpdate {
+    /// Another role: for the owner. A new owner makes the old one an admin.
+    pub role: Option<Role>,
+    /// The end of the mute, in milliseconds since 1970; 0 ends it at once.
+    pub muted_until: Option<i64>,
+}
+
+/// Changes a member's role, or mutes it: for a member with a higher role.
+#[derive(Debug, Clone)]
+pub struct UpdateMember<'c> {
+    /// The caller.
+    pub by: &'c Actor,
+    /// The member to change.
+    pub user: &'c UserId,
+    /// The change.
+    pub update: MemberUpdate,
+}
+
+impl GroupChange for UpdateMember<'_> {
+    const NAME: &'static str = "update member";
+
+    async fn apply(
+        &self,
+        tx: &mut Tx,
+        group: &Conversation,
+        _: Seq,
+    ) -> Result<Option<Difference>, GroupError> {
+        let found = existing(tx, group).await?;
+        let relation = relation_of(tx, group, &found, self.by).await?;
+        relation.check(Action::Read, unix_millis)?;
+        let target = role_of(tx, group, self.user).await?.ok_or(GroupError::NoSuchMember)?;
+        if let Some(role) = self.update.role.filter(|role| *role != target) {
+            relation.check(Action::SetRole { target }, unix_millis)?;
+            if role == Role::Owner {
+                demote_owner(tx, group).await?;
+            }
+            set_role(tx, group, self.user, role).await?;
+        }
+        if let Some(until) = self.update.muted_until {
+            relation.check(Action::MuteMember { target }, unix_millis)?;
+            sqlx::query("UPDATE group_member SET muted_until = ? WHERE group_id = ? AND user_id = ?")
+                .bind(until)
+                .bind(group.key())
+                .bind(self.user.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(Some(Difference::default()))
+    }
+}
+
+/// Makes the present owner, if there is one, an admin.
+async fn demote_owner(tx: &mut Tx, group: &Conversation) -> sqlx::Result<()> {
+    sqlx::query("UPDATE group_member SET role = ? WHERE group_id = ? AND role = ?")
+        .bind(Role::Admin.stored())
+        .bind(group.key())
+        .bind(Role::Owner.stored())
+        .execute(&mut *tx)
+        .await
+        .map(drop)
+}

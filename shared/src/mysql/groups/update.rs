@@ -1,0 +1,89 @@
+//! Changing a group's settings, and dismissing it.
+
+use super::change::{Difference, GroupChange, GroupError};
+use super::rows::{existing, relation_of};
+use crate::conversation::Conversation;
+use crate::ids::{Seq, UserId, unix_millis};
+use crate::mysql::Tx;
+use crate::permission::{Action, Actor};
+
+/// Changes a group's settings: for the owner and admins. A setting that is `None` stays as it is.
+#[derive(Debug, Clone)]
+pub struct UpdateGroup<'c> {
+    /// The caller.
+    pub by: &'c Actor,
+    /// Another name.
+    pub name: Option<&'c str>,
+    /// Whether only the owner and admins may send.
+    pub is_muted: Option<bool>,
+    /// Whether new members see the messages before them.
+    pub history_from_start: Option<bool>,
+}
+
+impl<'c> UpdateGroup<'c> {
+    /// No change yet, by `by`.
+    #[must_use]
+    pub fn unchanged(by: &'c Actor) -> Self {
+        Self { by, name: None, is_muted: None, history_from_start: None }
+    }
+}
+
+impl GroupChange for UpdateGroup<'_> {
+    const NAME: &'static str = "update group";
+
+    async fn apply(
+        &self,
+        tx: &mut Tx,
+        group: &Conversation,
+        _: Seq,
+    ) -> Result<Option<Difference>, GroupError> {
+        let found = existing(tx, group).await?;
+        relation_of(tx, group, &found, self.by).await?.check(Action::UpdateGroup, unix_millis)?;
+        sqlx::query(
+            "UPDATE chat_group SET name = COALESCE(?, name), is_muted = COALESCE(?, is_muted), \
+             history_from_start = COALESCE(?, history_from_start) WHERE group_id = ?",
+        )
+        .bind(self.name)
+        .bind(self.is_muted)
+        .bind(self.history_from_start)
+        .bind(group.key())
+        .execute(&mut *tx)
+        .await?;
+        Ok(Some(Difference::default()))
+    }
+}
+
+/// Dismisses a group for good: for the owner. It has no members afterwards; its messages stay stored.
+#[derive(Debug, Clone)]
+pub struct DismissGroup<'c> {
+    /// The caller.
+    pub by: &'c Actor,
+}
+
+impl GroupChange for DismissGroup<'_> {
+    const NAME: &'static str = "dismiss group";
+
+    async fn apply(
+        &self,
+        tx: &mut Tx,
+        group: &Conversation,
+        _: Seq,
+    ) -> Result<Option<Difference>, GroupError> {
+        let found = existing(tx, group).await?;
+        relation_of(tx, group, &found, self.by).await?.check(Action::DismissGroup, unix_millis)?;
+        let left: Vec<String> = sqlx::query_scalar("SELECT user_id FROM group_member WHERE group_id = ?")
+            .bind(group.key())
+            .fetch_all(&mut *tx)
+            .await?;
+        sqlx::query("DELETE FROM group_member WHERE group_id = ?")
+            .bind(group.key())
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("UPDATE chat_group SET is_dismissed = TRUE WHERE group_id = ?")
+            .bind(group.key())
+            .execute(&mut *tx)
+            .await?;
+        let left = left.iter().filter_map(|id| UserId::parse(id).ok()).collect();
+        Ok(Some(Difference { left, ..Difference::default() }))
+    }
+}
