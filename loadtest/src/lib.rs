@@ -1,14 +1,8 @@
-//! Starts the whole system, talks to it as its clients do, breaks it, and judges what it did.
+//! Loads a running system, measures it, and compares it with alternatives.
 //!
-//! Knows the public protocol and nothing of the other crates, so that a mistake there cannot hide here.
+//! The system, its clients and the judge are `testbed`'s; faults are done by `chaos`.
 
 pub mod baseline;
-pub mod chaos;
-pub mod client;
-pub mod demo;
-pub mod judge;
 pub mod limits;
-pub mod meter;
 pub mod report;
 pub mod scenario;
-pub mod stack;

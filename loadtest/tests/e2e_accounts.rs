@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use loadtest::client::{Client, Ended};
-use loadtest::stack::{Builder, System, wait_for};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use testbed::client::{Client, Ended};
+use testbed::stack::{Builder, System, wait_for};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -458,7 +458,7 @@ async fn only_the_keys_own_algorithm_counts_and_keys_change_without_a_restart() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_without_its_keys_does_not_start() {
-    let program = loadtest::stack::program("gateway").unwrap();
+    let program = testbed::stack::program("gateway").unwrap();
     let (secret, short) = ("x".repeat(32), "x".repeat(31));
     let secret_only = ("IM__AUTH__HS256_SECRET", secret.as_str());
     for (environment, named) in [

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use loadtest::client::{Chat, Client, Pace, Report, Sender, StoredMessage};
-use loadtest::judge::{Verdict, judge, judge_reader};
 use loadtest::scenario::{Load, run};
-use loadtest::stack::{Builder, System, wait_for};
+use testbed::client::{Chat, Client, Pace, Report, Sender, StoredMessage};
+use testbed::judge::{Verdict, judge, judge_reader};
+use testbed::stack::{Builder, System, wait_for};
 use tokio::time::Instant;
 
 const SENDERS: usize = 10;

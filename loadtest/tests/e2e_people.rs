@@ -4,11 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::client::{Chat, Client, Http, Packet};
-use loadtest::stack::{Builder, System, wait_for};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
+use testbed::client::{Chat, Client, Http, Packet};
+use testbed::stack::{Builder, System, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -317,7 +317,7 @@ async fn a_sync_tells_what_changed_and_positions_move_on_all_devices() {
 }
 
 /// Syncs until nothing is new: the same state may be told once more, when the inbox hears of it after the database.
-async fn until_quiet(client: &mut Client, mut synced: loadtest::client::Synced) -> loadtest::client::Synced {
+async fn until_quiet(client: &mut Client, mut synced: testbed::client::Synced) -> testbed::client::Synced {
     loop {
         let next = client.sync_all(synced.cursor).await.unwrap();
         if next.entries.is_empty() {
@@ -333,8 +333,8 @@ async fn changed(
     client: &mut Client,
     cursor: u64,
     conversation: &str,
-    wanted: impl Fn(&loadtest::client::Entry) -> bool,
-) -> loadtest::client::Synced {
+    wanted: impl Fn(&testbed::client::Entry) -> bool,
+) -> testbed::client::Synced {
     let mut last = None;
     wait_for(conversation, PATIENCE, async || {
         let synced = client.sync_all(cursor).await?;

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use loadtest::client::{Chat, Client, Ended, Packet};
-use loadtest::meter::metric;
-use loadtest::stack::{Builder, DEMO_SECRET, System, wait_for};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use testbed::client::{Chat, Client, Ended, Packet};
+use testbed::meter::metric;
+use testbed::stack::{Builder, DEMO_SECRET, System, wait_for};
 use tokio_tungstenite::tungstenite::Message;
 
 #[derive(Deserialize)]
@@ -384,7 +384,7 @@ async fn a_slow_reader_is_told_to_pull_and_keeps_its_connection() {
 async fn wrong_settings_end_a_process_with_one_line_that_names_the_key() {
     let folder = tempfile::tempdir().unwrap();
     let run = async |program: &str, environment: &[(&str, &str)]| {
-        let program = loadtest::stack::program(program).unwrap();
+        let program = testbed::stack::program(program).unwrap();
         let output = tokio::process::Command::new(program)
             .current_dir(folder.path())
             .env_clear()
@@ -410,7 +410,7 @@ async fn wrong_settings_end_a_process_with_one_line_that_names_the_key() {
         assert!(said.contains(key) && said.trim().lines().count() == 1, "{program}: {said}");
     }
     // What is missing at the start is waited for, and then named.
-    let stores = loadtest::stack::Stores::for_test().await.unwrap();
+    let stores = testbed::stack::Stores::for_test().await.unwrap();
     let (mysql, redis) = (stores.mysql_url.as_str(), stores.redis_url.as_str());
     for program in ["gateway", "worker"] {
         for (missing, key, url) in [

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use loadtest::stack::Stores;
 use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
@@ -14,6 +13,7 @@ use shared::mysql::groups::{
 };
 use shared::mysql::{self, Ping, Pool, access, blocks, conversations, members};
 use shared::permission::{Action, Actor, Denied, GroupSettings, Membership, Permissions, Relation, Role};
+use testbed::stack::Stores;
 
 const SIZES: GroupSizes = GroupSizes { large_above: 10, members_max: 30 };
 

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use fred::interfaces::{ClientLike as _, ConfigInterface as _};
-use loadtest::stack::Stores;
 use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
 use shared::redis::live_board::LiveBoard;
 use shared::redis::sequence::{Floor, Given, Numbers, Sequence, Wanted};
 use shared::redis::{self, Client};
+use testbed::stack::Stores;
 
 async fn connect(stores: &Stores) -> Client {
     let settings = config::Redis { url: stores.redis_url.as_str().into(), ..Default::default() };

@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use loadtest::stack::Stores;
 use shared::config;
 use shared::conversation::Conversation;
 use shared::envelope::ChatMessage;
@@ -16,6 +15,7 @@ use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{self, Ping, Pool, Transaction, Tx, conversations};
 use shared::shard::ShardCount;
 use sqlx::Connection as _;
+use testbed::stack::Stores;
 
 async fn connect(stores: &Stores) -> Pool {
     let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::stack::System;
+use testbed::stack::System;
 
 use super::drive::{Accept, conversation, drive};
 use super::numbers::Numbers;
@@ -14,7 +14,7 @@ use super::stage_two::StageTwo;
 use super::summary::{Comparison, Turns};
 use super::this_system::ThisSystem;
 use super::timeline::Timeline;
-use crate::meter::{self, Used, per_1000};
+use testbed::meter::{self, Used, per_1000};
 
 /// What to compare, and for how long.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::contest::Contest;
 use super::rounds::{Round, Work};
-use crate::meter::{OWN, SERVICES};
+use testbed::meter::{OWN, SERVICES};
 
 /// All turns of one contender.
 #[derive(Debug, Clone, Serialize)]

@@ -3,7 +3,7 @@
 use crate::scenario::{self, Load};
 
 use super::rounds::{Round, Work};
-use crate::meter::Used;
+use testbed::meter::Used;
 
 /// Messages per second assumed before anything was measured.
 const FIRST_GUESS: f64 = 2_000.0;

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use chaos::{Course, Fault, Inflicted, News, Options, Outcome, run};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use loadtest::chaos::{Course, Fault, Inflicted, News, Options, Outcome, run};
-use loadtest::stack::{Builder, Install, System, require_for_chaos};
+use testbed::stack::{Builder, Install, System, require_for_chaos};
 
 /// Break things while messages flow, and judge whether every promise was kept.
 ///

@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use loadtest::baseline::{Comparison, Contest, Work, compare};
 use loadtest::report::Record;
-use loadtest::stack::{Builder, Install, System, require};
 use serde::Serialize;
+use testbed::stack::{Builder, Install, System, require};
 
 use super::interrupted;
 

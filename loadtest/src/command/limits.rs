@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use loadtest::limits::{Limits, Settings, limits};
 use loadtest::report::Record;
-use loadtest::stack::{Install, require};
 use serde::Serialize;
+use testbed::stack::{Install, require};
 
 /// Measures what each part of the message path can do alone, and from that what the whole can do at most.
 ///

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use loadtest::meter::used;
 use loadtest::report::Record;
 use loadtest::scenario::{Figures, Load, Rate, idle, run};
-use loadtest::stack::{Builder, System, require};
 use serde::Serialize;
+use testbed::meter::used;
+use testbed::stack::{Builder, System, require};
 
 use super::raise_file_limit;
 use super::stack::Where;

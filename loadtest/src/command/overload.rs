@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use chaos::overload;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use loadtest::chaos::overload;
-use loadtest::stack::{Builder, Install, require};
+use testbed::stack::{Builder, Install, require};
 
 use super::load::setting;
 

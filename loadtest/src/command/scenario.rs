@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use loadtest::report::{Record, Run, page, plots, read_json, write_json};
 use loadtest::scenario::{SCENARIOS, Scale, Scenario, find};
-use loadtest::stack::{Install, require};
+use testbed::stack::{Install, require};
 
 use super::interrupted;
 use super::load::setting;

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use loadtest::stack::{
-    Builder, Install, MysqlServer, RabbitServer, System, Urls, require, require_for_chaos,
-};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use testbed::stack::{Builder, Install, MysqlServer, RabbitServer, System, Urls, require, require_for_chaos};
 use tokio::process::{Child, Command};
 
 use super::interrupted;
@@ -105,7 +103,7 @@ impl Up {
         if self.demo {
             let gateways = system.ws_urls();
             tokio::select! {
-                shown = loadtest::demo::show(&gateways) => shown?,
+                shown = testbed::demo::show(&gateways) => shown?,
                 stopped = &mut stop => {
                     stopped?;
                     system.stop().await;
@@ -183,8 +181,8 @@ impl Exec {
         let mut command = Command::new(&self.program[0]);
         command
             .args(&self.program[1..])
-            .env(loadtest::stack::MYSQL_ENV, mysql.url())
-            .env(loadtest::stack::AMQP_ENV, rabbit.url())
+            .env(testbed::stack::MYSQL_ENV, mysql.url())
+            .env(testbed::stack::AMQP_ENV, rabbit.url())
             .kill_on_drop(true);
         // In a terminal it stays in the foreground group, which Ctrl-C reaches as a whole. Otherwise it gets a group of
         // its own, so that a signal reaches what it has started too.

@@ -19,8 +19,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::stack::Servers;
 pub use part::Part;
+use testbed::stack::Servers;
 
 /// How the parts are driven.
 #[derive(Debug, Clone, Serialize)]

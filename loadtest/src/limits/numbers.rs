@@ -8,7 +8,7 @@ use fred::types::scripts::Script;
 
 use super::Settings;
 use super::part::{Drive, Drivers, Part, measure};
-use crate::stack::Servers;
+use testbed::stack::Servers;
 
 pub(super) const NUMBERS: &str = "numbers";
 

@@ -10,8 +10,8 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::meter::{Used, servers_used};
-use crate::stack::Servers;
+use testbed::meter::{Used, servers_used};
+use testbed::stack::Servers;
 
 /// Not counted: connections warm up, statements get prepared.
 const WARM_UP: Duration = Duration::from_millis(700);

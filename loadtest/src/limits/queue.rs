@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::Settings;
 use super::part::{Drive, Drivers, Part, measure};
-use crate::stack::Servers;
+use testbed::stack::Servers;
 
 const CONFIRMED: &str = "bodies confirmed";
 pub(super) const CARRIED: &str = "bodies carried";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Settings;
 use super::part::{Drive, Drivers, Part, measure};
 use crate::baseline::{Message, Timeline};
-use crate::stack::Servers;
+use testbed::stack::Servers;
 
 pub(super) const ROWS: &str = "rows";
 

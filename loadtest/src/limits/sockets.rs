@@ -11,8 +11,8 @@ use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
 
 use super::Settings;
 use super::part::{Drive, Drivers, Part, measure};
-use crate::client::{Chat, chat_frame, websocket};
-use crate::stack::Servers;
+use testbed::client::{Chat, chat_frame, websocket};
+use testbed::stack::Servers;
 
 pub(super) const FRAMES: &str = "frames in and out";
 pub(super) const FANNED_OUT: &str = "pushes fanned out";

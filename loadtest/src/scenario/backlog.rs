@@ -9,9 +9,9 @@ use super::outcome::{Goal, Outcome, Sample};
 use super::run::{Load, Rate, run_watched};
 use super::sampler::Sampler;
 use super::steady::{FIFTY_SENDERS, as_f64, gone_after};
-use crate::client::Report;
-use crate::meter::Used;
-use crate::stack::System;
+use testbed::client::Report;
+use testbed::meter::Used;
+use testbed::stack::System;
 
 const WORKERS: usize = 2;
 const AWAY_FROM: Duration = Duration::from_secs(10);

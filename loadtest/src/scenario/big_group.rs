@@ -16,9 +16,9 @@ use super::catalog::Scale;
 use super::outcome::{Goal, Latency, Outcome};
 use super::run::joined;
 use super::sampler::Sampler;
-use crate::client::{Client, Report, messages_in};
-use crate::meter::{per_1000, used};
-use crate::stack::System;
+use testbed::client::{Client, Report, messages_in};
+use testbed::meter::{per_1000, used};
+use testbed::stack::System;
 
 const MEMBERS: usize = 10_000;
 const MESSAGES: usize = 30;

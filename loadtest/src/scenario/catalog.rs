@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::outcome::Outcome;
 use super::{backlog, big_group, growth, idle, many, pulls, slow_readers, steady, storm, sync_storm};
-use crate::stack::{Builder, System};
+use testbed::stack::{Builder, System};
 
 /// How big a scenario is to be.
 #[derive(Debug, Clone, Serialize)]

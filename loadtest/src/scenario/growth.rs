@@ -15,9 +15,9 @@ use super::outcome::{Goal, Outcome};
 use super::run::Load;
 use super::sampler::Sampler;
 use super::steady::{FIFTY_SENDERS, watched};
-use crate::client::{Chat, Client, Report, chat_frame};
-use crate::meter::{OWN, per_1000, used};
-use crate::stack::System;
+use testbed::client::{Chat, Client, Report, chat_frame};
+use testbed::meter::{OWN, per_1000, used};
+use testbed::stack::System;
 
 /// Messages of each step that is measured.
 const MESSAGES: usize = 100_000;

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use super::catalog::Scale;
 use super::outcome::{Goal, Outcome};
 use super::sampler::Sampler;
-use crate::client::{Client, Report};
-use crate::meter::cpu_of;
-use crate::stack::System;
+use testbed::client::{Client, Report};
+use testbed::meter::cpu_of;
+use testbed::stack::System;
 
 const CONNECTIONS: usize = 50_000;
 /// Connections from one address.

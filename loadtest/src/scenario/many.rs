@@ -4,7 +4,7 @@ use super::catalog::Scale;
 use super::outcome::{Goal, Outcome};
 use super::run::{Figures, Load};
 use super::steady::{FIFTY_SENDERS, add_costs, as_f64, watched, watched_as};
-use crate::stack::System;
+use testbed::stack::System;
 
 fn add_deliveries(outcome: &mut Outcome, figures: &Figures, goal: Option<Goal>) {
     outcome.figure("deliveries into open sockets", figures.pushes_per_second, "messages/s", goal);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::judge::Verdict;
+use testbed::judge::Verdict;
 
 /// The outcome of one scenario.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -14,9 +14,9 @@ use super::run::{Load, joined, run_watched};
 use super::sampler::Sampler;
 use super::steady::{FIFTY_SENDERS, as_f64};
 use super::storm::selects;
-use crate::client::{Client, Report, pull_frame};
-use crate::meter::{Used, per_1000, used};
-use crate::stack::System;
+use testbed::client::{Client, Report, pull_frame};
+use testbed::meter::{Used, per_1000, used};
+use testbed::stack::System;
 
 const GROUPS: usize = 200;
 const MESSAGES_PER_GROUP: usize = 200;

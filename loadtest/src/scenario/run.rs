@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::outcome::Latency;
-use crate::client::{Client, Pace, Report, Sender, messages_in, pull_frame};
-use crate::judge::{Verdict, judge};
-use crate::meter::{Used, per_1000};
+use testbed::client::{Client, Pace, Report, Sender, messages_in, pull_frame};
+use testbed::judge::{Verdict, judge};
+use testbed::meter::{Used, per_1000};
 
 /// What to send.
 #[derive(Debug, Clone, Serialize)]

@@ -12,9 +12,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::outcome::{Mark, Sample, number};
-use crate::client::Report;
-use crate::meter::{cpu_of, processes, resident_of};
-use crate::stack::System;
+use testbed::client::Report;
+use testbed::meter::{cpu_of, processes, resident_of};
+use testbed::stack::System;
 
 const INTERVAL: Duration = Duration::from_millis(250);
 

@@ -10,9 +10,9 @@ use super::outcome::{Goal, Outcome};
 use super::run::{Load, Rate, joined, run_watched};
 use super::sampler::Sampler;
 use super::steady::{FIFTY_SENDERS, add_costs, as_f64};
-use crate::client::{Client, Report};
-use crate::meter::used;
-use crate::stack::System;
+use testbed::client::{Client, Report};
+use testbed::meter::used;
+use testbed::stack::System;
 
 const PER_SECOND: f64 = 5_000.0;
 const SECONDS: f64 = 15.0;

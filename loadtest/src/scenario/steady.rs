@@ -6,9 +6,9 @@ use super::catalog::Scale;
 use super::outcome::{Goal, Outcome, Sample};
 use super::run::{Figures, Load, Rate, run_private, run_watched};
 use super::sampler::Sampler;
-use crate::client::Report;
-use crate::meter::used;
-use crate::stack::System;
+use testbed::client::Report;
+use testbed::meter::used;
+use testbed::stack::System;
 
 /// The load that the goals speak of: 50 senders in 10 groups, window 64, 200 bytes.
 pub(super) const FIFTY_SENDERS: Load = Load {

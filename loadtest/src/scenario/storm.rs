@@ -17,9 +17,9 @@ use super::pages::page_end;
 use super::run::{Load, joined, run_watched};
 use super::sampler::Sampler;
 use super::steady::{FIFTY_SENDERS, as_f64};
-use crate::client::{Client, Report, pull_frame};
-use crate::meter::Used;
-use crate::stack::System;
+use testbed::client::{Client, Report, pull_frame};
+use testbed::meter::Used;
+use testbed::stack::System;
 
 const MEMBERS: usize = 5_000;
 const BACKLOG: usize = 1_000;

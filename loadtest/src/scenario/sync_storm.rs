@@ -18,9 +18,9 @@ use super::run::{Load, run_watched};
 use super::sampler::Sampler;
 use super::steady::{FIFTY_SENDERS, as_f64};
 use super::storm::{selects, until_let_in};
-use crate::client::{Client, Http, Report};
-use crate::meter::{Used, metric};
-use crate::stack::System;
+use testbed::client::{Client, Http, Report};
+use testbed::meter::{Used, metric};
+use testbed::stack::System;
 
 const USERS: usize = 2_000;
 /// Groups of each user.

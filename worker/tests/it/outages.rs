@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use loadtest::stack::Servers;
 use tempfile::TempDir;
+use testbed::stack::Servers;
 
 use crate::support::{Ends, HOLE_TIMEOUT, eventually, group, message, ready, settings};
 

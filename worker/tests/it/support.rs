@@ -9,7 +9,6 @@ use futures_util::StreamExt as _;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
-use loadtest::stack::{Stores, Urls};
 use parking_lot::Mutex;
 use proto::v1;
 pub(crate) use proto::v1::event::Kind as Event;
@@ -24,6 +23,7 @@ use shared::mysql::{self, Ping, Pool};
 use shared::permission::Actor;
 use shared::redis::inbox::Inboxes;
 use shared::shard::{ShardCount, ShardId};
+use testbed::stack::{Stores, Urls};
 use worker::app::App;
 use worker::config::{Commit, Config, Ops};
 

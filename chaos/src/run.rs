@@ -18,12 +18,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::fault::Fault;
-use super::inflict::Inflictor;
-use super::monitor::{Longest, Monitor, Watched};
-use crate::client::{Client, Pace, Reader, Reading, Report, Sender, Sent};
-use crate::judge::{Lists, Verdict, judge_and_keep, judge_follower};
-use crate::stack::{System, wait_for};
+use crate::fault::Fault;
+use crate::inflict::Inflictor;
+use crate::monitor::{Longest, Monitor, Watched};
+use testbed::client::{Client, Pace, Reader, Reading, Report, Sender, Sent};
+use testbed::judge::{Lists, Verdict, judge_and_keep, judge_follower};
+use testbed::stack::{System, wait_for};
 
 /// Load before the first fault and after the last one.
 const QUIET: Duration = Duration::from_secs(3);
@@ -570,8 +570,8 @@ async fn deaf(gateways: &[String], senders: &mut [Sender], readers: &[Known]) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::fault::{Damage, Wire};
     use super::*;
+    use crate::fault::{Damage, Wire};
 
     #[test]
     fn senders_share_the_rate_and_the_burst() {

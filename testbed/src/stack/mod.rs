@@ -16,8 +16,7 @@ mod stores;
 mod system;
 
 pub use engines::ENGINES_ENV;
-pub(crate) use install::libfaketime;
-pub use install::{Install, require, require_for_chaos};
+pub use install::{Install, libfaketime, require, require_for_chaos};
 pub use link::{Direction, Link};
 pub use links::End;
 pub use mysql::MysqlServer;

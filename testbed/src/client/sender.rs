@@ -113,7 +113,8 @@ impl Progress {
         self.oldest.lock().map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest))
     }
 
-    pub(crate) fn acked(&self, seq: u64) {
+    /// Records that the message with this sequence number was acked.
+    pub fn acked(&self, seq: u64) {
         self.newest_acked.fetch_max(seq, Ordering::Relaxed);
     }
 
@@ -416,8 +417,9 @@ impl Sender {
     }
 }
 
-/// Messages in a push, without parsing all of it.
-pub(crate) fn messages_in(push: &str) -> u64 {
+/// Number of messages in a push, without parsing all of it.
+#[must_use]
+pub fn messages_in(push: &str) -> u64 {
     push.matches("\"sender_id\":").count() as u64
 }
 

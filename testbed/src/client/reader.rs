@@ -32,7 +32,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    pub(crate) fn seen(&self, cursor: u64) {
+    /// Records how far the reader has got.
+    pub fn seen(&self, cursor: u64) {
         self.cursor.store(cursor, Ordering::Relaxed);
     }
 

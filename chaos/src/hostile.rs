@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{Chat, Client, chat_frame, pull_frame};
+use testbed::client::{Chat, Client, chat_frame, pull_frame};
 
 /// How long they are at it.
 const LASTS: Duration = Duration::from_secs(10);

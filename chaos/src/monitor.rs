@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::client::{Progress, Reading, Report};
+use testbed::client::{Progress, Reading, Report};
 
 /// How often it looks.
 pub(super) const EVERY: Duration = Duration::from_millis(50);

@@ -18,9 +18,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{Chat, Client, Pace, Packet, Report, Sender, Sent, chat_frame, websocket};
-use crate::judge::{Verdict, judge};
-use crate::stack::{Direction, End, System, wait_for};
+use testbed::client::{Chat, Client, Pace, Packet, Report, Sender, Sent, chat_frame, websocket};
+use testbed::judge::{Verdict, judge};
+use testbed::stack::{Direction, End, System, wait_for};
 
 /// Answers after this are late: the server's deadline, and half a second for both networks and a busy machine.
 const LATE: Duration = Duration::from_millis(5_500);

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use loadtest::chaos::overload::{Overload, overload};
-use loadtest::chaos::{Course, Fault, Options, Outcome, run};
-use loadtest::stack::Builder;
+use chaos::overload::{Overload, overload};
+use chaos::{Course, Fault, Options, Outcome, run};
+use testbed::stack::Builder;
 
 /// Enough for every shard to have something on its way at any moment; a debug build bears it.
 const PER_SECOND: f64 = 150.0;

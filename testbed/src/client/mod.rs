@@ -10,5 +10,4 @@ pub use connection::{Client, Ended, Synced, websocket};
 pub use http::Http;
 pub use packet::{Chat, Entry, Packet, StoredMessage, chat_frame, pull_frame};
 pub use reader::{Reader, Reading};
-pub(crate) use sender::messages_in;
-pub use sender::{Pace, Progress, Report, Sender, Sent};
+pub use sender::{Pace, Progress, Report, Sender, Sent, messages_in};

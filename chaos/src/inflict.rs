@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use tokio::time::sleep;
 
-use super::fault::{Damage, Fault, Wire};
-use super::hostile;
-use crate::meter::metric;
-use crate::stack::{Direction, End, Process, Service, System, libfaketime, wait_for};
+use crate::fault::{Damage, Fault, Wire};
+use crate::hostile;
+use testbed::meter::metric;
+use testbed::stack::{Direction, End, Process, Service, System, libfaketime, wait_for};
 
 /// Between a kill and the new start.
 const DOWN: Duration = Duration::from_secs(3);
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SLOW_DELAY: Duration = Duration::from_millis(150);
 const SLOW_BYTES_PER_SECOND: u64 = 100_000;
 
-/// Does faults to a system. It must be [linked](crate::stack::Builder::linked) and have servers of its own.
+/// Does faults to a system. It must be [linked](testbed::stack::Builder::linked) and have servers of its own.
 #[derive(Debug)]
 pub struct Inflictor<'s> {
     system: &'s mut System,
@@ -182,7 +182,7 @@ impl<'s> Inflictor<'s> {
         self.system.ws_urls().into_iter().nth(n).context("no such gateway")
     }
 
-    fn servers(&mut self) -> anyhow::Result<&mut crate::stack::Servers> {
+    fn servers(&mut self) -> anyhow::Result<&mut testbed::stack::Servers> {
         self.system.servers().context("only a system with servers of its own can be broken")
     }
 

@@ -58,7 +58,7 @@ pub enum Fault {
     ClockWorker,
     /// MySQL's disk is full for 15 s.
     DiskFull,
-    /// Those of another version are replaced, one by one (see [`previous`](crate::stack::Builder::previous)).
+    /// Those of another version are replaced, one by one (see [`previous`](testbed::stack::Builder::previous)).
     VersionChange,
     /// Members who never read, or a byte a second.
     HostileReaders,

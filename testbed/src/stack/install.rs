@@ -73,7 +73,8 @@ pub fn require_for_chaos(install: Install) -> anyhow::Result<()> {
 }
 
 /// The library that gives a process a clock of its own.
-pub(crate) fn libfaketime() -> Option<PathBuf> {
+#[must_use]
+pub fn libfaketime() -> Option<PathBuf> {
     std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path()).find_map(|place| {
         let file = place.join("faketime/libfaketimeMT.so.1");
         file.is_file().then_some(file)

@@ -1,0 +1,10 @@
+//! Starts the whole system, talks to it as its clients do, and judges what it did.
+//!
+//! Used by `make run`, by the load tests and faults, and by the tests of the other crates. It knows the public protocol and
+//! nothing of the other crates, so that a mistake there cannot hide here.
+
+pub mod client;
+pub mod demo;
+pub mod judge;
+pub mod meter;
+pub mod stack;
