@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use gateway::connection::Identity;
 use gateway::connection::session::Session;
 use gateway::hub::Hub;
+use gateway::identity::Identity;
 use gateway::outbox::Outbox;
 use gateway::wire::message::MessageView;
 use gateway::wire::{reply, request};

@@ -67,6 +67,9 @@ impl App {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         let wait = config.start.wait();
+        // Before anything is waited for: a key file that cannot be used is an error of the configuration.
+        let revoked = Arc::new(Revoked::default());
+        let tokens = Arc::new(Tokens::new(&config.auth, Arc::clone(&revoked))?);
         let metrics = shared::telemetry::init_metrics()?;
         let health = Health::new();
 
@@ -123,8 +126,6 @@ impl App {
                 Pipeline::new(shard, queue, numbering, broker, stored, turns.clone(), &config.limits).run(),
             );
         }
-        let revoked = Arc::new(Revoked::default());
-        let tokens = Arc::new(Tokens::new(&config.auth, Arc::clone(&revoked))?);
         working.spawn(Arc::clone(&tokens).follow_files(working.clone()));
         let revocations = Revocations::load(pool.clone(), announcer.clone(), Arc::clone(&hub), revoked).await;
         let revocations = Arc::new(revocations.context("reading revoked tokens")?);

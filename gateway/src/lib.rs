@@ -3,7 +3,7 @@
 //!
 //! The way of a chat message through it:
 //!
-//! 1. [`listen`] accepts the TCP connection, [`connection::upgrade`] makes it a WebSocket.
+//! 1. [`listen`] accepts the TCP connection, [`http`] makes it a WebSocket.
 //! 2. [`connection::task`] reads a frame, [`wire::request`] understands it, [`connection::session`] says what to do.
 //! 3. [`send`] admits the message, numbers it, publishes it, and answers its sender when the broker has it.
 //! 4. A worker commits it and tells all gateways. [`push::listener`] hears that, [`hub`] knows who is concerned, and
@@ -19,6 +19,7 @@ pub mod connection;
 mod gather;
 pub mod http;
 pub mod hub;
+pub mod identity;
 pub mod listen;
 pub mod membership;
 pub mod outbox;

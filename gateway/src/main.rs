@@ -6,9 +6,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use gateway::app::App;
 use gateway::config::Config;
+use shared::config::ConfigError;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Exit code for a configuration that cannot be used, as in sysexits.h.
+const EX_CONFIG: u8 = 78;
 
 /// Takes WebSocket clients of the chat backend.
 ///
@@ -29,15 +33,14 @@ async fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             eprintln!("gateway: {error}");
-            // EX_CONFIG of sysexits.h.
-            return ExitCode::from(78);
+            return ExitCode::from(EX_CONFIG);
         }
     };
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gateway: {}", shared::telemetry::error_line(error.as_ref()));
-            ExitCode::FAILURE
+            if error.is::<ConfigError>() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
         }
     }
 }

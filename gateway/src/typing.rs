@@ -12,7 +12,7 @@ use crate::announce::Announcer;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
 use crate::rates::Rates;
-use crate::read::Asked;
+use crate::wire::context::RequestContext;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply;
 use crate::wire::request::Cmd;
@@ -38,7 +38,12 @@ impl Typing {
     }
 
     /// Answers one notice.
-    pub async fn notice(self: Arc<Self>, asked: Asked, conversation: Conversation, reply_to: ReplyTo) {
+    pub async fn notice(
+        self: Arc<Self>,
+        asked: RequestContext,
+        conversation: Conversation,
+        reply_to: ReplyTo,
+    ) {
         let frame = match self.pass_on(&asked, &conversation).await {
             Ok(()) => reply::typing(&conversation.wire()),
             Err(refusal) => refusal.frame(Cmd::TYPING, asked.msg_id.as_deref(), Some(&conversation.wire())),
@@ -46,7 +51,7 @@ impl Typing {
         reply_to.send(frame);
     }
 
-    async fn pass_on(&self, asked: &Asked, conversation: &Conversation) -> Result<(), Refusal> {
+    async fn pass_on(&self, asked: &RequestContext, conversation: &Conversation) -> Result<(), Refusal> {
         let user = &asked.by.user;
         if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(user)) {
             let message = "one notice every few seconds is enough".to_owned();

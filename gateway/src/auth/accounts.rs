@@ -16,9 +16,8 @@ use shared::mysql::{Pool, accounts};
 use tokio::sync::Semaphore;
 
 use crate::config::{Auth, Limits};
-use crate::membership::database_away;
 use crate::rates::Rates;
-use crate::wire::refusal::Refusal;
+use crate::wire::refusal::{Refusal, database_away};
 
 /// Longest password: what is longer is no password any more, but work for the hash.
 const PASSWORD_BYTES_MAX: usize = 256;

@@ -16,8 +16,7 @@ use shared::shutdown::Shutdown;
 
 use crate::announce::Announcer;
 use crate::hub::Hub;
-use crate::membership::database_away;
-use crate::wire::refusal::Refusal;
+use crate::wire::refusal::{Refusal, database_away};
 
 /// How often what has changed is read.
 const READ_INTERVAL: Duration = Duration::from_secs(2);

@@ -94,14 +94,6 @@ impl Tokens {
         })
     }
 
-    /// Whether there is a key file or secret at all, and each holds what it should.
-    ///
-    /// # Errors
-    /// Names the setting.
-    pub fn any_key(settings: &Auth) -> Result<bool, ConfigError> {
-        Ok(!Keys::read(settings)?.is_empty())
-    }
-
     /// Takes the key files as they are now. With one that cannot be used, the keys stay as they were.
     ///
     /// # Errors
@@ -313,6 +305,13 @@ mod tests {
             Auth { public_key_file: PathBuf::from(KEYS).join("rsa_private.pem"), ..Auth::default() };
         let refused = Tokens::new(&private, Arc::default()).unwrap_err().to_string();
         assert!(refused.contains("auth.public_key_file"), "{refused}");
+    }
+
+    #[test]
+    fn a_missing_key_file_is_named() {
+        let settings = Auth { jwks_file: "/nowhere.json".into(), ..Auth::default() };
+        let refused = Tokens::new(&settings, Arc::default()).unwrap_err().to_string();
+        assert!(refused.contains("auth.jwks_file: /nowhere.json"), "{refused}");
     }
 
     #[test]

@@ -6,9 +6,9 @@ use shared::conversation::{Conversation, ConversationError};
 use shared::ids::{DeviceId, Seq};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::Identity;
-use crate::read::Asked;
+use crate::identity::Identity;
 use crate::wire::close::Close;
+use crate::wire::context::RequestContext;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply;
 use crate::wire::request::{self, ChatRequest, Cmd, PullRequest, Request, SyncRequest};
@@ -33,15 +33,15 @@ pub enum Action {
     /// cmd 2
     Send(Arc<Identity>, Conversation, ChatRequest),
     /// cmd 3
-    Pull(Asked, Conversation, PullRequest),
+    Pull(RequestContext, Conversation, PullRequest),
     /// cmd 4
-    Ack(Asked, Conversation, Seq),
+    Ack(RequestContext, Conversation, Seq),
     /// cmd 6
-    Sync(Asked, SyncRequest),
+    Sync(RequestContext, SyncRequest),
     /// cmd 0 with the client's sync position
     Heartbeat(Arc<Identity>, u64),
     /// cmd 8
-    Typing(Asked, Conversation),
+    Typing(RequestContext, Conversation),
     /// End it.
     Close(Close),
 }
@@ -112,7 +112,7 @@ impl Session {
                 _ => Refusal::Malformed(error.to_string()),
             })
         };
-        let asked = || Asked { by: Arc::clone(who), msg_id: echo.msg_id.as_deref().map(Box::from) };
+        let asked = || RequestContext { by: Arc::clone(who), msg_id: echo.msg_id.as_deref().map(Box::from) };
         Ok(match request {
             Request::Heartbeat(None) => Action::Reply(reply::heartbeat()),
             Request::Heartbeat(Some(cursor)) => Action::Heartbeat(Arc::clone(who), cursor),

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use shared::ids::UserId;
 
 use super::answer::{Answer, json};
-use super::api::{only, unknown};
 use super::call::Call;
+use super::refusals::{method_not_allowed, not_found};
 use crate::auth::accounts::Accounts;
 use crate::wire::refusal::Refusal;
 
@@ -16,8 +16,8 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         ("POST", ["register"]) => register(call).await,
         ("POST", ["login"]) => log_in(call).await,
         ("POST", ["logout"]) => log_out(call).await,
-        (_, ["register" | "login" | "logout"]) => Err(only("POST")),
-        _ => Err(unknown()),
+        (_, ["register" | "login" | "logout"]) => Err(method_not_allowed("POST")),
+        _ => Err(not_found()),
     }
 }
 
@@ -88,5 +88,5 @@ fn admit(call: &Call, accounts: &Accounts, user: &UserId) -> Result<(), Refusal>
 
 /// Where they are switched off, there are no such calls.
 fn accounts(call: &Call) -> Result<Arc<Accounts>, Refusal> {
-    call.services.accounts.clone().ok_or_else(unknown)
+    call.services.accounts.clone().ok_or_else(not_found)
 }

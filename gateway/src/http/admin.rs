@@ -5,8 +5,8 @@ use shared::ids::UserId;
 
 use super::accounts::{revoke, token};
 use super::answer::Answer;
-use super::api::{only, unknown};
 use super::call::Call;
+use super::refusals::{method_not_allowed, not_found};
 use crate::wire::refusal::Refusal;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
@@ -17,8 +17,8 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         ("POST", ["users", user, "revoke"]) => {
             revoke(&call, &UserId::parse(user).map_err(Refusal::malformed)?).await
         }
-        (_, ["tokens"] | ["users", _, "revoke"]) => Err(only("POST")),
-        _ => Err(unknown()),
+        (_, ["tokens"] | ["users", _, "revoke"]) => Err(method_not_allowed("POST")),
+        _ => Err(not_found()),
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use warp::http::header::CONTENT_LENGTH;
 use warp::http::{HeaderMap, Method};
 
+use super::client_address;
 use crate::auth::caller::Caller;
 use crate::connection::Services;
 use crate::wire::refusal::Refusal;
@@ -59,7 +60,7 @@ impl Call {
     /// Whom limits per address are for: the address, or the IPv6 network that it is in.
     #[must_use]
     pub fn network(&self) -> IpAddr {
-        super::api::network(self.address)
+        client_address::network(self.address)
     }
 
     /// Who calls.
@@ -161,6 +162,14 @@ impl Call {
         *self.counts_from.lock() = Instant::now();
         parse(&text)
     }
+}
+
+/// The id of a user in a path or a parameter.
+///
+/// # Errors
+/// 400
+pub(super) fn user(id: &str) -> Result<UserId, Refusal> {
+    UserId::parse(id).map_err(Refusal::malformed)
 }
 
 /// Reads one JSON object. serde would take an array for a struct, too.

@@ -8,9 +8,9 @@ use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::Response;
 
 use super::answer::{Answer, json};
-use super::api::{only, unknown};
 use super::call::Call;
-use super::{cursor, cut, limit};
+use super::paging::{cursor, cut, limit};
+use super::refusals::{method_not_allowed, not_found};
 use crate::wire::listing::EntryView;
 use crate::wire::refusal::Refusal;
 use crate::wire::request::PullRequest;
@@ -20,8 +20,8 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         ("GET", []) => Box::pin(list(call)).await,
         ("GET", [id, "messages"]) => messages(id, call).await,
         ("GET", [id, "positions"]) => positions(id, call).await,
-        (_, [] | [_, "messages" | "positions"]) => Err(only("GET")),
-        _ => Err(unknown()),
+        (_, [] | [_, "messages" | "positions"]) => Err(method_not_allowed("GET")),
+        _ => Err(not_found()),
     }
 }
 

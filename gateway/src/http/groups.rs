@@ -8,12 +8,11 @@ use shared::mysql::members::{self, ListedMember};
 use shared::permission::{Actor, Denied, Role};
 
 use super::answer::{Answer, done, json};
-use super::api::{only, unknown};
-use super::call::Call;
-use super::{cursor, limit};
+use super::call::{self, Call};
+use super::paging::{cursor, cut, limit};
+use super::refusals::{method_not_allowed, not_found};
 use crate::auth::caller::Caller;
-use crate::membership::database_away;
-use crate::wire::refusal::Refusal;
+use crate::wire::refusal::{Refusal, database_away};
 
 /// Bodies that list users may be longer than others: 1,000 ids of 64 characters.
 const BODY_BYTES_MAX: usize = 512 * 1024;
@@ -30,18 +29,18 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         ("GET", [group, "members"]) => list(&self::group(group)?, call).await,
         ("POST", [group, "members"]) => add(&self::group(group)?, call).await,
         ("DELETE", [group, "members", user]) => {
-            let user = self::user(user)?;
+            let user = call::user(user)?;
             call.services.changes.remove(&self::group(group)?, &actor(&call)?, &user).await?;
             done()
         }
         ("PATCH", [group, "members", user]) => {
-            update_member(&self::group(group)?, &self::user(user)?, call).await
+            update_member(&self::group(group)?, &call::user(user)?, call).await
         }
-        (_, []) => Err(only("POST")),
-        (_, [_]) => Err(only("GET, PATCH, DELETE")),
-        (_, [_, "members"]) => Err(only("GET, POST")),
-        (_, [_, "members", _]) => Err(only("DELETE, PATCH")),
-        _ => Err(unknown()),
+        (_, []) => Err(method_not_allowed("POST")),
+        (_, [_]) => Err(method_not_allowed("GET, PATCH, DELETE")),
+        (_, [_, "members"]) => Err(method_not_allowed("GET, POST")),
+        (_, [_, "members", _]) => Err(method_not_allowed("DELETE, PATCH")),
+        _ => Err(not_found()),
     }
 }
 
@@ -50,10 +49,6 @@ fn group(id: &str) -> Result<Conversation, Refusal> {
         .ok()
         .filter(|conversation| conversation.kind() == Kind::Group)
         .ok_or_else(|| Refusal::malformed("a group's id is group_<name>, at most 64 characters"))
-}
-
-pub(super) fn user(id: &str) -> Result<UserId, Refusal> {
-    UserId::parse(id).map_err(Refusal::malformed)
 }
 
 fn actor(call: &Call) -> Result<Actor, Refusal> {
@@ -205,7 +200,7 @@ async fn list(group: &Conversation, call: Call) -> Answer {
     inside(group, &call).await?;
     let listed = members::list(&call.services.pool, group, &cursor, u32::from(limit) + 1).await;
     let mut members = listed.map_err(|e| database_away(&e))?;
-    let next_cursor = super::cut(&mut members, limit, |member| member.user_id.clone());
+    let next_cursor = cut(&mut members, limit, |member| member.user_id.clone());
     json(&Members { members, next_cursor })
 }
 

@@ -5,12 +5,10 @@ use shared::ids::UserId;
 use shared::mysql::{blocks, conversations};
 
 use super::answer::{Answer, done, json};
-use super::api::{only, unknown};
-use super::call::Call;
-use super::groups::user;
-use super::{cursor, cut, limit};
-use crate::membership::database_away;
-use crate::wire::refusal::Refusal;
+use super::call::{Call, user};
+use super::paging::{cursor, cut, limit};
+use super::refusals::{method_not_allowed, not_found};
+use crate::wire::refusal::{Refusal, database_away};
 
 /// Users that one call asks about.
 const ASKED_MAX: usize = 100;
@@ -23,9 +21,9 @@ pub(super) async fn route_blocks(path: &[&str], call: Call) -> Answer {
             set(&user_id, true, call).await
         }
         ("DELETE", [other]) => set(&user(other)?, false, call).await,
-        (_, []) => Err(only("GET, POST")),
-        (_, [_]) => Err(only("DELETE")),
-        _ => Err(unknown()),
+        (_, []) => Err(method_not_allowed("GET, POST")),
+        (_, [_]) => Err(method_not_allowed("DELETE")),
+        _ => Err(not_found()),
     }
 }
 
@@ -62,8 +60,8 @@ async fn list(call: Call) -> Answer {
 pub(super) async fn route_presence(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
         ("GET", []) => presence(call).await,
-        (_, []) => Err(only("GET")),
-        _ => Err(unknown()),
+        (_, []) => Err(method_not_allowed("GET")),
+        _ => Err(not_found()),
     }
 }
 

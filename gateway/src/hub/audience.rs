@@ -5,7 +5,7 @@ use parking_lot::RwLock;
 use shared::conversation::Conversation;
 use shared::permission::GroupSettings;
 
-use super::Member;
+use super::member::Member;
 
 /// Number of maps.
 const PARTS: usize = 64;

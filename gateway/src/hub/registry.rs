@@ -10,8 +10,8 @@ use shared::ids::{DeviceId, UserId};
 use shared::permission::{GroupSettings, Membership};
 
 use super::audience::Audience;
-use super::{Member, TooMany};
-use crate::connection::Identity;
+use super::member::{Member, TooMany};
+use crate::identity::Identity;
 
 /// Number of maps.
 const PARTS: usize = 64;

@@ -8,14 +8,17 @@ use proto::v1::event::Kind;
 use shared::conversation::Conversation;
 use shared::ids::UserId;
 use shared::mysql::groups::{
-    self, AddMembers, Changed, CreateGroup, DismissGroup, GroupChange, GroupSizes, MemberUpdate,
-    RemoveMember, UpdateGroup, UpdateMember,
+    self, AddMembers, CreateGroup, DismissGroup, GroupChange, GroupSizes, MemberUpdate, RemoveMember,
+    UpdateGroup, UpdateMember,
 };
 use shared::mysql::{Pool, blocks};
 use shared::permission::Actor;
 
-use super::{Fences, Memberships, database_away, refusal};
-use crate::wire::refusal::Refusal;
+use super::event::event;
+use super::fence::Fences;
+use super::memberships::Memberships;
+use super::refusals::refusal;
+use crate::wire::refusal::{Refusal, database_away};
 
 /// How long a call waits for its note in inboxes; the note is tried on after that.
 const NOTING_PATIENCE: Duration = Duration::from_secs(1);
@@ -132,20 +135,4 @@ enum Told {
     Members,
     Settings,
     Dismissed,
-}
-
-/// What to tell about a change; `None` if nothing was changed.
-pub(super) fn event(group: &Conversation, changed: &Changed) -> Option<v1::MembershipChanged> {
-    let ids = |users: &[UserId]| users.iter().map(|user| user.as_str().to_owned()).collect();
-    Some(v1::MembershipChanged {
-        conversation: group.key().to_owned(),
-        joined: ids(&changed.joined),
-        left: ids(&changed.left),
-        version: changed.version?,
-        joined_seq: changed.history.join_seq.0,
-        joined_floor: changed.history.floor.0,
-        merges_head: changed.merges_head,
-        dismissed: false,
-        settings: false,
-    })
 }

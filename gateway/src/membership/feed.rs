@@ -2,26 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
-use parking_lot::Mutex;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::UserId;
 use shared::mysql::access::{self, CHANGES_KEPT_MS};
 use shared::mysql::{self, members};
 use shared::shutdown::Shutdown;
-use tokio::sync::Notify;
 
-use super::Memberships;
+use super::memberships::Memberships;
 
 /// How often the list is read.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A reading that takes longer has failed: the database hangs.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
-/// So long after it was last read, what is remembered is still believed.
-const BELIEVED_FOR: Duration = Duration::from_secs(5);
 /// A number that was skipped may belong to a transaction that is not committed yet: none lasts longer.
 const SKIPPED_FOR: Duration = Duration::from_secs(60);
 /// Numbers that are looked for again; of more, the lowest are given up first.
@@ -32,40 +28,6 @@ const EVENT_LATENCY: Duration = Duration::from_millis(100);
 const CLOCKS_DIFFER_MS: i64 = 3_600_000;
 /// How often old changes are removed.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(300);
-
-/// When the list was last read to its end.
-#[derive(Debug, Default)]
-pub(super) struct Freshness {
-    read: Mutex<Option<Instant>>,
-    /// It is not to be believed since the last reading began.
-    doubted: AtomicBool,
-    /// The last attempt to read failed.
-    database_away: AtomicBool,
-    wake: Notify,
-}
-
-impl Freshness {
-    pub(super) fn is_fresh(&self) -> bool {
-        !self.doubted.load(Ordering::Relaxed)
-            && self.read.lock().is_some_and(|read| read.elapsed() < BELIEVED_FOR)
-    }
-
-    /// Whether there is nobody to ask.
-    pub(super) fn is_database_away(&self) -> bool {
-        self.database_away.load(Ordering::Relaxed)
-    }
-
-    /// Nothing is fresh until the list was read again, which begins at once.
-    pub(super) fn doubt(&self) {
-        self.doubted.store(true, Ordering::Relaxed);
-        self.wake.notify_one();
-    }
-
-    /// Returns for how long it was not.
-    fn read_now(&self) -> Duration {
-        self.read.lock().replace(Instant::now()).map_or(Duration::ZERO, |before| before.elapsed())
-    }
-}
 
 /// Follows the list until the stop. To be started before the first client comes.
 pub async fn follow(memberships: Arc<Memberships>, shutdown: Shutdown) {
@@ -236,15 +198,5 @@ mod tests {
         assert_eq!(place.skipped(), [0; 0]);
         place.saw(1_000_000, now);
         assert_eq!(place.skipped().len(), SKIPPED_MAX, "bounded");
-    }
-
-    #[test]
-    fn nothing_is_believed_before_the_list_was_read() {
-        let freshness = Freshness::default();
-        assert!(!freshness.is_fresh());
-        freshness.read_now();
-        assert!(freshness.is_fresh());
-        freshness.doubt();
-        assert!(!freshness.is_fresh());
     }
 }

@@ -13,9 +13,8 @@ use tokio::sync::Semaphore;
 use super::recent::RecentPages;
 use super::shared_reads::{Page, Reply};
 use crate::gather::{Gathered, How};
-use crate::membership::database_away;
 use crate::wire::message::MessageView;
-use crate::wire::refusal::Refusal;
+use crate::wire::refusal::{Refusal, database_away};
 use crate::wire::reply;
 
 /// A reply ends before the message that would take its contents beyond this; the client goes on from there.

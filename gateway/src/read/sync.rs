@@ -13,15 +13,15 @@ use ahash::{AHashMap, RandomState};
 use futures_util::future::try_join_all;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId};
-use shared::mysql::timeline::StoredMessage;
 use shared::mysql::{Pool, conversations, members, positions};
 use shared::redis::RedisError;
 use shared::redis::inbox::{Entry, Inbox, Inboxes, Order};
 use tokio::sync::Mutex;
 
 use super::tails::Tails;
-use crate::membership::{Memberships, database_away};
-use crate::wire::refusal::Refusal;
+use crate::membership::Memberships;
+use crate::wire::listing::{Listed, Listing};
+use crate::wire::refusal::{Refusal, database_away};
 
 /// Inboxes that are built at the same time.
 const BUILDERS: usize = 16;
@@ -29,39 +29,6 @@ const BUILDERS: usize = 16;
 const BUILDS_MAX: usize = 5;
 /// A page ends before the entry whose last message would take it beyond this.
 const PAGE_BYTES_MAX: usize = 512 * 1024;
-
-/// One conversation in a user's list.
-#[derive(Debug, Clone)]
-pub enum Listed {
-    /// The user is in it.
-    Conversation {
-        /// Which one.
-        conversation: Conversation,
-        /// Its last number.
-        last_seq: Seq,
-        /// How far the user has read.
-        last_ack_seq: Seq,
-        /// How many messages of others are above that, and above the user's joining.
-        unread: u64,
-        /// The one with the last number.
-        last_message: Option<Arc<StoredMessage>>,
-    },
-    /// The user is not in it any more.
-    Removed(Conversation),
-}
-
-/// Some of a user's conversations.
-#[derive(Debug, Clone)]
-pub struct Listing {
-    /// In the order that was asked for.
-    pub entries: Vec<Listed>,
-    /// Where to go on.
-    pub next: u64,
-    /// There is more to read right away.
-    pub has_more: bool,
-    /// The cursor could not be answered: this is the beginning of everything, not what changed.
-    pub reset: bool,
-}
 
 /// Answers syncs.
 #[derive(Debug)]

@@ -18,10 +18,10 @@ use shared::ids::Seq;
 use shared::shard::ShardId;
 use tokio::sync::mpsc;
 
+use super::admission::Admitted;
 use super::numbering::Numbering;
 use super::pending::{PendingReply, overloaded};
-use super::stored::Final;
-use super::{Admitted, StoredReplies};
+use super::stored::{Final, StoredReplies};
 use crate::config::Limits;
 
 /// Numbered, encoded with its batch, and waiting for the confirm.
@@ -82,7 +82,7 @@ impl Pipeline {
         }
     }
 
-    /// Runs until every [`Sends`](super::Sends) is gone and its queue is empty.
+    /// Runs until every [`Sends`](super::admission::Sends) is gone and its queue is empty.
     pub async fn run(mut self) {
         while self.refuse_until_ready().await && self.gather().await {
             let _turn = self.turns.acquire().await;

@@ -8,8 +8,7 @@ use shared::ids::{Seq, UserId, unix_millis};
 use shared::mysql::{Pool, timeline};
 use shared::permission::{Action, Permissions, RecallTarget};
 
-use crate::membership::database_away;
-use crate::wire::refusal::Refusal;
+use crate::wire::refusal::{Refusal, database_away};
 use crate::wire::request::RECALL;
 
 /// Lets `user` recall its own message for a while, and a group's owner and admins any message of the group.

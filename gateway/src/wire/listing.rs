@@ -1,12 +1,48 @@
 //! A conversation as its user sees it in a list: in a sync's answer and over HTTP.
 
+use std::sync::Arc;
+
 use serde::Serialize;
+use shared::conversation::Conversation;
 use shared::ids::Seq;
+use shared::mysql::timeline::StoredMessage;
 
 use super::message::MessageView;
-use crate::read::Listed;
 
-/// Borrowed from what was read.
+/// One conversation in a user's list.
+#[derive(Debug, Clone)]
+pub enum Listed {
+    /// The user is in it.
+    Conversation {
+        /// Which one.
+        conversation: Conversation,
+        /// Its last number.
+        last_seq: Seq,
+        /// How far the user has read.
+        last_ack_seq: Seq,
+        /// How many messages of others are above that, and above the user's joining.
+        unread: u64,
+        /// The one with the last number.
+        last_message: Option<Arc<StoredMessage>>,
+    },
+    /// The user is not in it any more.
+    Removed(Conversation),
+}
+
+/// Some of a user's conversations.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// In the order that was asked for.
+    pub entries: Vec<Listed>,
+    /// Where to go on.
+    pub next: u64,
+    /// There is more to read right away.
+    pub has_more: bool,
+    /// The cursor could not be answered: this is the beginning of everything, not what changed.
+    pub reset: bool,
+}
+
+/// Borrowed from a [`Listed`].
 #[derive(Debug, Serialize)]
 pub struct EntryView<'a> {
     conversation_id: String,

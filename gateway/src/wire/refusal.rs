@@ -1,9 +1,10 @@
 //! The one place where an error becomes a code and a sentence.
 
 use serde::Serialize;
+use shared::mysql;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::reply::Frame;
+use super::frame::Frame;
 
 /// Why a request was not done. The texts are for the client's author: what was wrong, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +122,19 @@ impl Refusal {
         };
         Frame { msg_id, conversation_id, payload: Some(payload), ..Frame::new(cmd, self.code()) }.render()
     }
+}
+
+/// The refusal of a request whose statement failed: 503 if that passes, otherwise 500.
+pub(crate) fn database_away(error: &mysql::Error) -> Refusal {
+    tracing::warn!(%error, "a statement failed");
+    if mysql::is_unavailable(error) || mysql::is_lock_conflict(error) {
+        let message = "the database is away: try again".to_owned();
+        return Refusal::Overloaded {
+            message,
+            retry_after_ms: rand::RngExt::random_range(&mut rand::rng(), 500..=2_000),
+        };
+    }
+    Refusal::Fault
 }
 
 fn code_text(code: u16) -> &'static str {

@@ -5,59 +5,10 @@ use serde_json::value::RawValue;
 use shared::ids::{DeviceId, MsgId, Seq, UserId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::listing::EntryView;
+use super::frame::Frame;
+use super::listing::{EntryView, Listing};
 use super::message::MessageView;
 use super::request::Cmd;
-use crate::read::Listing;
-
-/// A frame from the server; what is `None` is left out.
-#[derive(Debug, Serialize)]
-pub(super) struct Frame<'a, P: Serialize> {
-    pub(super) cmd: i64,
-    pub(super) code: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) msg_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) conversation_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) seq: Option<Seq>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) payload: Option<P>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) next_cursor_seq: Option<Seq>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) has_more: Option<bool>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) reset: bool,
-}
-
-impl<P: Serialize> Frame<'_, P> {
-    pub(super) fn new(cmd: i64, code: u16) -> Self {
-        Self {
-            cmd,
-            code,
-            msg_id: None,
-            conversation_id: None,
-            seq: None,
-            payload: None,
-            next_cursor_seq: None,
-            has_more: None,
-            reset: false,
-        }
-    }
-
-    pub(super) fn render(&self) -> Utf8Bytes {
-        self.render_about(128)
-    }
-
-    /// The same, for a frame of about so many bytes.
-    fn render_about(&self, bytes: usize) -> Utf8Bytes {
-        let mut text = Vec::with_capacity(bytes);
-        // Plain structs of strings and numbers: there is nothing that serde_json could refuse.
-        let written = serde_json::to_writer(&mut text, self).ok();
-        written.and_then(|()| Utf8Bytes::try_from(text).ok()).unwrap_or_default()
-    }
-}
 
 /// A frame without a payload.
 type Bare<'a> = Frame<'a, ()>;

@@ -8,13 +8,12 @@
 //! that what was committed is also told to the other gateways. It is waited for when the gateway drains.
 
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt as _};
-use ipnet::IpNet;
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use shared::ids::UserId;
@@ -29,6 +28,8 @@ use warp::reply::Response;
 
 use super::answer::{Answer, refusal};
 use super::call::{Body, Call};
+use super::client_address::{client_address, network};
+use super::refusals::not_found;
 use super::{accounts, admin, conversations, groups, origin, people};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::auth::operator::OperatorKey;
@@ -37,7 +38,6 @@ use crate::listen::Peer;
 use crate::rates::Rates;
 use crate::wire::refusal::Refusal;
 
-const FORWARDED_FOR: &str = "x-forwarded-for";
 /// When calls that were not done for lack of room or time are told to come back.
 const OVERLOADED_RETRY_MS: std::ops::RangeInclusive<u64> = 500..=2_000;
 
@@ -50,18 +50,8 @@ async fn route(path: &[&str], call: Call) -> Answer {
         ["conversations", rest @ ..] => conversations::route(rest, call).await,
         ["groups", rest @ ..] => groups::route(rest, call).await,
         ["presence", rest @ ..] => people::route_presence(rest, call).await,
-        _ => Err(unknown()),
+        _ => Err(not_found()),
     }
-}
-
-/// 404: there is no such call.
-pub(super) fn unknown() -> Refusal {
-    Refusal::NotFound("no such call: see docs/protocol.md".to_owned())
-}
-
-/// 405: the path takes only these methods.
-pub(super) fn only(allowed: &'static str) -> Refusal {
-    Refusal::WrongMethod { allowed }
 }
 
 /// What all calls share.
@@ -219,40 +209,11 @@ fn segments(path: &str) -> Result<Vec<String>, Refusal> {
     let parts = path.strip_prefix("/api/").unwrap_or_default().split('/');
     parts
         .map(|part| match percent_decode_str(part).decode_utf8() {
-            Ok(text) if text.is_empty() => Err(unknown()),
+            Ok(text) if text.is_empty() => Err(not_found()),
             Ok(text) => Ok(text.into_owned()),
             Err(_) => Err(Refusal::malformed("the path is not UTF-8")),
         })
         .collect()
-}
-
-/// Where a request comes from: the last address in `X-Forwarded-For` that is none of our own proxies'. What stands before
-/// it was written by the client and may be anything.
-fn client_address(peer: Option<Peer>, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    let peer = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip()).to_canonical();
-    if !is_trusted(&peer) {
-        return peer;
-    }
-    let mut nearest = peer;
-    for field in headers.get_all(FORWARDED_FOR).iter().rev() {
-        for address in field.to_str().unwrap_or_default().rsplit(',') {
-            let Ok(address) = address.trim().parse::<IpAddr>() else { return nearest };
-            nearest = address.to_canonical();
-            if !is_trusted(&nearest) {
-                return nearest;
-            }
-        }
-    }
-    nearest
-}
-
-/// Whoever has an IPv6 address has a whole /64 network of them.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-    }
 }
 
 #[cfg(test)]
@@ -269,32 +230,5 @@ mod tests {
         for path in ["/api", "/api/", "/api/groups/", "/api//x"] {
             assert_eq!(segments(path).unwrap_err().code(), 404, "{path}");
         }
-    }
-
-    #[test]
-    fn only_our_own_proxies_are_believed() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-        let from = |peer: &str, forwarded: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in forwarded {
-                headers.append(FORWARDED_FOR, value.parse().unwrap());
-            }
-            let peer = Peer((peer.parse::<IpAddr>().unwrap(), 1).into());
-            client_address(Some(peer), &headers, &trusted).to_string()
-        };
-        assert_eq!(from("192.0.2.1", &["198.51.100.7"]), "192.0.2.1", "not a proxy of ours");
-        assert_eq!(from("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
-        assert_eq!(from("10.0.0.1", &["1.1.1.1, 198.51.100.7, 10.0.0.2"]), "198.51.100.7");
-        assert_eq!(from("::ffff:10.0.0.1", &["1.1.1.1", "198.51.100.7"]), "198.51.100.7");
-        assert_eq!(from("10.0.0.1", &["198.51.100.7, nonsense"]), "10.0.0.1");
-        assert_eq!(from("10.0.0.1", &[]), "10.0.0.1");
-    }
-
-    #[test]
-    fn neighbours_in_ipv6_are_one() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

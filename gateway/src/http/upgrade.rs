@@ -17,12 +17,13 @@ use warp::http::header::{
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use super::socket::{Counted, websocket_config};
-use super::task::Connection;
-use super::{Identity, Lease, Services};
+use super::answer::{error, refusal};
+use super::origin;
 use crate::auth::caller::{self, Claims};
-use crate::http::answer::{error, refusal};
-use crate::http::origin;
+use crate::connection::socket::{Counted, websocket_config};
+use crate::connection::task::Connection;
+use crate::connection::{Lease, Services};
+use crate::identity::Identity;
 use crate::listen::Place;
 use crate::wire::refusal::Refusal;
 
@@ -34,7 +35,7 @@ struct Query {
 }
 
 /// The route.
-pub fn route(services: Services) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+pub(super) fn route(services: Services) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
     warp::path!("ws")
         .and(warp::get())
         .and(warp::header::headers_cloned())

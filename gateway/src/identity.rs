@@ -1,0 +1,14 @@
+//! Who a connection belongs to.
+
+use shared::ids::{DeviceId, Origin, UserId};
+
+/// The user, device and id of a connection that is logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The user.
+    pub user: UserId,
+    /// Its device.
+    pub device: DeviceId,
+    /// This connection.
+    pub origin: Origin,
+}

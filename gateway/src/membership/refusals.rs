@@ -1,0 +1,17 @@
+//! The answer to a change of a group that failed.
+
+use shared::mysql::groups::GroupError;
+
+use crate::wire::denied;
+use crate::wire::refusal::{Refusal, database_away};
+
+/// What the caller of a change is told.
+pub(super) fn refusal(error: &GroupError) -> Refusal {
+    match error {
+        GroupError::Denied(denied) => (*denied).into(),
+        GroupError::NoSuchMember => denied::no_such_member(),
+        GroupError::Exists => denied::group_exists(),
+        GroupError::Full(members_max) => denied::group_full(*members_max),
+        GroupError::Sql(error) => database_away(error),
+    }
+}
