@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use gateway::connection::session::Session;
+use gateway::connection::login::LoggedIn;
 use gateway::hub::Hub;
 use gateway::identity::Identity;
 use gateway::outbox::Outbox;
@@ -99,13 +99,15 @@ fn read_frame() -> Box<dyn FnMut()> {
 }
 
 fn decide() -> Box<dyn FnMut()> {
-    let mut session = Session::anonymous(3);
-    if let (Some(user), Ok(device)) = (user(1), DeviceId::parse("phone")) {
+    let session = user(1).zip(DeviceId::parse("phone").ok()).map(|(user, device)| {
         let origin = Origin { gateway: 1, connection: 1 };
-        session.logged_in(Arc::new(Identity { user, device, origin }));
-    }
+        LoggedIn::new(Arc::new(Identity { user, device, origin }), 3)
+    });
+    let mut session = session;
     Box::new(move || {
-        black_box(session.text(black_box(FRAME)));
+        if let Some(session) = &mut session {
+            black_box(session.on_text(black_box(FRAME)));
+        }
     })
 }
 

@@ -4,12 +4,12 @@
 //! The way of a chat message through it:
 //!
 //! 1. [`listen`] accepts the TCP connection, [`http`] makes it a WebSocket.
-//! 2. [`connection::task`] reads a frame, [`wire::request`] understands it, [`connection::session`] says what to do.
+//! 2. [`connection::task`] reads a frame, [`wire::request`] parses it, [`connection::login`] says what to do.
 //! 3. [`send`] admits the message, numbers it, publishes it, and answers its sender when the broker has it.
 //! 4. A worker commits it and tells all gateways. [`push::listener`] hears that, [`hub`] knows who is concerned, and
 //!    [`push::fanout`] puts one frame into every [`outbox`], from which the connection's task writes it.
 //!
-//! A pull (cmd 3) goes from the session to [`read`] and back through the outbox.
+//! A pull (cmd 3) goes from the connection to [`read`] and back through the outbox.
 
 pub mod announce;
 pub mod app;

@@ -1,11 +1,15 @@
 //! One client's connection: from the upgrade to the close.
 
-mod lease;
+mod backend;
+mod deadlines;
+#[cfg(test)]
+mod fake;
+pub mod login;
 pub mod logins;
 mod services;
-pub mod session;
 pub mod socket;
 pub mod task;
+mod token_expiry;
+mod transport;
 
-pub use lease::Lease;
 pub use services::Services;

@@ -1,20 +1,16 @@
 //! What a connection may use.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use shared::ids::{DeviceId, Origin};
 use shared::mysql::Pool;
 use shared::shutdown::Shutdown;
 
-use super::lease::Lease;
 use super::logins::Logins;
 use crate::auth::accounts::Accounts;
 use crate::auth::revocations::Revocations;
-use crate::auth::token::{Login, Tokens};
+use crate::auth::token::Tokens;
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::identity::Identity;
 use crate::membership::{GroupChanges, Loaded, Memberships};
 use crate::presence::Online;
 use crate::read::Reads;
@@ -24,7 +20,7 @@ use crate::typing::Typing;
 /// What a connection may use. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Services {
-    /// This process's number, as in [`Origin::gateway`].
+    /// This process's number, as in [`shared::ids::Origin::gateway`].
     pub gateway: u64,
     /// The settings.
     pub config: Arc<Config>,
@@ -54,15 +50,4 @@ pub struct Services {
     pub accounts: Option<Arc<Accounts>>,
     /// Asked to stop when nothing new is to be taken; waits for all connections.
     pub shutdown: Shutdown,
-}
-
-impl Services {
-    /// A number for a new connection, what its user is called, and for how long its token allows it.
-    pub(crate) fn identify(&self, login: Login, device: Option<DeviceId>) -> (Identity, Lease) {
-        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
-        let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let origin = Origin { gateway: self.gateway, connection };
-        let lease = Lease::of(&login);
-        (Identity { user: login.user, device: device.unwrap_or_else(DeviceId::generate), origin }, lease)
-    }
 }

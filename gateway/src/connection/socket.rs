@@ -1,5 +1,6 @@
-//! A byte stream that counts what is written to it, so that a reader that takes nothing can be told from one that has
-//! nothing to take.
+//! The byte stream under a WebSocket, and its limits.
+//!
+//! The stream counts the bytes that are written to it: a slow reader still takes some, a stalled one takes none.
 
 use std::io;
 use std::pin::Pin;
@@ -8,15 +9,14 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-/// Longest frame from a client.
+/// Longest frame from a client, in bytes.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
-/// Read and write buffers of each connection: 4 KiB where the library's defaults are 128 KiB.
+/// Size of the read buffer, and of the write buffer, of each connection. The library's default is 128 KiB.
 const BUFFER_BYTES: usize = 4 * 1024;
-/// Above the largest frame that is ever written: a pull's page of 512 KiB of contents, each byte of which JSON may turn
-/// into six.
+/// Above the largest frame that is ever written: a page of 512 KiB of contents, each byte of which JSON may turn into six.
 const WRITE_BYTES_MAX: usize = 16 << 20;
 
-/// The library's settings for one client.
+/// The library's settings for one connection.
 #[must_use]
 pub fn websocket_config() -> WebSocketConfig {
     WebSocketConfig::default()
@@ -27,7 +27,7 @@ pub fn websocket_config() -> WebSocketConfig {
         .max_frame_size(Some(FRAME_BYTES_MAX))
 }
 
-/// Wraps the stream under a WebSocket.
+/// A byte stream that counts the bytes written to it.
 #[derive(Debug)]
 pub struct Counted<S> {
     inner: S,
@@ -35,12 +35,12 @@ pub struct Counted<S> {
 }
 
 impl<S> Counted<S> {
-    /// Nothing is written yet.
+    /// Wraps `inner`, with nothing written yet.
     pub fn new(inner: S) -> Self {
         Self { inner, written: 0 }
     }
 
-    /// Bytes that the other side's TCP has taken, up to the kernel's buffer.
+    /// Bytes written so far, into the kernel's buffer at least.
     pub fn written(&self) -> u64 {
         self.written
     }

@@ -2,6 +2,8 @@
 //!
 //! Done here and not by `warp::ws`, whose buffers cannot be set (see docs/decisions/0006).
 
+use std::sync::Arc;
+
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -20,10 +22,10 @@ use warp::{Filter, Rejection};
 use super::answer::{error, refusal};
 use super::origin;
 use crate::auth::caller::{self, Claims};
+use crate::connection::Services;
+use crate::connection::login::VerifiedLogin;
 use crate::connection::socket::{Counted, websocket_config};
 use crate::connection::task::Connection;
-use crate::connection::{Lease, Services};
-use crate::identity::Identity;
 use crate::listen::Place;
 use crate::wire::refusal::Refusal;
 
@@ -36,6 +38,7 @@ struct Query {
 
 /// The route.
 pub(super) fn route(services: Services) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+    let services = Arc::new(services);
     warp::path!("ws")
         .and(warp::get())
         .and(warp::header::headers_cloned())
@@ -43,12 +46,12 @@ pub(super) fn route(services: Services) -> impl Filter<Extract = (Response,), Er
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::optional::<Place>())
         .map(move |headers: HeaderMap, query: Query, on_upgrade: Option<OnUpgrade>, place: Option<Place>| {
-            upgrade(services.clone(), &headers, &query, on_upgrade, place).unwrap_or_else(|refused| *refused)
+            upgrade(&services, &headers, &query, on_upgrade, place).unwrap_or_else(|refused| *refused)
         })
 }
 
 fn upgrade(
-    services: Services,
+    services: &Arc<Services>,
     headers: &HeaderMap,
     query: &Query,
     on_upgrade: Option<OnUpgrade>,
@@ -69,13 +72,13 @@ fn upgrade(
     let accept =
         HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key"))?;
     origin::check(headers, &services.config.listen.allowed_origins).map_err(|r| Box::new(refusal(&r)))?;
-    let who = who(&services, headers, query).map_err(|r| Box::new(refusal(&r)))?;
-    let tasks = services.shutdown.clone();
-    tasks.spawn(async move {
+    let login = verified_login(services, headers, query).map_err(|r| Box::new(refusal(&r)))?;
+    let backend = Arc::clone(services);
+    services.shutdown.spawn(async move {
         let Ok(upgraded) = on_upgrade.await else { return };
         let stream = Counted::new(TokioIo::new(upgraded));
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(websocket_config())).await;
-        Connection::new(services, socket).run(who).await;
+        Connection::new(backend, socket).run(login).await;
         drop(place);
     });
     let mut response = Response::default();
@@ -87,16 +90,16 @@ fn upgrade(
     Ok(response)
 }
 
-/// `None`: it has to log in by its first frame.
-fn who(
+/// `None`: the client has to log in by its first frame.
+fn verified_login(
     services: &Services,
     headers: &HeaderMap,
     query: &Query,
-) -> Result<Option<(Identity, Lease)>, Refusal> {
+) -> Result<Option<VerifiedLogin>, Refusal> {
     let device = query.device_id.as_deref().map(DeviceId::parse).transpose().map_err(Refusal::malformed)?;
     let claims = Claims { token: query.token.as_deref(), user_id: query.user_id.as_deref() };
     let login = caller::user(&services.tokens, services.config.auth.mode, headers, claims)?;
-    Ok(login.map(|login| services.identify(login, device)))
+    Ok(login.map(|login| VerifiedLogin { login, device }))
 }
 
 /// Whether a comma-separated header holds `token`.

@@ -1,0 +1,164 @@
+//! What a connection needs from the rest of the gateway.
+//!
+//! A trait, so that tests run a connection without stores, a broker or the real clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use shared::conversation::Conversation;
+use shared::ids::{Origin, Seq, UserId};
+
+use super::services::Services;
+use crate::auth::token::Login;
+use crate::config::Config;
+use crate::hub::TooMany;
+use crate::identity::Identity;
+use crate::outbox::{Outbox, ReplyTo};
+use crate::wire::context::RequestContext;
+use crate::wire::refusal::Refusal;
+use crate::wire::request::{ChatRequest, PullRequest, SyncRequest};
+
+/// A request that is answered by a task of its own, so that the connection reads on meanwhile.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Query {
+    /// cmd 0 with the client's sync position
+    Heartbeat(Arc<Identity>, u64),
+    /// cmd 3
+    Pull(RequestContext, Conversation, PullRequest),
+    /// cmd 4
+    Ack(RequestContext, Conversation, Seq),
+    /// cmd 6
+    Sync(RequestContext, SyncRequest),
+    /// cmd 8
+    Typing(RequestContext, Conversation),
+}
+
+/// The gateway, as one connection sees it.
+pub(crate) trait Backend: Send + Sync + 'static {
+    /// The settings.
+    fn config(&self) -> &Config;
+
+    /// The wall clock, in milliseconds since 1970.
+    fn unix_millis(&self) -> i64;
+
+    /// An id that no other connection has.
+    fn next_connection_id(&self) -> Origin;
+
+    /// Who a token proves its bearer to be.
+    ///
+    /// # Errors
+    /// 401.
+    fn check_token(&self, token: &str) -> Result<Login, Refusal>;
+
+    /// Whether a token of `user` that was issued at that time (ms since 1970) is revoked.
+    fn is_revoked(&self, user: &UserId, issued_at_ms: i64) -> bool;
+
+    /// Adds a connection to the hub: from here on it gets private messages, and an older one of the device is closed.
+    ///
+    /// # Errors
+    /// [`TooMany`]: the user has as many connections as allowed.
+    fn register(&self, who: &Identity, outbox: &Arc<Outbox>) -> Result<(), TooMany>;
+
+    /// Removes a connection from the hub.
+    fn deregister(&self, who: &Identity);
+
+    /// Loads the memberships of a registered user, and subscribes its connections to its groups.
+    ///
+    /// The future ends within the request deadline. It fails with 503 if the database is away or too many users log in
+    /// at once.
+    fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), Refusal>>;
+
+    /// Takes a message, which is answered through `reply_to`.
+    ///
+    /// `Some` if something has to be looked up first: the caller handles no further request of this connection until the
+    /// future has ended, so that its messages keep their order.
+    fn submit(
+        &self,
+        by: &Arc<Identity>,
+        conversation: Conversation,
+        request: ChatRequest,
+        reply_to: ReplyTo,
+    ) -> Option<BoxFuture<'static, ()>>;
+
+    /// Starts a task that answers `query` through `reply_to`.
+    fn start(&self, query: Query, reply_to: ReplyTo);
+}
+
+impl Backend for Services {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn unix_millis(&self) -> i64 {
+        shared::ids::unix_millis()
+    }
+
+    fn next_connection_id(&self) -> Origin {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+        Origin { gateway: self.gateway, connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn check_token(&self, token: &str) -> Result<Login, Refusal> {
+        self.tokens.check(token)
+    }
+
+    fn is_revoked(&self, user: &UserId, issued_at_ms: i64) -> bool {
+        self.revocations.is_revoked(user, issued_at_ms)
+    }
+
+    fn register(&self, who: &Identity, outbox: &Arc<Outbox>) -> Result<(), TooMany> {
+        self.hub.register(who, outbox, self.config.limits.connections_per_user_max)?;
+        self.online.changed(&who.user);
+        Ok(())
+    }
+
+    fn deregister(&self, who: &Identity) {
+        self.hub.deregister(who);
+        self.online.changed(&who.user);
+    }
+
+    fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), Refusal>> {
+        let deadline = Duration::from_millis(self.config.limits.request_deadline_ms);
+        let (logins, memberships, user) =
+            (Arc::clone(&self.logins), Arc::clone(&self.memberships), user.clone());
+        async move {
+            let loaded = tokio::time::timeout(deadline, logins.load(&user)).await.unwrap_or_else(|_| {
+                Err(Refusal::Overloaded { message: "the database is away".to_owned(), retry_after_ms: 1_000 })
+            });
+            memberships.loaded(&user, loaded?);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn submit(
+        &self,
+        by: &Arc<Identity>,
+        conversation: Conversation,
+        request: ChatRequest,
+        reply_to: ReplyTo,
+    ) -> Option<BoxFuture<'static, ()>> {
+        self.sends.submit(by, conversation, request, reply_to)
+    }
+
+    fn start(&self, query: Query, reply_to: ReplyTo) {
+        let reads = Arc::clone(&self.reads);
+        match query {
+            Query::Heartbeat(who, cursor) => self.shutdown.spawn(reads.heartbeat(who, cursor, reply_to)),
+            Query::Pull(context, conversation, pull) => {
+                self.shutdown.spawn(reads.pull(context, conversation, pull, reply_to))
+            }
+            Query::Ack(context, conversation, cursor) => {
+                self.shutdown.spawn(reads.ack(context, conversation, cursor, reply_to))
+            }
+            Query::Sync(context, sync) => self.shutdown.spawn(reads.sync(context, sync, reply_to)),
+            Query::Typing(context, conversation) => {
+                let typing = Arc::clone(&self.typing);
+                self.shutdown.spawn(typing.notice(context, conversation, reply_to))
+            }
+        };
+    }
+}

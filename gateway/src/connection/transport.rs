@@ -1,0 +1,176 @@
+//! Frames in, frames out: a WebSocket on any byte stream.
+//!
+//! Writing and reading are polled side by side, so that a client that takes nothing from its socket is still heard, and
+//! one that says nothing still gets its pushes.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::{Sink as _, SinkExt as _, Stream as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::socket::Counted;
+use crate::outbox::Outbox;
+use crate::wire::close::Close;
+
+/// Bytes of garbage that are read after a frame error, so that the close frame arrives before the reset.
+const DISCARD_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The gateway closes it.
+    Close(Close),
+    /// The client closed it, or the socket broke: nothing can be written any more.
+    Gone,
+}
+
+/// What happened on the socket.
+#[derive(Debug)]
+pub(super) enum Happened {
+    /// The client sent this frame.
+    Frame(Message),
+    /// Bytes wait for the client: it has not taken any yet, or has taken some of them.
+    WriteBlocked,
+    /// The client has taken all that waited for it.
+    WriteUnblocked,
+}
+
+/// The WebSocket of one connection.
+#[derive(Debug)]
+pub(super) struct Transport<S> {
+    socket: WebSocketStream<Counted<S>>,
+    /// Frames were handed to the socket since the last complete flush.
+    unflushed: bool,
+    /// Bytes written when the client was last said to block; `None` if it does not.
+    blocked_at: Option<u64>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
+    pub(super) fn new(socket: WebSocketStream<Counted<S>>) -> Self {
+        Self { socket, unflushed: false, blocked_at: None }
+    }
+
+    /// Writes what is in `outbox`, until something happens. Reads frames if `reading`, and `outbox` has room for replies.
+    /// Nothing is lost if the future is dropped.
+    ///
+    /// # Errors
+    /// When the connection ends: by the outbox, by a frame that breaks the rules, or by the client.
+    pub(super) async fn next(&mut self, outbox: &Outbox, reading: bool) -> Result<Happened, Ended> {
+        poll_fn(|cx| self.poll_next(cx, outbox, reading)).await
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &Outbox,
+        reading: bool,
+    ) -> Poll<Result<Happened, Ended>> {
+        outbox.watch(cx);
+        let Ok(is_blocked) = self.poll_write(cx, outbox) else { return Poll::Ready(Err(Ended::Gone)) };
+        let closing = outbox.close_reason();
+        if let Some(close) = closing {
+            // A gateway that drains first answers the requests that it has read.
+            let finish_first = matches!(close, Close::GoingAway { .. }) && outbox.owes_replies();
+            if !finish_first {
+                return Poll::Ready(Err(Ended::Close(close)));
+            }
+        }
+        if let Some(happened) = self.write_progress(is_blocked) {
+            return Poll::Ready(Ok(happened));
+        }
+        if reading && closing.is_none() && outbox.has_room() {
+            return self.poll_read(cx);
+        }
+        Poll::Pending
+    }
+
+    /// Hands frames to the socket until it is full, then flushes once. True if the client has not taken everything.
+    fn poll_write(&mut self, cx: &mut Context<'_>, outbox: &Outbox) -> Result<bool, Error> {
+        let mut is_blocked = false;
+        loop {
+            if Pin::new(&mut self.socket).poll_ready(cx)?.is_pending() {
+                is_blocked = true;
+                break;
+            }
+            let Some(frame) = outbox.pop() else { break };
+            Pin::new(&mut self.socket).start_send(Message::Text(frame))?;
+            self.unflushed = true;
+        }
+        if self.unflushed && !is_blocked {
+            is_blocked = Pin::new(&mut self.socket).poll_flush(cx)?.is_pending();
+            self.unflushed = is_blocked;
+        }
+        self.unflushed |= is_blocked;
+        Ok(is_blocked)
+    }
+
+    /// What is new about the client's taking.
+    fn write_progress(&mut self, is_blocked: bool) -> Option<Happened> {
+        let written = self.socket.get_ref().written();
+        match (is_blocked, self.blocked_at) {
+            (false, None) => None,
+            (false, Some(_)) => {
+                self.blocked_at = None;
+                Some(Happened::WriteUnblocked)
+            }
+            (true, Some(before)) if before == written => None,
+            (true, _) => {
+                self.blocked_at = Some(written);
+                Some(Happened::WriteBlocked)
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Happened, Ended>> {
+        Pin::new(&mut self.socket).poll_next(cx).map(|frame| match frame {
+            Some(Ok(Message::Close(_))) => Err(Ended::Gone),
+            Some(Ok(frame)) => Ok(Happened::Frame(frame)),
+            Some(Err(error)) => Err(ended(&error)),
+            None => Err(Ended::Gone),
+        })
+    }
+
+    /// Writes the replies that are owed and the close frame, and waits for that of the client.
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub(super) async fn close(&mut self, why: Close, outbox: &Outbox) -> Result<(), Error> {
+        while let Some(frame) = outbox.pop_reply() {
+            self.socket.feed(Message::Text(frame)).await?;
+        }
+        self.socket.send(Message::Close(Some(why.frame()))).await?;
+        if matches!(why, Close::FrameTooLarge | Close::NotUtf8 | Close::ProtocolError) {
+            // What follows is not a WebSocket any more. Unread bytes would make the kernel reset the connection, and the
+            // close frame would never be seen.
+            let mut rest = self.socket.get_mut().take(DISCARD_BYTES_MAX);
+            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+            return Ok(());
+        }
+        while let Some(Ok(_)) = self.socket.next().await {}
+        Ok(())
+    }
+
+    /// Writes the answer to the client's own close frame.
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub(super) async fn answer_close(&mut self) -> Result<(), Error> {
+        self.socket.flush().await
+    }
+}
+
+/// Why a frame that could not be read ends the connection.
+fn ended(error: &Error) -> Ended {
+    match error {
+        Error::Capacity(_) => Ended::Close(Close::FrameTooLarge),
+        Error::Utf8(_) => Ended::Close(Close::NotUtf8),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ended::Gone,
+        Error::Protocol(_) => Ended::Close(Close::ProtocolError),
+        _ => Ended::Gone,
+    }
+}
