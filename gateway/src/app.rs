@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use shared::amqp::{Broker, Topology};
-use shared::concurrency_limit::ConcurrencyLimit;
 use shared::health::Health;
 use shared::ids::UserId;
 use shared::mysql::groups::GroupSizes;
@@ -31,12 +30,10 @@ use crate::presence::online;
 use crate::push::fanout::Fanout;
 use crate::push::listener::Listener;
 use crate::read::{ReadSettings, Reads};
-use crate::send::{Numbering, Pipeline, Sends, StoredReplies};
+use crate::send::{InFlight, Numbering, Pipeline, PipelineContext, Sends, ShardPublisher};
 use crate::typing::Typing;
 use crate::wire::close::Close;
 
-/// How often senders that wait for a commit are looked over for deadlines.
-const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the connection to Redis is looked at, and the gauges are set.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long queued answers may take after the last client was told to go.
@@ -115,16 +112,14 @@ impl App {
         let (online, telling) = online(presence, Arc::clone(&hub), live, working.clone());
         working.spawn(telling);
         let deadline = Duration::from_millis(config.limits.request_deadline_ms);
-        let stored = Arc::new(StoredReplies::new());
+        let in_flight = Arc::new(InFlight::new());
         let (sends, queues) = Sends::new(&config.limits, Arc::clone(&memberships), pool.clone(), shards);
         let numbering = Numbering::new(sequence, pool.clone());
-        let turns = ConcurrencyLimit::new(config.limits.batches_at_once);
+        let context = PipelineContext::new(&config.limits, Arc::clone(&in_flight));
         for (shard, queue) in shards.all().zip(queues) {
-            let (numbering, broker, stored) =
-                (numbering.clone(), Arc::clone(&publishing), Arc::clone(&stored));
-            working.spawn(
-                Pipeline::new(shard, queue, numbering, broker, stored, turns.clone(), &config.limits).run(),
-            );
+            let publisher = ShardPublisher::new(shard, Arc::clone(&publishing));
+            let pipeline = Pipeline::new(shard, queue, numbering.clone(), publisher, context.clone());
+            working.spawn(pipeline.run());
         }
         working.spawn(Arc::clone(&tokens).follow_files(working.clone()));
         let revocations = Revocations::load(pool.clone(), announcer.clone(), Arc::clone(&hub), revoked).await;
@@ -171,14 +166,14 @@ impl App {
             Arc::clone(&hub),
             memberships,
             Arc::clone(&fences),
-            Arc::clone(&stored),
+            Arc::clone(&in_flight),
             revocations,
             working.clone(),
         );
         let listener = Listener::new(Arc::clone(&pushing), gateway, fanout, health.check("push queue"));
         let mut bound = listener.bound();
         working.spawn(listener.run(working.clone()));
-        working.spawn(expire(Arc::clone(&stored), working.clone()));
+        working.spawn(in_flight.keep_deadlines(working.clone()));
         working.spawn(watch(redis, Arc::clone(&hub), health.check("redis"), working.clone()));
 
         tokio::time::timeout(wait.max(MOMENT), bound.wait_for(|bound| *bound))
@@ -232,12 +227,6 @@ impl App {
             due += pause;
             tokio::time::sleep_until(due).await;
         }
-    }
-}
-
-async fn expire(stored: Arc<StoredReplies>, shutdown: Shutdown) {
-    while shutdown.sleep(EXPIRE_INTERVAL).await {
-        stored.expire(Instant::now());
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::auth::revocations::Revocations;
 use crate::hub::Hub;
 use crate::membership::{Fences, Memberships};
-use crate::send::{Final, StoredReplies};
+use crate::send::InFlight;
 use crate::wire::message::MessageView;
 use crate::wire::refusal::Refusal;
 use crate::wire::reply::{self, Event};
@@ -28,7 +28,7 @@ pub struct Fanout {
     hub: Arc<Hub>,
     memberships: Arc<Memberships>,
     fences: Arc<Fences>,
-    stored: Arc<StoredReplies>,
+    in_flight: Arc<InFlight>,
     revocations: Arc<Revocations>,
     tasks: Shutdown,
     useful: metrics::Counter,
@@ -44,7 +44,7 @@ impl Fanout {
         hub: Arc<Hub>,
         memberships: Arc<Memberships>,
         fences: Arc<Fences>,
-        stored: Arc<StoredReplies>,
+        in_flight: Arc<InFlight>,
         revocations: Arc<Revocations>,
         tasks: Shutdown,
     ) -> Self {
@@ -55,7 +55,7 @@ impl Fanout {
             hub,
             memberships,
             fences,
-            stored,
+            in_flight,
             revocations,
             tasks,
             useful: events("true"),
@@ -99,7 +99,7 @@ impl Fanout {
         let mut senders = AHashSet::new();
         for message in &committed.messages {
             if message.reply_when_stored {
-                self.stored.committed(&conversation, &message.sender_id, &message.msg_id, Seq(message.seq));
+                self.in_flight.stored(&conversation, &message.sender_id, &message.msg_id, Seq(message.seq));
             }
             if let Some(connection) = self.own_connection(message.origin.as_ref()) {
                 senders.insert(connection);
@@ -142,12 +142,11 @@ impl Fanout {
     fn corrected(&self, corrected: &v1::Corrected) -> bool {
         let Some(conversation) = conversation(&corrected.conversation) else { return false };
         let seq = Seq(corrected.seq);
-        self.stored.committed(&conversation, &corrected.sender_id, &corrected.msg_id, seq);
         if !corrected.changed {
+            self.in_flight.stored(&conversation, &corrected.sender_id, &corrected.msg_id, seq);
             return false;
         }
-        let end = Final::Stored(seq);
-        self.stored.corrected(&conversation, &corrected.sender_id, &corrected.msg_id, end);
+        self.in_flight.renumbered(&conversation, &corrected.sender_id, &corrected.msg_id, seq);
         let Ok(msg_id) = MsgId::parse(&corrected.msg_id) else { return false };
         let frame = reply::chat(&msg_id, &conversation.wire(), seq);
         self.hub.each_of(&corrected.sender_id, |member| member.outbox.notify(frame.clone()))
@@ -167,8 +166,7 @@ impl Fanout {
         let Some(conversation) = conversation(&refused.conversation) else { return false };
         let refusal = Refusal::from(Denied::read_from(refused));
         let frame = refusal.frame(Cmd::CHAT, Some(&refused.msg_id), Some(&conversation.wire()));
-        let end = Final::Refused(refusal);
-        self.stored.corrected(&conversation, &refused.sender_id, &refused.msg_id, end);
+        self.in_flight.refused(&conversation, &refused.sender_id, &refused.msg_id, refusal);
         self.hub.each_of(&refused.sender_id, |member| member.outbox.notify(frame.clone()))
     }
 

@@ -1,7 +1,7 @@
-//! Admission: the checks that a message passes before it is queued for its shard.
+//! Admission of chat messages: rate, places, membership.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -11,9 +11,10 @@ use shared::mysql::Pool;
 use shared::permission::Action;
 use shared::shard::ShardCount;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout_at};
 
-use super::pending::{self, PendingReply};
-use super::recall;
+use super::in_flight::{PendingReply, try_again};
+use super::recall::{Recall, RecallPolicy};
 use crate::config::Limits;
 use crate::identity::Identity;
 use crate::membership::Memberships;
@@ -22,10 +23,9 @@ use crate::rates::Rates;
 use crate::wire::refusal::Refusal;
 use crate::wire::request::ChatRequest;
 
-/// A message that passed every check and waits for its number. Holds its place in the process's limit until it is
-/// answered.
+/// A message that waits for its sequence number.
 #[derive(Debug)]
-pub struct Admitted {
+pub(crate) struct Admitted {
     pub(super) conversation: Conversation,
     pub(super) by: Arc<Identity>,
     pub(super) msg_id: MsgId,
@@ -33,13 +33,12 @@ pub struct Admitted {
     pub(super) msg_type: u32,
     pub(super) send_time_ms: i64,
     pub(super) reply_when_stored: bool,
-    /// The sender gets its answer by then.
-    pub(super) deadline: Instant,
     pub(super) reply: PendingReply,
-    pub(super) _place: OwnedSemaphorePermit,
+    /// Its place in the process's limit.
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// The entrance for chat messages, shared by all connections.
+/// Admits chat messages of all connections, and queues them for their shards.
 #[derive(Debug)]
 pub struct Sends {
     memberships: Arc<Memberships>,
@@ -47,15 +46,30 @@ pub struct Sends {
     queues: Vec<mpsc::Sender<Admitted>>,
     rates: Option<Rates<UserId>>,
     places: Arc<Semaphore>,
-    deadline: Duration,
     pool: Pool,
-    recall_within: Duration,
+    limits: AdmissionLimits,
+}
+
+/// What [`Sends`] allows.
+#[derive(Debug, Clone, Copy)]
+struct AdmissionLimits {
+    /// From the admission to the reply.
+    deadline: Duration,
+    /// From the sequence numbers of a batch to its confirm.
+    batch: Duration,
+    recall: RecallPolicy,
+}
+
+/// The time for one batch, from its sequence numbers to its confirm: half of a request's time. A message that has less
+/// left is refused before, so that everyone gets a reply by the deadline.
+pub(super) fn batch_timeout(limits: &Limits) -> Duration {
+    Duration::from_millis(limits.request_deadline_ms) / 2
 }
 
 impl Sends {
-    /// Returns the entrance and one queue per shard, for the [`Pipeline`](super::Pipeline)s.
+    /// Returns the admission and one queue per shard, for the pipelines.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         limits: &Limits,
         memberships: Arc<Memberships>,
         pool: Pool,
@@ -65,89 +79,98 @@ impl Sends {
             shards.all().map(|_| mpsc::channel(limits.shard_queue_messages_max)).unzip();
         let rates = Rates::new(limits.user_messages_per_second, limits.user_messages_burst);
         let places = Arc::new(Semaphore::new(limits.messages_in_flight_max));
-        let deadline = Duration::from_millis(limits.request_deadline_ms);
-        let recall_within = Duration::from_millis(limits.recall_within_ms);
-        (Self { memberships, shards, queues, rates, places, deadline, pool, recall_within }, receivers)
+        let limits = AdmissionLimits {
+            deadline: Duration::from_millis(limits.request_deadline_ms),
+            batch: batch_timeout(limits),
+            recall: RecallPolicy { within: Duration::from_millis(limits.recall_within_ms) },
+        };
+        (Self { memberships, shards, queues, rates, places, pool, limits }, receivers)
     }
 
-    /// Takes a message. It is answered through `reply_to`, now or within the deadline.
+    /// Takes a message. Its reply is sent through `reply_to`, now or within the deadline.
     ///
-    /// `Some` if something has to be looked up first (an unknown membership, the message to recall): the caller takes nothing further from this connection until the
-    /// future is done, so that its messages keep their order.
+    /// `Some` if something has to be looked up first (an unknown membership, the message to recall): the caller takes
+    /// nothing further from this connection until the future has ended, so that its messages keep their order.
     #[must_use]
-    pub fn submit(
+    pub(crate) fn submit(
         self: &Arc<Self>,
         by: &Arc<Identity>,
         conversation: Conversation,
         request: ChatRequest,
         reply_to: ReplyTo,
     ) -> Option<BoxFuture<'static, ()>> {
+        let recalls = request.recalls;
+        let admitted = self.admit(by, conversation, request, reply_to)?;
+        let known = self.memberships.known_to_send(&admitted.conversation, &by.user);
+        match (known, recalls) {
+            (Some(permissions), None) => {
+                let allowed = permissions.check(Action::Send, unix_millis);
+                self.queue_if(allowed.map_err(Refusal::from), admitted);
+                None
+            }
+            _ => Some(Arc::clone(self).look_up(admitted, recalls).boxed()),
+        }
+    }
+
+    /// Takes a place for the message; `None` if it was refused.
+    fn admit(
+        &self,
+        by: &Arc<Identity>,
+        conversation: Conversation,
+        request: ChatRequest,
+        reply_to: ReplyTo,
+    ) -> Option<Admitted> {
         let msg_id = request.msg_id.unwrap_or_else(MsgId::generate);
-        let reply = PendingReply::new(reply_to, conversation.clone(), msg_id.clone());
+        let deadline = Instant::now() + self.limits.deadline;
+        let reply = PendingReply::new(reply_to, conversation.clone(), msg_id.clone(), deadline);
         if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(&by.user)) {
             let message = "you send faster than allowed: slow down and send this message again".to_owned();
             reply.refuse(&Refusal::RateLimited { message, retry_after_ms });
             return None;
         }
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            reply.refuse(&pending::overloaded("this gateway has as many messages in flight as it can hold"));
+        let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
+            reply.refuse(&try_again("this gateway has as many messages in flight as it can hold"));
             return None;
         };
-        let admitted = Admitted {
+        Some(Admitted {
             by: Arc::clone(by),
             msg_id,
             content: request.content,
             msg_type: request.msg_type,
             send_time_ms: request.send_time_ms.unwrap_or_else(unix_millis),
             reply_when_stored: request.reply_when_stored,
-            deadline: Instant::now() + self.deadline,
             reply,
-            _place: place,
+            permit,
             conversation,
-        };
-        let recalls = request.recalls;
-        let known = self.memberships.known_to_send(&admitted.conversation, &by.user);
-        if let (Some(standing), None) = (&known, recalls) {
-            match standing.check(Action::Send, unix_millis) {
-                Ok(()) => self.queue(admitted),
-                Err(denied) => admitted.reply.refuse(&denied.into()),
-            }
-            return None;
-        }
-        let this = Arc::clone(self);
-        Some(
-            async move {
-                let checked = this.check(&admitted.conversation, &admitted.by.user, recalls);
-                match tokio::time::timeout(this.deadline, checked).await {
-                    Ok(Ok(())) => this.queue(admitted),
-                    Ok(Err(refusal)) => admitted.reply.refuse(&refusal),
-                    Err(_) => {
-                        admitted.reply.refuse(&pending::overloaded("the database did not answer in time"))
-                    }
-                }
-            }
-            .boxed(),
-        )
+        })
     }
 
-    async fn check(
-        &self,
-        conversation: &Conversation,
-        user: &UserId,
-        recalls: Option<Seq>,
-    ) -> Result<(), Refusal> {
-        let standing = self.memberships.require(conversation, user).await?;
+    /// Looks up what is not known, and leaves enough time for a batch.
+    async fn look_up(self: Arc<Self>, admitted: Admitted, recalls: Option<Seq>) {
+        let until = admitted.reply.deadline() - self.limits.batch;
+        let checked = timeout_at(until, self.check(&admitted, recalls)).await;
+        let late = |_| Err(try_again("the database did not answer in time"));
+        self.queue_if(checked.unwrap_or_else(late), admitted);
+    }
+
+    async fn check(&self, admitted: &Admitted, recalls: Option<Seq>) -> Result<(), Refusal> {
+        let (conversation, user) = (&admitted.conversation, &admitted.by.user);
+        let permissions = self.memberships.require(conversation, user).await?;
         if let Some(seq) = recalls {
-            recall::check(&self.pool, conversation, user, &standing, seq, self.recall_within).await?;
+            let recall = Recall { conversation, user, permissions: &permissions, seq };
+            self.limits.recall.check(&self.pool, &recall).await?;
         }
-        Ok(standing.check(Action::Send, unix_millis)?)
+        Ok(permissions.check(Action::Send, unix_millis)?)
     }
 
-    fn queue(&self, admitted: Admitted) {
+    fn queue_if(&self, allowed: Result<(), Refusal>, admitted: Admitted) {
+        if let Err(refusal) = allowed {
+            return admitted.reply.refuse(&refusal);
+        }
         let shard = self.shards.of(&admitted.conversation);
         let Some(queue) = self.queues.get(usize::from(shard.0)) else { return };
         if let Err(full) = queue.try_send(admitted) {
-            full.into_inner().reply.refuse(&pending::overloaded("this gateway is sending as fast as it can"));
+            full.into_inner().reply.refuse(&try_again("this gateway is sending as fast as it can"));
         }
     }
 }

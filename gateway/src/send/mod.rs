@@ -1,17 +1,18 @@
-//! Taking chat messages: admission, numbering, and handing them to the broker.
+//! Sending chat messages: admission, sequence numbers, and handing them to the broker.
 //!
-//! The way of a message: [`Sends::submit`] checks and queues it; its shard's [`pipeline`] takes everything that waits,
-//! numbers it, and publishes it as one body; the confirm answers the senders. No step waits for more to come: under load
-//! batches form by themselves.
+//! [`admission`] checks a message and queues it. The [`pipeline`] of its shard takes everything that waits, numbers
+//! it, and publishes it as one batch. The confirm answers the senders ([`in_flight`]). No step waits for more messages:
+//! under load batches form by themselves.
 
 mod admission;
+mod in_flight;
 mod numbering;
-mod pending;
 mod pipeline;
 mod recall;
-mod stored;
+mod shard_publisher;
 
-pub use admission::{Admitted, Sends};
-pub use numbering::Numbering;
-pub use pipeline::Pipeline;
-pub use stored::{Final, StoredReplies};
+pub use admission::Sends;
+pub use in_flight::InFlight;
+pub(crate) use numbering::Numbering;
+pub(crate) use pipeline::{Pipeline, PipelineContext};
+pub(crate) use shard_publisher::ShardPublisher;

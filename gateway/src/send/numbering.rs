@@ -1,74 +1,83 @@
-//! Numbers for a batch: from Redis, and from MySQL where Redis has forgotten a conversation.
+//! Sequence numbers for a batch: from Redis, seeded from MySQL where Redis has no counter for a conversation.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use ahash::AHashMap;
 use shared::conversation::Conversation;
-use shared::ids::{MsgId, Seq, UserId};
+use shared::ids::Seq;
 use shared::mysql::{self, Pool};
 use shared::redis::RedisError;
 use shared::redis::sequence::{Floor, Given, Numbers, Sequence, Wanted};
 
-/// How far above the last committed number a lost counter begins again: more than a gateway has in flight for one
+use super::admission::Admitted;
+
+/// How far above the last committed sequence number a lost counter begins again: more than a gateway has in flight for one
 /// conversation in the time that a batch takes to be committed. Should it not be enough, two messages get the same
-/// number, and the worker gives the second one another.
+/// number, and the worker renumbers the second one.
 const RESEED_MARGIN: u64 = 1_000;
 
-/// Why a conversation's messages got no numbers.
+/// Why the messages of a conversation got no sequence numbers.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum NumberError {
+pub(crate) enum NumberError {
     #[error(transparent)]
     Redis(#[from] Arc<RedisError>),
-    #[error("MySQL, asked for the last number: {0}")]
+    #[error("reading the last sequence number from MySQL: {0}")]
     Mysql(Arc<mysql::Error>),
-    #[error("the counter vanished twice")]
+    #[error("the counter vanished from Redis twice")]
     Vanished,
 }
 
-/// A number with its marks for the worker.
+/// A sequence number with its marks for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Number {
+pub(crate) struct AssignedSeq {
     pub(super) seq: Seq,
-    /// The numbers below, down to the last committed one, were never given out.
+    /// The numbers below, down to the last committed one, were never assigned.
     pub(super) jump: bool,
-    /// The id had this number already.
+    /// The message had this number already.
     pub(super) retry: bool,
 }
 
-/// Gives out numbers. Cheap to clone.
+/// Assigns sequence numbers. A trait, so that a simulation needs no stores.
+pub(crate) trait AssignSeqs: Send + Sync + 'static {
+    /// One number for each message of `batch`, rising in their order within each conversation.
+    fn assign(
+        &self,
+        batch: &[Admitted],
+    ) -> impl Future<Output = Vec<Result<AssignedSeq, NumberError>>> + Send;
+}
+
+/// Assigns sequence numbers from Redis. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Numbering {
+pub(crate) struct Numbering {
     sequence: Sequence,
     pool: Pool,
 }
 
 impl Numbering {
-    /// Numbers come from `sequence`, floors from `pool`.
+    /// Numbers come from `sequence`, and where it has no counter, begin above the last one in `pool`.
     #[must_use]
-    pub fn new(sequence: Sequence, pool: Pool) -> Self {
+    pub(crate) fn new(sequence: Sequence, pool: Pool) -> Self {
         Self { sequence, pool }
     }
+}
 
-    /// Numbers `messages`, rising in their order within each conversation. Those of one conversation fail together, and
-    /// with them those of others that were in the same call.
-    pub(super) async fn number<'m>(
-        &self,
-        messages: impl Iterator<Item = (&'m Conversation, &'m UserId, &'m MsgId)>,
-    ) -> Vec<Result<Number, NumberError>> {
+impl AssignSeqs for Numbering {
+    /// Messages of one conversation fail together, and with them those of others that were in the same call.
+    async fn assign(&self, batch: &[Admitted]) -> Vec<Result<AssignedSeq, NumberError>> {
         let (mut wanted, mut places) = (Vec::new(), Vec::new());
-        let mut of: AHashMap<&Conversation, usize> = AHashMap::new();
-        let mut count = 0;
-        for (place, (conversation, sender, msg_id)) in messages.enumerate() {
-            let at = *of.entry(conversation).or_insert_with(|| {
+        let mut index: AHashMap<&Conversation, usize> = AHashMap::new();
+        for (place, message) in batch.iter().enumerate() {
+            let conversation = &message.conversation;
+            let at = *index.entry(conversation).or_insert_with(|| {
                 wanted.push(Wanted { conversation, messages: Vec::new(), floor: None });
                 places.push(Vec::new());
                 wanted.len() - 1
             });
-            wanted[at].messages.push((sender, msg_id));
+            wanted[at].messages.push((&message.by.user, &message.msg_id));
             places[at].push(place);
-            count = place + 1;
         }
-        let mut out = vec![Err(NumberError::Vanished); count];
+        let mut out = vec![Err(NumberError::Vanished); batch.len()];
         for (places, numbers) in places.iter().zip(self.next(wanted).await) {
             match numbers {
                 Ok(numbers) => {
@@ -81,40 +90,42 @@ impl Numbering {
         }
         out
     }
+}
 
-    /// The numbers for each of `wanted`, whose counters are made where they are missing.
-    async fn next(&self, wanted: Vec<Wanted<'_>>) -> Vec<Result<Vec<Number>, NumberError>> {
-        let mut answers = self.ask(&wanted).await;
+impl Numbering {
+    /// The numbers for each of `wanted`. Missing counters are created.
+    async fn next(&self, wanted: Vec<Wanted<'_>>) -> Vec<Result<Vec<AssignedSeq>, NumberError>> {
+        let mut answers = self.take(&wanted).await;
         let missing: Vec<usize> =
             (0..answers.len()).filter(|at| matches!(answers[*at], Ok(Numbers::NoCounter))).collect();
         if !missing.is_empty() {
             let lost = missing.iter().map(|at| wanted[*at].clone()).collect();
-            for (at, answer) in missing.into_iter().zip(self.ask_and_seed(lost).await) {
+            for (at, answer) in missing.into_iter().zip(self.seed_and_take(lost).await) {
                 answers[at] = answer;
             }
         }
         answers.into_iter().map(|answer| marked(answer?)).collect()
     }
 
-    /// Asks again for what has no counter, and says where it begins.
-    async fn ask_and_seed(&self, mut lost: Vec<Wanted<'_>>) -> Vec<Result<Numbers, NumberError>> {
+    /// Seeds counters from MySQL, and takes numbers from them.
+    async fn seed_and_take(&self, mut lost: Vec<Wanted<'_>>) -> Vec<Result<Numbers, NumberError>> {
         match self.floors(&lost).await {
             Ok(floors) => {
                 for (wanted, floor) in lost.iter_mut().zip(floors) {
                     wanted.floor = Some(floor);
                 }
-                self.ask(&lost).await
+                self.take(&lost).await
             }
             Err(error) => vec![Err(error); lost.len()],
         }
     }
 
-    async fn ask(&self, wanted: &[Wanted<'_>]) -> Vec<Result<Numbers, NumberError>> {
+    async fn take(&self, wanted: &[Wanted<'_>]) -> Vec<Result<Numbers, NumberError>> {
         let answers = self.sequence.next(wanted).await;
         answers.into_iter().map(|answer| answer.map_err(NumberError::Redis)).collect()
     }
 
-    /// Where the counters of `lost` begin, in that order.
+    /// Where the counters of `lost` begin, in the same order.
     async fn floors(&self, lost: &[Wanted<'_>]) -> Result<Vec<Floor>, NumberError> {
         let conversations: Vec<&Conversation> = lost.iter().map(|wanted| wanted.conversation).collect();
         let last = mysql::conversations::last_seqs(&self.pool, &conversations).await;
@@ -123,7 +134,10 @@ impl Numbering {
             Seq::ZERO => Floor { last: Seq::ZERO, jump: false },
             Seq(last) => {
                 metrics::counter!(shared::metrics::GATEWAY_RESEEDED).increment(1);
-                tracing::warn!(conversation.id = %conversation, last, "its counter is missing in Redis: seeding it again");
+                tracing::warn!(
+                    conversation.id = %conversation, last_seq = last,
+                    "the conversation has no counter in Redis: seeding it from MySQL"
+                );
                 Floor { last: Seq(last + RESEED_MARGIN), jump: true }
             }
         };
@@ -132,12 +146,12 @@ impl Numbering {
 }
 
 /// The numbers of one conversation with their marks.
-fn marked(numbers: Numbers) -> Result<Vec<Number>, NumberError> {
+fn marked(numbers: Numbers) -> Result<Vec<AssignedSeq>, NumberError> {
     let Numbers::Given { mut jump, numbers } = numbers else { return Err(NumberError::Vanished) };
     let mark = |given| match given {
         // The first new number takes the mark.
-        Given::New(seq) => Number { seq, jump: std::mem::take(&mut jump), retry: false },
-        Given::Known(seq) => Number { seq, jump: false, retry: true },
+        Given::New(seq) => AssignedSeq { seq, jump: std::mem::take(&mut jump), retry: false },
+        Given::Known(seq) => AssignedSeq { seq, jump: false, retry: true },
     };
     Ok(numbers.into_iter().map(mark).collect())
 }

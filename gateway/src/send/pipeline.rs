@@ -1,154 +1,143 @@
-//! One task per shard: takes what waits, numbers it, publishes it as one body, answers the senders.
+//! One task per shard: takes the waiting messages, numbers them, publishes them as one batch, and answers the senders.
 //!
-//! One body is in flight at a time. That costs no throughput (the next batch grows meanwhile, up to its limit), makes
-//! the fate of each body certain (see [`shared::amqp::publisher`]), and keeps numbers and queue in the same order.
+//! One batch is in flight at a time. That costs no throughput (the next batch grows meanwhile, up to its limit), makes
+//! the fate of each batch certain (see [`shared::amqp::publisher`]), and keeps sequence numbers and queue in the same
+//! order.
 //!
 //! Pipelines share a [`ConcurrencyLimit`]. A batch costs all processes together five times as much as a message: without
 //! the limit, a medium load spreads over all shards in batches of one. With it, messages accumulate while a pipeline waits
 //! for its permit, and a single busy pipeline never waits.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use shared::amqp::{Broker, ConfirmingPublisher, PublishError};
-use shared::backoff::Backoff;
+use shared::amqp::PublishError;
 use shared::concurrency_limit::ConcurrencyLimit;
 use shared::envelope::{self, ChatMessage};
-use shared::ids::Seq;
 use shared::shard::ShardId;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::admission::Admitted;
-use super::numbering::Numbering;
-use super::pending::{PendingReply, overloaded};
-use super::stored::{Final, StoredReplies};
+use super::admission::{Admitted, batch_timeout};
+use super::in_flight::{InFlight, Numbered, try_again};
+use super::numbering::{AssignSeqs, AssignedSeq};
+use super::shard_publisher::PublishBatch;
 use crate::config::Limits;
 
-/// Numbered, encoded with its batch, and waiting for the confirm.
-struct Sent {
-    message: ChatMessage,
-    deadline: Instant,
-    reply: Option<PendingReply>,
-    _place: tokio::sync::OwnedSemaphorePermit,
-}
+/// Ids, numbers and tags of a message beside its content, in bytes, roughly.
+const OVERHEAD_BYTES: usize = 128;
+/// Opening a channel on a healthy connection takes less than this: nobody is refused meanwhile.
+const CHANNEL_TIMEOUT: Duration = Duration::from_millis(200);
+/// Messages that are refused at once while the broker is away.
+const REFUSED_AT_ONCE: usize = 64;
 
-/// What a pipeline works with.
-pub struct Pipeline {
-    shard: ShardId,
-    queue: mpsc::Receiver<Admitted>,
-    numbering: Numbering,
-    publisher: ConfirmingPublisher,
-    broker: Arc<Broker>,
-    stored: Arc<StoredReplies>,
-    turns: ConcurrencyLimit,
+/// What the pipelines of all shards share.
+#[derive(Debug, Clone)]
+pub(crate) struct PipelineContext {
+    in_flight: Arc<InFlight>,
+    batches: ConcurrencyLimit,
     batch_messages_max: usize,
     batch_bytes_max: usize,
-    /// For one batch, from its numbering to its confirm: half of a request's time. What has less left is refused before,
-    /// so that everyone is answered by the deadline.
-    patience: Duration,
+    batch_timeout: Duration,
+}
+
+impl PipelineContext {
+    /// Batches within `limits`, whose replies are settled by `in_flight`.
+    #[must_use]
+    pub(crate) fn new(limits: &Limits, in_flight: Arc<InFlight>) -> Self {
+        Self {
+            in_flight,
+            batches: ConcurrencyLimit::new(limits.batches_at_once),
+            batch_messages_max: limits.batch_messages_max,
+            batch_bytes_max: limits.batch_bytes_max,
+            batch_timeout: batch_timeout(limits),
+        }
+    }
+}
+
+/// The pipeline of one shard.
+#[derive(Debug)]
+pub(crate) struct Pipeline<N, P> {
+    shard: ShardId,
+    queue: mpsc::Receiver<Admitted>,
+    numbering: N,
+    publisher: P,
+    context: PipelineContext,
     waiting: Vec<Admitted>,
 }
 
-impl std::fmt::Debug for Pipeline {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pipeline").field("shard", &self.shard).finish_non_exhaustive()
-    }
-}
-
-impl Pipeline {
+impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
     /// The pipeline of `shard`, fed by `queue`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         shard: ShardId,
         queue: mpsc::Receiver<Admitted>,
-        numbering: Numbering,
-        broker: Arc<Broker>,
-        stored: Arc<StoredReplies>,
-        turns: ConcurrencyLimit,
-        limits: &Limits,
+        numbering: N,
+        publisher: P,
+        context: PipelineContext,
     ) -> Self {
-        Self {
-            shard,
-            queue,
-            numbering,
-            publisher: ConfirmingPublisher::new(Arc::clone(&broker)),
-            broker,
-            stored,
-            turns,
-            batch_messages_max: limits.batch_messages_max,
-            batch_bytes_max: limits.batch_bytes_max,
-            patience: Duration::from_millis(limits.request_deadline_ms) / 2,
-            waiting: Vec::new(),
-        }
+        Self { shard, queue, numbering, publisher, context, waiting: Vec::new() }
     }
 
-    /// Runs until every [`Sends`](super::admission::Sends) is gone and its queue is empty.
-    pub async fn run(mut self) {
-        while self.refuse_until_ready().await && self.gather().await {
-            let _turn = self.turns.acquire().await;
-            self.gather_more();
+    /// Runs until every [`Sends`](super::admission::Sends) is gone and the queue is empty.
+    pub(crate) async fn run(mut self) {
+        while self.refuse_until_ready().await && self.wait_for_messages().await {
+            let batches = self.context.batches.clone();
+            let _permit = batches.acquire().await;
+            self.take_more();
             if !self.publisher.is_ready() {
                 continue;
             }
-            let batch = self.take_batch();
-            let until = Instant::now() + self.patience;
-            let sent = self.number(batch, until).await;
-            self.publish(sent, until).await;
+            let batch = self.cut_batch();
+            let until = Instant::now() + self.context.batch_timeout;
+            let numbered = self.number(batch, until).await;
+            self.publish(numbered, until).await;
         }
     }
 
-    /// While the broker is away, senders hear so at once, and no numbers are taken. False when nobody is left to ask.
+    /// While the broker is away, senders are refused at once, and no sequence numbers are taken. False when there will be
+    /// no more messages.
     async fn refuse_until_ready(&mut self) -> bool {
         if self.publisher.is_ready() {
             return true;
         }
-        let Self { publisher, broker, queue, waiting, .. } = self;
-        let opening = async {
-            let (mut backoff, mut link) = (Backoff::dependency(), broker.link());
-            while publisher.ready().await.is_err() {
-                // A blocked broker says when it is unblocked; one that is away must be asked again.
-                tokio::select! {
-                    () = tokio::time::sleep(backoff.next_delay()) => {}
-                    _ = link.changed() => {}
-                }
-            }
-        };
-        tokio::pin!(opening);
-        // Opening a channel on a healthy connection takes a moment only: nobody is refused for that.
-        let healthy = tokio::time::timeout(Duration::from_millis(200), &mut opening).await.is_ok();
-        if healthy {
+        let Self { publisher, queue, waiting, .. } = self;
+        let ready = publisher.until_ready();
+        tokio::pin!(ready);
+        if timeout(CHANNEL_TIMEOUT, &mut ready).await.is_ok() {
             return true;
         }
         loop {
             refuse(waiting.drain(..), "the message queue is away");
             tokio::select! {
                 biased;
-                () = &mut opening => return true,
-                taken = queue.recv_many(waiting, 64) => if taken == 0 { return false },
+                () = &mut ready => return true,
+                taken = queue.recv_many(waiting, REFUSED_AT_ONCE) => if taken == 0 { return false },
             }
         }
     }
 
-    /// Waits for a message. False when there will be none any more.
-    async fn gather(&mut self) -> bool {
+    /// False when there will be no more messages.
+    async fn wait_for_messages(&mut self) -> bool {
         if self.waiting.is_empty() {
-            return self.queue.recv_many(&mut self.waiting, self.batch_messages_max).await > 0;
+            return self.queue.recv_many(&mut self.waiting, self.context.batch_messages_max).await > 0;
         }
         true
     }
 
-    /// Takes what has gathered while this shard waited for its turn.
+    /// Takes the messages that came while this shard waited for its permit.
     ///
-    /// What has waited for too long is refused and takes no place in the batch: in an overload it is most of what stands
-    /// in front, and batches of the few others would take as long as full ones.
-    fn gather_more(&mut self) {
+    /// Those that have waited for too long are refused and take no place in the batch: in an overload they are most of
+    /// those at the front, and batches of the few others would take as long as full ones.
+    fn take_more(&mut self) {
         loop {
-            while self.waiting.len() < self.batch_messages_max {
+            while self.waiting.len() < self.context.batch_messages_max {
                 let Ok(next) = self.queue.try_recv() else { break };
                 self.waiting.push(next);
             }
-            let until = Instant::now() + self.patience;
-            let late: Vec<_> = self.waiting.extract_if(.., |message| message.deadline < until).collect();
+            let until = Instant::now() + self.context.batch_timeout;
+            let late: Vec<_> =
+                self.waiting.extract_if(.., |message| message.reply.deadline() < until).collect();
             if late.is_empty() {
                 return;
             }
@@ -156,128 +145,112 @@ impl Pipeline {
         }
     }
 
-    /// Cuts a batch off what waits: the first message always fits.
-    fn take_batch(&mut self) -> Vec<Admitted> {
+    /// Cuts a batch off the waiting messages, none of which is late. The first one always fits.
+    fn cut_batch(&mut self) -> Vec<Admitted> {
         let mut bytes = 0;
         let fits = |message: &&Admitted| {
             bytes += message.content.len() + OVERHEAD_BYTES;
-            bytes <= self.batch_bytes_max
+            bytes <= self.context.batch_bytes_max
         };
         let count = self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len());
-        let until = Instant::now() + self.patience;
-        let batch = self.waiting.drain(..count);
-        let (live, late): (Vec<_>, Vec<_>) = batch.partition(|message| message.deadline >= until);
-        refuse(late, "the message waited for too long");
-        live
+        self.waiting.drain(..count).collect()
     }
 
-    async fn number(&self, batch: Vec<Admitted>, until: Instant) -> Vec<Sent> {
+    async fn number(&self, batch: Vec<Admitted>, until: Instant) -> Vec<Numbered> {
         if batch.is_empty() {
             return Vec::new();
         }
-        let begun = Instant::now();
-        let wanted = batch.iter().map(|m| (&m.conversation, &m.by.user, &m.msg_id));
-        let Ok(numbers) = tokio::time::timeout_at(until.into(), self.numbering.number(wanted)).await else {
-            tracing::warn!(shard = %self.shard, messages = batch.len(), "message numbers did not come in time");
+        let start = Instant::now();
+        let Ok(seqs) = timeout_at(until, self.numbering.assign(&batch)).await else {
+            tracing::warn!(
+                shard = %self.shard, messages = batch.len(),
+                "sequence numbers did not come in time: refusing the batch"
+            );
             refuse(batch, "message numbers are not available");
             return Vec::new();
         };
-        metrics::histogram!(shared::metrics::GATEWAY_NUMBER_TIME).record(begun.elapsed());
-        let mut sent = Vec::with_capacity(batch.len());
-        let mut told = false;
-        for (admitted, number) in batch.into_iter().zip(numbers) {
-            match number {
-                Ok(number) => sent.push(Sent::new(admitted, number.seq, number.jump, number.retry)),
+        metrics::histogram!(shared::metrics::GATEWAY_NUMBER_TIME).record(start.elapsed());
+        let mut numbered = Vec::with_capacity(batch.len());
+        let mut is_logged = false;
+        for (admitted, seq) in batch.into_iter().zip(seqs) {
+            match seq {
+                Ok(seq) => numbered.push(with_seq(admitted, seq)),
                 Err(error) => {
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::warn!(shard = %self.shard, %error, "messages got no number");
+                    if !std::mem::replace(&mut is_logged, true) {
+                        tracing::warn!(shard = %self.shard, %error, "messages got no sequence number: refusing them");
                     }
-                    admitted.reply.refuse(&overloaded("message numbers are not available"));
+                    admitted.reply.refuse(&try_again("message numbers are not available"));
                 }
             }
         }
-        sent
+        numbered
     }
 
-    async fn publish(&mut self, mut sent: Vec<Sent>, until: Instant) {
-        if sent.is_empty() {
+    async fn publish(&mut self, numbered: Vec<Numbered>, until: Instant) {
+        if numbered.is_empty() {
             return;
         }
-        // Before it goes out: the commit may be quicker than the confirm.
-        for one in &mut sent {
-            self.stored.begun(&one.message);
-            if one.message.reply_when_stored
-                && let Some(reply) = one.reply.take()
-            {
-                self.stored.wait_for(&one.message, reply, one.deadline);
-            }
-        }
-        let topology = self.broker.topology();
-        let (exchange, key) = (topology.messages_exchange(), topology.shard_key(self.shard));
-        let body = envelope::encode_batch(self.shard, sent.iter().map(|one| &one.message));
-        let begun = Instant::now();
-        let patience = until.saturating_duration_since(begun);
-        let published = self.publisher.publish(exchange, key, &body, None, patience).await;
-        match published {
+        let publishing = self.context.in_flight.publish(numbered);
+        let body = envelope::encode_batch(self.shard, publishing.messages());
+        let start = Instant::now();
+        let limit = until.saturating_duration_since(start);
+        match self.publisher.publish(&body, limit).await {
             Ok(()) => {
-                metrics::histogram!(shared::metrics::GATEWAY_CONFIRM_TIME).record(begun.elapsed());
-                #[allow(clippy::cast_precision_loss)] // a batch
-                metrics::histogram!(shared::metrics::GATEWAY_BATCH).record(sent.len() as f64);
-                metrics::counter!(shared::metrics::GATEWAY_ACCEPTED).increment(sent.len() as u64);
-                for one in sent {
-                    tracing::debug!(
-                        conversation.id = %one.message.conversation, msg.id = %one.message.msg_id,
-                        seq = %one.message.seq, shard = %self.shard, "accepted"
-                    );
-                    if let Some(reply) = one.reply {
-                        match self.stored.end_of(&one.message) {
-                            Final::Stored(seq) => reply.accept(seq),
-                            Final::Refused(refusal) => reply.refuse(&refusal),
-                        }
-                    }
-                }
+                self.record_accepted(publishing.messages(), start.elapsed());
+                publishing.confirmed();
             }
             Err(error) => {
-                tracing::warn!(shard = %self.shard, messages = sent.len(), %error, "batch not confirmed");
-                let why = match error {
+                let messages = publishing.messages().len();
+                tracing::warn!(shard = %self.shard, messages, %error, "batch not confirmed: its senders try again");
+                publishing.failed(match error {
                     PublishError::Nacked => "the message queue is full",
                     _ => "the message queue did not confirm",
-                };
-                for one in sent {
-                    self.stored.give_up(&one.message, why);
-                    if let Some(reply) = one.reply {
-                        reply.refuse(&overloaded(why));
-                    }
-                }
+                });
             }
+        }
+    }
+
+    fn record_accepted<'m>(
+        &self,
+        messages: impl ExactSizeIterator<Item = &'m ChatMessage>,
+        confirm_time: Duration,
+    ) {
+        metrics::histogram!(shared::metrics::GATEWAY_CONFIRM_TIME).record(confirm_time);
+        #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 messages")]
+        metrics::histogram!(shared::metrics::GATEWAY_BATCH).record(messages.len() as f64);
+        metrics::counter!(shared::metrics::GATEWAY_ACCEPTED).increment(messages.len() as u64);
+        for message in messages {
+            tracing::debug!(
+                conversation.id = %message.conversation, msg.id = %message.msg_id,
+                seq = %message.seq, shard = %self.shard, "message accepted"
+            );
         }
     }
 }
 
-/// Ids, numbers and tags of a message beside its content, roughly.
-const OVERHEAD_BYTES: usize = 128;
-
-impl Sent {
-    fn new(admitted: Admitted, seq: Seq, jump: bool, retry: bool) -> Self {
-        let message = ChatMessage {
-            conversation: admitted.conversation,
-            seq,
-            jump,
-            sender: admitted.by.user.clone(),
-            msg_id: admitted.msg_id,
-            content: admitted.content,
-            msg_type: admitted.msg_type,
-            send_time_ms: admitted.send_time_ms,
-            origin: Some(admitted.by.origin),
-            reply_when_stored: admitted.reply_when_stored,
-            retry,
-        };
-        Self { message, deadline: admitted.deadline, reply: Some(admitted.reply), _place: admitted._place }
-    }
+fn with_seq(admitted: Admitted, assigned: AssignedSeq) -> Numbered {
+    let AssignedSeq { seq, jump, retry } = assigned;
+    let message = ChatMessage {
+        conversation: admitted.conversation,
+        seq,
+        jump,
+        sender: admitted.by.user.clone(),
+        msg_id: admitted.msg_id,
+        content: admitted.content,
+        msg_type: admitted.msg_type,
+        send_time_ms: admitted.send_time_ms,
+        origin: Some(admitted.by.origin),
+        reply_when_stored: admitted.reply_when_stored,
+        retry,
+    };
+    Numbered::new(message, admitted.reply, admitted.permit)
 }
 
 fn refuse(messages: impl IntoIterator<Item = Admitted>, why: &str) {
     for message in messages {
-        message.reply.refuse(&overloaded(why));
+        message.reply.refuse(&try_again(why));
     }
 }
+
+#[cfg(test)]
+mod simulation;

@@ -1,0 +1,274 @@
+//! The reply that the sender of a message waits for: who answers, when, exactly once.
+//!
+//! | what happens | reply to `"ack":"accepted"` | reply to `"ack":"stored"` |
+//! |---|---|---|
+//! | a check refuses the message, or it gets no sequence number | the refusal | the refusal |
+//! | too little of its time is left when its batch is cut | 503 | 503 |
+//! | the broker confirms the batch | code 0, or the known outcome | none yet |
+//! | the broker does not confirm the batch | 503, or the known outcome | 503 |
+//! | a worker stores the message, under the same number or another one | none: the sender has its reply | code 0 |
+//! | a worker refuses the message | the outcome, if the confirm comes later | 403 or 404 |
+//! | the deadline passes | none: a batch ends before the deadlines of its messages | 503 |
+//! | the reply is dropped, since its task ends | 503 | 503 |
+//!
+//! An outcome is what a worker decided otherwise than the sequence number said: another number, or a refusal. Its event
+//! may be quicker than the confirm, so it is remembered for a while, and the last answer tells what is final. Second
+//! answers, to all connections of the sender, are sent by `push/fanout.rs` for the same two events, and for
+//! nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::AHashMap;
+use parking_lot::{Mutex, RwLock};
+use shared::conversation::Conversation;
+use shared::envelope::ChatMessage;
+use shared::ids::{MsgId, Seq};
+use shared::shutdown::Shutdown;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::outbox::ReplyTo;
+use crate::wire::refusal::Refusal;
+use crate::wire::reply;
+use crate::wire::request::Cmd;
+
+/// How often replies are checked for their deadlines: they are late by no more than this.
+pub(super) const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
+/// How long an outcome is remembered: longer than a batch waits for its confirm.
+const OUTCOME_TTL: Duration = Duration::from_secs(10);
+/// Outcomes that are remembered. Beyond that, a reply whose confirm comes after its outcome tells the first number, and a
+/// retry tells the final one.
+const OUTCOMES_MAX: usize = 16_384;
+/// When a sender is asked to try again, in milliseconds: spread, so that not all come at once.
+const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 200..=1_000;
+
+/// 503, to be sent again with the same `msg_id`.
+pub(super) fn try_again(why: &str) -> Refusal {
+    let message = format!("{why}: send it again with the same msg_id");
+    Refusal::Overloaded { message, retry_after_ms: rand::random_range(RETRY_AFTER_MS) }
+}
+
+/// The reply to one message. Sent exactly once: by [`accept`](Self::accept), by [`refuse`](Self::refuse), or, should a
+/// task end without either, as a 503 when it is dropped.
+#[derive(Debug)]
+pub(super) struct PendingReply {
+    to: Option<ReplyTo>,
+    conversation: Conversation,
+    msg_id: MsgId,
+    deadline: Instant,
+}
+
+impl PendingReply {
+    pub(super) fn new(to: ReplyTo, conversation: Conversation, msg_id: MsgId, deadline: Instant) -> Self {
+        Self { to: Some(to), conversation, msg_id, deadline }
+    }
+
+    /// The sender gets its reply by then.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Code 0 with the message's sequence number.
+    fn accept(mut self, seq: Seq) {
+        if let Some(to) = self.to.take() {
+            to.send(reply::chat(&self.msg_id, &self.conversation.wire(), seq));
+        }
+    }
+
+    pub(super) fn refuse(mut self, refusal: &Refusal) {
+        self.send_refusal(refusal);
+    }
+
+    fn send_refusal(&mut self, refusal: &Refusal) {
+        if let Some(to) = self.to.take() {
+            to.send(refusal.frame(Cmd::CHAT, Some(self.msg_id.as_str()), Some(&self.conversation.wire())));
+        }
+    }
+
+    fn finish(self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Stored(seq) => self.accept(*seq),
+            Outcome::Refused(refusal) => self.refuse(refusal),
+        }
+    }
+}
+
+impl Drop for PendingReply {
+    fn drop(&mut self) {
+        if self.to.is_some() {
+            self.send_refusal(&try_again("the message was not taken"));
+        }
+    }
+}
+
+/// A message with its sequence number, and the reply that its sender waits for.
+#[derive(Debug)]
+pub(super) struct Numbered {
+    pub(super) message: ChatMessage,
+    /// `None` once it waits for the commit.
+    reply: Option<PendingReply>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Numbered {
+    pub(super) fn new(message: ChatMessage, reply: PendingReply, permit: OwnedSemaphorePermit) -> Self {
+        Self { message, reply: Some(reply), _permit: permit }
+    }
+}
+
+/// What became of a message in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    /// It is stored under this sequence number.
+    Stored(Seq),
+    /// It is not stored: its sender has lost the right to send.
+    Refused(Refusal),
+}
+
+/// A message: the conversation, the sender, and the sender's id for it.
+type Key = (Conversation, Box<str>, Box<str>);
+
+fn key(message: &ChatMessage) -> Key {
+    (message.conversation.clone(), message.sender.as_str().into(), message.msg_id.as_str().into())
+}
+
+/// The replies of this gateway from the sequence number on, shared by the pipelines, which publish, and the fanout, which
+/// hears what the workers decided.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    /// Replies that wait for the commit. There are no more than connections have reserved places for replies.
+    until_stored: Mutex<AHashMap<Key, Vec<PendingReply>>>,
+    /// Outcomes that differ from the sequence number, with the time of their events.
+    outcomes: RwLock<AHashMap<Key, (Instant, Outcome)>>,
+}
+
+impl InFlight {
+    /// No message is in flight.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// `batch` is about to be published. Replies that wait for the commit are recorded before, since the commit may be
+    /// quicker than the confirm.
+    pub(super) fn publish(&self, mut batch: Vec<Numbered>) -> Publishing<'_> {
+        self.forget_refusals(&batch);
+        let mut until_stored = None;
+        for one in batch.iter_mut().filter(|one| one.message.reply_when_stored) {
+            if let Some(reply) = one.reply.take() {
+                let replies = until_stored.get_or_insert_with(|| self.until_stored.lock());
+                replies.entry(key(&one.message)).or_default().push(reply);
+            }
+        }
+        drop(until_stored);
+        Publishing { in_flight: self, batch }
+    }
+
+    /// A refusal of an earlier attempt does not count for this one.
+    fn forget_refusals(&self, batch: &[Numbered]) {
+        if self.outcomes.read().is_empty() {
+            return;
+        }
+        let mut outcomes = self.outcomes.write();
+        for one in batch {
+            let key = key(&one.message);
+            if matches!(outcomes.get(&key), Some((_, Outcome::Refused(_)))) {
+                outcomes.remove(&key);
+            }
+        }
+    }
+
+    /// A worker has stored the message under this sequence number.
+    pub(crate) fn stored(&self, conversation: &Conversation, sender: &str, msg_id: &str, seq: Seq) {
+        if self.until_stored.lock().is_empty() {
+            return;
+        }
+        self.reply_to_waiting(&(conversation.clone(), sender.into(), msg_id.into()), &Outcome::Stored(seq));
+    }
+
+    /// A worker has stored the message under another sequence number than it had. A second answer has to follow.
+    pub(crate) fn renumbered(&self, conversation: &Conversation, sender: &str, msg_id: &str, seq: Seq) {
+        self.decided((conversation.clone(), sender.into(), msg_id.into()), Outcome::Stored(seq));
+    }
+
+    /// A worker has refused the message. A second answer has to follow.
+    pub(crate) fn refused(&self, conversation: &Conversation, sender: &str, msg_id: &str, refusal: Refusal) {
+        self.decided((conversation.clone(), sender.into(), msg_id.into()), Outcome::Refused(refusal));
+    }
+
+    fn decided(&self, key: Key, outcome: Outcome) {
+        self.reply_to_waiting(&key, &outcome);
+        let mut outcomes = self.outcomes.write();
+        if outcomes.len() < OUTCOMES_MAX || outcomes.contains_key(&key) {
+            outcomes.insert(key, (Instant::now(), outcome));
+        }
+    }
+
+    fn reply_to_waiting(&self, key: &Key, outcome: &Outcome) {
+        let replies = self.until_stored.lock().remove(key);
+        replies.into_iter().flatten().for_each(|reply| reply.finish(outcome));
+    }
+
+    /// Refuses replies whose deadline has passed, and forgets old outcomes.
+    fn expire(&self, now: Instant) {
+        self.outcomes.write().retain(|_, (since, _)| now.duration_since(*since) < OUTCOME_TTL);
+        let mut late = Vec::new();
+        self.until_stored.lock().retain(|_, replies| {
+            late.extend(replies.extract_if(.., |reply| reply.deadline <= now));
+            !replies.is_empty()
+        });
+        for reply in late {
+            reply.refuse(&try_again("the message was not stored in time"));
+        }
+    }
+
+    /// Keeps the deadlines until the stop: the event about a commit may have been lost.
+    pub(crate) async fn keep_deadlines(self: Arc<Self>, shutdown: Shutdown) {
+        while shutdown.sleep(EXPIRE_INTERVAL).await {
+            self.expire(Instant::now());
+        }
+    }
+}
+
+/// A batch on its way to the broker.
+#[derive(Debug)]
+pub(super) struct Publishing<'a> {
+    in_flight: &'a InFlight,
+    batch: Vec<Numbered>,
+}
+
+impl Publishing<'_> {
+    pub(super) fn messages(&self) -> impl ExactSizeIterator<Item = &ChatMessage> {
+        self.batch.iter().map(|one| &one.message)
+    }
+
+    /// The broker has the batch: those who asked for that get their replies.
+    pub(super) fn confirmed(self) {
+        self.finish(|message, reply| reply.accept(message.seq));
+    }
+
+    /// The broker is not known to have the batch: everyone gets a reply.
+    pub(super) fn failed(self, why: &str) {
+        for one in self.batch.iter().filter(|one| one.message.reply_when_stored) {
+            self.in_flight.reply_to_waiting(&key(&one.message), &Outcome::Refused(try_again(why)));
+        }
+        self.finish(|_, reply| reply.refuse(&try_again(why)));
+    }
+
+    fn finish(self, reply_otherwise: impl Fn(&ChatMessage, PendingReply)) {
+        // Held until all replies are sent: a second answer is sent after its outcome is recorded, and so after these.
+        let outcomes = self.in_flight.outcomes.read();
+        for Numbered { message, reply, .. } in self.batch {
+            let Some(reply) = reply else { continue };
+            let known = if outcomes.is_empty() { None } else { outcomes.get(&key(&message)) };
+            match known {
+                Some((_, outcome)) => reply.finish(outcome),
+                None => reply_otherwise(&message, reply),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
