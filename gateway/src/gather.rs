@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 /// Answers all of these, in their order.
-pub(crate) type Read<K, T> = dyn Fn(Vec<K>) -> BoxFuture<'static, Result<Vec<T>, Refusal>> + Send + Sync;
+pub(crate) type Read<K, T> = dyn Fn(Vec<K>) -> BoxFuture<'static, Result<Vec<T>, ApiError>> + Send + Sync;
 
 /// How questions gather.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,7 @@ struct Queue<K, T> {
 
 struct Waiting<K, T> {
     about: K,
-    answer: oneshot::Sender<Result<T, Refusal>>,
+    answer: oneshot::Sender<Result<T, ApiError>>,
 }
 
 impl<K, T> fmt::Debug for Gathered<K, T> {
@@ -75,22 +75,22 @@ impl<K: Send + 'static, T: Send + 'static> Gathered<K, T> {
     ///
     /// # Errors
     /// What the read says.
-    pub(crate) async fn ask(self: &Arc<Self>, about: K) -> Result<T, Refusal> {
+    pub(crate) async fn ask(self: &Arc<Self>, about: K) -> Result<T, ApiError> {
         let (answer, mut answered) = oneshot::channel();
         self.queue.lock().waiting.push_back(Waiting { about, answer });
         loop {
             let turn = tokio::select! {
                 biased;
-                answer = &mut answered => return answer.unwrap_or(Err(Refusal::Fault)),
+                answer = &mut answered => return answer.unwrap_or(Err(ApiError::Internal)),
                 turn = Arc::clone(&self.turns).acquire_owned() => turn,
             };
             // Never closed.
-            let Ok(turn) = turn else { return Err(Refusal::Fault) };
+            let Ok(turn) = turn else { return Err(ApiError::Internal) };
             let pause_ends = self.queue.lock().pause_ends;
             if pause_ends > Instant::now() {
                 tokio::select! {
                     biased;
-                    answer = &mut answered => return answer.unwrap_or(Err(Refusal::Fault)),
+                    answer = &mut answered => return answer.unwrap_or(Err(ApiError::Internal)),
                     () = sleep_until(pause_ends) => {}
                 }
             }
@@ -98,7 +98,7 @@ impl<K: Send + 'static, T: Send + 'static> Gathered<K, T> {
             if asking.is_empty() {
                 // Another's read is about this too.
                 drop(turn);
-                return answered.await.unwrap_or(Err(Refusal::Fault));
+                return answered.await.unwrap_or(Err(ApiError::Internal));
             }
             // A task of its own: should this client go away, the others still wait.
             tokio::spawn(Arc::clone(self).answer(asking, turn));

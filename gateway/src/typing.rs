@@ -12,8 +12,8 @@ use crate::announce::Announcer;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
 use crate::rates::Rates;
+use crate::wire::api_error::ApiError;
 use crate::wire::context::RequestContext;
-use crate::wire::refusal::Refusal;
 use crate::wire::reply;
 use crate::wire::request::Cmd;
 
@@ -51,11 +51,11 @@ impl Typing {
         reply_to.send(frame);
     }
 
-    async fn pass_on(&self, asked: &RequestContext, conversation: &Conversation) -> Result<(), Refusal> {
+    async fn pass_on(&self, asked: &RequestContext, conversation: &Conversation) -> Result<(), ApiError> {
         let user = &asked.by.user;
         if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(user)) {
             let message = "one notice every few seconds is enough".to_owned();
-            return Err(Refusal::RateLimited { message, retry_after_ms });
+            return Err(ApiError::RateLimited { message, retry_after_ms });
         }
         self.memberships.require(conversation, user).await?.check(Action::Send, unix_millis)?;
         // Nobody wants to know it of thousands.

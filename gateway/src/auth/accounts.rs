@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::{Auth, Limits};
 use crate::rates::Rates;
-use crate::wire::refusal::{Refusal, database_away};
+use crate::wire::api_error::ApiError;
 
 /// Longest password: what is longer is no password any more, but work for the hash.
 const PASSWORD_BYTES_MAX: usize = 256;
@@ -65,10 +65,10 @@ impl Accounts {
     ///
     /// # Errors
     /// 429
-    pub fn admit(&self, user: &UserId, address: IpAddr) -> Result<(), Refusal> {
+    pub fn admit(&self, user: &UserId, address: IpAddr) -> Result<(), ApiError> {
         let by_address = self.by_address.as_ref().map_or(Ok(()), |rates| rates.take(&address));
         let both = by_address.and_then(|()| self.by_user.as_ref().map_or(Ok(()), |rates| rates.take(user)));
-        both.map_err(|retry_after_ms| Refusal::RateLimited {
+        both.map_err(|retry_after_ms| ApiError::RateLimited {
             message: "too many attempts: wait before you try again".to_owned(),
             retry_after_ms,
         })
@@ -78,26 +78,27 @@ impl Accounts {
     ///
     /// # Errors
     /// 400 for a password or nickname that cannot be used, 409 if the id is taken, 503.
-    pub async fn register(&self, user: &UserId, password: String, nickname: &str) -> Result<(), Refusal> {
+    pub async fn register(&self, user: &UserId, password: String, nickname: &str) -> Result<(), ApiError> {
         if password.chars().count() < self.password_chars_min {
             let message =
                 format!("password is too short: send {} characters at least", self.password_chars_min);
-            return Err(Refusal::Malformed(message));
+            return Err(ApiError::Malformed(message));
         }
         check_length(&password)?;
         if nickname.chars().count() > NICKNAME_CHARS_MAX || nickname.chars().any(char::is_control) {
-            return Err(Refusal::malformed("nickname must be at most 64 characters, no control characters"));
+            return Err(ApiError::malformed("nickname must be at most 64 characters, no control characters"));
         }
         let hashed = self.work(move || hash(password.as_bytes())).await?.map_err(|error| {
             tracing::error!(%error, "a password cannot be hashed");
-            Refusal::Fault
+            ApiError::Internal
         })?;
-        let made =
-            accounts::create(&self.pool, user, &hashed, nickname).await.map_err(|e| database_away(&e))?;
+        let made = accounts::create(&self.pool, user, &hashed, nickname)
+            .await
+            .map_err(|e| ApiError::database(&e))?;
         if made {
             Ok(())
         } else {
-            Err(Refusal::Conflict("this user_id is taken: choose another one".to_owned()))
+            Err(ApiError::Conflict("this user_id is taken: choose another one".to_owned()))
         }
     }
 
@@ -105,24 +106,27 @@ impl Accounts {
     ///
     /// # Errors
     /// 401 with one sentence for an unknown user and for a wrong password; 503.
-    pub async fn check(&self, user: &UserId, password: String) -> Result<(), Refusal> {
+    pub async fn check(&self, user: &UserId, password: String) -> Result<(), ApiError> {
         check_length(&password)?;
-        let stored = accounts::password_hash(&self.pool, user).await.map_err(|e| database_away(&e))?;
+        let stored = accounts::password_hash(&self.pool, user).await.map_err(|e| ApiError::database(&e))?;
         let known = stored.is_some();
         let compared_with = stored.unwrap_or_else(|| self.nobodys_hash.clone());
         let is_right = self.work(move || verify(password.as_bytes(), &compared_with)).await?;
         if known && is_right {
             return Ok(());
         }
-        Err(Refusal::NotLoggedIn("user_id or password is wrong".to_owned()))
+        Err(ApiError::Unauthenticated("user_id or password is wrong".to_owned()))
     }
 
     /// Runs slow work off the async threads, when it is its turn. Work that has begun keeps its turn even if nobody waits
     /// for it any more.
-    async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
         let turn = tokio::time::timeout(TURN_PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
-            return Err(Refusal::Overloaded {
+            return Err(ApiError::Unavailable {
                 message: "too many passwords to check at the moment: try again".to_owned(),
                 retry_after_ms: rand::random_range(500..=2_000),
             });
@@ -132,7 +136,7 @@ impl Accounts {
             drop(turn);
             done
         });
-        done.await.map_err(|_| Refusal::Fault)
+        done.await.map_err(|_| ApiError::Internal)
     }
 }
 
@@ -141,9 +145,9 @@ fn per_minute<K: std::hash::Hash + Eq + Clone>(times: u32) -> Option<Rates<K>> {
     Rates::every(Duration::from_secs(60) / times.get(), times)
 }
 
-fn check_length(password: &str) -> Result<(), Refusal> {
+fn check_length(password: &str) -> Result<(), ApiError> {
     if password.len() > PASSWORD_BYTES_MAX {
-        return Err(Refusal::malformed("password is longer than 256 bytes"));
+        return Err(ApiError::malformed("password is longer than 256 bytes"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use warp::http::header::AUTHORIZATION;
 use super::operator::OperatorKey;
 use super::token::{Login, Tokens};
 use crate::config::AuthMode;
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 /// The operator's key is sent in this header.
 pub const API_KEY: &str = "x-api-key";
@@ -41,15 +41,15 @@ pub fn user(
     mode: AuthMode,
     headers: &HeaderMap,
     claims: Claims<'_>,
-) -> Result<Option<Login>, Refusal> {
+) -> Result<Option<Login>, ApiError> {
     match (bearer(headers)?.or(claims.token), claims.user_id) {
         (Some(token), _) => tokens.check(token).map(Some),
         (None, Some(user)) if mode == AuthMode::Insecure => {
-            let user = UserId::parse(user).map_err(Refusal::malformed)?;
+            let user = UserId::parse(user).map_err(ApiError::malformed)?;
             Ok(Some(Login::believed(user)))
         }
         (None, Some(_)) => {
-            Err(Refusal::NotLoggedIn("user_id alone is not enough here: send a token".to_owned()))
+            Err(ApiError::Unauthenticated("user_id alone is not enough here: send a token".to_owned()))
         }
         (None, None) => Ok(None),
     }
@@ -59,25 +59,25 @@ pub fn user(
 ///
 /// # Errors
 /// 401 for another key; 400 for an ill-formed user id beside the right one.
-pub fn operator(key: &OperatorKey, headers: &HeaderMap) -> Result<Option<Caller>, Refusal> {
+pub fn operator(key: &OperatorKey, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
     let Some(given) = headers.get(API_KEY) else { return Ok(None) };
     if !key.is(given.as_bytes()) {
-        return Err(Refusal::NotLoggedIn("X-Api-Key is not the operator's key".to_owned()));
+        return Err(ApiError::Unauthenticated("X-Api-Key is not the operator's key".to_owned()));
     }
     let acting_for = headers.get(ACTING_FOR).map(|user| {
-        let user = std::str::from_utf8(user.as_bytes()).map_err(Refusal::malformed)?;
-        UserId::parse(user).map_err(Refusal::malformed)
+        let user = std::str::from_utf8(user.as_bytes()).map_err(ApiError::malformed)?;
+        UserId::parse(user).map_err(ApiError::malformed)
     });
     Ok(Some(Caller::Operator(acting_for.transpose()?)))
 }
 
 /// The token of `Authorization: Bearer <token>`.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let value = value.to_str().unwrap_or_default();
     match value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
         Some((_, token)) => Ok(Some(token.trim())),
-        None => Err(Refusal::NotLoggedIn("Authorization must be: Bearer <token>".to_owned())),
+        None => Err(ApiError::Unauthenticated("Authorization must be: Bearer <token>".to_owned())),
     }
 }
 

@@ -16,7 +16,7 @@ use shared::shutdown::Shutdown;
 
 use crate::announce::Announcer;
 use crate::hub::Hub;
-use crate::wire::refusal::{Refusal, database_away};
+use crate::wire::api_error::ApiError;
 
 /// How often what has changed is read.
 const READ_INTERVAL: Duration = Duration::from_secs(2);
@@ -79,9 +79,9 @@ impl Revocations {
     ///
     /// # Errors
     /// 503 where the database is away.
-    pub async fn revoke(&self, user: &UserId) -> Result<i64, Refusal> {
+    pub async fn revoke(&self, user: &UserId) -> Result<i64, ApiError> {
         let not_before_ms = unix_millis();
-        revocations::revoke(&self.pool, user, not_before_ms).await.map_err(|e| database_away(&e))?;
+        revocations::revoke(&self.pool, user, not_before_ms).await.map_err(|e| ApiError::database(&e))?;
         tracing::info!(user = user.as_str(), "tokens revoked");
         // Here at once, so that the caller's own next request is refused; elsewhere by the event.
         self.take(user, not_before_ms);

@@ -14,7 +14,7 @@ use shared::shutdown::Shutdown;
 use super::keys::Keys;
 use super::revocations::Revoked;
 use crate::config::Auth;
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 /// Longest life of a token that is made here: a year.
 const TTL_S_MAX: u64 = 365 * 86_400;
@@ -130,15 +130,15 @@ impl Tokens {
     ///
     /// # Errors
     /// 400 for a life of nothing or of more than a year; 404 where there is no secret to sign with.
-    pub fn mint(&self, user: &UserId, ttl_s: Option<u64>) -> Result<(String, i64), Refusal> {
+    pub fn mint(&self, user: &UserId, ttl_s: Option<u64>) -> Result<(String, i64), ApiError> {
         let Some(key) = &self.signing else {
-            return Err(Refusal::NotFound(
+            return Err(ApiError::NotFound(
                 "this gateway makes no tokens: auth.hs256_secret is not set".to_owned(),
             ));
         };
         let ttl_s = ttl_s.unwrap_or(self.settings.token_ttl_s);
         if !(1..=TTL_S_MAX).contains(&ttl_s) {
-            return Err(Refusal::Malformed(format!("ttl_s must be 1 to {TTL_S_MAX}")));
+            return Err(ApiError::Malformed(format!("ttl_s must be 1 to {TTL_S_MAX}")));
         }
         let now = unix_millis();
         let expires_at = now + i64::try_from(ttl_s).unwrap_or(i64::MAX / 2_000) * 1_000;
@@ -146,7 +146,7 @@ impl Tokens {
         let claims = NewClaims { sub: user.as_str(), iat: seconds(now), exp: seconds(expires_at), aud, iss };
         let token = encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|error| {
             tracing::error!(%error, "a token cannot be signed");
-            Refusal::Fault
+            ApiError::Internal
         })?;
         Ok((token, expires_at))
     }
@@ -155,8 +155,8 @@ impl Tokens {
     ///
     /// # Errors
     /// 401, with a sentence that says whether a new token would help.
-    pub fn check(&self, token: &str) -> Result<Login, Refusal> {
-        let refuse = |why: &str| Err(Refusal::NotLoggedIn(why.to_owned()));
+    pub fn check(&self, token: &str) -> Result<Login, ApiError> {
+        let refuse = |why: &str| Err(ApiError::Unauthenticated(why.to_owned()));
         let keys = Arc::clone(&self.keys.read());
         if keys.is_empty() {
             return refuse("this gateway takes no tokens: it has no key to check them with");
@@ -201,8 +201,8 @@ impl Tokens {
     }
 
     /// What the library does not look at.
-    fn accept(&self, claims: &Claims) -> Result<Login, Refusal> {
-        let refuse = |why: &str| Err(Refusal::NotLoggedIn(why.to_owned()));
+    fn accept(&self, claims: &Claims) -> Result<Login, ApiError> {
+        let refuse = |why: &str| Err(ApiError::Unauthenticated(why.to_owned()));
         let Ok(user) = UserId::parse(&claims.sub) else { return refuse("the token's sub is no user id") };
         if claims.nbf.is_some_and(|nbf| millis(nbf) > unix_millis() + CLOCK_SKEW_MS) {
             return refuse("the token is not good yet (nbf)");

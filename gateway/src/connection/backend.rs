@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::hub::TooMany;
 use crate::identity::Identity;
 use crate::outbox::{Outbox, ReplyTo};
+use crate::wire::api_error::ApiError;
 use crate::wire::context::RequestContext;
-use crate::wire::refusal::Refusal;
 use crate::wire::request::{ChatRequest, PullRequest, SyncRequest};
 
 /// A request that is answered by a task of its own, so that the connection reads on meanwhile.
@@ -51,7 +51,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// 401.
-    fn check_token(&self, token: &str) -> Result<Login, Refusal>;
+    fn check_token(&self, token: &str) -> Result<Login, ApiError>;
 
     /// Whether a token of `user` that was issued at that time (ms since 1970) is revoked.
     fn is_revoked(&self, user: &UserId, issued_at_ms: i64) -> bool;
@@ -69,7 +69,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
     ///
     /// The future ends within the request deadline. It fails with 503 if the database is away or too many users log in
     /// at once.
-    fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), Refusal>>;
+    fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), ApiError>>;
 
     /// Takes a message, which is answered through `reply_to`.
     ///
@@ -101,7 +101,7 @@ impl Backend for Services {
         Origin { gateway: self.gateway, connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed) }
     }
 
-    fn check_token(&self, token: &str) -> Result<Login, Refusal> {
+    fn check_token(&self, token: &str) -> Result<Login, ApiError> {
         self.tokens.check(token)
     }
 
@@ -120,13 +120,16 @@ impl Backend for Services {
         self.online.changed(&who.user);
     }
 
-    fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), Refusal>> {
+    fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), ApiError>> {
         let deadline = Duration::from_millis(self.config.limits.request_deadline_ms);
         let (logins, memberships, user) =
             (Arc::clone(&self.logins), Arc::clone(&self.memberships), user.clone());
         async move {
             let loaded = tokio::time::timeout(deadline, logins.load(&user)).await.unwrap_or_else(|_| {
-                Err(Refusal::Overloaded { message: "the database is away".to_owned(), retry_after_ms: 1_000 })
+                Err(ApiError::Unavailable {
+                    message: "the database is away".to_owned(),
+                    retry_after_ms: 1_000,
+                })
             });
             memberships.loaded(&user, loaded?);
             Ok(())

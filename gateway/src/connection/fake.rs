@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::hub::{Hub, TooMany};
 use crate::identity::Identity;
 use crate::outbox::{Outbox, ReplyTo};
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 use crate::wire::request::ChatRequest;
 
 /// The wall clock when the test begins, in milliseconds since 1970.
@@ -98,16 +98,16 @@ impl Backend for FakeBackend {
         Origin { gateway: 1, connection: self.connections.fetch_add(1, Ordering::Relaxed) }
     }
 
-    fn check_token(&self, token: &str) -> Result<Login, Refusal> {
+    fn check_token(&self, token: &str) -> Result<Login, ApiError> {
         let (user, life_ms) = match token.split_once(':') {
             Some((user, life_ms)) => (user, life_ms.parse::<i64>().ok()),
             None => (token, None),
         };
         if user == "bad" {
-            return Err(Refusal::NotLoggedIn("the token is bad".to_owned()));
+            return Err(ApiError::Unauthenticated("the token is bad".to_owned()));
         }
         let now = self.unix_millis();
-        let user = UserId::parse(user).map_err(Refusal::malformed)?;
+        let user = UserId::parse(user).map_err(ApiError::malformed)?;
         Ok(Login { user, issued_at_ms: now, expires_at_ms: life_ms.map(|life| now + life) })
     }
 
@@ -123,13 +123,13 @@ impl Backend for FakeBackend {
         self.hub.deregister(who);
     }
 
-    fn load_memberships(&self, _user: &UserId) -> BoxFuture<'static, Result<(), Refusal>> {
+    fn load_memberships(&self, _user: &UserId) -> BoxFuture<'static, Result<(), ApiError>> {
         let (logins, is_away) = (Arc::clone(&self.logins), self.database_is_away.load(Ordering::Relaxed));
         async move {
             logins.acquire().await.unwrap().forget();
             match is_away {
                 true => {
-                    Err(Refusal::Overloaded { message: "the database is away".into(), retry_after_ms: 1 })
+                    Err(ApiError::Unavailable { message: "the database is away".into(), retry_after_ms: 1 })
                 }
                 false => Ok(()),
             }

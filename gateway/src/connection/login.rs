@@ -13,9 +13,9 @@ use super::backend::Query;
 use super::token_expiry::TokenExpiry;
 use crate::auth::token::Login;
 use crate::identity::Identity;
+use crate::wire::api_error::ApiError;
 use crate::wire::close::Close;
 use crate::wire::context::RequestContext;
-use crate::wire::refusal::Refusal;
 use crate::wire::reply;
 use crate::wire::request::{self, ChatRequest, Cmd, Request};
 
@@ -152,13 +152,13 @@ impl LoggedIn {
         self.malformed.answer(answer).map_or_else(Action::Close, Action::Reply)
     }
 
-    fn request(&self, echo: &request::Echo<'_>, request: Request) -> Result<Action, Refusal> {
+    fn request(&self, echo: &request::Echo<'_>, request: Request) -> Result<Action, ApiError> {
         let who = &self.who;
         let conversation = || {
             let name = echo.conversation_id.as_deref().unwrap_or_default();
             Conversation::parse(name, &who.user).map_err(|error| match error {
-                ConversationError::NotYours => Refusal::Forbidden(error.to_string()),
-                _ => Refusal::Malformed(error.to_string()),
+                ConversationError::NotYours => ApiError::Forbidden(error.to_string()),
+                _ => ApiError::Malformed(error.to_string()),
             })
         };
         let context =
@@ -201,7 +201,7 @@ impl MalformedFrames {
 }
 
 fn binary_frame_refused() -> Utf8Bytes {
-    Refusal::malformed("send text frames: this one was binary").frame(Cmd::UNKNOWN, None, None)
+    ApiError::malformed("send text frames: this one was binary").frame(Cmd::UNKNOWN, None, None)
 }
 
 #[cfg(test)]

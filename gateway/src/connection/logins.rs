@@ -13,7 +13,7 @@ use shared::ids::UserId;
 use tokio::sync::Semaphore;
 
 use crate::gather::{Gathered, How, Read};
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 /// When a client is asked to retry if too many logins wait, in milliseconds.
 const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=5_000;
@@ -51,8 +51,8 @@ impl<T: Send + 'static> Logins<T> {
     ///
     /// # Errors
     /// 503 at once if too many users wait already; otherwise the error of the read.
-    pub async fn load(&self, user: &UserId) -> Result<T, Refusal> {
-        let _place = self.places.try_acquire().map_err(|_| Refusal::Overloaded {
+    pub async fn load(&self, user: &UserId) -> Result<T, ApiError> {
+        let _place = self.places.try_acquire().map_err(|_| ApiError::Unavailable {
             message: "too many users are logging in at this moment: try again a little later".to_owned(),
             retry_after_ms: rand::random_range(RETRY_AFTER_MS),
         })?;
@@ -91,7 +91,7 @@ mod tests {
                 report.send(users.len()).await.unwrap();
                 gate.acquire().await.unwrap().forget();
                 if users.iter().any(|user| user.as_str() == "user666") {
-                    return Err(Refusal::Fault);
+                    return Err(ApiError::Internal);
                 }
                 Ok(users.iter().map(ToString::to_string).collect())
             }
@@ -157,7 +157,7 @@ mod tests {
     async fn a_read_that_fails_refuses_only_its_own_users() {
         let (logins, _reads, permits) = logins(10);
         permits.add_permits(2);
-        assert!(matches!(logins.load(&user(666)).await, Err(Refusal::Fault)));
+        assert!(matches!(logins.load(&user(666)).await, Err(ApiError::Internal)));
         assert_eq!(logins.load(&user(1)).await.unwrap(), "user1");
     }
 
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(reads.recv().await, Some(1));
         assert!((&mut second).now_or_never().is_none(), "it waits");
         let third = logins.load(&user(3)).await.unwrap_err();
-        assert!(matches!(third, Refusal::Overloaded { retry_after_ms: 1_000..=5_000, .. }), "{third:?}");
+        assert!(matches!(third, ApiError::Unavailable { retry_after_ms: 1_000..=5_000, .. }), "{third:?}");
         permits.add_permits(2);
         assert_eq!((first.await.unwrap(), second.await.unwrap()), ("user1".to_owned(), "user2".to_owned()));
     }

@@ -25,8 +25,8 @@ use super::token_expiry::TokenExpiry;
 use super::transport::{Ended, Happened, Transport};
 use crate::identity::Identity;
 use crate::outbox::{Outbox, ReplyTo};
+use crate::wire::api_error::ApiError;
 use crate::wire::close::Close;
-use crate::wire::refusal::Refusal;
 use crate::wire::reply::{self, Event};
 use crate::wire::request::Cmd;
 
@@ -183,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
                 return Ok(login);
             }
             let message = "this connection is another user's: open another one with this token";
-            Err(Refusal::Forbidden(message.to_owned()))
+            Err(ApiError::Forbidden(message.to_owned()))
         });
         let login = match renewed {
             Ok(login) => login,

@@ -9,7 +9,7 @@ use super::answer::{Answer, json};
 use super::call::Call;
 use super::refusals::{method_not_allowed, not_found};
 use crate::auth::accounts::Accounts;
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
@@ -82,11 +82,11 @@ pub(super) fn token(call: &Call, user: &UserId, ttl_s: Option<u64>) -> Answer {
 }
 
 /// The operator's own server may let many users in from one address.
-fn admit(call: &Call, accounts: &Accounts, user: &UserId) -> Result<(), Refusal> {
+fn admit(call: &Call, accounts: &Accounts, user: &UserId) -> Result<(), ApiError> {
     if call.is_operator() { Ok(()) } else { accounts.admit(user, call.network()) }
 }
 
 /// Where they are switched off, there are no such calls.
-fn accounts(call: &Call) -> Result<Arc<Accounts>, Refusal> {
+fn accounts(call: &Call) -> Result<Arc<Accounts>, ApiError> {
     call.services.accounts.clone().ok_or_else(not_found)
 }

@@ -7,7 +7,7 @@ use super::accounts::{revoke, token};
 use super::answer::Answer;
 use super::call::Call;
 use super::refusals::{method_not_allowed, not_found};
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     // Before anything else: a stranger learns nothing about these paths.
@@ -15,7 +15,7 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
         ("POST", ["tokens"]) => mint(call).await,
         ("POST", ["users", user, "revoke"]) => {
-            revoke(&call, &UserId::parse(user).map_err(Refusal::malformed)?).await
+            revoke(&call, &UserId::parse(user).map_err(ApiError::malformed)?).await
         }
         (_, ["tokens"] | ["users", _, "revoke"]) => Err(method_not_allowed("POST")),
         _ => Err(not_found()),

@@ -5,10 +5,10 @@ use warp::http::StatusCode;
 use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use warp::reply::{Reply as _, Response};
 
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 /// How a call ends.
-pub type Answer = Result<Response, Refusal>;
+pub type Answer = Result<Response, ApiError>;
 
 #[derive(Serialize)]
 struct ErrorBody<'a> {
@@ -25,7 +25,7 @@ struct ErrorBody<'a> {
 pub fn json(body: &impl Serialize) -> Answer {
     let text = serde_json::to_vec(body).map_err(|error| {
         tracing::error!(%error, "an answer cannot be written as JSON");
-        Refusal::Fault
+        ApiError::Internal
     })?;
     let mut response = Response::new(text.into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -48,7 +48,7 @@ pub fn error(status: StatusCode, message: &str) -> Response {
 
 /// The same for a refusal, with when to try again.
 #[must_use]
-pub fn refusal(refusal: &Refusal) -> Response {
+pub fn refusal(refusal: &ApiError) -> Response {
     refusal.count();
     let (code, retry_after_ms) = (refusal.code(), refusal.retry_after_ms());
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -58,7 +58,7 @@ pub fn refusal(refusal: &Refusal) -> Response {
         // In whole seconds, rounded up: earlier would be in vain.
         fields.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
     }
-    if let Refusal::WrongMethod { allowed } = refusal {
+    if let ApiError::MethodNotAllowed { allowed } = refusal {
         fields.insert(ALLOW, HeaderValue::from_static(allowed));
     }
     response
@@ -74,9 +74,9 @@ mod tests {
 
     #[test]
     fn refusals_say_when_to_come_back_and_what_is_allowed() {
-        let late = refusal(&Refusal::RateLimited { message: "slow down".to_owned(), retry_after_ms: 1_001 });
+        let late = refusal(&ApiError::RateLimited { message: "slow down".to_owned(), retry_after_ms: 1_001 });
         assert_eq!((late.status().as_u16(), &late.headers()[RETRY_AFTER]), (429, &HeaderValue::from(2)));
-        let wrong = refusal(&Refusal::WrongMethod { allowed: "GET, POST" });
+        let wrong = refusal(&ApiError::MethodNotAllowed { allowed: "GET, POST" });
         assert_eq!((wrong.status().as_u16(), wrong.headers()[ALLOW].to_str().unwrap()), (405, "GET, POST"));
         assert_eq!(done().unwrap().status(), 200);
     }

@@ -20,7 +20,7 @@ use warp::http::{HeaderMap, Method};
 use super::client_address;
 use crate::auth::caller::Caller;
 use crate::connection::Services;
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 /// A body that has not been read yet.
 pub(super) type Body = BoxStream<'static, Result<Box<dyn Buf + Send>, warp::Error>>;
@@ -34,7 +34,7 @@ pub struct Call {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) query: String,
-    pub(super) caller: Result<Caller, Refusal>,
+    pub(super) caller: Result<Caller, ApiError>,
     /// When the deadline began to count: a body that comes slowly is not the server's delay.
     pub(super) counts_from: Arc<Mutex<Instant>>,
     pub(super) body: Mutex<Option<Body>>,
@@ -67,19 +67,19 @@ impl Call {
     ///
     /// # Errors
     /// 401, or 400 where the operator names no user id.
-    pub fn caller(&self) -> Result<&Caller, Refusal> {
-        self.caller.as_ref().map_err(Refusal::clone)
+    pub fn caller(&self) -> Result<&Caller, ApiError> {
+        self.caller.as_ref().map_err(ApiError::clone)
     }
 
     /// The user that the call acts as: the token's, or the one that the operator names in `X-User-Id`.
     ///
     /// # Errors
     /// 401, or 400 where the operator names nobody.
-    pub fn user(&self) -> Result<&UserId, Refusal> {
+    pub fn user(&self) -> Result<&UserId, ApiError> {
         match self.caller()? {
             Caller::User(user) | Caller::Operator(Some(user)) => Ok(user),
             Caller::Operator(None) => {
-                Err(Refusal::malformed("X-User-Id is missing: for which user does the operator act?"))
+                Err(ApiError::malformed("X-User-Id is missing: for which user does the operator act?"))
             }
         }
     }
@@ -94,11 +94,11 @@ impl Call {
     ///
     /// # Errors
     /// 401 for nobody, 403 for a user.
-    pub fn operator(&self) -> Result<(), Refusal> {
+    pub fn operator(&self) -> Result<(), ApiError> {
         match &self.caller {
             Ok(Caller::Operator(_)) => Ok(()),
             Ok(Caller::User(_)) => {
-                Err(Refusal::Forbidden("this is for the operator: send the key as X-Api-Key".to_owned()))
+                Err(ApiError::Forbidden("this is for the operator: send the key as X-Api-Key".to_owned()))
             }
             Err(refusal) => Err(refusal.clone()),
         }
@@ -114,16 +114,16 @@ impl Call {
     ///
     /// # Errors
     /// 400
-    pub fn parameter_as<T: FromStr>(&self, name: &str, rule: &str) -> Result<Option<T>, Refusal> {
+    pub fn parameter_as<T: FromStr>(&self, name: &str, rule: &str) -> Result<Option<T>, ApiError> {
         let value = self.parameter(name);
-        value.map(|text| text.parse()).transpose().map_err(|_| Refusal::malformed(rule))
+        value.map(|text| text.parse()).transpose().map_err(|_| ApiError::malformed(rule))
     }
 
     /// The body, one JSON object of at most `limits.http_body_bytes_max`. Unknown fields are ignored.
     ///
     /// # Errors
     /// 400 with a sentence that names the field, 408, 413.
-    pub async fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+    pub async fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         self.json_up_to(self.services.config.limits.http_body_bytes_max).await
     }
 
@@ -131,8 +131,8 @@ impl Call {
     ///
     /// # Errors
     /// As [`json`](Self::json).
-    pub async fn json_up_to<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, Refusal> {
-        let too_large = || Refusal::TooLarge(format!("the body is longer than {bytes_max} bytes"));
+    pub async fn json_up_to<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, ApiError> {
+        let too_large = || ApiError::TooLarge(format!("the body is longer than {bytes_max} bytes"));
         let declared = self.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         // No need to read it to know.
         if declared.is_some_and(|length: usize| length > bytes_max) {
@@ -143,7 +143,7 @@ impl Call {
             let mut text = BytesMut::new();
             let Some(mut body) = body else { return Ok(text) };
             while let Some(part) = body.next().await {
-                let mut part = part.map_err(|_| Refusal::malformed("the body ended early"))?;
+                let mut part = part.map_err(|_| ApiError::malformed("the body ended early"))?;
                 if text.len() + part.remaining() > bytes_max {
                     return Err(too_large());
                 }
@@ -156,7 +156,7 @@ impl Call {
             Ok(text)
         };
         let patience = Duration::from_millis(self.services.config.timeouts.http_body_ms);
-        let late = |_| Refusal::TooSlow("the body took too long to arrive".to_owned());
+        let late = |_| ApiError::RequestTimeout("the body took too long to arrive".to_owned());
         *self.counts_from.lock() = Instant::now() + patience;
         let text = timeout(patience, read).await.map_err(late)??;
         *self.counts_from.lock() = Instant::now();
@@ -168,28 +168,28 @@ impl Call {
 ///
 /// # Errors
 /// 400
-pub(super) fn user(id: &str) -> Result<UserId, Refusal> {
-    UserId::parse(id).map_err(Refusal::malformed)
+pub(super) fn user(id: &str) -> Result<UserId, ApiError> {
+    UserId::parse(id).map_err(ApiError::malformed)
 }
 
 /// Reads one JSON object. serde would take an array for a struct, too.
-fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Refusal> {
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     if text.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Refusal::malformed("the body must be one JSON object"));
+        return Err(ApiError::malformed("the body must be one JSON object"));
     }
     let mut json = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, why) = (error.path().to_string(), error.into_inner());
         match why.classify() {
             // Without the place in the text, which nobody counts.
-            serde_json::error::Category::Data if path == "." => Refusal::Malformed(without_place(&why)),
+            serde_json::error::Category::Data if path == "." => ApiError::Malformed(without_place(&why)),
             serde_json::error::Category::Data => {
-                Refusal::Malformed(format!("{path}: {}", without_place(&why)))
+                ApiError::Malformed(format!("{path}: {}", without_place(&why)))
             }
-            _ => Refusal::Malformed(format!("the body must be one JSON object: {why}")),
+            _ => ApiError::Malformed(format!("the body must be one JSON object: {why}")),
         }
     })?;
-    json.end().map_err(|error| Refusal::Malformed(format!("the body must be one JSON object: {error}")))?;
+    json.end().map_err(|error| ApiError::Malformed(format!("the body must be one JSON object: {error}")))?;
     Ok(value)
 }
 

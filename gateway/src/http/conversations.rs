@@ -11,8 +11,8 @@ use super::answer::{Answer, json};
 use super::call::Call;
 use super::paging::{cursor, cut, limit};
 use super::refusals::{method_not_allowed, not_found};
+use crate::wire::api_error::ApiError;
 use crate::wire::listing::EntryView;
-use crate::wire::refusal::Refusal;
 use crate::wire::request::PullRequest;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
@@ -44,10 +44,10 @@ async fn list(call: Call) -> Answer {
     })
 }
 
-fn conversation(id: &str, call: &Call) -> Result<Conversation, Refusal> {
+fn conversation(id: &str, call: &Call) -> Result<Conversation, ApiError> {
     Conversation::parse(id, call.user()?).map_err(|error| match error {
-        ConversationError::NotYours => Refusal::Forbidden(error.to_string()),
-        _ => Refusal::Malformed(error.to_string()),
+        ConversationError::NotYours => ApiError::Forbidden(error.to_string()),
+        _ => ApiError::Malformed(error.to_string()),
     })
 }
 
@@ -56,12 +56,12 @@ async fn messages(id: &str, call: Call) -> Answer {
     let rule = "cursor_seq must be an integer from 0 to 2^53 - 1";
     let cursor: u64 = call.parameter_as("cursor_seq", rule)?.unwrap_or(0);
     if cursor > Seq::MAX.0 {
-        return Err(Refusal::malformed(rule));
+        return Err(ApiError::malformed(rule));
     }
     let backward = match call.parameter("direction").as_deref() {
         None | Some("forward") => false,
         Some("backward") => true,
-        Some(_) => return Err(Refusal::malformed("direction must be forward (default) or backward")),
+        Some(_) => return Err(ApiError::malformed("direction must be forward (default) or backward")),
     };
     let request = PullRequest { cursor: Seq(cursor), limit: limit(&call)?, backward };
     let page = call.services.reads.page(call.user()?, &conversation, request).await?;

@@ -12,7 +12,7 @@ use super::call::{self, Call};
 use super::paging::{cursor, cut, limit};
 use super::refusals::{method_not_allowed, not_found};
 use crate::auth::caller::Caller;
-use crate::wire::refusal::{Refusal, database_away};
+use crate::wire::api_error::ApiError;
 
 /// Bodies that list users may be longer than others: 1,000 ids of 64 characters.
 const BODY_BYTES_MAX: usize = 512 * 1024;
@@ -44,14 +44,14 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     }
 }
 
-fn group(id: &str) -> Result<Conversation, Refusal> {
+fn group(id: &str) -> Result<Conversation, ApiError> {
     Conversation::from_key(id)
         .ok()
         .filter(|conversation| conversation.kind() == Kind::Group)
-        .ok_or_else(|| Refusal::malformed("a group's id is group_<name>, at most 64 characters"))
+        .ok_or_else(|| ApiError::malformed("a group's id is group_<name>, at most 64 characters"))
 }
 
-fn actor(call: &Call) -> Result<Actor, Refusal> {
+fn actor(call: &Call) -> Result<Actor, ApiError> {
     Ok(match call.caller()? {
         Caller::Operator(None) => Actor::Operator,
         Caller::Operator(Some(user)) | Caller::User(user) => Actor::User(user.clone()),
@@ -111,17 +111,17 @@ async fn create(call: Call) -> Answer {
     json(&Created { conversation_id: id })
 }
 
-fn checked_name(name: String) -> Result<String, Refusal> {
+fn checked_name(name: String) -> Result<String, ApiError> {
     if name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
         let rule = format!("name: at most {NAME_CHARS_MAX} characters, none of them control characters");
-        return Err(Refusal::Malformed(rule));
+        return Err(ApiError::Malformed(rule));
     }
     Ok(name)
 }
 
-fn at_most_added(users: &[UserId]) -> Result<(), Refusal> {
+fn at_most_added(users: &[UserId]) -> Result<(), ApiError> {
     if users.len() > ADDED_MAX {
-        return Err(Refusal::Malformed(format!("at most {ADDED_MAX} users at once: send several calls")));
+        return Err(ApiError::Malformed(format!("at most {ADDED_MAX} users at once: send several calls")));
     }
     Ok(())
 }
@@ -142,7 +142,7 @@ struct Shown {
 
 async fn show(group: &Conversation, call: Call) -> Answer {
     let role = inside(group, &call).await?;
-    let found = groups::find(&call.services.pool, group).await.map_err(|e| database_away(&e))?;
+    let found = groups::find(&call.services.pool, group).await.map_err(|e| ApiError::database(&e))?;
     let found = found.filter(|found| !found.is_dismissed).ok_or(Denied::NoGroup)?;
     json(&Shown {
         conversation_id: group.wire(),
@@ -157,7 +157,7 @@ async fn show(group: &Conversation, call: Call) -> Answer {
 }
 
 /// Lets members and the operator through. Returns the member's role.
-async fn inside(group: &Conversation, call: &Call) -> Result<Option<Role>, Refusal> {
+async fn inside(group: &Conversation, call: &Call) -> Result<Option<Role>, ApiError> {
     match actor(call)? {
         Actor::Operator => Ok(None),
         Actor::User(user) => {
@@ -180,7 +180,7 @@ async fn update(group: &Conversation, call: Call) -> Answer {
     let name = request.name.map(checked_name).transpose()?;
     let history_from_start = request.history.map(History::is_from_start);
     if name.is_none() && request.muted.is_none() && history_from_start.is_none() {
-        return Err(Refusal::malformed("nothing to change: send name, muted or history"));
+        return Err(ApiError::malformed("nothing to change: send name, muted or history"));
     }
     let update = UpdateGroup { by: &by, name: name.as_deref(), is_muted: request.muted, history_from_start };
     call.services.changes.update(group, update).await?;
@@ -199,7 +199,7 @@ async fn list(group: &Conversation, call: Call) -> Answer {
     let (cursor, limit) = (cursor(&call), limit(&call)?);
     inside(group, &call).await?;
     let listed = members::list(&call.services.pool, group, &cursor, u32::from(limit) + 1).await;
-    let mut members = listed.map_err(|e| database_away(&e))?;
+    let mut members = listed.map_err(|e| ApiError::database(&e))?;
     let next_cursor = cut(&mut members, limit, |member| member.user_id.clone());
     json(&Members { members, next_cursor })
 }
@@ -214,7 +214,7 @@ async fn add(group: &Conversation, call: Call) -> Answer {
     let Add { user_ids } = call.json_up_to(BODY_BYTES_MAX).await?;
     at_most_added(&user_ids)?;
     if user_ids.is_empty() {
-        return Err(Refusal::malformed("user_ids is empty: whom to add?"));
+        return Err(ApiError::malformed("user_ids is empty: whom to add?"));
     }
     call.services.changes.add(group, &by, &user_ids).await?;
     done()
@@ -230,10 +230,10 @@ async fn update_member(group: &Conversation, user: &UserId, call: Call) -> Answe
     let by = actor(&call)?;
     let PatchMember { role, muted_until } = call.json().await?;
     if role.is_none() && muted_until.is_none() {
-        return Err(Refusal::malformed("nothing to change: send role or muted_until"));
+        return Err(ApiError::malformed("nothing to change: send role or muted_until"));
     }
     if muted_until.is_some_and(|until| until < 0) {
-        return Err(Refusal::malformed(
+        return Err(ApiError::malformed(
             "muted_until: milliseconds since 1970, or 0 to let the member speak again",
         ));
     }

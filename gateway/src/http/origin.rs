@@ -8,7 +8,7 @@ use warp::http::header::{
 use warp::http::{Method, StatusCode};
 use warp::reply::Response;
 
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 /// What pages may send beside simple headers. Not the operator's key: that has no place in a page of another origin.
 const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
@@ -20,11 +20,11 @@ const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
 ///
 /// # Errors
 /// 403
-pub fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), Refusal> {
+pub fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
     if is_allowed(headers, allowed) {
         return Ok(());
     }
-    Err(Refusal::Forbidden("this origin is not allowed: see listen.allowed_origins".to_owned()))
+    Err(ApiError::Forbidden("this origin is not allowed: see listen.allowed_origins".to_owned()))
 }
 
 fn is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {

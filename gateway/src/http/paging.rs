@@ -1,7 +1,7 @@
 //! Lists that are read page by page.
 
 use super::call::Call;
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 /// Entries of a page where nothing is said.
 const PAGE_DEFAULT: u16 = 50;
@@ -9,10 +9,10 @@ const PAGE_DEFAULT: u16 = 50;
 const PAGE_MAX: u16 = 500;
 
 /// `limit` of a list.
-pub(super) fn limit(call: &Call) -> Result<u16, Refusal> {
+pub(super) fn limit(call: &Call) -> Result<u16, ApiError> {
     let rule = "limit must be 1 to 500";
     let limit = call.parameter_as("limit", rule)?.unwrap_or(PAGE_DEFAULT);
-    if (1..=PAGE_MAX).contains(&limit) { Ok(limit) } else { Err(Refusal::malformed(rule)) }
+    if (1..=PAGE_MAX).contains(&limit) { Ok(limit) } else { Err(ApiError::malformed(rule)) }
 }
 
 /// `cursor` of a list by ids; empty at the beginning.

@@ -8,7 +8,7 @@ use super::answer::{Answer, done, json};
 use super::call::{Call, user};
 use super::paging::{cursor, cut, limit};
 use super::refusals::{method_not_allowed, not_found};
-use crate::wire::refusal::{Refusal, database_away};
+use crate::wire::api_error::ApiError;
 
 /// Users that one call asks about.
 const ASKED_MAX: usize = 100;
@@ -35,7 +35,7 @@ struct Block {
 async fn set(other: &UserId, blocked: bool, call: Call) -> Answer {
     let me = call.user()?;
     if me == other {
-        return Err(Refusal::malformed("this is you: nobody blocks oneself"));
+        return Err(ApiError::malformed("this is you: nobody blocks oneself"));
     }
     call.services.changes.block(me, other, blocked).await?;
     done()
@@ -52,7 +52,7 @@ struct Blocks {
 async fn list(call: Call) -> Answer {
     let (cursor, limit) = (cursor(&call), limit(&call)?);
     let listed = blocks::blocked_by(&call.services.pool, call.user()?, &cursor, u32::from(limit) + 1).await;
-    let mut user_ids = listed.map_err(|e| database_away(&e))?;
+    let mut user_ids = listed.map_err(|e| ApiError::database(&e))?;
     let next_cursor = cut(&mut user_ids, limit, String::clone);
     json(&Blocks { user_ids, next_cursor })
 }
@@ -87,14 +87,14 @@ async fn presence(call: Call) -> Answer {
     asked.sort_unstable();
     asked.dedup();
     if asked.is_empty() || asked.len() > ASKED_MAX {
-        return Err(Refusal::malformed(rule));
+        return Err(ApiError::malformed(rule));
     }
     let me = call.user()?;
     let partners = conversations::partners_among(&call.services.pool, me, &asked).await;
-    let partners = partners.map_err(|e| database_away(&e))?;
+    let partners = partners.map_err(|e| ApiError::database(&e))?;
     let online = call.services.online.among(&partners).await.map_err(|error| {
         tracing::warn!(%error, "who is online could not be read");
-        Refusal::Overloaded { message: "presence is away: try again".to_owned(), retry_after_ms: 1_000 }
+        ApiError::Unavailable { message: "presence is away: try again".to_owned(), retry_after_ms: 1_000 }
     })?;
     let users = partners.into_iter().zip(online).map(|(user_id, online)| PresenceOf { user_id, online });
     json(&Presences { users: users.collect() })

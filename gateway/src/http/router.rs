@@ -36,7 +36,7 @@ use crate::auth::operator::OperatorKey;
 use crate::connection::Services;
 use crate::listen::Peer;
 use crate::rates::Rates;
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 /// When calls that were not done for lack of room or time are told to come back.
 const OVERLOADED_RETRY_MS: std::ops::RangeInclusive<u64> = 500..=2_000;
@@ -125,7 +125,7 @@ impl Api {
         let address = client_address(request.peer, &request.headers, trusted);
         let caller = self.caller(&request, address)?;
         let path = segments(&request.path)?;
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refusal::Overloaded {
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::Unavailable {
             message: "this gateway has as many calls at work as it can hold".to_owned(),
             retry_after_ms: rand::random_range(OVERLOADED_RETRY_MS),
         })?;
@@ -152,7 +152,7 @@ impl Api {
                 Ok(Ok(answer)) => return answer,
                 Ok(Err(panicked)) => {
                     tracing::error!(%panicked, "a call ended in a panic");
-                    return Err(Refusal::Fault);
+                    return Err(ApiError::Internal);
                 }
                 // The body came late, so that the time for the call itself is not over.
                 Err(_) if *counts_from.lock() + self.deadline > due => {}
@@ -163,7 +163,7 @@ impl Api {
 
     /// Who calls, after the limits of its address and of the user. The operator has none: its calls come from few
     /// addresses.
-    fn caller(&self, request: &Request, address: IpAddr) -> Result<Result<Caller, Refusal>, Refusal> {
+    fn caller(&self, request: &Request, address: IpAddr) -> Result<Result<Caller, ApiError>, ApiError> {
         let operator = caller::operator(&self.operator, &request.headers);
         if let Ok(Some(operator)) = operator {
             return Ok(Ok(operator));
@@ -184,34 +184,34 @@ impl Api {
                 within(self.by_user.as_ref(), &login.user)?;
                 Ok(Ok(Caller::User(login.user)))
             }
-            Ok(None) => Ok(Err(Refusal::NotLoggedIn("send Authorization: Bearer <token>".to_owned()))),
+            Ok(None) => Ok(Err(ApiError::Unauthenticated("send Authorization: Bearer <token>".to_owned()))),
             Err(refused) => Ok(Err(refused)),
         }
     }
 }
 
-fn within<K: Hash + Eq + Clone>(rates: Option<&Rates<K>>, key: &K) -> Result<(), Refusal> {
-    rates.map_or(Ok(()), |rates| rates.take(key)).map_err(|retry_after_ms| Refusal::RateLimited {
+fn within<K: Hash + Eq + Clone>(rates: Option<&Rates<K>>, key: &K) -> Result<(), ApiError> {
+    rates.map_or(Ok(()), |rates| rates.take(key)).map_err(|retry_after_ms| ApiError::RateLimited {
         message: "you call more often than allowed: slow down and try again".to_owned(),
         retry_after_ms,
     })
 }
 
-fn too_late() -> Refusal {
-    Refusal::Overloaded {
+fn too_late() -> ApiError {
+    ApiError::Unavailable {
         message: "this took too long: it may or may not have been done".to_owned(),
         retry_after_ms: rand::random_range(OVERLOADED_RETRY_MS),
     }
 }
 
 /// The parts of a path after `/api`, each percent-decoded on its own, so that an id may contain a slash.
-fn segments(path: &str) -> Result<Vec<String>, Refusal> {
+fn segments(path: &str) -> Result<Vec<String>, ApiError> {
     let parts = path.strip_prefix("/api/").unwrap_or_default().split('/');
     parts
         .map(|part| match percent_decode_str(part).decode_utf8() {
             Ok(text) if text.is_empty() => Err(not_found()),
             Ok(text) => Ok(text.into_owned()),
-            Err(_) => Err(Refusal::malformed("the path is not UTF-8")),
+            Err(_) => Err(ApiError::malformed("the path is not UTF-8")),
         })
         .collect()
 }

@@ -27,7 +27,7 @@ use crate::connection::login::VerifiedLogin;
 use crate::connection::socket::{Counted, websocket_config};
 use crate::connection::task::Connection;
 use crate::listen::Place;
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 #[derive(Deserialize)]
 struct Query {
@@ -95,8 +95,8 @@ fn verified_login(
     services: &Services,
     headers: &HeaderMap,
     query: &Query,
-) -> Result<Option<VerifiedLogin>, Refusal> {
-    let device = query.device_id.as_deref().map(DeviceId::parse).transpose().map_err(Refusal::malformed)?;
+) -> Result<Option<VerifiedLogin>, ApiError> {
+    let device = query.device_id.as_deref().map(DeviceId::parse).transpose().map_err(ApiError::malformed)?;
     let claims = Claims { token: query.token.as_deref(), user_id: query.user_id.as_deref() };
     let login = caller::user(&services.tokens, services.config.auth.mode, headers, claims)?;
     Ok(login.map(|login| VerifiedLogin { login, device }))

@@ -18,7 +18,7 @@ use super::event::event;
 use super::fence::Fences;
 use super::memberships::Memberships;
 use super::refusals::refusal;
-use crate::wire::refusal::{Refusal, database_away};
+use crate::wire::api_error::ApiError;
 
 /// How long a call waits for its note in inboxes; the note is tried on after that.
 const NOTING_PATIENCE: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 409 if the name is taken or there are too many members, 503.
-    pub async fn create(&self, group: &Conversation, new: CreateGroup) -> Result<(), Refusal> {
+    pub async fn create(&self, group: &Conversation, new: CreateGroup) -> Result<(), ApiError> {
         self.change(group, &new, Told::Members).await
     }
 
@@ -51,7 +51,7 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 403, 404, 503.
-    pub async fn update(&self, group: &Conversation, update: UpdateGroup<'_>) -> Result<(), Refusal> {
+    pub async fn update(&self, group: &Conversation, update: UpdateGroup<'_>) -> Result<(), ApiError> {
         self.change(group, &update, Told::Settings).await
     }
 
@@ -59,7 +59,7 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 403, 404, 503.
-    pub async fn dismiss(&self, group: &Conversation, by: &Actor) -> Result<(), Refusal> {
+    pub async fn dismiss(&self, group: &Conversation, by: &Actor) -> Result<(), ApiError> {
         self.change(group, &DismissGroup { by }, Told::Dismissed).await
     }
 
@@ -67,7 +67,7 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 403, 404, 409 if there are too many, 503.
-    pub async fn add(&self, group: &Conversation, by: &Actor, users: &[UserId]) -> Result<(), Refusal> {
+    pub async fn add(&self, group: &Conversation, by: &Actor, users: &[UserId]) -> Result<(), ApiError> {
         self.change(group, &AddMembers { by, users }, Told::Members).await
     }
 
@@ -75,7 +75,7 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 403, 404, 503.
-    pub async fn remove(&self, group: &Conversation, by: &Actor, user: &UserId) -> Result<(), Refusal> {
+    pub async fn remove(&self, group: &Conversation, by: &Actor, user: &UserId) -> Result<(), ApiError> {
         self.change(group, &RemoveMember { by, user }, Told::Members).await
     }
 
@@ -89,7 +89,7 @@ impl GroupChanges {
         by: &Actor,
         user: &UserId,
         update: MemberUpdate,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiError> {
         self.change(group, &UpdateMember { by, user, update }, Told::Settings).await
     }
 
@@ -97,8 +97,9 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 503
-    pub async fn block(&self, user: &UserId, other: &UserId, blocked: bool) -> Result<(), Refusal> {
-        let changed = blocks::set(&self.pool, user, other, blocked).await.map_err(|e| database_away(&e))?;
+    pub async fn block(&self, user: &UserId, other: &UserId, blocked: bool) -> Result<(), ApiError> {
+        let changed =
+            blocks::set(&self.pool, user, other, blocked).await.map_err(|e| ApiError::database(&e))?;
         if changed.is_some() {
             let change = v1::BlockChanged {
                 user_id: user.as_str().to_owned(),
@@ -116,7 +117,7 @@ impl GroupChanges {
         group: &Conversation,
         change: &C,
         told: Told,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiError> {
         let changed = groups::change(&self.pool, group, self.sizes, change).await;
         let changed = changed.map_err(|error| refusal(&error))?;
         let Some(mut event) = event(group, &changed) else { return Ok(()) };

@@ -24,7 +24,7 @@ use super::freshness::Freshness;
 use super::refusals::refusal;
 use crate::announce::Announcer;
 use crate::hub::Hub;
-use crate::wire::refusal::{Refusal, database_away};
+use crate::wire::api_error::ApiError;
 use crate::wire::reply::{self, Event};
 
 /// How long the changes that a held one follows are given to come, before the group is read again.
@@ -148,7 +148,7 @@ impl Memberships {
         self: &Arc<Self>,
         conversation: &Conversation,
         user: &UserId,
-    ) -> Result<Permissions, Refusal> {
+    ) -> Result<Permissions, ApiError> {
         if let Some(known) = self.known(conversation, user) {
             return Ok(known);
         }
@@ -156,12 +156,12 @@ impl Memberships {
             let Some(peer) = conversation.peer_of(user.as_str()) else {
                 return Err(Denied::NotParticipant.into());
             };
-            let blockers = self.blockers(user).await.map_err(|e| database_away(&e))?;
+            let blockers = self.blockers(user).await.map_err(|e| ApiError::database(&e))?;
             return Ok(Permissions::of_participant(blockers.contains(peer)));
         }
         let group = conversation;
         let found = members::permissions(&self.pool, group, user).await;
-        let (settings, permissions) = found.map_err(|e| database_away(&e))?;
+        let (settings, permissions) = found.map_err(|e| ApiError::database(&e))?;
         match permissions.relation {
             Relation::Member { .. } => {
                 // An event was lost, or is on its way.
@@ -180,7 +180,7 @@ impl Memberships {
         }
     }
 
-    async fn join(self: &Arc<Self>, group: &Conversation, user: &UserId) -> Result<Permissions, Refusal> {
+    async fn join(self: &Arc<Self>, group: &Conversation, user: &UserId) -> Result<Permissions, ApiError> {
         let changed = groups::change(&self.pool, group, self.sizes, &JoinGroup { user }).await;
         let changed = changed.map_err(|e| refusal(&e))?;
         let membership = Membership::new(changed.history);
@@ -197,9 +197,9 @@ impl Memberships {
     }
 
     /// `user` has joined a group of which nobody is known to be here.
-    async fn first_of_group(&self, group: &Conversation, user: &UserId) -> Result<(), Refusal> {
+    async fn first_of_group(&self, group: &Conversation, user: &UserId) -> Result<(), ApiError> {
         let read = members::memberships_in(&self.pool, group, std::slice::from_ref(user)).await;
-        let (about, members) = read.map_err(|e| database_away(&e))?;
+        let (about, members) = read.map_err(|e| ApiError::database(&e))?;
         let _one = self.applying.lock();
         if let (Some((_, access)), None) = (members.first(), self.hub.version(group))
             && self.hub.join(user, group, about, *access)
@@ -237,11 +237,12 @@ impl Memberships {
     ///
     /// # Errors
     /// 503 where the database is away.
-    pub async fn load(&self, users: &[UserId]) -> Result<Vec<Loaded>, Refusal> {
+    pub async fn load(&self, users: &[UserId]) -> Result<Vec<Loaded>, ApiError> {
         let blocks_heard = self.blocks_heard.load(Ordering::Acquire);
         let groups = members::groups_of(&self.pool, users);
         let blockers = blocks::blockers_of(&self.pool, users);
-        let (groups, blockers) = futures_util::try_join!(groups, blockers).map_err(|e| database_away(&e))?;
+        let (groups, blockers) =
+            futures_util::try_join!(groups, blockers).map_err(|e| ApiError::database(&e))?;
         // Copied, not moved: a user may log in on two devices at once.
         let loaded = |user| Loaded {
             groups: groups.get(user).cloned().unwrap_or_default(),

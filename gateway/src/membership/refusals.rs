@@ -2,16 +2,16 @@
 
 use shared::mysql::groups::GroupError;
 
+use crate::wire::api_error::ApiError;
 use crate::wire::denied;
-use crate::wire::refusal::{Refusal, database_away};
 
 /// What the caller of a change is told.
-pub(super) fn refusal(error: &GroupError) -> Refusal {
+pub(super) fn refusal(error: &GroupError) -> ApiError {
     match error {
         GroupError::Denied(denied) => (*denied).into(),
         GroupError::NoSuchMember => denied::no_such_member(),
         GroupError::Exists => denied::group_exists(),
         GroupError::Full(members_max) => denied::group_full(*members_max),
-        GroupError::Sql(error) => database_away(error),
+        GroupError::Sql(error) => ApiError::database(error),
     }
 }

@@ -16,8 +16,8 @@ use crate::auth::revocations::Revocations;
 use crate::hub::Hub;
 use crate::membership::{Fences, Memberships};
 use crate::send::InFlight;
+use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
-use crate::wire::refusal::Refusal;
 use crate::wire::reply::{self, Event};
 use crate::wire::request::Cmd;
 
@@ -164,7 +164,7 @@ impl Fanout {
 
     fn refused(&self, refused: &v1::Refused) -> bool {
         let Some(conversation) = conversation(&refused.conversation) else { return false };
-        let refusal = Refusal::from(Denied::read_from(refused));
+        let refusal = ApiError::from(Denied::read_from(refused));
         let frame = refusal.frame(Cmd::CHAT, Some(&refused.msg_id), Some(&conversation.wire()));
         self.in_flight.refused(&conversation, &refused.sender_id, &refused.msg_id, refusal);
         self.hub.each_of(&refused.sender_id, |member| member.outbox.notify(frame.clone()))

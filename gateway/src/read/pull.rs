@@ -13,8 +13,8 @@ use tokio::sync::Semaphore;
 use super::recent::RecentPages;
 use super::shared_reads::{Page, Reply};
 use crate::gather::{Gathered, How};
+use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
-use crate::wire::refusal::{Refusal, database_away};
 use crate::wire::reply;
 
 /// A reply ends before the message that would take its contents beyond this; the client goes on from there.
@@ -72,15 +72,15 @@ impl Pages {
 
     async fn read_now(&self, page: &Page) -> (Reply, Duration) {
         // Never closed.
-        let Ok(_turn) = self.turns.acquire().await else { return (Err(Refusal::Fault), Duration::ZERO) };
+        let Ok(_turn) = self.turns.acquire().await else { return (Err(ApiError::Internal), Duration::ZERO) };
         let begun = Instant::now();
         (read_page(&self.pool, page).await, begun.elapsed())
     }
 }
 
-async fn read_heads(pool: Pool, of: Vec<Conversation>) -> Result<Vec<Seq>, Refusal> {
+async fn read_heads(pool: Pool, of: Vec<Conversation>) -> Result<Vec<Seq>, ApiError> {
     let asked: Vec<&Conversation> = of.iter().collect();
-    conversations::last_seqs(&pool, &asked).await.map_err(|e| database_away(&e))
+    conversations::last_seqs(&pool, &asked).await.map_err(|e| ApiError::database(&e))
 }
 
 /// Reads a page and renders it.
@@ -88,7 +88,7 @@ async fn read_page(pool: &Pool, page: &Page) -> Reply {
     // One more than asked for says whether there is more.
     let limit = u32::from(page.limit) + 1;
     let rows = timeline::read(pool, &page.conversation, page.cursor, page.direction, limit);
-    let mut rows = rows.await.map_err(|e| database_away(&e))?;
+    let mut rows = rows.await.map_err(|e| ApiError::database(&e))?;
     // Backward: what came before is not for this reader.
     rows.retain(|row| row.seq > page.floor);
     let mut bytes = 0;

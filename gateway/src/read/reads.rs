@@ -23,9 +23,9 @@ use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
+use crate::wire::api_error::ApiError;
 use crate::wire::context::RequestContext;
 use crate::wire::listing::Listing;
-use crate::wire::refusal::{Refusal, database_away};
 use crate::wire::reply;
 use crate::wire::request::{Cmd, PullRequest, SyncRequest};
 
@@ -86,7 +86,7 @@ impl Reads {
         user: &UserId,
         conversation: &Conversation,
         request: PullRequest,
-    ) -> Result<Utf8Bytes, Refusal> {
+    ) -> Result<Utf8Bytes, ApiError> {
         self.within_deadline(async {
             let floor = self.memberships.require(conversation, user).await?.floor();
             let page = match request.backward {
@@ -142,11 +142,11 @@ impl Reads {
         by: &Identity,
         conversation: &Conversation,
         cursor: Seq,
-    ) -> Result<Advance, Refusal> {
+    ) -> Result<Advance, ApiError> {
         let standing = self.memberships.require(conversation, &by.user).await?;
         let advance = positions::advance(&self.pool, &by.user, conversation, cursor)
             .await
-            .map_err(|e| database_away(&e))?;
+            .map_err(|e| ApiError::database(&e))?;
         if !advance.moved {
             return Ok(advance);
         }
@@ -176,19 +176,19 @@ impl Reads {
         conversation: &Conversation,
         cursor: &str,
         limit: u32,
-    ) -> Result<Vec<ListedPosition>, Refusal> {
+    ) -> Result<Vec<ListedPosition>, ApiError> {
         self.within_deadline(async {
             self.memberships.require(conversation, user).await?;
             let shared::conversation::Kind::Private(lo, hi) = conversation.kind() else {
                 return positions::of_group(&self.pool, conversation, cursor, limit)
                     .await
-                    .map_err(|e| database_away(&e));
+                    .map_err(|e| ApiError::database(&e));
             };
             let mut both = Vec::new();
             for id in if lo == hi { vec![lo] } else { vec![lo, hi] } {
                 let Ok(reader) = UserId::parse(id) else { continue };
                 let read = positions::of_user(&self.pool, &reader, &[conversation]).await;
-                let read = read.map_err(|e| database_away(&e))?;
+                let read = read.map_err(|e| ApiError::database(&e))?;
                 let seq = read.get(conversation).copied().unwrap_or(Seq::ZERO);
                 both.push(ListedPosition { user_id: id.to_owned(), seq });
             }
@@ -213,7 +213,7 @@ impl Reads {
     ///
     /// # Errors
     /// 503
-    pub async fn conversations(&self, user: &UserId, before: u64, limit: usize) -> Result<Listing, Refusal> {
+    pub async fn conversations(&self, user: &UserId, before: u64, limit: usize) -> Result<Listing, ApiError> {
         self.within_deadline(Box::pin(self.syncs.newest_first(user, before, limit))).await
     }
 
@@ -230,11 +230,11 @@ impl Reads {
 
     async fn within_deadline<T>(
         &self,
-        answer: impl Future<Output = Result<T, Refusal>>,
-    ) -> Result<T, Refusal> {
+        answer: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
         let late = || {
             let message = "the database did not answer in time: try again".to_owned();
-            Err(Refusal::Overloaded { message, retry_after_ms: 1_000 })
+            Err(ApiError::Unavailable { message, retry_after_ms: 1_000 })
         };
         tokio::time::timeout(self.deadline, answer).await.unwrap_or_else(|_| late())
     }

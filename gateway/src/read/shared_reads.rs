@@ -19,7 +19,7 @@ use shared::mysql::timeline::Direction;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 
 /// What a pull asks for. Equal pages have equal replies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,7 +32,7 @@ pub(super) struct Page {
     pub(super) floor: Seq,
 }
 
-pub(super) type Reply = Result<Utf8Bytes, Refusal>;
+pub(super) type Reply = Result<Utf8Bytes, ApiError>;
 
 /// After a read for several, the same page is not read for so many times as long as it took: its readers leave the rest of
 /// the time to others, and the more a read costs, the more of them gather.
@@ -98,7 +98,7 @@ impl SharedReads {
             // A task of its own: whoever asked first may go away, the others still wait.
             tokio::spawn(self.run(page));
         }
-        reply.await.unwrap_or(Err(Refusal::Fault))
+        reply.await.unwrap_or(Err(ApiError::Internal))
     }
 
     /// Reads a page as long as someone waits for it.

@@ -20,8 +20,8 @@ use tokio::sync::Mutex;
 
 use super::tails::Tails;
 use crate::membership::Memberships;
+use crate::wire::api_error::ApiError;
 use crate::wire::listing::{Listed, Listing};
-use crate::wire::refusal::{Refusal, database_away};
 
 /// Inboxes that are built at the same time.
 const BUILDERS: usize = 16;
@@ -57,7 +57,12 @@ impl Syncs {
     }
 
     /// What changed after `cursor` (0: everything), oldest change first.
-    pub(super) async fn changes(&self, user: &UserId, cursor: u64, limit: usize) -> Result<Listing, Refusal> {
+    pub(super) async fn changes(
+        &self,
+        user: &UserId,
+        cursor: u64,
+        limit: usize,
+    ) -> Result<Listing, ApiError> {
         let ask = async |cursor: u64| {
             let read = self.inboxes.read(user, Order::RisingAfter(cursor), limit + 1).await;
             read.map_err(|e| inbox_away(&e))
@@ -78,7 +83,7 @@ impl Syncs {
         // What is noted from that moment on gets this version or a higher one.
         let begun = read.now;
         let Some(inbox) = read.inbox else { return Err(built_too_often()) };
-        let large = members::merging_groups_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
+        let large = members::merging_groups_of(&self.pool, user).await.map_err(|e| ApiError::database(&e))?;
         let heads = self.inboxes.group_heads(&large).await.map_err(|e| inbox_away(&e))?;
         let mut entries = inbox.entries;
         let inbox_has_more = entries.len() > limit;
@@ -113,7 +118,7 @@ impl Syncs {
         user: &UserId,
         before: u64,
         limit: usize,
-    ) -> Result<Listing, Refusal> {
+    ) -> Result<Listing, ApiError> {
         let before = if before == 0 { Seq::MAX.0 } else { before };
         let ask = async || {
             let read = self.inboxes.read(user, Order::FallingBefore(before), limit + 1).await;
@@ -125,7 +130,7 @@ impl Syncs {
             read = ask().await?;
         }
         let Some(inbox) = read.inbox else { return Err(built_too_often()) };
-        let large = members::merging_groups_of(&self.pool, user).await.map_err(|e| database_away(&e))?;
+        let large = members::merging_groups_of(&self.pool, user).await.map_err(|e| ApiError::database(&e))?;
         let heads = self.inboxes.group_heads(&large).await.map_err(|e| inbox_away(&e))?;
         let heads: AHashMap<Conversation, (u64, Seq)> =
             large.into_iter().zip(heads).filter_map(|(group, head)| Some((group, head?))).collect();
@@ -168,7 +173,7 @@ impl Syncs {
 
     /// Builds the inbox if there is none to be believed. Whoever waits for another build of the same user takes its
     /// result.
-    async fn build(&self, user: &UserId) -> Result<(), Refusal> {
+    async fn build(&self, user: &UserId) -> Result<(), ApiError> {
         #[allow(clippy::cast_possible_truncation)] // any bits will do
         let place = self.hasher.hash_one(user.as_str()) as usize % BUILDERS;
         let _turn = self.building[place].lock().await;
@@ -179,7 +184,7 @@ impl Syncs {
                 return Ok(());
             }
             let opened = self.inboxes.open(user).await.map_err(|e| inbox_away(&e))?;
-            let all = conversations::of_user(&self.pool, user).await.map_err(|e| database_away(&e))?;
+            let all = conversations::of_user(&self.pool, user).await.map_err(|e| ApiError::database(&e))?;
             metrics::counter!(shared::metrics::GATEWAY_INBOXES_BUILT).increment(1);
             self.inboxes.fill(user, &opened, &all).await.map_err(|e| inbox_away(&e))?;
         }
@@ -193,12 +198,12 @@ impl Syncs {
         user: &UserId,
         entries: Vec<Entry>,
         complete: bool,
-    ) -> Result<(Vec<Listed>, Option<u64>), Refusal> {
+    ) -> Result<(Vec<Listed>, Option<u64>), ApiError> {
         let all: Vec<&Conversation> = entries.iter().map(|entry| &entry.conversation).collect();
         let groups: Vec<&Conversation> = all.iter().copied().filter(|c| c.kind() == Kind::Group).collect();
         let read = positions::of_user(&self.pool, user, &all);
         let (read, accesses) = futures_util::try_join!(read, self.memberships.accesses(user, &groups))
-            .map_err(|e| database_away(&e))?;
+            .map_err(|e| ApiError::database(&e))?;
         let summaries = entries.iter().map(|entry| {
             let access = accesses.get(&entry.conversation);
             let is_in = access.is_some() || entry.conversation.kind() != Kind::Group;
@@ -212,7 +217,7 @@ impl Syncs {
                 self.tails.summary(of, entry.last_seq, user, counted_from).await.map(|it| Some((ack, it)))
             }
         });
-        let summaries = try_join_all(summaries).await.map_err(|e| database_away(&e))?;
+        let summaries = try_join_all(summaries).await.map_err(|e| ApiError::database(&e))?;
         let (mut shown, mut bytes, mut last) = (Vec::with_capacity(entries.len()), 0, None);
         for (Entry { conversation, version, .. }, summary) in entries.into_iter().zip(summaries) {
             let listed = match summary {
@@ -243,16 +248,16 @@ impl Syncs {
     }
 }
 
-fn inbox_away(error: &RedisError) -> Refusal {
+fn inbox_away(error: &RedisError) -> ApiError {
     tracing::warn!(%error, "an inbox could not be read");
-    Refusal::Overloaded {
+    ApiError::Unavailable {
         message: "the inbox is away: try again".to_owned(),
         retry_after_ms: rand::random_range(500..=2_000),
     }
 }
 
-fn built_too_often() -> Refusal {
-    Refusal::Overloaded {
+fn built_too_often() -> ApiError {
+    ApiError::Unavailable {
         message: "your inbox is being built: try again".to_owned(),
         retry_after_ms: rand::random_range(200..=1_000),
     }

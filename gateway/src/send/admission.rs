@@ -20,7 +20,7 @@ use crate::identity::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
 use crate::rates::Rates;
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 use crate::wire::request::ChatRequest;
 
 /// A message that waits for its sequence number.
@@ -105,7 +105,7 @@ impl Sends {
         match (known, recalls) {
             (Some(permissions), None) => {
                 let allowed = permissions.check(Action::Send, unix_millis);
-                self.queue_if(allowed.map_err(Refusal::from), admitted);
+                self.queue_if(allowed.map_err(ApiError::from), admitted);
                 None
             }
             _ => Some(Arc::clone(self).look_up(admitted, recalls).boxed()),
@@ -125,7 +125,7 @@ impl Sends {
         let reply = PendingReply::new(reply_to, conversation.clone(), msg_id.clone(), deadline);
         if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(&by.user)) {
             let message = "you send faster than allowed: slow down and send this message again".to_owned();
-            reply.refuse(&Refusal::RateLimited { message, retry_after_ms });
+            reply.refuse(&ApiError::RateLimited { message, retry_after_ms });
             return None;
         }
         let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
@@ -153,7 +153,7 @@ impl Sends {
         self.queue_if(checked.unwrap_or_else(late), admitted);
     }
 
-    async fn check(&self, admitted: &Admitted, recalls: Option<Seq>) -> Result<(), Refusal> {
+    async fn check(&self, admitted: &Admitted, recalls: Option<Seq>) -> Result<(), ApiError> {
         let (conversation, user) = (&admitted.conversation, &admitted.by.user);
         let permissions = self.memberships.require(conversation, user).await?;
         if let Some(seq) = recalls {
@@ -163,7 +163,7 @@ impl Sends {
         Ok(permissions.check(Action::Send, unix_millis)?)
     }
 
-    fn queue_if(&self, allowed: Result<(), Refusal>, admitted: Admitted) {
+    fn queue_if(&self, allowed: Result<(), ApiError>, admitted: Admitted) {
         if let Err(refusal) = allowed {
             return admitted.reply.refuse(&refusal);
         }

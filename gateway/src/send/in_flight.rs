@@ -29,7 +29,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::outbox::ReplyTo;
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 use crate::wire::reply;
 use crate::wire::request::Cmd;
 
@@ -44,9 +44,9 @@ const OUTCOMES_MAX: usize = 16_384;
 const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 200..=1_000;
 
 /// 503, to be sent again with the same `msg_id`.
-pub(super) fn try_again(why: &str) -> Refusal {
+pub(super) fn try_again(why: &str) -> ApiError {
     let message = format!("{why}: send it again with the same msg_id");
-    Refusal::Overloaded { message, retry_after_ms: rand::random_range(RETRY_AFTER_MS) }
+    ApiError::Unavailable { message, retry_after_ms: rand::random_range(RETRY_AFTER_MS) }
 }
 
 /// The reply to one message. Sent exactly once: by [`accept`](Self::accept), by [`refuse`](Self::refuse), or, should a
@@ -76,11 +76,11 @@ impl PendingReply {
         }
     }
 
-    pub(super) fn refuse(mut self, refusal: &Refusal) {
+    pub(super) fn refuse(mut self, refusal: &ApiError) {
         self.send_refusal(refusal);
     }
 
-    fn send_refusal(&mut self, refusal: &Refusal) {
+    fn send_refusal(&mut self, refusal: &ApiError) {
         if let Some(to) = self.to.take() {
             to.send(refusal.frame(Cmd::CHAT, Some(self.msg_id.as_str()), Some(&self.conversation.wire())));
         }
@@ -123,7 +123,7 @@ enum Outcome {
     /// It is stored under this sequence number.
     Stored(Seq),
     /// It is not stored: its sender has lost the right to send.
-    Refused(Refusal),
+    Refused(ApiError),
 }
 
 /// A message: the conversation, the sender, and the sender's id for it.
@@ -193,7 +193,7 @@ impl InFlight {
     }
 
     /// A worker has refused the message. A second answer has to follow.
-    pub(crate) fn refused(&self, conversation: &Conversation, sender: &str, msg_id: &str, refusal: Refusal) {
+    pub(crate) fn refused(&self, conversation: &Conversation, sender: &str, msg_id: &str, refusal: ApiError) {
         self.decided((conversation.clone(), sender.into(), msg_id.into()), Outcome::Refused(refusal));
     }
 

@@ -10,7 +10,7 @@ use shared::mysql::timeline::Facts;
 use shared::mysql::{Pool, timeline};
 use shared::permission::{Action, Permissions, RecallTarget};
 
-use crate::wire::refusal::{Refusal, database_away};
+use crate::wire::api_error::ApiError;
 use crate::wire::request::RECALL;
 
 /// When a user may recall its own message. A group's owner and admins may recall any, at any time.
@@ -36,9 +36,9 @@ impl RecallPolicy {
     ///
     /// # Errors
     /// 400, 403, 404, or 503 while the database is away.
-    pub(super) async fn check(&self, pool: &Pool, recall: &Recall<'_>) -> Result<(), Refusal> {
+    pub(super) async fn check(&self, pool: &Pool, recall: &Recall<'_>) -> Result<(), ApiError> {
         let found = timeline::facts(pool, recall.conversation, recall.seq).await;
-        let target = self.target(recall, found.map_err(|error| database_away(&error))?, unix_millis());
+        let target = self.target(recall, found.map_err(|error| ApiError::database(&error))?, unix_millis());
         Ok(recall.permissions.check(Action::Recall(target), unix_millis)?)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::conversation::Conversation;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 use crate::identity::Identity;
 
 /// A request of a connection.
@@ -21,7 +21,7 @@ impl RequestContext {
     /// The answer to it if it was not done.
     pub(crate) fn refuse(
         &self,
-        refusal: &Refusal,
+        refusal: &ApiError,
         cmd: i64,
         conversation: Option<&Conversation>,
     ) -> Utf8Bytes {

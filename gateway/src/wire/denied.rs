@@ -2,9 +2,9 @@
 
 use shared::permission::Denied;
 
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 
-impl From<Denied> for Refusal {
+impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let message = sentence(denied);
         match denied.code() {
@@ -17,20 +17,20 @@ impl From<Denied> for Refusal {
 
 /// 404: the member to change is not in the group.
 #[must_use]
-pub fn no_such_member() -> Refusal {
-    Refusal::NotFound("this user is not a member of the group".to_owned())
+pub fn no_such_member() -> ApiError {
+    ApiError::NotFound("this user is not a member of the group".to_owned())
 }
 
 /// 409: the name of a new group is taken.
 #[must_use]
-pub fn group_exists() -> Refusal {
-    Refusal::Conflict("there is a group of that name already: choose another conversation_id".to_owned())
+pub fn group_exists() -> ApiError {
+    ApiError::Conflict("there is a group of that name already: choose another conversation_id".to_owned())
 }
 
 /// 409: the group would have more members than `members_max`.
 #[must_use]
-pub fn group_full(members_max: u32) -> Refusal {
-    Refusal::Conflict(format!("a group has at most {members_max} members"))
+pub fn group_full(members_max: u32) -> ApiError {
+    ApiError::Conflict(format!("a group has at most {members_max} members"))
 }
 
 fn sentence(denied: Denied) -> String {
@@ -78,7 +78,7 @@ mod tests {
         sentences.dedup();
         assert_eq!(sentences.len(), Denied::ALL.len());
         for denied in Denied::ALL {
-            assert_eq!(Refusal::from(denied).code(), denied.code(), "{denied:?}");
+            assert_eq!(ApiError::from(denied).code(), denied.code(), "{denied:?}");
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use shared::envelope::CONTENT_BYTES_MAX;
 use shared::ids::{DeviceId, MsgId, Seq};
 
-use super::refusal::Refusal;
+use super::api_error::ApiError;
 
 /// The protocol's numbers.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub struct Echo<'a> {
 impl Echo<'_> {
     /// The refusal of this request.
     #[must_use]
-    pub fn refuse(&self, refusal: &Refusal) -> tokio_tungstenite::tungstenite::Utf8Bytes {
+    pub fn refuse(&self, refusal: &ApiError) -> tokio_tungstenite::tungstenite::Utf8Bytes {
         refusal.frame(self.cmd, self.msg_id.as_deref(), self.conversation_id.as_deref())
     }
 }
@@ -172,11 +172,13 @@ struct Payload<'a> {
 ///
 /// # Errors
 /// The refusal to answer with, and what to echo.
-pub fn parse(text: &str) -> Result<(Echo<'_>, Request), (Echo<'_>, Refusal)> {
+pub fn parse(text: &str) -> Result<(Echo<'_>, Request), (Echo<'_>, ApiError)> {
     let mut echo = Echo { cmd: Cmd::UNKNOWN, msg_id: None, conversation_id: None };
     let fields: Fields<'_> = match object(text) {
         Ok(fields) => fields,
-        Err(why) => return Err((echo, Refusal::malformed(format!("send one JSON object per frame: {why}")))),
+        Err(why) => {
+            return Err((echo, ApiError::malformed(format!("send one JSON object per frame: {why}"))));
+        }
     };
     let short = |raw: Option<&'_ RawValue>| raw.filter(|raw| raw.get().len() <= ECHO_BYTES_MAX).is_some();
     let (msg_id, conversation_id) = (text_field(fields.msg_id), text_field(fields.conversation_id));
@@ -196,12 +198,12 @@ fn read<'a>(
     echo: &mut Echo<'a>,
     msg_id: TextField<'a>,
     conversation_id: TextField<'a>,
-) -> Result<Request, Refusal> {
+) -> Result<Request, ApiError> {
     let cmd: Option<i64> = value(fields.cmd, "cmd must be an integer")?;
-    echo.cmd = cmd.ok_or_else(|| Refusal::Malformed(format!("cmd is missing: {COMMANDS}")))?;
-    let msg_id = msg_id.map_err(|()| Refusal::malformed("msg_id must be a string"))?;
+    echo.cmd = cmd.ok_or_else(|| ApiError::Malformed(format!("cmd is missing: {COMMANDS}")))?;
+    let msg_id = msg_id.map_err(|()| ApiError::malformed("msg_id must be a string"))?;
     let conversation_id =
-        conversation_id.map_err(|()| Refusal::malformed("conversation_id must be a string"))?;
+        conversation_id.map_err(|()| ApiError::malformed("conversation_id must be a string"))?;
     let request = match echo.cmd {
         Cmd::HEARTBEAT => Request::Heartbeat(cursor(fields)?.map(|cursor| cursor.0)),
         Cmd::LOGIN => login(&payload(fields)?)?,
@@ -210,38 +212,38 @@ fn read<'a>(
         Cmd::ACK => {
             let cursor = cursor(fields)?;
             Request::Ack(
-                cursor.ok_or_else(|| Refusal::malformed("cursor_seq is missing: how far was read?"))?,
+                cursor.ok_or_else(|| ApiError::malformed("cursor_seq is missing: how far was read?"))?,
             )
         }
         Cmd::SYNC => Request::Sync(sync(fields, &payload(fields)?)?),
         Cmd::TYPING => Request::Typing,
         other => {
-            return Err(Refusal::Malformed(format!("cmd {other} is unknown: {COMMANDS}")));
+            return Err(ApiError::Malformed(format!("cmd {other} is unknown: {COMMANDS}")));
         }
     };
     if request.needs_conversation() && conversation_id.is_none() {
-        return Err(Refusal::malformed("conversation_id is missing"));
+        return Err(ApiError::malformed("conversation_id is missing"));
     }
     Ok(request)
 }
 
 const COMMANDS: &str = "0 heartbeat, 1 login, 2 chat, 3 pull, 4 ack, 6 sync, 8 typing";
 
-fn login(payload: &Payload<'_>) -> Result<Request, Refusal> {
+fn login(payload: &Payload<'_>) -> Result<Request, ApiError> {
     let token: Option<String> = value(payload.token, "payload.token must be a string")?;
-    let token = token.ok_or_else(|| Refusal::malformed("payload.token is missing"))?;
+    let token = token.ok_or_else(|| ApiError::malformed("payload.token is missing"))?;
     let device: Option<Cow<'_, str>> = value(payload.device_id, "payload.device_id must be a string")?;
-    let device = device.map(|id| DeviceId::parse(&id)).transpose().map_err(Refusal::malformed)?;
+    let device = device.map(|id| DeviceId::parse(&id)).transpose().map_err(ApiError::malformed)?;
     Ok(Request::Login { token, device })
 }
 
-fn chat(msg_id: Option<Cow<'_, str>>, payload: &Payload<'_>) -> Result<ChatRequest, Refusal> {
-    let msg_id = msg_id.map(|id| MsgId::parse(&id)).transpose().map_err(Refusal::malformed)?;
+fn chat(msg_id: Option<Cow<'_, str>>, payload: &Payload<'_>) -> Result<ChatRequest, ApiError> {
+    let msg_id = msg_id.map(|id| MsgId::parse(&id)).transpose().map_err(ApiError::malformed)?;
     let types = "payload.msg_type must be 1 (text), 2 (image) or 3 (recall)";
     let msg_type: Option<u32> = value(payload.msg_type, types)?;
     let msg_type = msg_type.unwrap_or(1);
     if !matches!(msg_type, 1 | 2 | RECALL) {
-        return Err(Refusal::malformed(types));
+        return Err(ApiError::malformed(types));
     }
     let recalls = if msg_type == RECALL { Some(recall(payload)?) } else { None };
     let content = match recalls {
@@ -253,72 +255,72 @@ fn chat(msg_id: Option<Cow<'_, str>>, payload: &Payload<'_>) -> Result<ChatReque
     let reply_when_stored = match ack.as_deref() {
         None | Some("accepted") => false,
         Some("stored") => true,
-        Some(_) => return Err(Refusal::malformed(ACK_MODES)),
+        Some(_) => return Err(ApiError::malformed(ACK_MODES)),
     };
     Ok(ChatRequest { msg_id, content, msg_type, recalls, send_time_ms, reply_when_stored })
 }
 
-fn content(payload: &Payload<'_>) -> Result<String, Refusal> {
+fn content(payload: &Payload<'_>) -> Result<String, ApiError> {
     let content: Option<String> = value(payload.content, "payload.content must be a string")?;
     let content = content.unwrap_or_default();
     if content.is_empty() {
-        return Err(Refusal::malformed("payload.content is empty: send 1 to 4096 bytes"));
+        return Err(ApiError::malformed("payload.content is empty: send 1 to 4096 bytes"));
     }
     if content.len() > CONTENT_BYTES_MAX {
         let message = format!("payload.content has {} bytes: send at most 4096", content.len());
-        return Err(Refusal::TooLarge(message));
+        return Err(ApiError::TooLarge(message));
     }
     Ok(content)
 }
 
-fn recall(payload: &Payload<'_>) -> Result<Seq, Refusal> {
+fn recall(payload: &Payload<'_>) -> Result<Seq, ApiError> {
     let rule = "payload.recall_seq must be the seq of the message to recall";
     let seq: Option<u64> = value(payload.recall_seq, rule)?;
-    seq.filter(|seq| (1..=Seq::MAX.0).contains(seq)).map(Seq).ok_or_else(|| Refusal::malformed(rule))
+    seq.filter(|seq| (1..=Seq::MAX.0).contains(seq)).map(Seq).ok_or_else(|| ApiError::malformed(rule))
 }
 
 const ACK_MODES: &str = "payload.ack must be \"accepted\" (default) or \"stored\"";
 
-fn pull(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<PullRequest, Refusal> {
+fn pull(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<PullRequest, ApiError> {
     let limits = "payload.limit must be 1 to 500";
     let limit: Option<u16> = value(payload.limit, limits)?;
     let limit = limit.unwrap_or(PULL_LIMIT_DEFAULT);
     if !(1..=PULL_LIMIT_MAX).contains(&limit) {
-        return Err(Refusal::malformed(limits));
+        return Err(ApiError::malformed(limits));
     }
     let directions = "payload.direction must be \"forward\" (default) or \"backward\"";
     let direction: Option<Cow<'_, str>> = value(payload.direction, directions)?;
     let backward = match direction.as_deref() {
         None | Some("forward") => false,
         Some("backward") => true,
-        Some(_) => return Err(Refusal::malformed(directions)),
+        Some(_) => return Err(ApiError::malformed(directions)),
     };
     Ok(PullRequest { cursor: cursor(fields)?.unwrap_or(Seq::ZERO), limit, backward })
 }
 
-fn sync(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<SyncRequest, Refusal> {
+fn sync(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<SyncRequest, ApiError> {
     let limits = "payload.limit must be 1 to 500";
     let limit: Option<u16> = value(payload.limit, limits)?;
     let limit = limit.unwrap_or(SYNC_LIMIT_DEFAULT);
     if !(1..=SYNC_LIMIT_MAX).contains(&limit) {
-        return Err(Refusal::malformed(limits));
+        return Err(ApiError::malformed(limits));
     }
     Ok(SyncRequest { cursor: cursor(fields)?.unwrap_or(Seq::ZERO).0, limit })
 }
 
-fn cursor(fields: &Fields<'_>) -> Result<Option<Seq>, Refusal> {
+fn cursor(fields: &Fields<'_>) -> Result<Option<Seq>, ApiError> {
     let rule = "cursor_seq must be an integer from 0 to 2^53 - 1";
     let cursor: Option<u64> = value(fields.cursor_seq, rule)?;
     match cursor {
-        Some(cursor) if cursor > Seq::MAX.0 => Err(Refusal::malformed(rule)),
+        Some(cursor) if cursor > Seq::MAX.0 => Err(ApiError::malformed(rule)),
         cursor => Ok(cursor.map(Seq)),
     }
 }
 
-fn payload<'a>(fields: &Fields<'a>) -> Result<Payload<'a>, Refusal> {
+fn payload<'a>(fields: &Fields<'a>) -> Result<Payload<'a>, ApiError> {
     match fields.payload.map(RawValue::get) {
         None | Some("null") => Ok(Payload::default()),
-        Some(text) => object(text).map_err(|_| Refusal::malformed("payload must be an object")),
+        Some(text) => object(text).map_err(|_| ApiError::malformed("payload must be an object")),
     }
 }
 
@@ -336,9 +338,9 @@ fn text_field<'a>(raw: Option<&'a RawValue>) -> TextField<'a> {
 }
 
 /// Reads a field; absent and `null` are `None`.
-fn value<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>, rule: &str) -> Result<Option<T>, Refusal> {
+fn value<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>, rule: &str) -> Result<Option<T>, ApiError> {
     let Some(raw) = raw else { return Ok(None) };
-    serde_json::from_str(raw.get()).map_err(|_| Refusal::malformed(rule))
+    serde_json::from_str(raw.get()).map_err(|_| ApiError::malformed(rule))
 }
 
 #[cfg(test)]

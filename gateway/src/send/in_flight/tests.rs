@@ -39,8 +39,8 @@ fn group() -> Conversation {
     message(false).conversation
 }
 
-fn forbidden() -> Refusal {
-    Refusal::Forbidden("not a member".to_owned())
+fn forbidden() -> ApiError {
+    ApiError::Forbidden("not a member".to_owned())
 }
 
 fn stored_reply(seq: u64) -> String {

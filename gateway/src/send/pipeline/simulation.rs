@@ -21,7 +21,7 @@ use crate::identity::Identity;
 use crate::outbox::Outbox;
 use crate::send::in_flight::{EXPIRE_INTERVAL, PendingReply};
 use crate::send::numbering::NumberError;
-use crate::wire::refusal::Refusal;
+use crate::wire::api_error::ApiError;
 use crate::wire::reply;
 use crate::wire::request::Cmd;
 
@@ -174,7 +174,7 @@ async fn work(messages: Vec<ChatMessage>, world: Shared, in_flight: Arc<InFlight
                 Some(reply::chat(msg_id, &conversation.wire(), seq))
             }
             80..90 if first => {
-                let refusal = Refusal::Forbidden("not a member".to_owned());
+                let refusal = ApiError::Forbidden("not a member".to_owned());
                 let frame = refusal.frame(Cmd::CHAT, Some(msg_id.as_str()), Some(&conversation.wire()));
                 in_flight.refused(conversation, sender.as_str(), msg_id.as_str(), refusal);
                 Some(frame)
