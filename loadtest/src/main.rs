@@ -6,6 +6,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Exit code of options that cannot be used; clap has the same.
+const USAGE: u8 = 2;
+/// Exit code of a run that could not be completed. 1 is a broken promise.
+const FAILED: u8 = 4;
+
 /// Brings the whole chat system up on this machine, loads it, and judges what it did.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -25,7 +30,7 @@ async fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("loadtest: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<command::Usage>() { USAGE } else { FAILED })
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use loadtest::scenario::{Load, run};
+use loadtest::scenario::{Deployment, Load, run};
 use testbed::client::{Chat, Client, Pace, Report, Sender, StoredMessage};
 use testbed::judge::{Verdict, judge, judge_reader};
 use testbed::stack::{Builder, System, wait_for};
@@ -99,7 +99,8 @@ async fn a_burst_over_two_gateways_is_kept_in_one_order() {
         stored: false,
         rate: None,
     };
-    let figures = run(&load, &system.ws_urls(), "burst", BTreeMap::new).await.unwrap();
+    let (deployment, report) = (Deployment::of(&system), Arc::new(Report::default()));
+    let figures = run(&load, &deployment, "burst", &report, BTreeMap::new).await.unwrap();
     assert!(figures.verdict.is_good(), "{}", figures.verdict);
     assert_eq!((figures.acked, figures.verdict.acked), (6_000, 6_000));
     assert_eq!(figures.refused, 0, "nothing was wrong, so nobody was refused");

@@ -1,4 +1,4 @@
-//! Processor time by process.
+//! Processor time, memory and metrics of processes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::stack::{Servers, System};
 /// Processor time used so far, by process.
 pub type Used = BTreeMap<String, Duration>;
 
-/// Name of this process. In a comparison it holds the baselines' servers too.
+/// Name of this process. In a comparison it contains the baselines' servers too.
 pub const OWN: &str = "load generator";
 /// Names of the system's own processes.
 pub const SERVICES: [&str; 2] = ["gateways", "workers"];
 
-/// What `system`, its servers and this process have used so far.
+/// The processor time of `system`, its servers and this process so far.
 #[must_use]
 pub fn used(system: &mut System) -> Used {
     let mut used = Used::new();
@@ -32,7 +32,7 @@ pub fn used(system: &mut System) -> Used {
     used
 }
 
-/// What `servers` and this process have used so far.
+/// The processor time of `servers` and this process so far.
 #[must_use]
 pub fn servers_used(servers: &Servers) -> Used {
     let processes = [servers.mysql.process(), servers.redis.process(), servers.rabbit.process()];
@@ -51,7 +51,7 @@ fn own() -> Duration {
     time(usage.user_time()) + time(usage.system_time())
 }
 
-/// The processes of `system`, its servers and this one: what kind, and the process's number.
+/// The processes of `system`, its servers and this one: kind and process id.
 pub fn processes(system: &mut System) -> Vec<(String, u32)> {
     let mut all = vec![(OWN.to_owned(), std::process::id())];
     for service in system.services() {
@@ -69,7 +69,7 @@ pub fn processes(system: &mut System) -> Vec<(String, u32)> {
 #[must_use]
 pub fn cpu_of(process: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in parentheses, may hold blanks. Fields 14 and 15 of proc(5), in ticks of 10 ms.
+    // The name, in parentheses, may contain blanks. Fields 14 and 15 of proc(5), in ticks of 10 ms.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     Some(Duration::from_millis((ticks()? + ticks()?) * 10))
@@ -83,9 +83,9 @@ pub fn resident_of(process: u32) -> Option<u64> {
     Some(pages.split_whitespace().nth(1)?.parse::<u64>().ok()? * PAGE_BYTES)
 }
 
-/// Seconds per 1,000 messages between two moments.
+/// Seconds of processor time per 1,000 messages between two moments.
 #[must_use]
-#[allow(clippy::cast_precision_loss)] // far below 2^52
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 pub fn per_1000(before: &Used, after: &Used, messages: u64) -> BTreeMap<String, f64> {
     let cost = |(name, used): (&String, &Duration)| {
         let used = used.saturating_sub(before.get(name).copied().unwrap_or_default());
@@ -112,10 +112,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cost_is_what_was_used_between_two_moments() {
+    fn cost_is_the_processor_time_between_two_moments() {
         let at = |seconds| Used::from([("MySQL".to_owned(), Duration::from_secs(seconds))]);
         assert_eq!(per_1000(&at(3), &at(5), 4_000)["MySQL"], 0.5);
-        // A process that was not there before, and no message at all.
+        // A process that started in between, and no message.
         assert_eq!(per_1000(&Used::new(), &at(1), 0)["MySQL"], 1_000.0);
     }
 }

@@ -1,5 +1,5 @@
-//! Senders with windows, each with a connection task that serves its messages one after the other and in order, as a
-//! server's does. Both are tasks of this process; between them are channels instead of a socket.
+//! Senders with windows, each with a connection task that serves its messages in order, as a server does. Both are tasks
+//! of this process, connected by channels instead of a socket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const LATENCY_MAX: u64 = 120_000_000;
 /// Between the making of the senders and the first message.
 const LEAD: Duration = Duration::from_millis(200);
 
-/// One message to be kept.
+/// One message to store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) conversation: String,
@@ -26,13 +26,13 @@ pub(crate) struct Message {
     pub(crate) content: String,
 }
 
-/// What takes messages.
+/// A server that accepts messages.
 pub(super) trait Accept: Send + Sync + 'static {
     /// Returns when the message may be acknowledged.
     fn accept(&self, message: Message) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// What the senders saw.
+/// The measurements of all senders.
 #[derive(Debug)]
 pub(super) struct Driven {
     pub(super) acked: u64,
@@ -53,15 +53,15 @@ struct Sender {
     window: usize,
 }
 
-/// The conversation of a group, in a run of this name.
+/// The conversation of a group in the run with this name.
 pub(super) fn conversation(name: &str, group: usize) -> String {
     format!("group_{name}.{group}")
 }
 
-/// Lets all senders send to `server`; `name` keeps this round's conversations apart from all others.
+/// Lets all senders send to `server`; `name` makes the conversations of this round unique.
 ///
 /// # Errors
-/// The first message that the server could not keep.
+/// If the server fails to accept a message.
 pub(super) async fn drive<S: Accept>(server: &Arc<S>, work: &Work, name: &str) -> anyhow::Result<Driven> {
     let start = Instant::now() + LEAD;
     let until = start + Duration::from_secs_f64(work.seconds);
@@ -75,7 +75,7 @@ pub(super) async fn drive<S: Accept>(server: &Arc<S>, work: &Work, name: &str) -
             let server = Arc::clone(server);
             running.spawn(async move {
                 let serving = serve(server, to_serve, replies);
-                // A task of its own, so that it goes on while the sender prepares messages.
+                // A task of its own, so that it runs while the sender prepares messages.
                 let serving = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(serving));
                 let seen = send(sender, requests, answered, start, until).await?;
                 serving.await??;
@@ -126,7 +126,7 @@ async fn send(
         while unanswered < sender.window && Instant::now() < until {
             let request = Request { message: sender.message(n), begun: Instant::now() };
             if requests.send(request).await.is_err() {
-                // The connection task has failed, and says why.
+                // The connection task has failed; its error is returned.
                 return Ok(seen);
             }
             n += 1;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_sender_keeps_its_order_and_all_is_answered() {
+    async fn every_sender_keeps_its_order_and_every_message_is_answered() {
         let server = Arc::new(InOrder::default());
         let driven = drive(&server, &work(), "t").await.unwrap();
         let served = server.0.lock();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_is_told() {
+    async fn a_failure_is_returned() {
         let error = drive(&Arc::new(Failing), &work(), "t").await.unwrap_err();
         assert_eq!(error.to_string(), "the disk is full");
     }

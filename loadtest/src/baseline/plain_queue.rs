@@ -1,5 +1,5 @@
-//! A plain queue: per message a number, a publish that is not confirmed, and the acknowledgement at once. One consumer
-//! inserts one row per message. What it acknowledges is not yet kept anywhere.
+//! The baseline "plain queue": for each message a sequence number and a publish without confirm, then the
+//! acknowledgement. One consumer inserts one row per message. An acknowledged message may be lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,15 +17,15 @@ use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::drive::{Accept, Message};
-use super::numbers::Numbers;
+use super::sequences::Sequences;
 use super::timeline::Timeline;
 
 const QUEUE: &str = "im_compare";
 /// Channels that publish.
 const CHANNELS: usize = 4;
-/// Deliveries that the consumer may have unanswered: it never waits for the next one.
+/// Unacknowledged deliveries of the consumer: enough that it never waits for the next one.
 const PREFETCH: u16 = 256;
-/// Deliveries that survive a restart of the broker, as far as a message can that is not confirmed.
+/// Messages survive a restart of the broker, as far as unconfirmed ones can.
 const PERSISTENT: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
@@ -37,7 +37,7 @@ struct Body {
 /// The accepting side.
 pub(super) struct PlainQueue {
     channels: Vec<Channel>,
-    numbers: Numbers,
+    sequences: Sequences,
     chooser: ahash::RandomState,
     connection: Connection,
     consuming: Connection,
@@ -51,7 +51,7 @@ pub(super) struct Storing {
 }
 
 impl PlainQueue {
-    pub(super) async fn connect(url: &str, numbers: Numbers, timeline: Timeline) -> anyhow::Result<Self> {
+    pub(super) async fn connect(url: &str, sequences: Sequences, timeline: Timeline) -> anyhow::Result<Self> {
         let connect = || Connection::connect(url, ConnectionProperties::default());
         let connection = connect().await.context("RabbitMQ")?;
         let consuming = connect().await.context("RabbitMQ")?;
@@ -60,10 +60,10 @@ impl PlainQueue {
             channels.push(connection.create_channel().await?);
         }
         let chooser = ahash::RandomState::new();
-        Ok(Self { channels, numbers, chooser, connection, consuming, timeline })
+        Ok(Self { channels, sequences, chooser, connection, consuming, timeline })
     }
 
-    /// Makes the queue and begins to consume it.
+    /// Declares the queue and starts its consumer.
     pub(super) async fn begin(&self) -> anyhow::Result<Storing> {
         let channel = self.consuming.create_channel().await?;
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
@@ -76,7 +76,7 @@ impl PlainQueue {
         Ok(Storing { stored, task: AbortOnDropHandle::new(task) })
     }
 
-    /// Ends the consumer and throws the backlog away.
+    /// Ends the consumer and deletes the queue with its backlog.
     pub(super) async fn end(&self, storing: Storing) -> anyhow::Result<()> {
         storing.task.abort();
         match storing.task.await {
@@ -101,13 +101,13 @@ impl Storing {
         self.stored.load(Ordering::Relaxed)
     }
 
-    /// Messages stored per second from now on, for a while or until `all` are.
-    pub(super) async fn drain(&self, all: u64, patience: Duration) -> Option<f64> {
+    /// Messages stored per second from now on, until `all` are stored or `timeout` is over.
+    pub(super) async fn drain(&self, all: u64, timeout: Duration) -> Option<f64> {
         let (before, start) = (self.stored(), tokio::time::Instant::now());
         if before >= all {
             return None;
         }
-        while self.stored() < all && start.elapsed() < patience && !self.task.is_finished() {
+        while self.stored() < all && start.elapsed() < timeout && !self.task.is_finished() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Some(super::rounds::per_second(self.stored() - before, start.elapsed()))
@@ -116,8 +116,8 @@ impl Storing {
 
 impl Accept for PlainQueue {
     async fn accept(&self, message: Message) -> anyhow::Result<()> {
-        let seq = self.numbers.next(&message.conversation).await?;
-        // The same channel for the same sender: its order is kept.
+        let seq = self.sequences.next(&message.conversation).await?;
+        // One channel for each sender keeps its order.
         let place = self.chooser.hash_one(&message.sender) % CHANNELS as u64;
         let channel = &self.channels[usize::try_from(place)?];
         let body = serde_json::to_vec(&Body { seq, message })?;
@@ -136,5 +136,5 @@ async fn store(mut consumer: Consumer, timeline: Timeline, stored: Arc<AtomicU64
         stored.fetch_add(1, Ordering::Relaxed);
         delivery.ack(BasicAckOptions::default()).await?;
     }
-    anyhow::bail!("the consumer was ended by RabbitMQ")
+    anyhow::bail!("RabbitMQ ended the consumer")
 }

@@ -1,4 +1,4 @@
-//! What one contender does in one turn, and what is measured then.
+//! The work of one round, and its figures.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// The same for every contender.
+/// The work, the same for every contender.
 #[derive(Debug, Clone, Serialize)]
 pub struct Work {
     /// Conversations.
@@ -17,7 +17,7 @@ pub struct Work {
     pub window: usize,
     /// Bytes of each message.
     pub size: usize,
-    /// For so long new messages are begun; all of them are answered before the turn ends.
+    /// How long new messages are sent; all of them are answered before the round ends.
     pub seconds: f64,
 }
 
@@ -28,7 +28,7 @@ impl Work {
         Self { groups: 1, senders_per_group: 1, window: 1, size: self.size, seconds }
     }
 
-    /// The same for another time.
+    /// The same for another duration.
     #[must_use]
     pub fn lasting(&self, seconds: f64) -> Self {
         Self { seconds, ..self.clone() }
@@ -40,19 +40,18 @@ impl Work {
     }
 }
 
-/// Figures of one turn.
+/// Figures of one round.
 #[derive(Debug, Clone, Serialize)]
 pub struct Round {
     /// Messages acknowledged.
     pub acked: u64,
     /// From the first message to the last acknowledgement.
     pub acked_per_second: f64,
-    /// Messages that were in MySQL, per second: when the last one was acknowledged, or, for a contender that is waited
-    /// for, when all were.
+    /// Messages in MySQL per second, counted when the last one was acknowledged; for this system, when all were stored.
     pub stored_per_second: f64,
-    /// Acknowledged and not stored when the last one was acknowledged.
+    /// Messages not stored when the last one was acknowledged.
     pub backlog: u64,
-    /// Messages stored per second afterwards, while nobody sends; where there was a backlog.
+    /// Messages stored per second after the last one was sent, if there was a backlog.
     pub drained_per_second: Option<f64>,
     /// Milliseconds from sending to the acknowledgement, by percentile.
     pub ack_ms: BTreeMap<String, f64>,
@@ -62,14 +61,14 @@ pub struct Round {
 
 /// Percentiles in milliseconds of a histogram in microseconds.
 pub(super) fn percentiles(latency: &Histogram<u64>) -> BTreeMap<String, f64> {
-    #[allow(clippy::cast_precision_loss)] // below 2^52
+    #[expect(clippy::cast_precision_loss, reason = "below 2^52")]
     let ms = |micros: u64| micros as f64 / 1000.0;
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)]
         .map(|(name, quantile)| (name.to_owned(), ms(latency.value_at_quantile(quantile))))
         .into()
 }
 
-#[allow(clippy::cast_precision_loss)] // far below 2^52
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
 pub(super) fn per_second(messages: u64, time: Duration) -> f64 {
     messages as f64 / time.as_secs_f64()
 }

@@ -1,40 +1,40 @@
-//! What the turns say together: the median of each figure, and how the system stands to each baseline.
+//! The summary of all rounds: the median of each figure, and the system's ratio to each baseline.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::contest::Contest;
+use super::plan::Plan;
 use super::rounds::{Round, Work};
 use testbed::meter::{OWN, SERVICES};
 
-/// All turns of one contender.
+/// All rounds of one contender.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Turns {
+pub(super) struct Rounds {
     pub(super) name: &'static str,
     pub(super) together: Vec<Round>,
     pub(super) alone: Vec<Round>,
 }
 
-impl Turns {
+impl Rounds {
     pub(super) fn new(name: &'static str) -> Self {
         Self { name, together: Vec::new(), alone: Vec::new() }
     }
 
-    fn only(&self, turn: usize) -> Self {
-        let only = |rounds: &[Round]| rounds.get(turn).cloned().into_iter().collect();
+    fn only(&self, n: usize) -> Self {
+        let only = |rounds: &[Round]| rounds.get(n).cloned().into_iter().collect();
         Self { name: self.name, together: only(&self.together), alone: only(&self.alone) }
     }
 }
 
-/// One contender: medians over its turns.
+/// One contender: medians over its rounds.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
     /// Its name.
     pub name: String,
     /// Messages acknowledged per second.
     pub acked_per_second: f64,
-    /// The same in its slowest and in its fastest turn.
+    /// The same in its slowest and in its fastest round.
     pub acked_range: (f64, f64),
     /// Messages in MySQL per second.
     pub stored_per_second: f64,
@@ -42,11 +42,11 @@ pub struct Row {
     pub ack_ms: BTreeMap<String, f64>,
     /// Processor seconds per 1,000 acknowledged messages, by process.
     pub cpu_seconds_per_1000: BTreeMap<String, f64>,
-    /// Acknowledged and not stored at the end of a turn.
+    /// Messages acknowledged and not stored at the end of a round.
     pub backlog: f64,
-    /// What its consumer stored per second when nobody sent.
+    /// Messages that its consumer stored per second after the last message was sent.
     pub drained_per_second: Option<f64>,
-    /// One sender, one message at a time: milliseconds, by percentile.
+    /// Milliseconds of a single sender with one message at a time, by percentile.
     pub alone_ms: BTreeMap<String, f64>,
 }
 
@@ -56,57 +56,58 @@ pub struct Row {
 pub struct Ratios {
     /// The baseline.
     pub against: String,
-    /// Messages acknowledged.
+    /// The ratio of messages acknowledged.
     pub acked: f64,
-    /// Messages stored.
+    /// The ratio of messages stored.
     pub stored: f64,
     /// Processor time of servers and processes per message. The baseline's, divided by the system's.
     pub cpu: f64,
-    /// Half of the acknowledgements under load. The baseline's, divided by the system's.
+    /// Median time to the acknowledgement under load. The baseline's, divided by the system's.
     pub ack_p50: f64,
-    /// One message at a time. The baseline's, divided by the system's.
+    /// The same with one message at a time. The baseline's, divided by the system's.
     pub alone_p50: f64,
 }
 
-/// The outcome.
+/// The outcome of a comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// What was done.
+    /// The work of each round.
     pub work: Work,
-    /// Turns of each contender.
+    /// Rounds of each contender.
     pub rounds: usize,
     /// Connections to MySQL of the baselines.
     pub connections: u32,
-    /// The contenders; the system is the last.
+    /// The contenders; the system is the last one.
     pub rows: Vec<Row>,
     /// The system against each of the others.
     pub ratios: Vec<Ratios>,
-    /// Every turn.
-    turns: Vec<Turns>,
+    /// Every round.
+    #[serde(rename = "turns")]
+    measured: Vec<Rounds>,
 }
 
 impl Comparison {
-    pub(super) fn new(contest: &Contest, turns: Vec<Turns>) -> Self {
-        let rows: Vec<Row> = turns.iter().map(Row::of).collect();
+    pub(super) fn new(plan: &Plan, measured: Vec<Rounds>) -> Self {
+        let rows: Vec<Row> = measured.iter().map(Row::of).collect();
         Self {
-            work: contest.work.clone(),
-            rounds: contest.rounds,
-            connections: contest.connections,
-            ratios: ratios_by_round(&turns, contest.rounds),
+            work: plan.work.clone(),
+            rounds: plan.rounds,
+            connections: plan.connections,
+            ratios: ratios_by_round(&measured, plan.rounds),
             rows,
-            turns,
+            measured,
         }
     }
 }
 
 impl Row {
-    fn of(turns: &Turns) -> Self {
-        let all = &turns.together;
+    fn of(rounds: &Rounds) -> Self {
+        let all = &rounds.together;
         let drained: Vec<f64> = all.iter().filter_map(|round| round.drained_per_second).collect();
-        #[allow(clippy::cast_precision_loss)] // far below 2^52
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let backlog = median(all.iter().map(|round| round.backlog as f64));
         Self {
-            name: turns.name.to_owned(),
+            name: rounds.name.to_owned(),
             acked_per_second: median(all.iter().map(|round| round.acked_per_second)),
             acked_range: range(all.iter().map(|round| round.acked_per_second)),
             stored_per_second: median(all.iter().map(|round| round.stored_per_second)),
@@ -114,7 +115,7 @@ impl Row {
             cpu_seconds_per_1000: medians(all.iter().map(|round| &round.cpu_seconds_per_1000)),
             backlog,
             drained_per_second: (!drained.is_empty()).then(|| median(drained.iter().copied())),
-            alone_ms: medians(turns.alone.iter().map(|round| &round.ack_ms)),
+            alone_ms: medians(rounds.alone.iter().map(|round| &round.ack_ms)),
         }
     }
 
@@ -138,12 +139,12 @@ impl Row {
     }
 }
 
-/// The last contender against each of the others, round by round, and of that the medians.
-fn ratios_by_round(turns: &[Turns], rounds: usize) -> Vec<Ratios> {
-    let round = |n| ratios(&turns.iter().map(|turns| Row::of(&turns.only(n))).collect::<Vec<_>>());
+/// The ratios of the last contender to each of the others in each round; returns their medians.
+fn ratios_by_round(all: &[Rounds], rounds: usize) -> Vec<Ratios> {
+    let round = |n| ratios(&all.iter().map(|rounds| Row::of(&rounds.only(n))).collect::<Vec<_>>());
     let rounds: Vec<Vec<Ratios>> = (0..rounds).map(round).collect();
-    let baselines = turns.iter().take(turns.len().saturating_sub(1)).enumerate();
-    let over = |(index, baseline): (usize, &Turns)| {
+    let baselines = all.iter().take(all.len().saturating_sub(1)).enumerate();
+    let over = |(index, baseline): (usize, &Rounds)| {
         let of = |figure: fn(&Ratios) -> f64| {
             median(rounds.iter().filter_map(|ratios| ratios.get(index)).map(figure))
         };
@@ -159,7 +160,7 @@ fn ratios_by_round(turns: &[Turns], rounds: usize) -> Vec<Ratios> {
     baselines.map(over).collect()
 }
 
-/// The last row against each of the others.
+/// The ratios of the last row to each of the others.
 fn ratios(rows: &[Row]) -> Vec<Ratios> {
     let Some((system, baselines)) = rows.split_last() else { return Vec::new() };
     let cpu = |row: &Row| row.servers_cpu() + row.services_cpu() + row.own_cpu();
@@ -180,7 +181,7 @@ fn ratio(of: f64, to: f64) -> f64 {
     if to > 0.0 { of / to } else { 0.0 }
 }
 
-/// 0 of nothing; of an even number the mean of the middle two.
+/// 0 without values; of an even number of values, the mean of the middle two.
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -192,7 +193,7 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// Least and most; 0 of nothing.
+/// Minimum and maximum; 0 without values.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let wider = |range: Option<(f64, f64)>, value: f64| {
         Some(range.map_or((value, value), |(least, most)| (least.min(value), most.max(value))))
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_above_one_is_in_the_systems_favour() {
+    fn a_ratio_above_one_favors_the_system() {
         let rows = [
             row("slow", 500.0, 80.0, &[("MySQL", 1.0), (OWN, 0.2)]),
             row("nothing stored", 0.0, 4.0, &[]),
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!((ratios[1].stored, ratios[1].ack_p50), (0.0, 0.5));
     }
 
-    fn turns(name: &'static str, per_second: [f64; 3]) -> Turns {
+    fn rounds(name: &'static str, per_second: [f64; 3]) -> Rounds {
         let round = |acked_per_second| Round {
             acked: 1_000,
             acked_per_second,
@@ -250,12 +251,12 @@ mod tests {
             cpu_seconds_per_1000: [("MySQL".to_owned(), 1.0)].into(),
         };
         let rounds: Vec<Round> = per_second.into_iter().map(round).collect();
-        Turns { name, together: rounds.clone(), alone: rounds }
+        Rounds { name, together: rounds.clone(), alone: rounds }
     }
 
     #[test]
-    fn a_machine_that_slows_down_leaves_the_ratio() {
-        let all = [turns("slow", [100.0, 50.0, 10.0]), turns("system", [400.0, 200.0, 90.0])];
+    fn a_machine_that_slows_down_does_not_change_the_ratio() {
+        let all = [rounds("slow", [100.0, 50.0, 10.0]), rounds("system", [400.0, 200.0, 90.0])];
         let ratios = ratios_by_round(&all, 3);
         assert_eq!(ratios.len(), 1);
         assert_eq!((ratios[0].acked, ratios[0].alone_p50), (4.0, 1.0));
@@ -264,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_is_told_apart() {
+    fn processor_time_is_summed_by_kind_of_process() {
         let row = row("any", 1.0, 1.0, &[("MySQL", 1.0), ("Redis", 2.0), ("workers", 4.0), (OWN, 8.0)]);
         assert_eq!((row.servers_cpu(), row.services_cpu(), row.own_cpu()), (3.0, 4.0, 8.0));
     }

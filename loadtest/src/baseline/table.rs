@@ -1,11 +1,11 @@
-//! The comparison for eyes.
+//! The printed comparison.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::summary::{Comparison, Row};
 
-/// What a reader has to know before comparing.
+/// Notes that a reader needs before comparing.
 const NOTES: &str = "\
 The baselines are called inside this process, without WebSocket or JSON frame: that favours them. This system is reached
 through its gateways over WebSockets. All use the same MySQL, Redis and RabbitMQ; figures are medians over the rounds.
@@ -52,9 +52,7 @@ impl Comparison {
             "p99 ms"
         )?;
         for row in &self.rows {
-            let at = |ms: &std::collections::BTreeMap<String, f64>, name: &str| {
-                ms.get(name).copied().unwrap_or_default()
-            };
+            let at = |ms: &BTreeMap<String, f64>, name: &str| ms.get(name).copied().unwrap_or_default();
             let (least, most) = row.acked_range;
             writeln!(
                 f,

@@ -1,25 +1,28 @@
-//! The system itself, through its gateways, over WebSockets, with the senders and the judge of `loadtest burst`.
+//! This system, through its gateways over WebSockets, with the senders and the judge of `loadtest burst`.
 
-use crate::scenario::{self, Load};
+use std::sync::Arc;
+
+use crate::scenario::{self, Deployment, Load};
+use testbed::client::Report;
 
 use super::rounds::{Round, Work};
 use testbed::meter::Used;
 
-/// Messages per second assumed before anything was measured.
+/// Messages per second before the first measurement.
 const FIRST_GUESS: f64 = 2_000.0;
 /// The same for one message at a time.
 const FIRST_GUESS_ALONE: f64 = 200.0;
 
-/// Its load counts messages instead of seconds: so many as it took per second the last time.
+/// Its load is a number of messages instead of seconds: the rate of the last round times the seconds.
 pub(super) struct ThisSystem {
-    gateways: Vec<String>,
+    deployment: Deployment,
     together: f64,
     alone: f64,
 }
 
 impl ThisSystem {
-    pub(super) fn new(gateways: Vec<String>) -> Self {
-        Self { gateways, together: FIRST_GUESS, alone: FIRST_GUESS_ALONE }
+    pub(super) fn new(deployment: Deployment) -> Self {
+        Self { deployment, together: FIRST_GUESS, alone: FIRST_GUESS_ALONE }
     }
 
     pub(super) async fn round(
@@ -40,7 +43,8 @@ impl ThisSystem {
             stored: false,
             rate: None,
         };
-        let figures = Box::pin(scenario::run(&load, &self.gateways, name, used)).await?;
+        let report = Arc::new(Report::default());
+        let figures = Box::pin(scenario::run(&load, &self.deployment, name, &report, used)).await?;
         anyhow::ensure!(figures.verdict.is_good(), "this system broke a promise: {}", figures.verdict);
         *rate = figures.acked_per_second;
         Ok(Round {
@@ -55,7 +59,7 @@ impl ThisSystem {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // positive, and saturating
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and saturating")]
 fn messages(per_second: f64, seconds: f64) -> usize {
     (per_second * seconds).ceil() as usize
 }

@@ -1,4 +1,4 @@
-//! The baselines' tables, of the system's shape, in a schema of their own on the same server.
+//! The baselines' tables: the columns and keys of the system's tables, in a schema of their own on the same server.
 
 use std::ops::DerefMut;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use tokio::sync::Semaphore;
 
 use super::drive::Message;
 
-/// Made anew for each comparison.
+/// Created for each comparison.
 const SCHEMA: &str = "im_compare";
 
-/// Locked by stage one, as the system's workers lock theirs.
+/// Its rows are locked by the baseline "MySQL only", as the system's workers lock theirs.
 const CONVERSATION: &str = "CREATE TABLE conversation (
     conversation_id VARCHAR(160) NOT NULL,
     PRIMARY KEY (conversation_id)
@@ -34,11 +34,11 @@ const TIMELINE: &str = "CREATE TABLE timeline_message (
 
 const INSERT: &str = "INSERT INTO timeline_message \
     (conversation_id, seq, msg_id, sender_id, content, msg_type, send_time) VALUES (?, ?, ?, ?, ?, 1, ?)";
-/// One more row of the same statement.
+/// A further row of the same statement.
 const ONE_MORE: &str = ", (?, ?, ?, ?, ?, 1, ?)";
 
-/// Connections to it, all open. Lent one by one, not by sqlx's pool: that pings each one when it is given back, and a
-/// round trip more for each message would be a straw man's.
+/// Open connections. sqlx's pool pings each connection when it is released; this one does not, because an extra round trip
+/// for each message would be unfair to the baselines.
 #[derive(Debug, Clone)]
 pub(crate) struct Timeline {
     connections: Arc<Connections>,
@@ -63,7 +63,7 @@ impl Connections {
 }
 
 impl Timeline {
-    /// Makes the schema on the server that `url` is on, and opens `connections`.
+    /// Creates the schema on the server of `url`, and opens `connections`.
     pub(crate) async fn make(url: &str, connections: u32) -> anyhow::Result<Self> {
         let options: MySqlConnectOptions = url.parse()?;
         let options = options.disable_statement_logging();
@@ -77,7 +77,7 @@ impl Timeline {
         let mut free = Vec::new();
         for n in 0..connections {
             let mut connection = options.connect().await?;
-            // As the system: gap locks of the default level would make neighbouring inserts wait.
+            // As the system does: gap locks of the default level would make neighboring inserts wait.
             connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
             if n == 0 {
                 connection.execute(CONVERSATION).await?;
@@ -89,7 +89,7 @@ impl Timeline {
         Ok(Self { connections: Arc::new(Connections { free: Mutex::new(free), count }) })
     }
 
-    /// Makes the rows that stage one locks.
+    /// Inserts the rows that the baseline "MySQL only" locks.
     pub(super) async fn add_conversations(&self, ids: &[String]) -> anyhow::Result<()> {
         for id in ids {
             let insert = "INSERT IGNORE INTO conversation (conversation_id) VALUES (?)";
@@ -98,13 +98,13 @@ impl Timeline {
         Ok(())
     }
 
-    /// One row, one statement, committed by itself.
+    /// One row with one statement in a transaction of its own.
     pub(super) async fn insert(&self, message: &Message, seq: u64) -> anyhow::Result<()> {
         insert(message, seq).execute(&mut *self.connections.lend().await?).await?;
         Ok(())
     }
 
-    /// All rows with one statement, committed together. Their numbers rise from `first`.
+    /// All rows with one statement in one transaction. Their sequence numbers start at `first`.
     pub(crate) async fn insert_together(&self, messages: &[Message], first: u64) -> anyhow::Result<()> {
         let text = INSERT.to_owned() + &ONE_MORE.repeat(messages.len().saturating_sub(1));
         let mut query = sqlx::query(AssertSqlSafe(text));
@@ -115,8 +115,8 @@ impl Timeline {
         Ok(())
     }
 
-    /// Numbers and inserts in one transaction. The row's lock lets one transaction at a time look for the highest
-    /// number; without it two of them would lock the same gap, and one would die in a deadlock.
+    /// Finds the next sequence number and inserts, in one transaction. The lock of the conversation's row serializes the
+    /// transactions; without it, two of them would lock the same gap, and one would fail with a deadlock.
     pub(super) async fn number_and_insert(&self, message: &Message) -> anyhow::Result<()> {
         let mut connection = self.connections.lend().await?;
         let mut transaction = connection.begin().await?;
@@ -129,7 +129,7 @@ impl Timeline {
         Ok(transaction.commit().await?)
     }
 
-    /// Rows of these conversations.
+    /// The number of rows of these conversations.
     pub(super) async fn rows(&self, ids: &[String]) -> anyhow::Result<u64> {
         let mut rows = 0;
         for id in ids {

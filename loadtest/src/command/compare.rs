@@ -5,30 +5,30 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use loadtest::baseline::{Comparison, Contest, Work, compare};
+use loadtest::baseline::{Comparison, Plan, Work, compare};
 use loadtest::report::Record;
 use serde::Serialize;
 use testbed::stack::{Builder, Install, System, require};
 
-use super::interrupted;
+use super::{until_interrupted, usage};
 
-/// Measures this system beside what one would otherwise have, in one run and by turns.
+/// Compare this system with simpler ones, in one run and in alternating rounds.
 ///
-/// Stage one: a transaction per message that finds the next number in MySQL and inserts one row. Stage two: the number
-/// from Redis, and one row; with and without the members' inboxes. Plain queue: the number from Redis, an unconfirmed
-/// publish per message and the acknowledgement at once; one consumer inserts row by row. This system: through its
-/// gateways, by WebSocket, and judged. Servers are started for the run.
+/// MySQL only: a transaction per message that finds the next sequence number in MySQL and inserts one row. Redis seq: the
+/// sequence number from Redis, and one insert per message; with and without the members' inboxes. Plain queue: the sequence
+/// number from Redis, an unconfirmed publish per message and the acknowledgement at once; one consumer inserts row by row.
+/// This system: through its gateways, by WebSocket, and judged. Servers are started for the run.
 ///
-/// The baselines are called inside this process and skip the WebSocket: that favours them.
-#[derive(Debug, Args)]
+/// The baselines are called inside this process, without WebSockets: that favors them.
+#[derive(Debug, Args, Serialize)]
 pub(crate) struct Compare {
     /// Rounds of each contender that count; one more, shorter, warms up.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Seconds per round and contender, all senders together.
+    /// Seconds of each round and contender, with all senders.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
-    /// Seconds per round and contender of one sender with one message at a time.
+    /// Seconds of each round and contender, with one sender and one message at a time.
     #[arg(long, default_value_t = 1.0)]
     alone_seconds: f64,
     /// Groups, each a conversation.
@@ -46,8 +46,9 @@ pub(crate) struct Compare {
     /// Connections to MySQL that the baselines share.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(2..=300))]
     connections: u32,
-    /// Write all figures, of every round too, to this file as JSON.
+    /// Write all figures, those of each round too, to this file as JSON.
     #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
     json: Option<PathBuf>,
     /// Install missing servers with apt-get, if allowed.
     #[arg(long)]
@@ -62,19 +63,10 @@ struct Written<'a> {
 
 impl Compare {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let contest = self.contest()?;
-        let record = Record::here_and_now();
-        let stop = interrupted();
-        tokio::pin!(stop);
+        let plan = self.plan()?;
+        let record = Record::new(serde_json::to_value(&self)?, &[]);
         require(if self.install { Install::Allowed } else { Install::No })?;
-        // Dropped half way, the system takes with it whatever it had started.
-        let comparison = tokio::select! {
-            measured = Box::pin(measure(&contest)) => measured?,
-            stopped = &mut stop => {
-                stopped?;
-                return Ok(ExitCode::FAILURE);
-            }
-        };
+        let comparison = until_interrupted(measure(&plan)).await?;
         println!("{comparison}");
         if let Some(file) = &self.json {
             let written = Written { record, comparison: &comparison };
@@ -84,15 +76,19 @@ impl Compare {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn contest(&self) -> anyhow::Result<Contest> {
-        anyhow::ensure!(self.rounds > 0, "--rounds must be above 0");
-        anyhow::ensure!(self.groups > 0 && self.senders > 0, "--groups and --senders must be above 0");
-        anyhow::ensure!(self.window > 0, "--window must be above 0");
-        anyhow::ensure!(self.size <= 4096, "--size is at most 4096");
-        for (name, seconds) in [("--seconds", self.seconds), ("--alone-seconds", self.alone_seconds)] {
-            anyhow::ensure!((0.1..=600.0).contains(&seconds), "{name} is between 0.1 and 600");
+    fn plan(&self) -> anyhow::Result<Plan> {
+        if [self.rounds, self.groups, self.senders, self.window].contains(&0) {
+            return Err(usage("--rounds, --groups, --senders and --window must be above 0"));
         }
-        Ok(Contest {
+        if self.size > 4096 {
+            return Err(usage("--size is at most 4096"));
+        }
+        for (name, seconds) in [("--seconds", self.seconds), ("--alone-seconds", self.alone_seconds)] {
+            if !(0.1..=600.0).contains(&seconds) {
+                return Err(usage(format!("{name} is between 0.1 and 600")));
+            }
+        }
+        Ok(Plan {
             work: Work {
                 groups: self.groups,
                 senders_per_group: self.senders,
@@ -107,10 +103,10 @@ impl Compare {
     }
 }
 
-async fn measure(contest: &Contest) -> anyhow::Result<Comparison> {
-    eprintln!("bringing the system up");
+async fn measure(plan: &Plan) -> anyhow::Result<Comparison> {
+    eprintln!("starting a system");
     let mut system: System = Builder::new().unlimited().on_own_servers().await?;
-    let measured = compare(contest, &mut system, |line| eprintln!("{line}")).await;
+    let measured = compare(plan, &mut system, |line| eprintln!("{line}")).await;
     if measured.is_err() {
         system.keep_logs();
     }

@@ -10,12 +10,14 @@ use loadtest::report::Record;
 use serde::Serialize;
 use testbed::stack::{Install, require};
 
-/// Measures what each part of the message path can do alone, and from that what the whole can do at most.
+use super::usage;
+
+/// Measure each part of the message path alone, and compute the bound for the whole.
 ///
-/// Servers are started for the run; no gateway, no worker.
-#[derive(Debug, Args)]
+/// Servers are started for the run, but no gateway and no worker.
+#[derive(Debug, Args, Serialize)]
 pub(crate) struct LimitsArguments {
-    /// Seconds that count, for each part.
+    /// Measured seconds of each part.
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
     /// Messages in one script call, one body, one statement.
@@ -24,7 +26,7 @@ pub(crate) struct LimitsArguments {
     /// Bytes of each message.
     #[arg(long, default_value_t = 200)]
     size: usize,
-    /// Sockets that send, and sockets that a push goes to.
+    /// Sockets that send, and sockets that receive each push.
     #[arg(long, default_value_t = 50)]
     sockets: usize,
     /// Messages in one push frame.
@@ -32,6 +34,7 @@ pub(crate) struct LimitsArguments {
     messages_per_push: usize,
     /// Write all figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
     json: Option<PathBuf>,
     /// Install missing servers with apt-get, if allowed.
     #[arg(long)]
@@ -45,15 +48,23 @@ struct Written<'a> {
 }
 
 impl LimitsArguments {
+    fn check(&self) -> anyhow::Result<()> {
+        if !(0.5..=600.0).contains(&self.seconds) {
+            return Err(usage("--seconds is between 0.5 and 600"));
+        }
+        if !(1..=4096).contains(&self.size) {
+            return Err(usage("--size is between 1 and 4096"));
+        }
+        if self.sockets == 0 || self.messages_per_push == 0 {
+            return Err(usage("--sockets and --messages-per-push must be above 0"));
+        }
+        Ok(())
+    }
+
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        anyhow::ensure!((0.5..=600.0).contains(&self.seconds), "--seconds is between 0.5 and 600");
-        anyhow::ensure!((1..=4096).contains(&self.size), "--size is between 1 and 4096");
-        anyhow::ensure!(
-            self.sockets > 0 && self.messages_per_push > 0,
-            "--sockets and --messages-per-push must be above 0"
-        );
+        self.check()?;
         require(if self.install { Install::Allowed } else { Install::No })?;
-        let record = Record::here_and_now();
+        let record = Record::new(serde_json::to_value(&self)?, &[]);
         let settings = Settings {
             seconds: self.seconds,
             batch: usize::from(self.batch),

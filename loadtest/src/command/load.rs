@@ -1,21 +1,22 @@
 //! `loadtest burst`, `rate` and `idle`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 use loadtest::report::Record;
-use loadtest::scenario::{Figures, Load, Rate, idle, run};
+use loadtest::scenario::{Load, Rate, Target, idle_outcome, measure};
 use serde::Serialize;
-use testbed::meter::used;
-use testbed::stack::{Builder, System, require};
+use testbed::stack::{Builder, require};
 
-use super::raise_file_limit;
+use super::deployed::{Tokens, gateway, setting, without_secrets};
+use super::glossary::GLOSSARY;
+use super::output::Output;
 use super::stack::Where;
+use super::{raise_file_limit, until_interrupted, usage};
 
-/// Everyone sends as fast as the window lets them.
-#[derive(Debug, Args)]
+/// Send as fast as the window allows; measure, and judge whether every promise was kept.
+#[derive(Debug, Args, Serialize)]
+#[command(after_long_help = GLOSSARY)]
 pub(crate) struct Burst {
     /// Messages in all.
     #[arg(long, default_value_t = 20_000)]
@@ -24,27 +25,31 @@ pub(crate) struct Burst {
     #[arg(long, default_value_t = 64)]
     window: usize,
     #[command(flatten)]
+    #[serde(flatten)]
     common: Common,
 }
 
-/// Messages go out at fixed moments, whatever is answered. Latency counts from those moments.
-#[derive(Debug, Args)]
+/// Send at fixed times, whether earlier messages were answered or not; measure, and judge. Latency counts from those times.
+#[derive(Debug, Args, Serialize)]
+#[command(after_long_help = GLOSSARY)]
 pub(crate) struct Steady {
     /// Messages per second in all.
     #[arg(long, default_value_t = 1000.0)]
     per_second: f64,
-    /// For how many seconds.
+    /// Duration in seconds.
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
-    /// For a while faster: factor,from,to in seconds, such as 10,10,20.
+    /// A higher rate for a while: factor,from,to in seconds, such as 10,10,20.
     #[arg(long, value_parser = spike)]
     spike: Option<(f64, f64, f64)>,
     #[command(flatten)]
+    #[serde(flatten)]
     common: Common,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
 struct Common {
+    /// Groups, each a conversation.
     #[arg(long, default_value_t = 10)]
     groups: usize,
     /// Members of each group that send.
@@ -56,57 +61,54 @@ struct Common {
     /// Bytes of each message.
     #[arg(long, default_value_t = 200)]
     size: usize,
-    /// Ask for replies at the commit.
+    /// Request replies at the commit instead of the acceptance.
     #[arg(long)]
     stored: bool,
-    /// Write the figures to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
     #[command(flatten)]
-    target: Target,
+    #[serde(flatten)]
+    output: Output,
+    #[command(flatten)]
+    #[serde(flatten)]
+    place: Place,
 }
 
-/// Where to.
-#[derive(Debug, Args)]
-struct Target {
-    /// A running gateway, ws://host:port/ws; may be given several times. Without it: a system is brought up for the run.
-    #[arg(long = "gateway", value_name = "URL")]
-    gateways: Vec<String>,
-    /// A setting of gateways and workers, such as limits.batches_at_once=8; may be given several times.
+/// A running deployment, or a system that is started for the run.
+#[derive(Debug, Args, Serialize)]
+struct Place {
+    /// A gateway of a running deployment, ws://host:port/ws; repeatable. Without it, a system is started for the run.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = gateway,
+        conflicts_with_all = ["settings", "install", "mysql_url", "redis_url", "amqp_url"]
+    )]
+    gateway: Vec<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    tokens: Tokens,
+    /// A setting of the gateways and workers that are started, such as limits.batches_at_once=8; repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    #[serde(serialize_with = "without_secrets")]
     settings: Vec<(String, String)>,
     #[command(flatten)]
+    #[serde(skip)]
     servers: Where,
 }
 
-/// Memory per idle connection.
-#[derive(Debug, Args)]
+/// Open idle connections, which only send heartbeats. Of a system that is started for the run, the memory of the gateway
+/// for each connection is measured; of a running deployment, whether all connections stay open.
+#[derive(Debug, Args, Serialize)]
+#[command(after_long_help = GLOSSARY)]
 pub(crate) struct IdleArguments {
+    /// Connections, each of a user of its own.
     #[arg(long, default_value_t = 5_000)]
     connections: usize,
     #[command(flatten)]
-    servers: Where,
-}
-
-#[derive(Serialize)]
-struct Written<'a> {
-    record: Record,
-    figures: &'a Figures,
-}
-
-/// A setting as in the files (`limits.batches_at_once=8`) or as in the environment (`IM__LIMITS__BATCHES_AT_ONCE=8`).
-pub(super) fn setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("give KEY=VALUE")?;
-    let key = match key.split_once('.') {
-        Some((section, name)) => format!("IM__{section}__{name}").to_uppercase(),
-        None => key.to_owned(),
-    };
-    if key.starts_with("IM__") {
-        Ok((key, value.to_owned()))
-    } else {
-        // The processes would take no notice of it, and the figures would be of something else.
-        Err(format!("{key} is no setting: give one such as limits.batches_at_once=8"))
-    }
+    #[serde(flatten)]
+    output: Output,
+    #[command(flatten)]
+    #[serde(flatten)]
+    place: Place,
 }
 
 fn spike(text: &str) -> Result<(f64, f64, f64), String> {
@@ -119,106 +121,108 @@ fn spike(text: &str) -> Result<(f64, f64, f64), String> {
 
 impl Burst {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        self.common.run(self.messages, self.window, None).await
+        let load = self.load()?;
+        self.common.run("burst", &load, serde_json::to_value(&self)?).await
+    }
+
+    fn load(&self) -> anyhow::Result<Load> {
+        if self.window == 0 || self.messages == 0 {
+            return Err(usage("--window and --messages must be above 0"));
+        }
+        Ok(Load { messages: self.messages, window: self.window, ..self.common.load()? })
     }
 }
 
 impl Steady {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        anyhow::ensure!(
-            self.per_second > 0.0 && self.seconds > 0.0,
-            "--per-second and --seconds must be above 0"
-        );
+        let load = self.load()?;
+        self.common.run("rate", &load, serde_json::to_value(&self)?).await
+    }
+
+    fn load(&self) -> anyhow::Result<Load> {
+        if self.per_second.is_nan() || self.per_second <= 0.0 || self.seconds.is_nan() || self.seconds <= 0.0
+        {
+            return Err(usage("--per-second and --seconds must be above 0"));
+        }
+        if self.spike.is_some_and(|(_, from, _)| from >= self.seconds) {
+            return Err(usage("--spike has no effect: it begins after --seconds"));
+        }
         let rate = Rate { per_second: self.per_second, seconds: self.seconds, spike: self.spike };
-        self.common.run(0, 0, Some(rate)).await
+        Ok(Load { rate: Some(rate), ..self.common.load()? })
     }
 }
 
 impl Common {
-    async fn run(self, messages: usize, window: usize, rate: Option<Rate>) -> anyhow::Result<ExitCode> {
-        anyhow::ensure!(self.groups > 0 && self.senders > 0, "--groups and --senders must be above 0");
-        anyhow::ensure!(self.size <= 4096, "--size is at most 4096");
-        anyhow::ensure!(rate.is_some() || window > 0, "--window must be above 0");
-        raise_file_limit();
-        let record = Record::here_and_now();
-        let load = Load {
+    fn load(&self) -> anyhow::Result<Load> {
+        if self.groups == 0 || self.senders == 0 {
+            return Err(usage("--groups and --senders must be above 0"));
+        }
+        if self.size > 4096 {
+            return Err(usage("--size is at most 4096: the protocol takes no longer content"));
+        }
+        Ok(Load {
             groups: self.groups,
             listeners: self.listeners,
             senders: self.senders,
-            messages,
-            window,
+            messages: 0,
+            window: 0,
             size: self.size,
             stored: self.stored,
-            rate,
-        };
-        let mut system = if self.target.gateways.is_empty() {
-            Some(bring_up(&self.target.servers, &self.target.settings).await?)
-        } else {
-            None
-        };
-        let gateways = system.as_ref().map_or(self.target.gateways, System::ws_urls);
-        let name = uuid::Uuid::new_v4().simple().to_string();
-        let figures =
-            run(&load, &gateways, &name[..8], || system.as_mut().map(used).unwrap_or_default()).await?;
-        figures.print()?;
-        if let Some(file) = self.json {
-            let written = Written { record, figures: &figures };
-            std::fs::write(&file, serde_json::to_vec_pretty(&written)?)
-                .with_context(|| file.display().to_string())?;
+            rate: None,
+        })
+    }
+
+    async fn run(&self, name: &str, load: &Load, options: serde_json::Value) -> anyhow::Result<ExitCode> {
+        let record = Record::new(options, &self.place.gateway);
+        let mut target = self.place.target().await?;
+        let measured = until_interrupted(measure(name, load, &mut target)).await;
+        if measured.is_err() {
+            target.keep_logs();
         }
-        if let Some(system) = system {
-            system.stop().await;
-        }
-        Ok(if figures.verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        target.stop().await;
+        let (figures, outcome) = measured?;
+        println!("{figures}");
+        outcome.reservations().iter().for_each(|sentence| println!("           {sentence}"));
+        println!("result     {}", outcome.conclusion());
+        self.output.finish(record, outcome, Some(&figures))
     }
 }
 
 impl IdleArguments {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        if self.connections == 0 {
+            return Err(usage("--connections must be above 0"));
+        }
+        let record = Record::new(serde_json::to_value(&self)?, &self.place.gateway);
+        let mut target = self.place.target().await?;
+        let measured = until_interrupted(idle_outcome(&mut target, self.connections, false)).await;
+        if measured.is_err() {
+            target.keep_logs();
+        }
+        target.stop().await;
+        let outcome = measured?;
+        print!("{outcome}");
+        self.output.finish(record, outcome, None)
+    }
+}
+
+impl Place {
+    /// The running deployment, or a system without limits per user and address.
+    async fn target(&self) -> anyhow::Result<Target> {
         raise_file_limit();
-        let mut system = bring_up(&self.servers, &[]).await?;
-        let measured = idle(&mut system, self.connections, false).await?;
-        println!(
-            "{} idle connections: {} bytes each ({:.1} KiB); the gateway went from {:.1} to {:.1} MiB",
-            measured.connections,
-            measured.bytes_per_connection,
-            kib(measured.bytes_per_connection),
-            kib(measured.before_bytes) / 1024.0,
-            kib(measured.after_bytes) / 1024.0
-        );
-        system.stop().await;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-#[allow(clippy::cast_precision_loss)] // far below 2^52
-fn kib(bytes: u64) -> f64 {
-    bytes as f64 / 1024.0
-}
-
-/// A system of its own, without a limit per user.
-async fn bring_up(servers: &Where, settings: &[(String, String)]) -> anyhow::Result<System> {
-    let builder = Builder::new().unlimited();
-    let builder = settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
-    eprintln!("bringing the system up");
-    match servers.given() {
-        Some(urls) => builder.on(urls).await,
-        None => {
-            require(servers.install())?;
-            builder.on_own_servers().await
+        if !self.gateway.is_empty() {
+            return Ok(Target::given(self.tokens.deployment(&self.gateway).await?));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_setting_is_written_as_in_a_file_or_as_in_the_environment() {
-        for text in ["limits.batches_at_once=8", "IM__LIMITS__BATCHES_AT_ONCE=8"] {
-            assert_eq!(setting(text), Ok(("IM__LIMITS__BATCHES_AT_ONCE".to_owned(), "8".to_owned())));
-        }
-        assert!(setting("batches_at_once=8").is_err() && setting("limits.batches_at_once").is_err());
+        let builder = Builder::new().unlimited();
+        let builder = self.settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
+        eprintln!("starting a system");
+        let system = match self.servers.given() {
+            Some(urls) => builder.on(urls).await?,
+            None => {
+                require(self.servers.install())?;
+                builder.on_own_servers().await?
+            }
+        };
+        Ok(Target::own(system))
     }
 }

@@ -2,8 +2,11 @@
 
 mod chaos;
 mod compare;
+mod deployed;
+mod glossary;
 mod limits;
 mod load;
+mod output;
 mod overload;
 mod scenario;
 mod stack;
@@ -21,21 +24,21 @@ pub(crate) enum Command {
     Burst(load::Burst),
     /// Send at a steady rate, with a spike if wanted; measure and judge.
     Rate(load::Steady),
-    /// Measure a gateway's memory per idle connection.
+    /// Open idle connections; measure a gateway's memory for each.
     Idle(load::IdleArguments),
     /// Break things while messages flow, and judge whether every promise was kept.
     Chaos(chaos::Chaos),
     /// Send several times what the system can take, and see that everyone is answered in time.
     Overload(overload::Overload),
-    /// Measure this system beside simpler ones, by turns.
+    /// Compare this system with simpler ones, in alternating rounds.
     Compare(compare::Compare),
-    /// Measure what each part of the message path can do alone, and the bound for the whole.
+    /// Measure each part of the message path alone, and the bound for the whole.
     Limits(limits::LimitsArguments),
-    /// Run scenarios: measured, judged and drawn.
+    /// Run scenarios by name: measured, judged and drawn.
     Scenario(scenario::ScenarioArguments),
-    /// 2,000 users come back at once, sync and pull: until when are they current?
+    /// 2,000 users reconnect at the same moment, sync and pull: measure when they are current.
     Storm(scenario::StormArguments),
-    /// Draw what scenarios have written.
+    /// Draw reports that were written as JSON.
     Report(scenario::ReportArguments),
 }
 
@@ -68,6 +71,28 @@ async fn interrupted() -> std::io::Result<()> {
     Ok(())
 }
 
+/// Runs until it is done, or ends with an error at Ctrl-C or SIGTERM. Dropped half way, a system takes with it all that it
+/// has started.
+async fn until_interrupted<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::select! {
+        done = Box::pin(run) => done,
+        stopped = interrupted() => {
+            stopped?;
+            anyhow::bail!("interrupted")
+        }
+    }
+}
+
+/// Options that cannot be used as they are.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(String);
+
+/// An error that ends the process with exit code 2.
+fn usage(sentence: impl Into<String>) -> anyhow::Error {
+    Usage(sentence.into()).into()
+}
+
 /// For 50,000 connections, both ends.
 const FILES_WANTED: u64 = 150_000;
 
@@ -80,5 +105,87 @@ fn raise_file_limit() {
     }
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("loadtest").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_options_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_without_effect_are_refused() {
+        const GATEWAY: &str = "--gateway ws://127.0.0.1:8080/ws";
+        for command in ["burst", "rate", "idle", "scenario burst", "storm"] {
+            assert!(parsed(&format!("{command} {GATEWAY}")).is_ok(), "{command}");
+            for tokens in ["--hs256-secret-file secret", "--operator-key-file key"] {
+                assert!(parsed(&format!("{command} {GATEWAY} {tokens}")).is_ok(), "{command} {tokens}");
+                assert!(
+                    parsed(&format!("{command} {tokens}")).is_err(),
+                    "{command} {tokens} without --gateway"
+                );
+            }
+            let both = "--hs256-secret-file secret --operator-key-file key";
+            assert!(parsed(&format!("{command} {GATEWAY} {both}")).is_err(), "{command} {both}");
+            assert!(parsed(&format!("{command} {GATEWAY} --install")).is_err(), "{command} --install");
+        }
+        let urls = "--mysql-url mysql://u@h/s --redis-url redis://h --amqp-url amqp://h";
+        for command in ["burst", "rate", "idle"] {
+            for option in ["--set limits.batches_at_once=8", urls] {
+                assert!(parsed(&format!("{command} {option}")).is_ok(), "{command} {option}");
+                assert!(parsed(&format!("{command} {GATEWAY} {option}")).is_err(), "{command} {option}");
+            }
+        }
+        for option in ["--set limits.batches_at_once=8", "--workers 3", "--gateways 3"] {
+            assert!(parsed(&format!("scenario burst {option}")).is_ok(), "{option}");
+            assert!(parsed(&format!("scenario burst {GATEWAY} {option}")).is_err(), "{option}");
+            assert!(parsed(&format!("scenario {option}")).is_err(), "{option} without a scenario");
+        }
+        assert!(parsed("burst --gateway wss://h/ws").is_err());
+        assert!(parsed("rate --window 3").is_err());
+    }
+
+    #[test]
+    fn the_help_explains_the_words_of_the_results() {
+        for name in ["burst", "rate", "idle", "scenario", "storm"] {
+            let mut cli = Cli::command();
+            let command = cli.find_subcommand_mut(name).unwrap();
+            let help = command.render_long_help().to_string();
+            for word in [
+                "window",
+                "open loop",
+                "accepted",
+                "stored",
+                "judge",
+                "lost",
+                "doubled",
+                "misnumbered",
+                "altered",
+                "foreign",
+                "unordered",
+                "reordered",
+                "different",
+                "undercut",
+                "Exit codes",
+            ] {
+                assert!(help.contains(word), "{name}: {word}");
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use testbed::stack::{Builder, Install, require};
 
-use super::load::setting;
+use super::deployed::setting;
 
 /// Send several times what the system can take, and see that everyone is answered in time.
 ///

@@ -1,58 +1,76 @@
-//! `loadtest scenario` and `loadtest report`.
+//! `loadtest scenario`, `storm` and `report`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use loadtest::report::{Record, Run, page, plots, read_json, write_json};
-use loadtest::scenario::{SCENARIOS, Scale, Scenario, find};
+use loadtest::report::{Record, Run, plots, read_json};
+use loadtest::scenario::{SCENARIOS, Scale, Scenario, Target, find};
+use serde::Serialize;
 use testbed::stack::{Install, require};
 
-use super::interrupted;
-use super::load::setting;
-use super::raise_file_limit;
+use super::deployed::{Tokens, gateway, setting, without_secrets};
+use super::glossary::GLOSSARY;
+use super::output::{Output, exit_code, write_page};
+use super::{raise_file_limit, until_interrupted, usage};
 
-/// Runs scenarios one after the other, each on a system of its own; measures, judges, and draws.
-#[derive(Debug, Args)]
+/// Run scenarios one after the other, each on a system of its own or against a running deployment: measure, judge, and draw.
+#[derive(Debug, Args, Serialize)]
+#[command(after_long_help = GLOSSARY)]
 pub(crate) struct ScenarioArguments {
-    /// Which; without a name they are listed. `all` for all.
+    /// Names of scenarios, or `all`; without a name, all are listed.
     names: Vec<String>,
     /// Share of the full size (connections, groups, messages): 0.1 for a quick look.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// Messages per second taken for the peak, where one is needed. Without it a burst finds it out first.
-    #[arg(long)]
+    /// Messages per second that are taken as the peak by `steady` and `spike`. Without it, a burst measures the peak first.
+    #[arg(long, requires = "names")]
     peak: Option<f64>,
-    /// How many gateways run, instead of the scenario's own number (two in most).
-    #[arg(long)]
+    /// Number of gateways that are started, instead of the scenario's own number (two in most).
+    #[arg(long, requires = "names")]
     gateways: Option<usize>,
-    /// How many workers, likewise.
-    #[arg(long)]
+    /// Number of workers that are started, likewise.
+    #[arg(long, requires = "names")]
     workers: Option<usize>,
-    /// A setting of gateways and workers, such as limits.batches_at_once=8; may be given several times.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    /// A setting of the gateways and workers that are started, such as limits.batches_at_once=8; repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting, requires = "names")]
+    #[serde(serialize_with = "without_secrets")]
     settings: Vec<(String, String)>,
-    /// Write everything to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write one page with all figures and plots.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    /// A gateway of a running deployment, ws://host:port/ws; repeatable. Without it, a system is started for each scenario.
+    #[arg(
+        long,
+        value_name = "URL",
+        value_parser = gateway,
+        requires = "names",
+        conflicts_with_all = ["settings", "install", "gateways", "workers"]
+    )]
+    gateway: Vec<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    tokens: Tokens,
+    #[command(flatten)]
+    #[serde(flatten)]
+    output: Output,
     /// Install missing servers with apt-get, if allowed.
-    #[arg(long)]
+    #[arg(long, requires = "names")]
     install: bool,
 }
 
-/// Everyone comes back at once and syncs: the scenario of that name.
+/// The scenario `storm`: 2,000 users reconnect at the same moment, sync, and pull.
 #[derive(Debug, Args)]
+#[command(after_long_help = GLOSSARY)]
 pub(crate) struct StormArguments {
     /// Share of the full size (2,000 users): 0.1 for a quick look.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// Write everything to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// A gateway of a running deployment, ws://host:port/ws; repeatable. Without it, a system is started for the run.
+    #[arg(long, value_name = "URL", value_parser = gateway, conflicts_with = "install")]
+    gateway: Vec<String>,
+    #[command(flatten)]
+    tokens: Tokens,
+    #[command(flatten)]
+    output: Output,
     /// Install missing servers with apt-get, if allowed.
     #[arg(long)]
     install: bool,
@@ -60,30 +78,30 @@ pub(crate) struct StormArguments {
 
 impl StormArguments {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let Self { scale, json, install } = self;
-        let names = vec!["storm".to_owned()];
+        let Self { scale, gateway, tokens, output, install } = self;
         let storm = ScenarioArguments {
-            names,
+            names: vec!["storm".to_owned()],
             scale,
             peak: None,
             gateways: None,
             workers: None,
             settings: Vec::new(),
-            json,
-            html: None,
+            gateway,
+            tokens,
+            output,
             install,
         };
         storm.run().await
     }
 }
 
-/// Draws what `scenario --json` wrote.
+/// Draw what `--json` wrote.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArguments {
-    /// What to draw.
+    /// Files that `--json` wrote.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Write one page with all figures and plots.
+    /// Write a page with all figures and plots to this file.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Write each plot as SCENARIO-PLOT.svg into this folder.
@@ -93,42 +111,49 @@ pub(crate) struct ReportArguments {
 
 impl ScenarioArguments {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        anyhow::ensure!(self.scale > 0.0 && self.scale <= 10.0, "--scale is above 0 and at most 10");
-        let some = [self.gateways, self.workers].iter().all(|count| *count != Some(0));
-        anyhow::ensure!(some, "--gateways and --workers are at least 1");
         let chosen = self.chosen()?;
         if chosen.is_empty() {
-            for Scenario { name, about, .. } in SCENARIOS {
-                println!("{name:<22} {about}");
+            for Scenario { name, about, needs_own, .. } in SCENARIOS {
+                let mark = if needs_own.is_some() { "*" } else { " " };
+                println!("{name:<22}{mark} {about}");
             }
+            println!(
+                "\n* needs a system of its own; all others also run against a running deployment (--gateway)"
+            );
             return Ok(ExitCode::SUCCESS);
         }
-        require(if self.install { Install::Allowed } else { Install::No })?;
+        if self.gateway.is_empty() {
+            require(if self.install { Install::Allowed } else { Install::No })?;
+        }
         raise_file_limit();
-        let stop = interrupted();
-        tokio::pin!(stop);
         let scale = Scale { factor: self.scale, peak: self.peak };
         let mut runs = Vec::new();
         for scenario in chosen {
-            // Dropped half way, the system takes with it whatever it had started.
-            let run = tokio::select! {
-                run = Box::pin(self.measure(scenario, &scale)) => run.with_context(|| scenario.name)?,
-                stopped = &mut stop => {
-                    stopped?;
-                    return Ok(ExitCode::FAILURE);
-                }
-            };
+            let run = until_interrupted(self.measure(scenario, &scale)).await.context(scenario.name)?;
             print!("{}", run.outcome);
             runs.push(run);
-            self.write(&runs)?;
+            // After each scenario, so that a later failure loses nothing.
+            self.output.write(&runs)?;
         }
-        let kept = runs.iter().all(|run| run.outcome.is_kept());
-        Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(exit_code(runs.iter().map(|run| run.outcome.conclusion())))
     }
 
     async fn measure(&self, scenario: &'static Scenario, scale: &Scale) -> anyhow::Result<Run> {
-        let record = Record::here_and_now();
-        eprintln!("{}: bringing a system up", scenario.name);
+        let record = Record::new(serde_json::to_value(self)?, &self.gateway);
+        let mut target = self.target(scenario).await?;
+        let outcome = Box::pin(scenario.run(&mut target, scale)).await;
+        if outcome.is_err() {
+            target.keep_logs();
+        }
+        target.stop().await;
+        Ok(Run { record, outcome: outcome?, figures: None })
+    }
+
+    async fn target(&self, scenario: &Scenario) -> anyhow::Result<Target> {
+        if !self.gateway.is_empty() {
+            return Ok(Target::given(self.tokens.deployment(&self.gateway).await?));
+        }
+        eprintln!("{}: starting a system", scenario.name);
         let mut builder = scenario.builder();
         if let Some(gateways) = self.gateways {
             builder = builder.gateways(gateways);
@@ -137,30 +162,53 @@ impl ScenarioArguments {
             builder = builder.workers(workers);
         }
         let builder = self.settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
-        let mut system = builder.on_own_servers().await?;
-        let outcome = scenario.run(&mut system, scale).await;
-        if outcome.is_err() {
-            system.keep_logs();
-        }
-        system.stop().await;
-        Ok(Run { record, outcome: outcome? })
+        Ok(Target::own(builder.on_own_servers().await?))
     }
 
+    /// The scenarios, after the options were checked against them.
     fn chosen(&self) -> anyhow::Result<Vec<&'static Scenario>> {
-        if self.names.iter().any(|name| name == "all") {
-            return Ok(SCENARIOS.iter().collect());
+        if !(self.scale > 0.0 && self.scale <= 10.0) {
+            return Err(usage("--scale is above 0 and at most 10"));
         }
-        let find = |name: &String| find(name).with_context(|| format!("there is no scenario {name}"));
-        self.names.iter().map(find).collect()
+        if [self.gateways, self.workers].contains(&Some(0)) {
+            return Err(usage("--gateways and --workers are at least 1"));
+        }
+        let chosen: Vec<_> = if self.names.iter().any(|name| name == "all") {
+            SCENARIOS.iter().collect()
+        } else {
+            let named =
+                |name: &String| find(name).ok_or_else(|| usage(format!("there is no scenario {name}")));
+            self.names.iter().map(named).collect::<anyhow::Result<_>>()?
+        };
+        self.check(&chosen)?;
+        Ok(chosen)
     }
 
-    /// After each scenario, so that a later one that fails takes nothing along.
-    fn write(&self, runs: &[Run]) -> anyhow::Result<()> {
-        if let Some(file) = &self.json {
-            write_json(file, runs)?;
+    /// Refuses scenarios that a running deployment cannot run, and options without effect.
+    fn check(&self, chosen: &[&'static Scenario]) -> anyhow::Result<()> {
+        if !self.gateway.is_empty() {
+            let own: Vec<_> =
+                chosen.iter().filter_map(|s| Some(format!("{} ({})", s.name, s.needs_own?))).collect();
+            if !own.is_empty() {
+                return Err(usage(format!(
+                    "run without --gateway, on a system of their own: {}",
+                    own.join(", ")
+                )));
+            }
         }
-        if let Some(file) = &self.html {
-            std::fs::write(file, page(runs)).with_context(|| file.display().to_string())?;
+        if self.peak.is_some() && !chosen.iter().any(|scenario| scenario.needs_peak) {
+            return Err(usage("--peak has no effect: only steady and spike need a peak"));
+        }
+        for (option, given) in
+            [("--gateways", self.gateways.is_some()), ("--workers", self.workers.is_some())]
+        {
+            let fixed = chosen.iter().find(|scenario| given && scenario.fixes(option));
+            if let Some(scenario) = fixed {
+                return Err(usage(format!(
+                    "{option} has no effect on {}: its number is fixed",
+                    scenario.name
+                )));
+            }
         }
         Ok(())
     }
@@ -173,13 +221,13 @@ impl ReportArguments {
             runs.extend(read_json(file)?);
         }
         if let Some(file) = &self.html {
-            std::fs::write(file, page(&runs)).with_context(|| file.display().to_string())?;
+            write_page(file, &runs)?;
         }
         if let Some(folder) = &self.svg {
             std::fs::create_dir_all(folder)?;
             for Run { outcome, .. } in &runs {
                 for (name, plot) in plots(outcome) {
-                    // Alone, it has no page that would give it a ground.
+                    // A file of its own has no page that sets a background.
                     let svg = plot.svg().replacen("<svg ", "<svg style=\"background:#fff\" ", 1);
                     std::fs::write(folder.join(format!("{}-{name}.svg", outcome.name)), svg)?;
                 }
@@ -189,5 +237,46 @@ impl ReportArguments {
             print!("{}", run.outcome);
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        arguments: ScenarioArguments,
+    }
+
+    fn refused(line: &str) -> Option<String> {
+        let words = std::iter::once("scenario").chain(line.split_whitespace());
+        Cli::parse_from(words).arguments.chosen().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_a_running_deployment_cannot_do_is_refused_with_the_reason() {
+        for (line, part) in [
+            ("worker-away --gateway ws://h:1/ws", "worker-away (it stops workers)"),
+            ("burst backlog --gateway ws://h:1/ws", "backlog (it stops workers)"),
+            ("all --gateway ws://h:1/ws", "growth-history (it copies rows in MySQL"),
+            ("burst --peak 1000", "--peak has no effect"),
+            ("growth-gateways --gateways 3", "--gateways has no effect on growth-gateways"),
+            ("worker-away --workers 1", "--workers has no effect on worker-away"),
+            ("burst --scale 0", "--scale is above 0"),
+            ("burst --workers 0", "at least 1"),
+            ("nothing", "there is no scenario nothing"),
+        ] {
+            let sentence = refused(line).unwrap_or_default();
+            assert!(sentence.contains(part), "{line}: {sentence}");
+        }
+        for line in
+            ["", "burst steady --peak 1000", "idle storm --gateway ws://h:1/ws", "all", "burst --workers 3"]
+        {
+            assert_eq!(refused(line), None, "{line}");
+        }
     }
 }

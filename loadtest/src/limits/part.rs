@@ -1,4 +1,4 @@
-//! Driving one part, and counting what it costs.
+//! Runs one part, and measures its throughput and cost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,36 +13,36 @@ use tokio::time::{Instant, sleep};
 use testbed::meter::{Used, servers_used};
 use testbed::stack::Servers;
 
-/// Not counted: connections warm up, statements get prepared.
+/// Not measured: connections warm up, statements are prepared.
 const WARM_UP: Duration = Duration::from_millis(700);
-/// A part that takes longer to stop hangs.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// A part that takes longer to stop is an error.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What one part did.
+/// The measurements of one part.
 #[derive(Debug, Clone, Serialize)]
 pub struct Part {
-    /// Short.
+    /// A short name.
     pub name: &'static str,
-    /// What was done for each.
+    /// The operation that is counted.
     pub what: &'static str,
-    /// How many in the time that counts.
+    /// Operations in the measured time.
     pub count: u64,
-    /// The part alone.
+    /// Operations per second.
     pub per_second: f64,
-    /// Processor microseconds for each, by process; the process of `limits` itself holds both ends of sockets, and the
-    /// clients of the servers.
+    /// Microseconds of processor time for each operation, by process; the process of `limits` itself holds both ends of
+    /// sockets, and the clients of the servers.
     pub cpu_us: BTreeMap<String, f64>,
 }
 
 impl Part {
-    /// Of all processes together.
+    /// The same, over all processes.
     #[must_use]
     pub fn cpu_us_all(&self) -> f64 {
         self.cpu_us.values().sum()
     }
 }
 
-/// What those who drive a part share.
+/// The state that the tasks of a part share.
 #[derive(Debug, Default)]
 pub(super) struct Drive {
     count: AtomicU64,
@@ -59,10 +59,10 @@ impl Drive {
     }
 }
 
-/// Those who drive a part: each ends soon after [`Drive::goes_on`] says so.
+/// The tasks of a part; each ends soon after [`Drive::goes_on`] returns false.
 pub(super) type Drivers = JoinSet<anyhow::Result<()>>;
 
-/// Lets `drivers` work for a while, and counts.
+/// Lets `drivers` run for a while, and measures.
 pub(super) async fn measure(
     (name, what): (&'static str, &'static str),
     seconds: f64,
@@ -81,7 +81,7 @@ pub(super) async fn measure(
         measured = &mut measured => measured,
         Some(ended) = drivers.join_next() => {
             ended??;
-            anyhow::bail!("{name}: ended before its time");
+            anyhow::bail!("{name}: ended too early");
         }
     };
     drive.stop.store(true, Ordering::Relaxed);
@@ -91,10 +91,10 @@ pub(super) async fn measure(
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(STOP_PATIENCE, ending).await.with_context(|| format!("{name} does not stop"))??;
+    tokio::time::timeout(STOP_TIMEOUT, ending).await.with_context(|| format!("{name} does not stop"))??;
     let count = after.count - before.count;
-    anyhow::ensure!(count > 0, "{name}: nothing was done");
-    #[allow(clippy::cast_precision_loss)] // far below 2^52
+    anyhow::ensure!(count > 0, "{name}: no operation was completed");
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let count_f = count as f64;
     let cpu = |(process, used): (&String, &Duration)| {
         let used = used.saturating_sub(before.used.get(process).copied().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Bodies through the broker: confirmed, carried to a consumer, told to all gateways.
+//! Bodies through the broker: confirmed, consumed, and fanned out to all gateways.
 
 use std::sync::Arc;
 
@@ -18,20 +18,20 @@ use super::part::{Drive, Drivers, Part, measure};
 use testbed::stack::Servers;
 
 const CONFIRMED: &str = "bodies confirmed";
-pub(super) const CARRIED: &str = "bodies carried";
-pub(super) const TOLD: &str = "events told";
+pub(super) const CARRIED: &str = "bodies consumed";
+pub(super) const EVENTS: &str = "events fanned out";
 
 /// As many queues as shards.
 const QUEUES: usize = 8;
-/// Publishers of each queue, as of two gateways, each with one body on its way.
+/// Publishers of each queue: one for each of two gateways, each with one body in flight.
 const PUBLISHERS: usize = 2;
-/// Bodies that a consumer may have in hand.
+/// Unacknowledged bodies of a consumer.
 const PREFETCH: u16 = 128;
-/// Queues that are told each event: gateways.
+/// Queues that get each event: one for each gateway.
 const GATEWAYS: usize = 2;
-/// Events on their way.
+/// Events in flight.
 const EVENTS_WAITING: usize = 64;
-/// What a message in a body holds beside its content, about: ids, number, origin.
+/// Bytes of a message in a body beside its content: ids, sequence number, origin.
 const OVERHEAD_BYTES: usize = 90;
 const PERSISTENT: u8 = 2;
 const EXCHANGE: &str = "limits.push";
@@ -40,13 +40,13 @@ fn body(settings: &Settings) -> Arc<[u8]> {
     vec![b'x'; settings.batch * (settings.size + OVERHEAD_BYTES)].into()
 }
 
-/// Published to quorum queues and confirmed; nobody takes them out while this is measured.
+/// Published to quorum queues and confirmed, without consumers.
 pub(super) async fn confirmed(settings: &Settings, url: &str, servers: &Servers) -> anyhow::Result<Part> {
     let what = "a message in a body that a quorum queue has confirmed";
     queued(settings, url, servers, (CONFIRMED, what), false).await
 }
 
-/// The same, and consumed and acknowledged.
+/// The same with consumers that acknowledge.
 pub(super) async fn carried(settings: &Settings, url: &str, servers: &Servers) -> anyhow::Result<Part> {
     let what = "a message in a body that a quorum queue has confirmed and a consumer acknowledged";
     queued(settings, url, servers, (CARRIED, what), true).await
@@ -87,13 +87,13 @@ async fn queued(
     for queue in 0..QUEUES {
         control.queue_delete(format!("limits.{queue}").into(), QueueDeleteOptions::default()).await?;
     }
-    // Everything is measured; consumers that were just dropped may be closing their channels.
+    // The measurement is complete; consumers that were just dropped may be closing their channels.
     let _ = publishing.close(200, "done".into()).await;
     let _ = consuming.close(200, "done".into()).await;
     Ok(part)
 }
 
-/// One body on its way at a time, as a pipeline of the gateway does.
+/// One body in flight at a time, as in a pipeline of the gateway.
 async fn publish(
     channel: Channel,
     queue: ShortString,
@@ -119,7 +119,7 @@ async fn subscribe(connection: &Connection, queue: &ShortString) -> anyhow::Resu
     Ok(channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default()).await?)
 }
 
-/// Takes bodies; one acknowledgement for all that have gathered. `freed`: gives back a place for each.
+/// Consumes bodies; one acknowledgement for all that have arrived. `freed` gets a permit for each.
 async fn take(mut consumer: Consumer, freed: Option<Arc<Semaphore>>) -> anyhow::Result<()> {
     while let Some(delivery) = consumer.next().await {
         let mut last = delivery?;
@@ -137,7 +137,7 @@ async fn take(mut consumer: Consumer, freed: Option<Arc<Semaphore>>) -> anyhow::
 }
 
 /// Events of a batch, without confirms, to every gateway's queue.
-pub(super) async fn told(settings: &Settings, url: &str, servers: &Servers) -> anyhow::Result<Part> {
+pub(super) async fn events(settings: &Settings, url: &str, servers: &Servers) -> anyhow::Result<Part> {
     let publishing = Connection::connect(url, ConnectionProperties::default()).await?;
     let consuming = Connection::connect(url, ConnectionProperties::default()).await?;
     let control = consuming.create_channel().await?;
@@ -171,9 +171,9 @@ pub(super) async fn told(settings: &Settings, url: &str, servers: &Servers) -> a
         });
     }
     let what = "a message in an event that every gateway's queue gets and its consumer acknowledges";
-    let part = measure((TOLD, what), settings.seconds, servers, &drive, drivers).await?;
+    let part = measure((EVENTS, what), settings.seconds, servers, &drive, drivers).await?;
     takers.abort_all();
-    // Everything is measured; consumers that were just dropped may be closing their channels.
+    // The measurement is complete; consumers that were just dropped may be closing their channels.
     let _ = publishing.close(200, "done".into()).await;
     let _ = consuming.close(200, "done".into()).await;
     Ok(part)

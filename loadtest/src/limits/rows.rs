@@ -1,4 +1,4 @@
-//! Rows, batch by batch, each committed.
+//! Rows in batches, each committed.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub(super) const ROWS: &str = "rows";
 /// Connections that insert, each into a conversation of its own.
 const CONNECTIONS: u32 = 4;
 
-/// Inserts batches into a table of the timeline's shape, keys included.
+/// Inserts batches into a table with the columns and keys of the timeline.
 pub(super) async fn rows(settings: &Settings, url: &str, servers: &Servers) -> anyhow::Result<Part> {
     let timeline = Timeline::make(url, CONNECTIONS).await?;
     let drive = Arc::new(Drive::default());

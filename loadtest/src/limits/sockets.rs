@@ -1,4 +1,4 @@
-//! WebSocket frames, both ends in this process, without anything in between.
+//! WebSocket frames, with both ends in this process.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ pub(super) const FANNED_OUT: &str = "pushes fanned out";
 
 /// Unanswered frames of each socket.
 const WINDOW: usize = 64;
-/// Push frames that wait for one socket.
+/// Push frames that may wait for one socket.
 const PUSHES_WAITING: usize = 16;
-/// As the gateway's and the load generator's.
+/// The size that the gateway and the load generator use.
 const BUFFER_BYTES: usize = 4 * 1024;
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// A chat frame one way, its reply the other.
+/// A chat frame in one direction, its reply in the other.
 pub(super) async fn frames(settings: &Settings, servers: &Servers) -> anyhow::Result<Part> {
     let drive = Arc::new(Drive::default());
     let mut drivers = Drivers::new();
@@ -80,7 +80,7 @@ async fn ask(mut socket: Socket, frame: Utf8Bytes, drive: Arc<Drive>) -> anyhow:
     Ok(())
 }
 
-/// One frame for many sockets, shared by all.
+/// One shared frame for many sockets.
 pub(super) async fn fanned_out(settings: &Settings, servers: &Servers) -> anyhow::Result<Part> {
     let drive = Arc::new(Drive::default());
     let mut drivers = Drivers::new();
@@ -142,7 +142,7 @@ async fn read(mut socket: Socket, messages: usize, drive: Arc<Drive>) -> anyhow:
     Ok(())
 }
 
-/// Both ends of so many sockets.
+/// Both ends of `count` sockets.
 async fn pairs(count: usize) -> anyhow::Result<Vec<(Socket, Socket)>> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let url = format!("ws://{}/", listener.local_addr()?);

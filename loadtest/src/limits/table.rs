@@ -1,4 +1,4 @@
-//! The limits for eyes.
+//! The printed measurements and bounds.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ impl fmt::Display for Limits {
         writeln!(f, "each part alone; microseconds of processor time for one, by process\n")?;
         writeln!(f, "{:<19} {:>11} {:>9}  by process", "", "/s", "us each")?;
         self.parts.iter().try_for_each(|part| writeln!(f, "{part}"))?;
-        writeln!(f, "\nat most, with all cores and nothing else to do:")?;
+        writeln!(f, "\nbounds, if all cores do nothing else:")?;
         for bound in &self.bounds {
             writeln!(f, "{:<38} {:>11.0} /s  ({:.2} us each)", bound.name, bound.per_second, bound.cpu_us)?;
         }

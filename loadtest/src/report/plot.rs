@@ -1,34 +1,34 @@
-//! Line plots as SVG text, with colours that follow the page (light or dark).
+//! Line plots as SVG text, with colors that follow the page (light or dark).
 
 use std::fmt::Write as _;
 
 use crate::scenario::number;
 
-/// One line.
+/// A line.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// In the legend.
+    /// Its name in the legend.
     pub name: String,
-    /// x and y.
+    /// Its points: x and y.
     pub points: Vec<(f64, f64)>,
 }
 
 /// A plot.
 #[derive(Debug, Clone, Default)]
 pub struct Plot {
-    /// Above it.
+    /// The title, above the plot.
     pub title: String,
-    /// Under the axis.
+    /// The name of the x axis.
     pub x_name: String,
-    /// Beside the axis.
+    /// The name of the y axis.
     pub y_name: String,
-    /// What it shows.
+    /// The lines.
     pub lines: Vec<Line>,
-    /// Vertical marks: where, and what.
+    /// Vertical marks: x and text.
     pub marks: Vec<(f64, String)>,
-    /// Labels of the x axis; without them they are chosen.
+    /// Labels of the x axis; without them, round numbers are chosen.
     pub x_ticks: Option<Vec<(f64, String)>>,
-    /// y rises by factors.
+    /// Whether the y axis is logarithmic.
     pub logarithmic: bool,
 }
 
@@ -38,24 +38,24 @@ const LEFT: f64 = 66.0;
 const RIGHT: f64 = 22.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 40.0;
-/// One row of the legend, under the plot.
+/// Height of a row of the legend, under the plot.
 const LEGEND_ROW: f64 = 16.0;
 const LEGEND_COLUMN: f64 = 180.0;
-/// Told apart by most eyes, on white and on black.
-const COLOURS: [&str; 8] =
+/// Distinguishable on white and on black, also with most color vision deficiencies.
+const COLORS: [&str; 8] =
     ["#3b7dd8", "#e07b39", "#3a9d5d", "#c2458f", "#8a6bd1", "#a8892c", "#4aa6b5", "#d1495b"];
 
 impl Plot {
-    /// The whole of it as an `<svg>` element.
+    /// The plot as an `<svg>` element.
     #[must_use]
     pub fn svg(&self) -> String {
         let scale = Frame::of(self);
         let columns = ((WIDTH - LEFT) / LEGEND_COLUMN).floor();
-        #[allow(clippy::cast_precision_loss)] // some lines
+        #[expect(clippy::cast_precision_loss, reason = "some lines")]
         let rows = (self.lines.len() as f64 / columns).ceil();
         let height = HEIGHT + if self.lines.len() > 1 { rows * LEGEND_ROW + 4.0 } else { 0.0 };
         let mut svg = format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="system-ui,sans-serif" font-size="11" fill="currentColor" role="img"><title>{title}</title><text x="{LEFT}" y="16" font-size="13" font-weight="600">{title}</text>"#,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="system-ui,sans-serif" font-size="11" fill="currentColor" role="img"><title>{title}</title><text class="title" x="{LEFT}" y="16" font-size="13" font-weight="600">{title}</text>"#,
             title = escaped(&self.title),
         );
         self.axes(&scale, &mut svg);
@@ -72,12 +72,12 @@ impl Plot {
                 escaped(text)
             );
         }
-        for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
+        for (line, color) in self.lines.iter().zip(COLORS.iter().cycle()) {
             let points: Vec<_> =
                 line.points.iter().map(|(x, y)| format!("{:.1},{:.1}", scale.x(*x), scale.y(*y))).collect();
             let _ = write!(
                 svg,
-                r#"<polyline fill="none" stroke="{colour}" stroke-width="1.6" stroke-linejoin="round" points="{}"/>"#,
+                r#"<polyline fill="none" stroke="{color}" stroke-width="1.6" stroke-linejoin="round" points="{}"/>"#,
                 points.join(" ")
             );
         }
@@ -122,14 +122,14 @@ impl Plot {
 
     fn legend(&self, columns: f64, svg: &mut String) {
         let (mut column, mut y) = (0.0, HEIGHT + 6.0);
-        for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
+        for (line, color) in self.lines.iter().zip(COLORS.iter().cycle()) {
             if column >= columns {
                 (column, y) = (0.0, y + LEGEND_ROW);
             }
             let x = LEFT + column * LEGEND_COLUMN;
             let _ = write!(
                 svg,
-                r#"<rect x="{x:.1}" y="{:.1}" width="14" height="3" fill="{colour}"/><text x="{:.1}" y="{:.1}">{}</text>"#,
+                r#"<rect x="{x:.1}" y="{:.1}" width="14" height="3" fill="{color}"/><text x="{:.1}" y="{:.1}">{}</text>"#,
                 y - 5.0,
                 x + 19.0,
                 y,
@@ -140,7 +140,7 @@ impl Plot {
     }
 }
 
-/// From values to places.
+/// Maps values to coordinates.
 struct Frame {
     x_range: (f64, f64),
     y_range: (f64, f64),
@@ -228,7 +228,7 @@ fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// Text inside an element.
+/// Escapes text for HTML and SVG.
 #[must_use]
 pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::plot::{Line, Plot};
 use crate::scenario::{Outcome, Sample};
 
-/// What is plotted over time, if anything of it happened.
+/// Counters that are plotted over time, if any of them is above 0.
 type Over = (&'static str, &'static str, &'static [(&'static str, fn(&Sample) -> f64)]);
 
-#[allow(clippy::cast_precision_loss)] // below 2^52
+#[expect(clippy::cast_precision_loss, reason = "below 2^52")]
 const COUNTERS: [Over; 2] = [
     (
         "Throughput",
@@ -20,10 +20,10 @@ const COUNTERS: [Over; 2] = [
             ("refused", |s| s.refused as f64),
         ],
     ),
-    ("Deliveries", "messages/s", &[("pushed into clients' hands", |s| s.delivered as f64)]),
+    ("Deliveries", "messages/s", &[("pushed to clients", |s| s.delivered as f64)]),
 ];
 
-/// All plots that say something, each with a name for a file.
+/// All plots that have data, each with a name for its file.
 #[must_use]
 pub fn plots(outcome: &Outcome) -> Vec<(&'static str, Plot)> {
     let mut all = Vec::new();
@@ -35,10 +35,10 @@ pub fn plots(outcome: &Outcome) -> Vec<(&'static str, Plot)> {
             name: (*name).to_owned(),
             points: rates(samples, *counter),
         };
-        let lines: Vec<Line> = counters.iter().map(line).filter(moves).collect();
+        let lines: Vec<Line> = counters.iter().map(line).filter(has_data).collect();
         all.extend(over_time(title, y_name, lines, &marks).map(|plot| (name, plot)));
     }
-    #[allow(clippy::cast_precision_loss)] // below 2^52
+    #[expect(clippy::cast_precision_loss, reason = "below 2^52")]
     let backlog = |name: &str, of: fn(&Sample) -> u64| Line {
         name: name.to_owned(),
         points: samples.iter().map(|sample| (sample.at_s, of(sample) as f64)).collect(),
@@ -47,14 +47,17 @@ pub fn plots(outcome: &Outcome) -> Vec<(&'static str, Plot)> {
         backlog("sent and not acknowledged", |s| s.sent.saturating_sub(s.acked)),
         backlog("acknowledged and not stored", |s| s.acked.saturating_sub(s.stored)),
     ];
-    let lines = lines.into_iter().filter(moves).collect();
+    // A running deployment's database is not known.
+    let database = samples.iter().any(|sample| sample.stored > 0);
+    let known = if database { 2 } else { 1 };
+    let lines = lines.into_iter().take(known).filter(has_data).collect();
     all.extend(over_time("Backlog", "messages", lines, &marks).map(|plot| ("backlog", plot)));
     let cpu = |kind: &String| Line {
         name: kind.clone(),
         points: rates(samples, |sample| sample.cpu_s.get(kind).copied().unwrap_or_default()),
     };
     let kinds: BTreeSet<String> = samples.iter().flat_map(|sample| sample.cpu_s.keys().cloned()).collect();
-    let lines = kinds.iter().map(cpu).filter(moves).collect();
+    let lines = kinds.iter().map(cpu).filter(has_data).collect();
     all.extend(over_time("Processor", "cores", lines, &marks).map(|plot| ("cpu", plot)));
     let memory = |kind: &String| Line {
         name: kind.clone(),
@@ -63,12 +66,12 @@ pub fn plots(outcome: &Outcome) -> Vec<(&'static str, Plot)> {
             .filter_map(|sample| Some((sample.at_s, *sample.memory_mib.get(kind)?)))
             .collect(),
     };
-    let lines = kinds.iter().map(memory).filter(moves).collect();
+    let lines = kinds.iter().map(memory).filter(has_data).collect();
     all.extend(over_time("Resident memory", "MiB", lines, &marks).map(|plot| ("memory", plot)));
     all
 }
 
-fn moves(line: &Line) -> bool {
+fn has_data(line: &Line) -> bool {
     line.points.iter().any(|(_, y)| *y > 0.0)
 }
 
@@ -83,7 +86,7 @@ fn over_time(title: &str, y_name: &str, lines: Vec<Line>, marks: &[(f64, String)
     })
 }
 
-/// How fast a counter rises, over about a second.
+/// The rate of a counter, over about a second.
 fn rates(samples: &[Sample], counter: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)> {
     const SPAN: usize = 4;
     let rate = |pair: &[Sample]| {
@@ -94,9 +97,9 @@ fn rates(samples: &[Sample], counter: impl Fn(&Sample) -> f64) -> Vec<(f64, f64)
     samples.windows(SPAN + 1).filter_map(rate).collect()
 }
 
-/// Milliseconds by percentile; the tail gets as much room as the middle.
+/// Milliseconds by percentile; the tail gets as much width as the middle.
 fn latency(outcome: &Outcome) -> Option<Plot> {
-    // So that 99.9 % stands as far from 99 % as 99 % from 90 %.
+    // 99.9 % is as far from 99 % as 99 % is from 90 %.
     let place = |percentile: f64| -(1.0 - percentile.min(99.99) / 100.0).log10();
     let line = |latency: &crate::scenario::Latency| Line {
         name: latency.name.clone(),

@@ -1,45 +1,74 @@
-//! Where figures come from: without commit, machine and time nobody can compare them later.
+//! The origin of figures: date, commit, machine, options and gateways, without which they cannot be compared later.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The machine of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// Processors that this process may use.
     pub cores: usize,
-    /// As the kernel names it.
+    /// The kernel's name of the processor.
     pub processor: String,
-    /// MiB.
+    /// Memory in MiB.
     pub memory_mib: u64,
     /// The kernel's release.
     pub kernel: String,
 }
 
-/// What stands beside every figure in JSON.
+/// The origin of figures, beside them in every report.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
-    /// Of this program.
+    /// The version of this program.
     pub version: String,
-    /// Of the working folder, if it is one; with a `+` if files differ from it.
+    /// The commit of the working folder, if it is one; with a `+` if files differ from it.
     pub commit: Option<String>,
-    /// Where it ran.
+    /// The machine of the load generator.
     pub machine: Machine,
-    /// When it began, in seconds since 1970.
+    /// The start of the run in seconds since 1970.
     pub begun_unix_s: u64,
+    /// The same, as a date (UTC).
+    #[serde(default)]
+    pub date: String,
+    /// All options of the command, without secrets and addresses of servers.
+    #[serde(default)]
+    pub options: Value,
+    /// Addresses of the gateways of a running deployment; empty for a system of its own.
+    #[serde(default)]
+    pub gateways: Vec<String>,
 }
 
 impl Record {
-    /// Looks around.
+    /// The origin of a run that starts now.
     #[must_use]
-    pub fn here_and_now() -> Self {
+    pub fn new(options: Value, gateways: &[String]) -> Self {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit(),
             machine: Machine::this(),
             begun_unix_s: since.as_secs(),
+            date: date(since.as_secs()),
+            options,
+            gateways: gateways.to_vec(),
         }
     }
+}
+
+/// A date as `2026-11-26 20:48:33 UTC`. The calendar follows Howard Hinnant's `civil_from_days`: years begin in March, so
+/// that the leap day is the last one.
+fn date(unix_s: u64) -> String {
+    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
 impl Machine {
@@ -70,4 +99,22 @@ fn commit() -> Option<String> {
     let changed =
         git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|files| !files.is_empty());
     Some(if changed { commit + "+" } else { commit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (unix_s, expected) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_709_251_199, "2024-02-29 23:59:59 UTC"),
+            (1_709_251_200, "2024-03-01 00:00:00 UTC"),
+            (1_795_725_713, "2026-11-26 20:41:53 UTC"),
+        ] {
+            assert_eq!(date(unix_s), expected);
+        }
+    }
 }

@@ -1,17 +1,18 @@
-//! Messages that wait in the queue because no worker takes them.
+//! Messages that wait in the queue because no worker runs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::catalog::Scale;
+use super::load::{FIFTY_SENDERS, Load, Rate};
 use super::outcome::{Goal, Outcome, Sample};
-use super::run::{Load, Rate, run_watched};
+use super::run::run;
 use super::sampler::Sampler;
-use super::steady::{FIFTY_SENDERS, as_f64, gone_after};
+use super::scale::Scale;
+use super::steady::{as_f64, gone_after};
+use super::target::Target;
 use testbed::client::Report;
 use testbed::meter::Used;
-use testbed::stack::System;
 
 const WORKERS: usize = 2;
 const AWAY_FROM: Duration = Duration::from_secs(10);
@@ -20,10 +21,11 @@ const AWAY_SECONDS: f64 = 70.0;
 const AWAY_PER_SECOND: f64 = 3_000.0;
 const MILLION: usize = 1_000_000;
 
-/// All workers are killed for 30 s; senders go on.
-pub(super) async fn worker_away(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
-    let (report, gateways) = (Arc::new(Report::default()), system.ws_urls());
-    let sampler = Sampler::start("worker-away", system, &report).await?;
+/// All workers are killed for 30 s while messages are sent.
+pub(super) async fn worker_away(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
+    let (report, deployment) = (Arc::new(Report::default()), target.deployment().clone());
+    let sampler = Sampler::start("worker-away", target, &report).await?;
+    let system = target.system()?;
     let rate = Rate { per_second: AWAY_PER_SECOND * scale.factor, seconds: AWAY_SECONDS, spike: None };
     let load = Load { rate: Some(rate), listeners: 1, ..FIFTY_SENDERS };
     let faults = async {
@@ -38,10 +40,10 @@ pub(super) async fn worker_away(system: &mut System, scale: &Scale) -> anyhow::R
         for n in 0..WORKERS {
             system.worker(n).start_again().await?;
         }
-        sampler.look_again(system);
+        sampler.update_processes(system);
         anyhow::Ok(back)
     };
-    let running = Box::pin(run_watched(&load, &gateways, "away", &report, Used::default));
+    let running = Box::pin(run(&load, &deployment, "away", &report, Used::default));
     let (figures, back) = tokio::try_join!(running, faults)?;
     let (samples, marks) = sampler.finish();
     let gone = gone_after(&samples, back, rate.per_second * 0.25).unwrap_or(f64::INFINITY);
@@ -56,9 +58,9 @@ pub(super) async fn worker_away(system: &mut System, scale: &Scale) -> anyhow::R
     outcome.figure("backlog gone after the workers' start", gone, "s", None);
     outcome.figure("ack p50, workers away or not", figures.ack.at(50.0), "ms", None);
     outcome.figure("ack p99, workers away or not", figures.ack.at(99.0), "ms", None);
-    outcome.figure("refused with 429 or 503", as_f64(figures.refused), "times", None);
+    outcome.figure("messages refused and sent again", as_f64(figures.refused), "times", None);
+    figures.add_to(&mut outcome);
     outcome.latencies.push(figures.ack);
-    outcome.verdict = Some(figures.verdict);
     Ok(outcome)
 }
 
@@ -67,13 +69,14 @@ fn backlog_of(sample: &Sample) -> f64 {
 }
 
 /// A million messages are accepted without a worker, then drained.
-pub(super) async fn backlog(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+pub(super) async fn backlog(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
     let messages = scale.of(MILLION);
-    let (report, gateways) = (Arc::new(Report::default()), system.ws_urls());
+    let (report, deployment) = (Arc::new(Report::default()), target.deployment().clone());
     for n in 0..WORKERS {
-        system.worker(n).terminate().await;
+        target.system()?.worker(n).terminate().await;
     }
-    let sampler = Sampler::start("backlog", system, &report).await?;
+    let sampler = Sampler::start("backlog", target, &report).await?;
+    let system = target.system()?;
     let load = Load { messages, ..FIFTY_SENDERS };
     let starting = async {
         while report.acked.load(Ordering::Relaxed) < messages as u64 {
@@ -84,10 +87,10 @@ pub(super) async fn backlog(system: &mut System, scale: &Scale) -> anyhow::Resul
         for n in 0..WORKERS {
             system.worker(n).launch()?;
         }
-        sampler.look_again(system);
+        sampler.update_processes(system);
         anyhow::Ok(back)
     };
-    let running = Box::pin(run_watched(&load, &gateways, "million", &report, Used::default));
+    let running = Box::pin(run(&load, &deployment, "million", &report, Used::default));
     let (figures, back) = tokio::try_join!(running, starting)?;
     let (samples, marks) = sampler.finish();
     let (first, all) = drained(&samples, messages as u64);
@@ -98,11 +101,11 @@ pub(super) async fn backlog(system: &mut System, scale: &Scale) -> anyhow::Resul
     outcome.figure("from the workers' start to the first commit", first - back, "s", None);
     outcome.figure("accepted meanwhile", figures.acked_per_second, "messages/s", None);
     outcome.figure("messages lost", as_f64(figures.verdict.lost as u64), "", Some(Goal::Exactly(0.0)));
-    outcome.verdict = Some(figures.verdict);
+    figures.add_to(&mut outcome);
     Ok(outcome)
 }
 
-/// When the first commit and the last one were seen.
+/// The times of the first commit and of the last one.
 fn drained(samples: &[Sample], all: u64) -> (f64, f64) {
     // The sample before the first commit: the commit came after it.
     let first =

@@ -1,4 +1,4 @@
-//! One group of 10,000 connected members: when does the last one have a message?
+//! One group of 10,000 connected members: the time until the last one has a message.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -6,53 +6,65 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
-use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::catalog::Scale;
+use super::deployment::Deployment;
+use super::listeners::{histogram, listen_to};
 use super::outcome::{Goal, Latency, Outcome};
-use super::run::joined;
 use super::sampler::Sampler;
+use super::scale::Scale;
+use super::target::Target;
 use testbed::client::{Client, Report, messages_in};
-use testbed::meter::{per_1000, used};
-use testbed::stack::System;
+use testbed::meter::per_1000;
 
 const MEMBERS: usize = 10_000;
 const MESSAGES: usize = 30;
-/// Connections that are made at once.
+/// Connections that are opened at the same time.
 const CONNECTING: usize = 64;
-/// A message that has not reached everyone by then will not.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The same for a message before it counts, and how many of these there are.
-const WARM_UP: Duration = Duration::from_secs(2);
-const WARM_UPS: usize = 10;
+/// A message that has not reached all members after this time is an error.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for a message of the warm-up, and the most of these.
+const WARM_UP_TIMEOUT: Duration = Duration::from_secs(2);
+const WARM_UPS_MAX: usize = 10;
 /// Between two messages.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Who has the present message.
+/// The members that have the current message.
 #[derive(Debug, Default)]
 struct Reached {
     members: usize,
-    /// As its id stands in a push: late pushes of an earlier message are not this one's.
-    present: Mutex<String>,
+    /// Its id, as a push holds it: late pushes of an earlier message do not count.
+    current: Mutex<String>,
     count: AtomicUsize,
-    /// Microseconds after the origin when the first and the last one got it.
+    /// Microseconds after the origin at which the first and the last member got it.
     first: AtomicU64,
     last: AtomicU64,
     all: Notify,
 }
 
 impl Reached {
-    /// From here on this message counts.
+    /// Counts the members that get this message.
     fn begin(&self, id: &str) {
-        *self.present.lock() = format!("\"msg_id\":\"{id}\"");
+        *self.current.lock() = format!("\"msg_id\":\"{id}\"");
         self.count.store(0, Ordering::Release);
     }
 
-    /// Resolves when every member has the present message.
+    /// A member got it at this time.
+    fn one_more(&self, at: u64) {
+        let before = self.count.fetch_add(1, Ordering::AcqRel);
+        if before == 0 {
+            self.first.store(at, Ordering::Release);
+        }
+        if before + 1 == self.members {
+            self.last.store(at, Ordering::Release);
+            self.all.notify_one();
+        }
+    }
+
+    /// Resolves when every member has the current message.
     async fn everyone(&self) {
         while self.count.load(Ordering::Acquire) < self.members {
             self.all.notified().await;
@@ -61,28 +73,21 @@ impl Reached {
 }
 
 /// Sends one message after the other, each when the one before has reached everyone.
-pub(super) async fn big_group(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+pub(super) async fn big_group(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
     let members = scale.of(MEMBERS);
-    let (report, gateways) = (Arc::new(Report::default()), system.ws_urls());
-    let sampler = Sampler::start("group-of-10000", system, &report).await?;
-    let group = "group_big";
-    let mut sender = joined(&gateways[0], "big.sender", group).await?;
+    let (report, deployment) = (Arc::new(Report::default()), target.deployment().clone());
+    let sampler = Sampler::start("group-of-10000", target, &report).await?;
+    let group = format!("group_{}", deployment.name("big"));
+    let mut users = vec![deployment.name("big.sender")];
+    users.extend((0..members).map(|n| deployment.name(&format!("big.{n}"))));
+    deployment.make_group(&group, &users).await?;
+    let mut sender = deployment.join(0, &users[0], &group).await?;
     let origin = Instant::now();
     let reached = Arc::new(Reached { members, ..Reached::default() });
-    let listeners = listen(members, &gateways, group, origin, (&reached, &report)).await?;
+    let listeners = Box::pin(listen(&users[1..], &deployment, &group, origin, (&reached, &report))).await?;
     sampler.mark("all are connected");
-    // Who has joined this moment may be told so instead of being pushed the next message.
-    for warm_up in 0.. {
-        let id = format!("warm-up-{warm_up}");
-        reached.begin(&id);
-        sender.say(group, &id, "is everyone here?").await?;
-        if tokio::time::timeout(WARM_UP, reached.everyone()).await.is_ok() {
-            break;
-        }
-        let reached = reached.count.load(Ordering::Relaxed);
-        anyhow::ensure!(warm_up < WARM_UPS, "{reached} of {members} hear the group");
-    }
-    let before = used(system);
+    warm_up(&mut sender, &group, &reached).await?;
+    let before = target.used();
     let (mut first, mut last, mut acks) = (histogram()?, histogram()?, histogram()?);
     for n in 0..MESSAGES {
         tokio::time::sleep(PAUSE).await;
@@ -91,19 +96,20 @@ pub(super) async fn big_group(system: &mut System, scale: &Scale) -> anyhow::Res
         let sent = Instant::now();
         let sent_at = micros(origin);
         report.sent.fetch_add(1, Ordering::Relaxed);
-        sender.say(group, &id, &"x".repeat(200)).await?;
+        sender.say(&group, &id, &"x".repeat(200)).await?;
         report.acked.fetch_add(1, Ordering::Relaxed);
         acks.saturating_record(micros(sent));
-        tokio::time::timeout(PATIENCE, reached.everyone()).await.with_context(|| {
+        tokio::time::timeout(DELIVERY_TIMEOUT, reached.everyone()).await.with_context(|| {
             format!("message {n} reached {} of {members}", reached.count.load(Ordering::Relaxed))
         })?;
         first.saturating_record(reached.first.load(Ordering::Acquire).saturating_sub(sent_at));
         last.saturating_record(reached.last.load(Ordering::Acquire).saturating_sub(sent_at));
     }
-    let costs = per_1000(&before, &used(system), (MESSAGES * members) as u64);
+    let costs = per_1000(&before, &target.used(), (MESSAGES * members) as u64);
     drop(listeners);
     let (samples, marks) = sampler.finish();
-    let mut outcome = Outcome { samples, marks, ..Outcome::default() };
+    let refusals = report.refusals.list();
+    let mut outcome = Outcome { samples, marks, refusals, ..Outcome::default() };
     outcome.what =
         format!("{MESSAGES} messages, one after the other, into one group of {members} connected members");
     let last = Latency::of("send to the last member's push", &last);
@@ -119,8 +125,23 @@ pub(super) async fn big_group(system: &mut System, scale: &Scale) -> anyhow::Res
     Ok(outcome)
 }
 
-fn histogram() -> anyhow::Result<Histogram<u64>> {
-    Ok(Histogram::new_with_max(120_000_000, 3)?)
+/// A member that has just connected may be told to pull instead of getting the next message.
+async fn warm_up(sender: &mut Client, group: &str, reached: &Reached) -> anyhow::Result<()> {
+    for n in 0.. {
+        let id = format!("warm-up-{n}");
+        reached.begin(&id);
+        sender.say(group, &id, "is everyone here?").await?;
+        if tokio::time::timeout(WARM_UP_TIMEOUT, reached.everyone()).await.is_ok() {
+            break;
+        }
+        let count = reached.count.load(Ordering::Relaxed);
+        anyhow::ensure!(
+            n < WARM_UPS_MAX,
+            "{count} of {} members get the messages of the group",
+            reached.members
+        );
+    }
+    Ok(())
 }
 
 fn micros(since: Instant) -> u64 {
@@ -128,40 +149,30 @@ fn micros(since: Instant) -> u64 {
 }
 
 async fn listen(
-    members: usize,
-    gateways: &[String],
-    group: &'static str,
+    users: &[String],
+    deployment: &Deployment,
+    group: &str,
     origin: Instant,
     (reached, report): (&Arc<Reached>, &Arc<Report>),
 ) -> anyhow::Result<JoinSet<()>> {
     let mut listeners = JoinSet::new();
-    let connect = |n: usize| {
-        let gateway = gateways[n % gateways.len()].clone();
-        async move { joined(&gateway, &format!("big.{n}"), group).await }
+    let connect = |(n, user): (usize, &String)| {
+        let user = user.clone();
+        async move { deployment.join(n, &user, group).await }
     };
-    let connecting: Vec<_> = (0..members).map(connect).collect();
+    let connecting: Vec<_> = users.iter().enumerate().map(connect).collect();
     let mut connecting = futures_util::stream::iter(connecting).buffer_unordered(CONNECTING);
     while let Some(client) = connecting.next().await {
-        listeners.spawn(hear(client?, origin, Arc::clone(reached), Arc::clone(report)));
+        let (client, reached, report) = (client?, Arc::clone(reached), Arc::clone(report));
+        listeners.spawn(async move {
+            let take = |text: &str| {
+                report.pushed.fetch_add(messages_in(text), Ordering::Relaxed);
+                if text.contains(reached.current.lock().as_str()) {
+                    reached.one_more(micros(origin));
+                }
+            };
+            listen_to(client, &report, take).await;
+        });
     }
     Ok(listeners)
-}
-
-async fn hear(mut client: Client, origin: Instant, reached: Arc<Reached>, report: Arc<Report>) {
-    while let Some(Ok(frame)) = client.socket().next().await {
-        let text = frame.to_text().unwrap_or_default();
-        report.pushed.fetch_add(messages_in(text), Ordering::Relaxed);
-        if !text.contains(reached.present.lock().as_str()) {
-            continue;
-        }
-        let at = micros(origin);
-        let before = reached.count.fetch_add(1, Ordering::AcqRel);
-        if before == 0 {
-            reached.first.store(at, Ordering::Release);
-        }
-        if before + 1 == reached.members {
-            reached.last.store(at, Ordering::Release);
-            reached.all.notify_one();
-        }
-    }
 }

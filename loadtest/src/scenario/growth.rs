@@ -4,31 +4,34 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use sqlx::{AssertSqlSafe, Executor as _};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::catalog::Scale;
+use super::figures::Figures;
+use super::load::{FIFTY_SENDERS, Load};
 use super::outcome::{Goal, Outcome};
-use super::run::Load;
+use super::run::run;
 use super::sampler::Sampler;
-use super::steady::{FIFTY_SENDERS, watched};
+use super::scale::Scale;
+use super::steady::sampled;
+use super::target::Target;
 use testbed::client::{Chat, Client, Report, chat_frame};
-use testbed::meter::{OWN, per_1000, used};
-use testbed::stack::System;
+use testbed::meter::{OWN, per_1000};
 
 /// Messages of each step that is measured.
 const MESSAGES: usize = 100_000;
-/// What a step may cost more than the first one.
+/// The most that a step may cost, as a multiple of the first one.
 const FLAT: f64 = 1.2;
 const SENDERS: usize = 50;
 const WINDOW: usize = 64;
-/// Time for MySQL to write what is in its memory.
-const WRITTEN_OUT_WITHIN: Duration = Duration::from_secs(300);
+/// Time for MySQL to write its changed pages.
+const WRITE_OUT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What a message costs, without the load generator.
+/// Microseconds of processor time per message, without the load generator.
 fn price(costs: &std::collections::BTreeMap<String, f64>) -> f64 {
     costs.iter().filter(|(process, _)| *process != OWN).map(|(_, seconds)| seconds * 1000.0).sum()
 }
@@ -39,25 +42,23 @@ fn add_steps(outcome: &mut Outcome, steps: &[(String, f64)]) {
     }
     let (first, rest) = (steps[0].1, &steps[1..]);
     let most = rest.iter().map(|(_, price)| price / first).fold(0.0, f64::max);
-    outcome.figure("the dearest step against the first", most, "x", Some(Goal::Under(FLAT)));
+    outcome.figure("the most expensive step against the first", most, "x", Some(Goal::Under(FLAT)));
 }
 
 /// 1, 2, 4 and 8 gateways.
-pub(super) async fn gateways(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+pub(super) async fn gateways(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
     let load = Load { messages: scale.of(MESSAGES), ..FIFTY_SENDERS };
     let mut steps = Vec::new();
     let mut outcome = Outcome::default();
     for count in [8, 4, 2, 1] {
         for gateway in count..8 {
-            system.gateway(gateway).terminate().await;
+            target.system()?.gateway(gateway).terminate().await;
         }
-        // The first time warms up.
         let warm_up = Load { messages: 20_000, ..load.clone() };
-        on_gateways("warm-up", &warm_up, system, count).await?;
-        let name = format!("{count} gateways");
-        let (figures, watched) = on_gateways(&name, &load, system, count).await?;
-        steps.insert(0, (name, price(&figures.cpu_seconds_per_1000)));
-        outcome.verdict = watched.verdict;
+        on_gateways("warmup", &warm_up, target, count).await?;
+        let figures = on_gateways("gateways", &load, target, count).await?;
+        steps.insert(0, (format!("{count} gateways"), price(&figures.cpu_seconds_per_1000)));
+        figures.add_to(&mut outcome);
     }
     outcome.what =
         format!("{} messages from {SENDERS} senders, window {WINDOW}, at each step", load.messages);
@@ -65,38 +66,33 @@ pub(super) async fn gateways(system: &mut System, scale: &Scale) -> anyhow::Resu
     Ok(outcome)
 }
 
-async fn on_gateways(
-    name: &str,
-    load: &Load,
-    system: &mut System,
-    count: usize,
-) -> anyhow::Result<(super::Figures, Outcome)> {
-    let urls: Vec<String> = system.ws_urls().into_iter().take(count).collect();
+/// Runs a load on the first `count` gateways.
+async fn on_gateways(name: &str, load: &Load, target: &mut Target, count: usize) -> anyhow::Result<Figures> {
+    let deployment = target.deployment().with_first(count);
     let report = Arc::new(Report::default());
-    let sampler = Sampler::start(name, system, &report).await?;
-    let run = uuid::Uuid::new_v4().simple().to_string();
-    let figures = Box::pin(super::run_watched(load, &urls, &run[..8], &report, || used(system))).await?;
-    let (samples, marks) = sampler.finish();
-    let outcome = Outcome { samples, marks, verdict: Some(figures.verdict.clone()), ..Outcome::default() };
-    Ok((figures, outcome))
+    let sampler = Sampler::start(&format!("{count} gateways"), target, &report).await?;
+    let name = format!("{name}{count}");
+    let figures = Box::pin(run(load, &deployment, &name, &report, || target.used())).await?;
+    drop(sampler);
+    Ok(figures)
 }
 
 /// 10 to 100,000 conversations, each message into the next one.
-pub(super) async fn conversations(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+pub(super) async fn conversations(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     let report = Arc::new(Report::default());
-    let sampler = Sampler::start("growth-conversations", system, &report).await?;
+    let sampler = Sampler::start("growth-conversations", target, &report).await?;
     let mut steps = Vec::new();
     for full in [10, 1_000, 10_000, 100_000] {
-        // At least one for each sender, who are then 10.
+        // At least one for each sender; the smallest step has 10 senders.
         let conversations = scale.of(full).max(10);
         let senders = SENDERS.min(conversations);
         sampler.mark(&format!("{conversations} conversations"));
-        // The first message of a conversation costs more: its row is made.
+        // The first message of a conversation costs more: its row is inserted.
         let first = Round { conversations, senders, messages: conversations.max(20_000), name: "first" };
-        round(&first, system, &report).await?;
+        round(&first, target, &report).await?;
         let second = Round { messages: scale.of(MESSAGES), name: "second", ..first };
-        let costs = round(&second, system, &report).await?;
+        let costs = round(&second, target, &report).await?;
         steps.push((format!("{conversations} conversations"), price(&costs)));
     }
     (outcome.samples, outcome.marks) = sampler.finish();
@@ -115,15 +111,15 @@ struct Round {
 
 async fn round(
     round: &Round,
-    system: &mut System,
+    target: &mut Target,
     report: &Arc<Report>,
 ) -> anyhow::Result<std::collections::BTreeMap<String, f64>> {
-    let gateways = system.ws_urls();
+    let gateways = target.deployment().gateways().to_vec();
     let mut clients = Vec::new();
     for n in 0..round.senders {
         clients.push(Client::connect(&gateways[n % gateways.len()], &format!("many{}", n)).await?);
     }
-    let before = used(system);
+    let before = target.used();
     let acked = Arc::new(AtomicU64::new(0));
     let mut sending = JoinSet::new();
     for (n, client) in clients.into_iter().enumerate() {
@@ -132,10 +128,9 @@ async fn round(
     while let Some(sent) = sending.join_next().await {
         sent??;
     }
-    // Until all of it is committed: an answer to a message that was sent last and waits for its commit is not enough,
-    // because shards go on by themselves.
-    wait_until_stored(&system.urls.mysql, &acked).await?;
-    Ok(per_1000(&before, &used(system), acked.load(Ordering::Relaxed)))
+    // The commit of the last message is not enough: shards commit independently of each other.
+    wait_until_stored(target, &acked).await?;
+    Ok(per_1000(&before, &target.used(), acked.load(Ordering::Relaxed)))
 }
 
 async fn send(
@@ -179,15 +174,9 @@ async fn send(
     Ok(())
 }
 
-async fn connect(url: &str) -> anyhow::Result<sqlx::MySqlConnection> {
-    use sqlx::ConnectOptions as _;
-    let options: sqlx::mysql::MySqlConnectOptions = url.parse()?;
-    Ok(options.disable_statement_logging().connect().await?)
-}
-
-/// Until nothing has been added for a while: what was acknowledged is then all there.
-async fn wait_until_stored(url: &str, acked: &AtomicU64) -> anyhow::Result<()> {
-    let mut mysql = connect(url).await?;
+/// Waits until the number of stored messages has not changed for a while and covers all that were acknowledged.
+async fn wait_until_stored(target: &Target, acked: &AtomicU64) -> anyhow::Result<()> {
+    let mut mysql = target.mysql().await?.context("no MySQL to ask")?;
     let sum = "SELECT CAST(COALESCE(SUM(last_seq), 0) AS UNSIGNED) FROM conversation";
     let mut last = 0;
     let mut same = 0;
@@ -201,26 +190,26 @@ async fn wait_until_stored(url: &str, acked: &AtomicU64) -> anyhow::Result<()> {
 }
 
 /// Rows in the table: 10,000 to 10,000,000.
-pub(super) async fn history(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+pub(super) async fn history(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     let load = Load { messages: MESSAGES, ..FIFTY_SENDERS };
-    watched("warm-up", &Load { messages: 10_000, ..load.clone() }, system).await?;
-    let mut mysql = connect(&system.urls.mysql).await?;
+    sampled("warm-up", &Load { messages: 10_000, ..load.clone() }, target).await?;
+    let mut mysql = target.mysql().await?.context("no MySQL to fill")?;
     let mut steps = Vec::new();
     for full in [10_000, 100_000, 1_000_000, 10_000_000] {
         let rows = fill(&mut mysql, scale.of(full)).await?;
         write_out(&mut mysql).await?;
         let name = format!("{rows} rows of history");
-        let (figures, watched) = watched(&name, &load, system).await?;
+        let (figures, _) = sampled(&name, &load, target).await?;
         steps.push((name, price(&figures.cpu_seconds_per_1000)));
-        outcome.verdict = watched.verdict;
+        figures.add_to(&mut outcome);
     }
     outcome.what = format!("{MESSAGES} messages from {SENDERS} senders, window {WINDOW}, at each step");
     add_steps(&mut outcome, &steps);
     Ok(outcome)
 }
 
-/// Copies what is there under other conversations until there are so many rows; returns how many there are.
+/// Copies rows into other conversations until there are `wanted` rows; returns the number of rows.
 async fn fill(mysql: &mut sqlx::MySqlConnection, wanted: usize) -> anyhow::Result<usize> {
     const AT_ONCE: usize = 200_000;
     loop {
@@ -231,7 +220,7 @@ async fn fill(mysql: &mut sqlx::MySqlConnection, wanted: usize) -> anyhow::Resul
             return Ok(rows);
         }
         let copies = (wanted - rows).min(AT_ONCE);
-        // A digest, not the name with something behind it: copies of copies would get too long, and cut they are equal.
+        // A digest, not the name with a suffix: the names of copies of copies would be too long, and equal when cut.
         let copy = format!(
             "INSERT INTO timeline_message (conversation_id, seq, msg_id, sender_id, content, msg_type, send_time) \
              SELECT CONCAT('group_{rows}.', LEFT(SHA2(conversation_id, 256), 32)), seq, msg_id, sender_id, content, msg_type, send_time \
@@ -241,16 +230,16 @@ async fn fill(mysql: &mut sqlx::MySqlConnection, wanted: usize) -> anyhow::Resul
     }
 }
 
-/// Waits until the pages that were filled are on disk: writing them is the price of filling, not of the messages after it.
+/// Waits until the copied pages are on disk: writing them is part of copying, not of the messages that follow.
 async fn write_out(mysql: &mut sqlx::MySqlConnection) -> anyhow::Result<()> {
-    /// MySQL writes out so few at its leisure.
+    /// MySQL may keep this many without haste.
     const FEW: u64 = 500;
     let (_, usual): (String, String) =
         sqlx::query_as("SHOW GLOBAL VARIABLES LIKE 'innodb_max_dirty_pages_pct'")
             .fetch_one(&mut *mysql)
             .await?;
     mysql.execute("SET GLOBAL innodb_max_dirty_pages_pct = 0").await?;
-    let deadline = Instant::now() + WRITTEN_OUT_WITHIN;
+    let deadline = Instant::now() + WRITE_OUT_TIMEOUT;
     loop {
         let (_, dirty): (String, String) =
             sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")
@@ -271,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dearest_step_counts_without_the_load_generator() {
+    fn the_most_expensive_step_counts_without_the_load_generator() {
         let costs = [("MySQL".to_owned(), 0.002), (OWN.to_owned(), 9.0)].into();
         assert!((price(&costs) - 2.0).abs() < 1e-9);
         let mut outcome = Outcome::default();

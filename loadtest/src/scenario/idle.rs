@@ -1,8 +1,8 @@
-//! Connections that do nothing but give a sign of life: what do they cost?
+//! Idle connections, which send nothing but heartbeats: what they cost a gateway.
 //!
 //! The clients are bare sockets without tasks or buffers: the handshake and the heartbeat are bytes written by hand, so
-//! that the load generator does not cost more than what it measures. They come from several loopback addresses, because
-//! one has only 28,000 ports.
+//! that the load generator does not cost more than what it measures. On loopback they use several addresses, because one
+//! has only 28,000 ports.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -14,95 +14,155 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-use super::catalog::Scale;
+use super::deployment::Deployment;
 use super::outcome::{Goal, Outcome};
 use super::sampler::Sampler;
-use testbed::client::{Client, Report};
+use super::scale::Scale;
+use super::target::Target;
+use testbed::client::Report;
 use testbed::meter::cpu_of;
 use testbed::stack::System;
 
 const CONNECTIONS: usize = 50_000;
-/// Connections from one address.
+/// Connections of one loopback address.
 const PER_ADDRESS: usize = 20_000;
-/// Connections that are made at once.
+/// Connections that are opened at the same time.
 const CONNECTING: usize = 64;
-/// As the protocol tells clients to.
+/// Connections that are opened before memory is measured: what the first ones load serves all.
+const WARM_UP: usize = 50;
+/// As the protocol asks clients to.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
-/// How long heartbeats are watched: a little more than one from each.
-const WATCHED_FOR: Duration = Duration::from_secs(40);
+/// How long heartbeats are observed: a little more than one from each connection.
+const OBSERVED_FOR: Duration = Duration::from_secs(40);
 /// `{"cmd":0}` in a masked text frame; the mask is 0.
 const HEARTBEAT: &[u8] = b"\x81\x89\0\0\0\0{\"cmd\":0}";
+/// Longest head of a response that is read.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
 
 /// What was measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Idle {
-    /// Connections to one gateway.
+    /// Connections that were opened, and answered a heartbeat at the end.
     pub connections: usize,
-    /// Resident memory of the gateway before.
-    pub before_bytes: u64,
-    /// And with them.
-    pub after_bytes: u64,
-    /// The difference for each.
-    pub bytes_per_connection: u64,
-    /// Share of one core that the gateway needs for everyone's heartbeats; where they were watched.
+    /// The gateway's memory; `None` for a running deployment, whose processes are not known.
+    pub memory: Option<Memory>,
+    /// Share of one core that the gateway needs for all heartbeats; where it was measured.
     pub heartbeat_core_share: Option<f64>,
 }
 
-/// Opens `connections` to the first gateway of `system`, each by a user of its own. With `heartbeats`, everyone gives
-/// signs of life for a while.
-///
-/// # Errors
-/// If one cannot be opened, or does not answer.
-pub async fn idle(system: &mut System, connections: usize, heartbeats: bool) -> anyhow::Result<Idle> {
-    let url = system.gateway(0).ws_url();
-    let address: SocketAddr = url.trim_start_matches("ws://").trim_end_matches("/ws").parse()?;
-    // What the first connections load stays for all.
-    for n in 0..50 {
-        Client::connect(&url, &format!("warm{n}")).await?.request(0, r#"{"cmd":0}"#).await?;
-    }
-    let before_bytes = resident(system)?;
-    let connecting: Vec<_> = (0..connections).map(|n| connect(address, n)).collect();
-    let mut connecting = futures_util::stream::iter(connecting).buffer_unordered(CONNECTING);
-    let mut streams = Vec::with_capacity(connections);
-    while let Some(stream) = connecting.next().await {
-        streams.push(stream?);
-    }
-    let after_bytes = resident(system)?;
-    let gateway = system.gateway(0).process().context("the gateway does not run")?.id();
-    let heartbeat_core_share =
-        if heartbeats { Some(watch_heartbeats(&streams, gateway).await?) } else { None };
-    // All still there?
-    for stream in &mut streams {
-        beat(stream).await?;
-    }
-    let bytes_per_connection = after_bytes.saturating_sub(before_bytes) / connections.max(1) as u64;
-    Ok(Idle { connections, before_bytes, after_bytes, bytes_per_connection, heartbeat_core_share })
+/// Resident memory of a gateway.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Memory {
+    /// Before the connections.
+    pub before_bytes: u64,
+    /// With the connections.
+    pub after_bytes: u64,
+    /// The difference for each connection.
+    pub bytes_per_connection: u64,
 }
 
-async fn connect(address: SocketAddr, n: usize) -> anyhow::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    if n >= PER_ADDRESS {
+/// Opens `connections`, each by a user of its own: to the first gateway of a system of its own, or spread over those of a
+/// running deployment. With `heartbeats`, all send heartbeats for a while.
+///
+/// # Errors
+/// If a connection cannot be opened, or does not answer.
+pub async fn idle(target: &mut Target, connections: usize, heartbeats: bool) -> anyhow::Result<Idle> {
+    let deployment = match target.own_system() {
+        Some(_) => target.deployment().with_first(1),
+        None => target.deployment().clone(),
+    };
+    for n in 0..WARM_UP {
+        let user = deployment.name(&format!("warm{n}"));
+        deployment.connect(n, &user).await?.request(0, r#"{"cmd":0}"#).await?;
+    }
+    let before_bytes = target.own_system().map(resident).transpose()?;
+    let mut streams = connect_all(&deployment, connections).await?;
+    let after_bytes = target.own_system().map(resident).transpose()?;
+    let gateway = match target.own_system() {
+        Some(system) => Some(system.gateway(0).process().context("the gateway does not run")?.id()),
+        None => None,
+    };
+    let heartbeat_core_share = if heartbeats { observe_heartbeats(&streams, gateway).await? } else { None };
+    // Every connection must still be open.
+    for (n, stream) in streams.iter_mut().enumerate() {
+        beat(stream).await.with_context(|| format!("connection {n} of {connections}"))?;
+    }
+    let memory = before_bytes.zip(after_bytes).map(|(before_bytes, after_bytes)| Memory {
+        before_bytes,
+        after_bytes,
+        bytes_per_connection: after_bytes.saturating_sub(before_bytes) / connections.max(1) as u64,
+    });
+    Ok(Idle { connections, memory, heartbeat_core_share })
+}
+
+/// Those that are open already send heartbeats meanwhile.
+async fn connect_all(deployment: &Deployment, connections: usize) -> anyhow::Result<Vec<TcpStream>> {
+    let mut addresses = Vec::new();
+    for gateway in deployment.gateways() {
+        addresses.push(resolved(gateway).await?);
+    }
+    let connecting: Vec<_> =
+        (0..connections).map(|n| connect(deployment, addresses[n % addresses.len()], n)).collect();
+    let mut connecting = futures_util::stream::iter(connecting).buffer_unordered(CONNECTING);
+    let mut streams = Vec::with_capacity(connections);
+    let mut beaten_at = Instant::now();
+    while let Some(stream) = connecting.next().await {
+        streams.push(stream?);
+        if beaten_at.elapsed() > HEARTBEAT_INTERVAL {
+            beaten_at = Instant::now();
+            for stream in &streams {
+                send_heartbeat(stream)?;
+            }
+        }
+    }
+    // The answers, so that the next one belongs to the next heartbeat.
+    settle(&streams).await;
+    Ok(streams)
+}
+
+/// The address of `ws://host:port/ws`.
+async fn resolved(gateway: &str) -> anyhow::Result<SocketAddr> {
+    let host = gateway.trim_start_matches("ws://").split('/').next().unwrap_or_default();
+    let mut addresses = tokio::net::lookup_host(host).await.with_context(|| format!("looking up {host}"))?;
+    addresses.next().with_context(|| format!("{host} has no address"))
+}
+
+async fn connect(deployment: &Deployment, address: SocketAddr, n: usize) -> anyhow::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if n >= PER_ADDRESS && address.is_ipv4() && address.ip().is_loopback() {
         let last = u8::try_from(1 + n / PER_ADDRESS)?;
         socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)))?;
     }
     let mut stream = socket.connect(address).await.with_context(|| format!("connection {n}"))?;
     stream.set_nodelay(true)?;
+    let user = deployment.name(&format!("idle{n}"));
+    let host_and_path = deployment.gateway(n).trim_start_matches("ws://");
+    let path = host_and_path.find('/').map_or("/ws", |at| &host_and_path[at..]);
+    let (query, header) = match deployment.credentials().token(&user).await? {
+        Some(token) => (String::new(), format!("Authorization: Bearer {token}\r\n")),
+        None => (format!("?user_id={user}"), String::new()),
+    };
     let request = format!(
-        "GET /ws?user_id=idle{n} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {path}{query} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{header}\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut head = Vec::with_capacity(256);
-    while !head.ends_with(b"\r\n\r\n") {
+    while !head.ends_with(b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
         head.push(stream.read_u8().await?);
     }
-    anyhow::ensure!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    // Its login is done when this is answered.
-    beat(&mut stream).await?;
+    let status = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    anyhow::ensure!(
+        status.starts_with(b"HTTP/1.1 101"),
+        "connection {n} was refused: {}",
+        String::from_utf8_lossy(status)
+    );
+    // The login is complete when this is answered.
+    beat(&mut stream).await.with_context(|| format!("connection {n}"))?;
     Ok(stream)
 }
 
-/// One sign of life, and its answer.
+/// A heartbeat, and its answer.
 async fn beat(stream: &mut TcpStream) -> anyhow::Result<()> {
     stream.write_all(HEARTBEAT).await?;
     let mut answer = [0; 64];
@@ -111,59 +171,88 @@ async fn beat(stream: &mut TcpStream) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everyone beats every 30 s, spread evenly. Returns the gateway's share of a core.
-async fn watch_heartbeats(streams: &[TcpStream], gateway: u32) -> anyhow::Result<f64> {
-    let (begun, before) = (Instant::now(), cpu_of(gateway).context("the gateway has ended")?);
+/// A heartbeat, without waiting for the answer; earlier answers are dropped.
+fn send_heartbeat(stream: &TcpStream) -> anyhow::Result<()> {
+    drop_answers(stream);
+    anyhow::ensure!(
+        stream.try_write(HEARTBEAT)? == HEARTBEAT.len(),
+        "a heartbeat did not fit into its socket"
+    );
+    Ok(())
+}
+
+fn drop_answers(stream: &TcpStream) {
+    let mut answer = [0; 256];
+    while stream.try_read(&mut answer).is_ok_and(|read| read > 0) {}
+}
+
+async fn settle(streams: &[TcpStream]) {
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    streams.iter().for_each(drop_answers);
+}
+
+/// Every connection sends a heartbeat every 30 s, spread evenly. Returns the share of a core that the process `gateway`
+/// used.
+async fn observe_heartbeats(streams: &[TcpStream], gateway: Option<u32>) -> anyhow::Result<Option<f64>> {
+    let cpu = || gateway.map(|gateway| cpu_of(gateway).context("the gateway has ended")).transpose();
+    let (begun, before) = (Instant::now(), cpu()?);
     let pause = HEARTBEAT_INTERVAL / u32::try_from(streams.len().max(1))?;
-    let (mut due, mut answer) = (begun, [0; 256]);
+    let mut due = begun;
     for stream in streams.iter().cycle() {
-        if begun.elapsed() > WATCHED_FOR {
+        if begun.elapsed() > OBSERVED_FOR {
             break;
         }
-        // The answers to earlier ones.
-        while stream.try_read(&mut answer).is_ok_and(|read| read > 0) {}
-        anyhow::ensure!(
-            stream.try_write(HEARTBEAT)? == HEARTBEAT.len(),
-            "a heartbeat did not fit into its socket"
-        );
+        send_heartbeat(stream)?;
         due += pause;
-        // A timer's tick is a millisecond: it sleeps for several heartbeats at once.
+        // A timer's tick is a millisecond: one sleep covers several heartbeats.
         if due > Instant::now() + Duration::from_millis(2) {
             tokio::time::sleep_until(due).await;
         }
     }
-    let used = cpu_of(gateway).context("the gateway has ended")?.saturating_sub(before);
-    let share = used.as_secs_f64() / begun.elapsed().as_secs_f64();
-    // The rest of the answers, so that the next one is its own.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    for stream in streams {
-        while stream.try_read(&mut answer).is_ok_and(|read| read > 0) {}
-    }
+    let elapsed = begun.elapsed().as_secs_f64();
+    let share =
+        cpu()?.zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64() / elapsed);
+    settle(streams).await;
     Ok(share)
 }
 
 fn resident(system: &mut System) -> anyhow::Result<u64> {
-    let process = system.gateway(0).process().ok_or_else(|| anyhow::anyhow!("the gateway does not run"))?;
-    process.resident_bytes()
+    system.gateway(0).process().context("the gateway does not run")?.resident_bytes()
 }
 
-/// 50,000 on one gateway, with heartbeats.
-pub(super) async fn idle_scenario(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
-    let connections = scale.of(CONNECTIONS);
-    let sampler = Sampler::start("idle", system, &std::sync::Arc::new(Report::default())).await?;
-    let measured = idle(system, connections, true).await?;
+/// 50,000 connections with heartbeats.
+pub(super) async fn idle_scenario(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
+    idle_outcome(target, scale.of(CONNECTIONS), true).await
+}
+
+/// Opens idle connections, and measures as [`idle`] does.
+///
+/// # Errors
+/// As [`idle`].
+pub async fn idle_outcome(
+    target: &mut Target,
+    connections: usize,
+    heartbeats: bool,
+) -> anyhow::Result<Outcome> {
+    let sampler = Sampler::start("idle", target, &std::sync::Arc::new(Report::default())).await?;
+    let measured = idle(target, connections, heartbeats).await?;
     let (samples, marks) = sampler.finish();
-    let mut outcome = Outcome { samples, marks, ..Outcome::default() };
-    outcome.what = format!("{connections} idle connections on one gateway, each with a heartbeat every 30 s");
-    #[allow(clippy::cast_precision_loss)] // below 2^52
+    let mut outcome = Outcome { name: "idle".to_owned(), samples, marks, ..Outcome::default() };
+    let sent = if heartbeats { ", each with a heartbeat every 30 s" } else { "" };
+    outcome.what = format!("{connections} idle connections{sent}; each answered a heartbeat at the end");
+    #[expect(clippy::cast_precision_loss, reason = "below 2^52")]
     let (kib, connections) = (|bytes: u64| bytes as f64 / 1024.0, connections as f64);
-    outcome.figure("connections", connections, "", Some(Goal::AtLeast(50_000.0)));
-    let each = kib(measured.bytes_per_connection);
-    outcome.figure("resident memory of each", each, "KiB", Some(Goal::Under(12.0)));
+    outcome.figure("connections", connections, "", Some(Goal::AtLeast(50_000.0)).filter(|_| heartbeats));
+    if let Some(memory) = measured.memory {
+        let each = kib(memory.bytes_per_connection);
+        outcome.figure("resident memory of each", each, "KiB", Some(Goal::Under(12.0)));
+    }
     if let Some(share) = measured.heartbeat_core_share {
         outcome.figure("gateway's share of a core", share * 100.0, "%", Some(Goal::Under(2.0)));
     }
-    outcome.figure("gateway before", kib(measured.before_bytes) / 1024.0, "MiB", None);
-    outcome.figure("gateway with them", kib(measured.after_bytes) / 1024.0, "MiB", None);
+    if let Some(memory) = measured.memory {
+        outcome.figure("gateway before", kib(memory.before_bytes) / 1024.0, "MiB", None);
+        outcome.figure("gateway with them", kib(memory.after_bytes) / 1024.0, "MiB", None);
+    }
     Ok(outcome)
 }

@@ -1,10 +1,11 @@
 //! Groups of several sizes, and private chats: what reaches open sockets.
 
-use super::catalog::Scale;
+use super::figures::Figures;
+use super::load::{FIFTY_SENDERS, Load, Participants};
 use super::outcome::{Goal, Outcome};
-use super::run::{Figures, Load};
-use super::steady::{FIFTY_SENDERS, add_costs, as_f64, watched, watched_as};
-use testbed::stack::System;
+use super::scale::Scale;
+use super::steady::{add_costs, as_f64, sampled, sampled_as};
+use super::target::Target;
 
 fn add_deliveries(outcome: &mut Outcome, figures: &Figures, goal: Option<Goal>) {
     outcome.figure("deliveries into open sockets", figures.pushes_per_second, "messages/s", goal);
@@ -22,39 +23,41 @@ fn add_deliveries(outcome: &mut Outcome, figures: &Figures, goal: Option<Goal>) 
 }
 
 /// 10 groups of 50.
-pub(super) async fn groups_of_50(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+pub(super) async fn groups_of_50(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
     let load = Load { listeners: 45, messages: scale.of(200_000), ..FIFTY_SENDERS };
-    let (figures, mut outcome) = watched("groups-of-50", &load, system).await?;
+    let (figures, mut outcome) = sampled("groups-of-50", &load, target).await?;
     outcome.what = format!("{} messages; 10 groups of 50, 5 of each send, all are connected", load.messages);
     add_deliveries(&mut outcome, &figures, Some(Goal::AtLeast(400_000.0)));
     Ok(outcome)
 }
 
 /// One group of 500.
-pub(super) async fn group_of_500(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+pub(super) async fn group_of_500(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
     let messages = scale.of(30_000);
     let load = Load { groups: 1, senders: 10, listeners: 490, messages, ..FIFTY_SENDERS };
-    let (figures, mut outcome) = watched("group-of-500", &load, system).await?;
+    let (figures, mut outcome) = sampled("group-of-500", &load, target).await?;
     outcome.what = format!("{messages} messages; one group of 500, 10 send, all are connected");
     add_deliveries(&mut outcome, &figures, Some(Goal::AtLeast(500_000.0)));
     Ok(outcome)
 }
 
 /// 1,000 groups of 5.
-pub(super) async fn small_groups(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+pub(super) async fn small_groups(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
     let (groups, messages) = (scale.of(1_000), scale.of(200_000));
     let load = Load { groups, senders: 1, listeners: 4, messages, window: 8, ..FIFTY_SENDERS };
-    let (figures, mut outcome) = watched("small-groups", &load, system).await?;
+    let (figures, mut outcome) = sampled("small-groups", &load, target).await?;
     outcome.what = format!("{messages} messages; {groups} groups of 5, one of each sends, window 8");
     add_deliveries(&mut outcome, &figures, None);
     Ok(outcome)
 }
 
 /// 2,000 pairs.
-pub(super) async fn private(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+pub(super) async fn private(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
     let (groups, messages) = (scale.of(2_000), scale.of(200_000));
     let load = Load { groups, senders: 2, messages, window: 4, ..FIFTY_SENDERS };
-    let (figures, mut outcome) = watched_as("private", &load, true, system).await?;
+    let pairs = Participants::new(&load, target.deployment().name("private"));
+    let pairs = Participants { private: true, ..pairs };
+    let (figures, mut outcome) = sampled_as("private", &pairs, target).await?;
     outcome.what = format!("{messages} messages; {groups} private chats, both sides send, window 4");
     add_deliveries(&mut outcome, &figures, None);
     Ok(outcome)

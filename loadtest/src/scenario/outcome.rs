@@ -1,59 +1,80 @@
-//! What a scenario leaves: figures against goals, curves, samples over time.
+//! The outcome of a run: figures and goals, latencies, samples over time, refusals, and the judge's verdict.
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use testbed::client::Refusal;
 use testbed::judge::Verdict;
 
 /// The outcome of one scenario.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Outcome {
-    /// As on the command line.
+    /// The name of the scenario or command.
     pub name: String,
-    /// What was done, in a sentence.
+    /// A sentence that describes the run.
     pub what: String,
     /// In order of importance.
     pub figures: Vec<Figure>,
-    /// Distributions.
+    /// Distributions of times.
     pub latencies: Vec<Latency>,
-    /// Over time.
+    /// Counters over time.
     pub samples: Vec<Sample>,
-    /// What happened when.
+    /// Events with their times.
     pub marks: Vec<Mark>,
-    /// The judge's, where messages were sent.
+    /// The judge's verdict, where messages were sent.
     pub verdict: Option<Verdict>,
-    /// The load, as it was given.
+    /// The load.
     pub load: serde_json::Value,
+    /// Refusals by code, with the setting that most likely caused them.
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
+    /// Pushes that were due to listeners.
+    #[serde(default)]
+    pub pushes_due: u64,
+    /// Pushes that were due to listeners and did not come.
+    #[serde(default)]
+    pub pushes_missing: u64,
 }
 
-/// One number.
+/// The conclusion of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Conclusion {
+    /// All promises were kept, nothing was refused, and every push that was due came.
+    Complete,
+    /// All promises were kept, but messages were refused first, or pushes are missing: the figures describe a smaller load.
+    Incomplete,
+    /// A promise was broken.
+    Broken,
+}
+
+/// A named value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// Of what.
+    /// The quantity; two spaces at the beginning mark a part of the figure above.
     pub name: String,
-    /// How much.
+    /// The value.
     pub value: f64,
-    /// Of which unit.
+    /// The unit.
     pub unit: String,
-    /// What it was to be.
+    /// The goal, if there is one.
     pub goal: Option<Goal>,
 }
 
-/// What a figure is to be.
+/// The goal of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Goal {
-    /// This or more.
+    /// This value or more.
     AtLeast(f64),
-    /// Below this.
+    /// Less than this value.
     Under(f64),
-    /// Exactly this.
+    /// This value.
     Exactly(f64),
 }
 
 impl Goal {
-    /// Whether `value` is as it is to be.
+    /// Whether `value` reaches the goal.
     #[must_use]
     pub fn is_met(self, value: f64) -> bool {
         match self {
@@ -64,31 +85,31 @@ impl Goal {
     }
 }
 
-/// A distribution.
+/// A distribution of times.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Of what.
+    /// The time that was measured.
     pub name: String,
-    /// How many were counted.
+    /// The number of measurements.
     pub count: u64,
     /// Percentile and milliseconds, rising.
     pub curve: Vec<(f64, f64)>,
 }
 
-/// What was so at one moment. Counters count from the beginning.
+/// Counters at one moment, since the start of the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Seconds after the beginning.
+    /// Seconds after the start.
     pub at_s: f64,
     /// Messages sent, or due.
     pub sent: u64,
     /// Messages acknowledged.
     pub acked: u64,
-    /// Messages in MySQL.
+    /// Messages in MySQL; 0 where the database is not known.
     pub stored: u64,
-    /// Messages pushed into clients' hands.
+    /// Pushed messages that clients received.
     pub delivered: u64,
-    /// 429 and 503.
+    /// Messages refused with 429, 500 or 503.
     pub refused: u64,
     /// Processor seconds used, by process.
     pub cpu_s: BTreeMap<String, f64>,
@@ -96,24 +117,24 @@ pub struct Sample {
     pub memory_mib: BTreeMap<String, f64>,
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Seconds after the beginning.
+    /// Seconds after the start.
     pub at_s: f64,
-    /// What.
+    /// A short description.
     pub text: String,
 }
 
-/// Percentiles that a curve is drawn through.
+/// Percentiles of a curve.
 const PERCENTILES: [f64; 16] =
     [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 80.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0];
 
 impl Latency {
-    /// Of a histogram in microseconds.
+    /// The distribution of a histogram in microseconds.
     #[must_use]
     pub fn of(name: &str, micros: &Histogram<u64>) -> Self {
-        #[allow(clippy::cast_precision_loss)] // below 2^52
+        #[expect(clippy::cast_precision_loss, reason = "below 2^52")]
         let ms = |percentile: f64| micros.value_at_percentile(percentile) as f64 / 1000.0;
         let curve = PERCENTILES.iter().map(|percentile| (*percentile, ms(*percentile))).collect();
         Self { name: name.to_owned(), count: micros.len(), curve }
@@ -128,15 +149,48 @@ impl Latency {
 }
 
 impl Outcome {
-    /// One more figure.
+    /// Adds a figure.
     pub fn figure(&mut self, name: &str, value: f64, unit: &str, goal: Option<Goal>) {
         self.figures.push(Figure { name: name.to_owned(), value, unit: unit.to_owned(), goal });
     }
 
-    /// Whether the judge, if there was one, found every promise kept.
+    /// The conclusion: decides the exit code.
     #[must_use]
-    pub fn is_kept(&self) -> bool {
-        self.verdict.as_ref().is_none_or(Verdict::is_good)
+    pub fn conclusion(&self) -> Conclusion {
+        if self.verdict.as_ref().is_some_and(|verdict| !verdict.is_good()) {
+            return Conclusion::Broken;
+        }
+        if self.refusals.is_empty() && self.pushes_missing == 0 {
+            return Conclusion::Complete;
+        }
+        Conclusion::Incomplete
+    }
+
+    /// One sentence for each kind of refusal, and one for missing pushes.
+    #[must_use]
+    pub fn reservations(&self) -> Vec<String> {
+        let mut sentences: Vec<String> = self.refusals.iter().map(ToString::to_string).collect();
+        if self.pushes_missing > 0 {
+            sentences.push(format!(
+                "{} of {} pushes that were due to listeners did not come: gateways drop pushes for clients that read \
+                 too slowly, and tell them to pull (limits.push_bytes_per_connection_max, 262144 by default)",
+                self.pushes_missing, self.pushes_due
+            ));
+        }
+        sentences
+    }
+}
+
+impl std::fmt::Display for Conclusion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Complete => "complete: all promises were kept, nothing was refused, no push is missing",
+            Self::Incomplete => {
+                "INCOMPLETE: all promises were kept, but the load was refused in part or pushes are missing; the \
+                 figures describe what the limits above allow"
+            }
+            Self::Broken => "BROKEN: a promise was broken",
+        })
     }
 }
 
@@ -161,14 +215,17 @@ impl std::fmt::Display for Outcome {
                 None => writeln!(f)?,
             }
         }
-        match &self.verdict {
-            Some(verdict) => writeln!(f, "  promises {verdict}"),
-            None => Ok(()),
+        if let Some(verdict) = &self.verdict {
+            writeln!(f, "  promises {verdict}")?;
         }
+        for sentence in self.reservations() {
+            writeln!(f, "  {sentence}")?;
+        }
+        writeln!(f, "  result   {}", self.conclusion())
     }
 }
 
-/// With as many digits as tell something, and thousands apart.
+/// At most two decimals, and thousands separated by commas.
 #[must_use]
 pub fn number(value: f64) -> String {
     if value.abs() < 10.0 && value.fract() != 0.0 {
@@ -193,9 +250,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_short_and_grouped() {
+    fn numbers_are_short_and_have_thousands_separators() {
         let shown: Vec<_> = [0.0, 1.234, 12.34, 999.0, 1000.4, 1_234_567.0].map(number).into();
         assert_eq!(shown, ["0", "1.23", "12.3", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_run_with_refusals_or_missing_pushes_is_not_complete() {
+        use testbed::client::Request;
+        let refusal = Refusal {
+            request: Request::Message,
+            code: 429,
+            message: "slow down".into(),
+            count: 7,
+            cause: "limits.user_messages_per_second (50 by default)".into(),
+        };
+        let broken = Verdict { lost: 1, ..Verdict::default() };
+        for (outcome, conclusion, part) in [
+            (Outcome::default(), Conclusion::Complete, "complete"),
+            (
+                Outcome { refusals: vec![refusal], ..Outcome::default() },
+                Conclusion::Incomplete,
+                "limits.user_messages",
+            ),
+            (
+                Outcome { pushes_due: 10, pushes_missing: 3, ..Outcome::default() },
+                Conclusion::Incomplete,
+                "3 of 10 pushes",
+            ),
+            (
+                Outcome { pushes_missing: 3, verdict: Some(broken), ..Outcome::default() },
+                Conclusion::Broken,
+                "BROKEN",
+            ),
+        ] {
+            assert_eq!(outcome.conclusion(), conclusion);
+            assert!(outcome.to_string().contains(part), "{outcome}");
+        }
     }
 
     #[test]

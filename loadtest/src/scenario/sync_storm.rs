@@ -1,4 +1,4 @@
-//! Everyone comes back at once, to many groups with a few messages each: who has what is asked first.
+//! All users reconnect at the same moment, each to many groups with a few missed messages: they sync, then pull.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,80 +6,60 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
-use serde_json::json;
-use sqlx::ConnectOptions as _;
-use sqlx::mysql::MySqlConnectOptions;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::catalog::Scale;
+use super::deployment::Deployment;
+use super::load::{FIFTY_SENDERS, Load, Participants};
 use super::outcome::{Goal, Latency, Outcome};
-use super::run::{Load, run_watched};
+use super::run::run_as;
 use super::sampler::Sampler;
-use super::steady::{FIFTY_SENDERS, as_f64};
-use super::storm::{selects, until_let_in};
-use testbed::client::{Client, Http, Report};
+use super::scale::Scale;
+use super::steady::as_f64;
+use super::storm::{RETRY_MS, until_let_in};
+use super::target::{Target, selects};
+use testbed::client::{Client, Report};
 use testbed::meter::{Used, metric};
-use testbed::stack::System;
 
 const USERS: usize = 2_000;
 /// Groups of each user.
 const GROUPS_OF_USER: usize = 20;
-/// Users of each group, its sender not counted: below what makes a group too large for inboxes.
+/// Users of each group, its sender not counted: too few for a group without places in inboxes.
 const USERS_OF_GROUP: usize = 400;
 /// Messages that each user missed, over all its groups.
 const BACKLOG: usize = 200;
-/// Connections that are made at once while everyone looks in for the first time.
+/// Connections that are opened at the same time while everyone syncs for the first time.
 const JOINING: usize = 64;
-/// A storm that is not over by then never will be.
-const PATIENCE: Duration = Duration::from_secs(180);
-/// An inbox that has not followed by then never will.
-const TOLD_PATIENCE: Duration = Duration::from_secs(30);
-/// Before someone who was not let in tries again.
-const AGAIN: std::ops::Range<u64> = 50..300;
+/// A storm that takes longer is an error.
+const STORM_TIMEOUT: Duration = Duration::from_secs(180);
+/// An inbox that is not current after this time is an error.
+const INBOX_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// 2,000 users in 20 groups each look in and go; 200 messages are sent past each of them; all come back in the same
+/// 2,000 users in 20 groups each sync and disconnect; 200 messages are sent past each of them; all reconnect at the same
 /// moment, sync and pull to the end.
-pub(super) async fn sync_storm(system: &mut System, scale: &Scale) -> anyhow::Result<Outcome> {
+pub(super) async fn sync_storm(target: &mut Target, scale: &Scale) -> anyhow::Result<Outcome> {
     let users = scale.of(USERS);
-    let groups = (users * GROUPS_OF_USER).div_ceil(USERS_OF_GROUP).max(GROUPS_OF_USER);
-    let per_group = BACKLOG / GROUPS_OF_USER;
-    let (report, gateways) = (Arc::new(Report::default()), system.ws_urls());
-    let sampler = Sampler::start("storm", system, &report).await?;
-    let operator = Http::of_operator(&system.http_urls()[0], system.operator_key());
+    let (report, deployment) = (Arc::new(Report::default()), target.deployment().clone());
+    let sampler = Sampler::start("storm", target, &report).await?;
+    let storm = Storm::new(users, deployment);
+    let groups = storm.groups;
+    let load = Load { groups, senders: 1, messages: groups * storm.per_group, stored: true, ..FIFTY_SENDERS };
+    let mut participants = Participants::new(&load, storm.deployment.name("storm"));
     for group in 0..groups {
-        // Whoever sends there, as the load names it, is a member too.
-        let mut members = vec![format!("storm.{group}.0")];
-        members.extend((0..users).filter(|user| is_in(*user, group, groups)).map(name));
-        let new = json!({"conversation_id": format!("group_storm.{group}"), "members": members});
-        operator.ok("POST", "/api/groups", Some(new)).await?;
+        let members = (0..users).filter(|user| is_in(*user, group, groups)).map(|user| storm.name(user));
+        participants.guests.insert(group, members.collect());
+        storm.deployment.make_group(&participants.conversation(group), &participants.members(group)).await?;
     }
-    let first_look = |user: usize| {
-        let gateway = gateways[user % gateways.len()].clone();
-        async move {
-            let attempt = async || connect(&gateway, user).await?.sync_all(0).await;
-            let (synced, _) = until_let_in(Instant::now(), PATIENCE, attempt).await?;
-            anyhow::Ok((user, synced.cursor))
-        }
-    };
-    let mut cursors = vec![0; users];
-    let looks: Vec<_> = (0..users).map(first_look).collect();
-    let mut looks = futures_util::stream::iter(looks).buffer_unordered(JOINING);
-    while let Some(look) = looks.next().await {
-        let (user, cursor) = look?;
-        cursors[user] = cursor;
-    }
-    let load = Load { groups, senders: 1, messages: groups * per_group, stored: true, ..FIFTY_SENDERS };
-    let sent = Box::pin(run_watched(&load, &gateways, "storm", &report, Used::default)).await?;
-    let mut mysql =
-        system.urls.mysql.parse::<MySqlConnectOptions>()?.disable_statement_logging().connect().await?;
-    let before = (selects(&mut mysql).await?, counted(system).await?);
+    let cursors = storm.first_syncs().await?;
+    let sent = Box::pin(run_as(&participants, &storm.deployment, &report, Used::default)).await?;
+    let mut mysql = target.mysql().await?;
+    let before = (selects(mysql.as_mut()).await?, counted(target).await?);
     let begun = Instant::now();
-    sampler.mark("all come back");
+    sampler.mark("all reconnect");
+    let storm = Arc::new(storm);
     let mut returning = JoinSet::new();
     for (user, cursor) in cursors.into_iter().enumerate() {
-        let gateway = gateways[user % gateways.len()].clone();
-        returning.spawn(come_back(gateway, user, groups, per_group, cursor, begun));
+        returning.spawn(Arc::clone(&storm).come_back(user, cursor, begun));
     }
     let mut current = Histogram::<u64>::new_with_max(600_000_000, 3)?;
     let (mut refused, mut wrong) = (0, 0);
@@ -95,43 +75,47 @@ pub(super) async fn sync_storm(system: &mut System, scale: &Scale) -> anyhow::Re
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(PATIENCE, all).await.context("not all came back")??;
+    tokio::time::timeout(STORM_TIMEOUT, all).await.context("not all users are current in time")??;
     sampler.mark("all are current");
-    let after = (selects(&mut mysql).await?, counted(system).await?);
+    let after = (selects(mysql.as_mut()).await?, counted(target).await?);
     let (samples, marks) = sampler.finish();
-    let mut outcome = Outcome { samples, marks, verdict: Some(sent.verdict), ..Outcome::default() };
+    let mut outcome = Outcome { samples, marks, ..Outcome::default() };
     outcome.what = format!(
-        "{users} users in {GROUPS_OF_USER} of {groups} groups each come back in the same moment, sync, and pull \
+        "{users} users in {GROUPS_OF_USER} of {groups} groups each reconnect at the same moment, sync, and pull \
          {BACKLOG} messages each"
     );
     let current = Latency::of("until a user is current", &current);
     for (share, name) in [(50.0, "half are current after"), (99.0, "99 % after"), (100.0, "all after")] {
         outcome.figure(name, current.at(share) / 1000.0, "s", None);
     }
-    let reads = after.0 - before.0;
-    outcome.figure(
-        "users that were told or given something wrong",
-        as_f64(wrong),
-        "",
-        Some(Goal::Exactly(0.0)),
-    );
+    outcome.figure("users with a wrong sync or page", as_f64(wrong), "", Some(Goal::Exactly(0.0)));
     outcome.figure("pulls and syncs", as_f64((users * (GROUPS_OF_USER + 1)) as u64), "", None);
-    outcome.figure("SELECT statements that MySQL ran meanwhile", as_f64(reads), "", None);
-    outcome.figure("of them for each user", as_f64(reads) / as_f64(users as u64), "", None);
-    outcome.figure("pulls answered by an identical one", after.1.0 - before.1.0, "", None);
-    outcome.figure("reads of a group's newest messages for syncs", after.1.1 - before.1.1, "", None);
+    if let Some((after, before)) = after.0.zip(before.0) {
+        outcome.figure("SELECT statements that MySQL ran meanwhile", as_f64(after - before), "", None);
+        let each = as_f64(after - before) / as_f64(users as u64);
+        outcome.figure("  of them for each user", each, "", None);
+    }
+    if let Some((after, before)) = after.1.zip(before.1) {
+        outcome.figure("pulls answered by an identical one", after.0 - before.0, "", None);
+        outcome.figure("reads of a group's newest messages for syncs", after.1 - before.1, "", None);
+    }
     outcome.figure("connections refused and tried again", as_f64(refused), "times", None);
     outcome.latencies.push(current);
+    sent.add_to(&mut outcome);
     Ok(outcome)
 }
 
-fn name(user: usize) -> String {
-    format!("member.{user}")
-}
-
-/// Each user's groups follow each other, beginning at another place for each.
+/// Each user's groups follow each other, and begin at another one for each user.
 fn is_in(user: usize, group: usize, groups: usize) -> bool {
     (group + groups - user % groups) % groups < GROUPS_OF_USER
+}
+
+struct Storm {
+    users: usize,
+    groups: usize,
+    /// Messages of each group.
+    per_group: usize,
+    deployment: Deployment,
 }
 
 struct Returned {
@@ -140,69 +124,95 @@ struct Returned {
     wrong: Option<String>,
 }
 
-async fn connect(gateway: &str, user: usize) -> anyhow::Result<Client> {
-    Client::open(&format!("{gateway}?user_id={}&device_id=phone", name(user))).await
-}
-
-async fn come_back(
-    gateway: String,
-    user: usize,
-    groups: usize,
-    per_group: usize,
-    cursor: u64,
-    begun: Instant,
-) -> anyhow::Result<Returned> {
-    let attempt = async || {
-        let mut client = connect(&gateway, user).await?;
-        catch_up(&mut client, user, groups, per_group, cursor).await
-    };
-    let (wrong, refused) = until_let_in(begun, PATIENCE, attempt).await?;
-    Ok(Returned { after: begun.elapsed(), refused, wrong })
-}
-
-/// Syncs until all is told (inboxes follow a burst with some delay), then pulls. `Some` says what was wrong.
-async fn catch_up(
-    client: &mut Client,
-    user: usize,
-    groups: usize,
-    per_group: usize,
-    cursor: u64,
-) -> anyhow::Result<Option<String>> {
-    let expected = per_group as u64;
-    let own: Vec<String> = (0..groups)
-        .filter(|group| is_in(user, *group, groups))
-        .map(|group| format!("group_storm.{group}"))
-        .collect();
-    let begun = Instant::now();
-    loop {
-        let synced = client.sync_all(cursor).await?;
-        let untold = own.iter().find(|id| {
-            synced.of(id).map(|entry| (entry.last_seq, entry.unread))
-                != Some((Some(expected), Some(expected)))
-        });
-        let Some(id) = untold else { break };
-        if begun.elapsed() > TOLD_PATIENCE {
-            return Ok(Some(format!("{} was told {:?} of {id}", name(user), synced.of(id))));
-        }
-        tokio::time::sleep(Duration::from_millis(rand::random_range(AGAIN))).await;
+impl Storm {
+    fn new(users: usize, deployment: Deployment) -> Self {
+        let groups = (users * GROUPS_OF_USER).div_ceil(USERS_OF_GROUP).max(GROUPS_OF_USER);
+        Self { users, groups, per_group: BACKLOG / GROUPS_OF_USER, deployment }
     }
-    for id in own {
-        let seen: Vec<u64> = client.pull_all(&id, 0).await?.iter().map(|message| message.seq).collect();
-        if seen != (1..=expected).collect::<Vec<_>>() {
-            return Ok(Some(format!("{} was given {seen:?} of {id}", name(user))));
-        }
+
+    fn name(&self, user: usize) -> String {
+        self.deployment.name(&format!("member.{user}"))
     }
-    Ok(None)
+
+    /// Every user syncs once and disconnects; returns each one's cursor.
+    async fn first_syncs(&self) -> anyhow::Result<Vec<u64>> {
+        let first = |user: usize| async move {
+            let name = self.name(user);
+            let attempt = async || self.deployment.connect(user, &name).await?.sync_all(0).await;
+            let (synced, _) = until_let_in(Instant::now(), STORM_TIMEOUT, attempt).await?;
+            anyhow::Ok((user, synced.cursor))
+        };
+        let mut cursors = vec![0; self.users];
+        let syncing: Vec<_> = (0..self.users).map(first).collect();
+        let mut syncing = futures_util::stream::iter(syncing).buffer_unordered(JOINING);
+        while let Some(synced) = syncing.next().await {
+            let (user, cursor) = synced?;
+            cursors[user] = cursor;
+        }
+        Ok(cursors)
+    }
+
+    async fn come_back(
+        self: Arc<Self>,
+        user: usize,
+        cursor: u64,
+        begun: Instant,
+    ) -> anyhow::Result<Returned> {
+        let name = self.name(user);
+        let attempt = async || {
+            let mut client = self.deployment.connect(user, &name).await?;
+            self.catch_up(&mut client, user, cursor).await
+        };
+        let (wrong, refused) = until_let_in(begun, STORM_TIMEOUT, attempt).await?;
+        Ok(Returned { after: begun.elapsed(), refused, wrong })
+    }
+
+    /// Syncs until the inbox names all messages (inboxes follow a burst with some delay), then pulls. Returns a sentence
+    /// if something is wrong.
+    async fn catch_up(
+        &self,
+        client: &mut Client,
+        user: usize,
+        cursor: u64,
+    ) -> anyhow::Result<Option<String>> {
+        let expected = self.per_group as u64;
+        let storm = self.deployment.name("storm");
+        let own: Vec<String> = (0..self.groups)
+            .filter(|group| is_in(user, *group, self.groups))
+            .map(|group| format!("group_{storm}.{group}"))
+            .collect();
+        let begun = Instant::now();
+        loop {
+            let synced = client.sync_all(cursor).await?;
+            let missing = own.iter().find(|id| {
+                synced.of(id).map(|entry| (entry.last_seq, entry.unread))
+                    != Some((Some(expected), Some(expected)))
+            });
+            let Some(id) = missing else { break };
+            if begun.elapsed() > INBOX_TIMEOUT {
+                return Ok(Some(format!("{}: the sync of {id} says {:?}", self.name(user), synced.of(id))));
+            }
+            tokio::time::sleep(Duration::from_millis(rand::random_range(RETRY_MS))).await;
+        }
+        for id in own {
+            let pulled: Vec<u64> = client.pull_all(&id, 0).await?.iter().map(|message| message.seq).collect();
+            if pulled != (1..=expected).collect::<Vec<_>>() {
+                return Ok(Some(format!("{}: a pull of {id} gave {pulled:?}", self.name(user))));
+            }
+        }
+        Ok(None)
+    }
 }
 
-/// Merged pulls and reads of tails, over all gateways.
-async fn counted(system: &System) -> anyhow::Result<(f64, f64)> {
+/// Merged pulls and reads of newest messages, over all gateways of a system of its own.
+async fn counted(target: &mut Target) -> anyhow::Result<Option<(f64, f64)>> {
+    let Some(system) = target.own_system() else { return Ok(None) };
     let mut sums = (0.0, 0.0);
     for url in system.http_urls() {
         sums.0 += metric(&url, "im_gateway_reads_merged_total").await?;
         sums.1 += metric(&url, "im_gateway_tail_reads_total").await?;
     }
-    Ok(sums)
+    Ok(Some(sums))
 }
 
 #[cfg(test)]
@@ -210,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_user_is_in_as_many_groups_and_every_group_has_as_many_users() {
+    fn every_user_has_20_groups_and_every_group_400_users() {
         for user in 0..USERS {
             assert_eq!((0..100).filter(|group| is_in(user, *group, 100)).count(), GROUPS_OF_USER);
         }

@@ -1,4 +1,4 @@
-//! One connection, for requests that are answered one by one.
+//! One connection, for requests that are answered one after the other.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,23 +7,37 @@ use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use super::credentials::{ConnectError, Credentials};
 use super::packet::{Chat, Entry, Packet, StoredMessage, chat_frame, pull_frame};
 
-/// The server's own deadline is 5 s.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+/// Longest wait for a frame; the server answers each request within 5 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Small, because there are many connections in one process.
 const BUFFER_BYTES: usize = 4 * 1024;
 
 /// Opens a WebSocket at `url`, with small buffers and without Nagle's delay.
 ///
 /// # Errors
-/// As the network or the server says.
+/// If the network fails or the server refuses.
 pub async fn websocket(url: &str) -> Result<WebSocketStream<TcpStream>, Error> {
-    let request = url.into_client_request()?;
+    websocket_as(url, None).await
+}
+
+/// The same with a token. It is sent as a header: addresses appear in logs and errors.
+pub(super) async fn websocket_as(
+    url: &str,
+    token: Option<&str>,
+) -> Result<WebSocketStream<TcpStream>, Error> {
+    let mut request = url.into_client_request()?;
+    if let Some(token) = token {
+        let value = HeaderValue::from_str(&format!("Bearer {token}"))?;
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
     let (host, port) = (request.uri().host().unwrap_or_default(), request.uri().port_u16().unwrap_or(80));
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
@@ -36,14 +50,14 @@ pub async fn websocket(url: &str) -> Result<WebSocketStream<TcpStream>, Error> {
 #[error("the connection has ended: {0:?}")]
 pub struct Ended(pub Option<(u16, String)>);
 
-/// What a sync told, all pages together.
+/// The result of a sync, over all pages.
 #[derive(Debug, Clone)]
 pub struct Synced {
-    /// In order; a conversation may occur again.
+    /// In order; a conversation may occur more than once.
     pub entries: Vec<Entry>,
-    /// Where to go on.
+    /// The cursor of the next sync.
     pub cursor: u64,
-    /// It was a complete list.
+    /// Whether it was a complete list.
     pub reset: bool,
 }
 
@@ -62,7 +76,7 @@ impl From<Option<CloseFrame>> for Ended {
 }
 
 impl Ended {
-    /// When to come back, if the server said so.
+    /// The time before the next connection, if the server named one.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let (_, reason) = self.0.as_ref()?;
@@ -70,7 +84,7 @@ impl Ended {
     }
 }
 
-/// A client that waits for the answer to each request; what comes in between is kept.
+/// A client that waits for the reply to each request; other frames are set aside.
 #[derive(Debug)]
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
@@ -86,7 +100,7 @@ impl Client {
         Self::open(&format!("{url}?user_id={user}")).await
     }
 
-    /// Connects to exactly this address.
+    /// Connects to this address as it is.
     ///
     /// # Errors
     /// If there is no WebSocket.
@@ -95,18 +109,31 @@ impl Client {
         Ok(Self { socket, aside: VecDeque::new() })
     }
 
-    /// Sends any text.
+    /// Connects to the gateway at `url` as `user`, whom `credentials` prove.
     ///
     /// # Errors
-    /// If the connection is gone.
+    /// If there is no WebSocket.
+    pub async fn connect_with(
+        credentials: &Credentials,
+        url: &str,
+        user: &str,
+    ) -> Result<Self, ConnectError> {
+        let socket = credentials.websocket(url, user, None).await?;
+        Ok(Self { socket, aside: VecDeque::new() })
+    }
+
+    /// Sends a text frame.
+    ///
+    /// # Errors
+    /// If the connection has ended.
     pub async fn send(&mut self, text: impl Into<String>) -> anyhow::Result<()> {
         Ok(self.socket.send(Message::text(text.into())).await?)
     }
 
-    /// Sends any frame.
+    /// Sends a frame.
     ///
     /// # Errors
-    /// If the connection is gone.
+    /// If the connection has ended.
     pub async fn send_frame(&mut self, frame: Message) -> anyhow::Result<()> {
         Ok(self.socket.send(frame).await?)
     }
@@ -114,7 +141,7 @@ impl Client {
     /// The next frame from the server, set aside or new.
     ///
     /// # Errors
-    /// [`Ended`], or nothing came within 15 s.
+    /// [`Ended`], or no frame within 15 s.
     pub async fn next(&mut self) -> anyhow::Result<Packet> {
         match self.aside.pop_front() {
             Some(packet) => Ok(packet),
@@ -127,7 +154,7 @@ impl Client {
         serde_json::from_str(&text).with_context(|| format!("not the protocol: {text}"))
     }
 
-    /// The next frame from the server as it came. Frames that were set aside are not given.
+    /// The next frame from the server as text. Frames that were set aside are not returned.
     ///
     /// # Errors
     /// As [`next`](Self::next).
@@ -143,16 +170,16 @@ impl Client {
                 }
             }
         };
-        tokio::time::timeout(ANSWER_PATIENCE, received).await.context("nothing came")?
+        tokio::time::timeout(ANSWER_TIMEOUT, received).await.context("no frame came in time")?
     }
 
-    /// The next frame that `wanted` accepts; others are kept for later.
+    /// The next frame that `wanted` accepts; others are set aside.
     ///
     /// # Errors
     /// As [`next`](Self::next).
     pub async fn wait_for(&mut self, wanted: impl Fn(&Packet) -> bool) -> anyhow::Result<Packet> {
         if let Some(place) = self.aside.iter().position(&wanted) {
-            return self.aside.remove(place).context("it was there");
+            return self.aside.remove(place).context("the frame was there");
         }
         loop {
             let packet = self.receive().await?;
@@ -181,10 +208,10 @@ impl Client {
         self.wait_for(|packet| packet.cmd == 2 && packet.msg_id.as_deref() == Some(&chat.msg_id)).await
     }
 
-    /// Sends a text message, again after 429 and 503, until it is accepted; returns its number.
+    /// Sends a text message, again after 429 and 503, until it is accepted; returns its sequence number.
     ///
     /// # Errors
-    /// If it is refused for good.
+    /// If a retry does not change the refusal.
     pub async fn say(&mut self, conversation: &str, msg_id: &str, content: &str) -> anyhow::Result<u64> {
         let chat = Chat {
             conversation: conversation.to_owned(),
@@ -192,13 +219,20 @@ impl Client {
             content: content.to_owned(),
             stored: false,
         };
+        let reply = self.chat_until_taken(&chat).await?;
+        anyhow::ensure!(reply.code == 0, "refused with {}: {}", reply.code, reply.payload);
+        reply.seq.context("code 0 without seq")
+    }
+
+    /// Sends a message again after 429 and 503, when the gateway says so; returns the first other reply.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn chat_until_taken(&mut self, chat: &Chat) -> anyhow::Result<Packet> {
         loop {
-            let reply = self.chat(&chat).await?;
-            match (reply.code, reply.retry_after_ms()) {
-                (0, _) => return reply.seq.context("code 0 without seq"),
-                (_, Some(wait)) => tokio::time::sleep(Duration::from_millis(wait)).await,
-                (code, None) => anyhow::bail!("refused with {code}: {}", reply.payload),
-            }
+            let reply = self.chat(chat).await?;
+            let Some(wait) = reply.retry_after_ms() else { return Ok(reply) };
+            tokio::time::sleep(Duration::from_millis(wait)).await;
         }
     }
 
@@ -210,10 +244,10 @@ impl Client {
         self.request(3, pull_frame(conversation, cursor, limit, false)).await
     }
 
-    /// Everything after `cursor`, page by page, trying again after 503.
+    /// All messages after `cursor`, page by page, with retries after 503.
     ///
     /// # Errors
-    /// If it is refused for good.
+    /// If a retry does not change the refusal.
     pub async fn pull_all(
         &mut self,
         conversation: &str,
@@ -243,10 +277,10 @@ impl Client {
         self.request(6, format!(r#"{{"cmd":6,"cursor_seq":{cursor},"payload":{{"limit":{limit}}}}}"#)).await
     }
 
-    /// Everything that changed after `cursor`, page by page, trying again after 503; and where to go on.
+    /// All entries that changed after `cursor`, page by page, with retries after 503.
     ///
     /// # Errors
-    /// If it is refused for good.
+    /// If a retry does not change the refusal.
     pub async fn sync_all(&mut self, mut cursor: u64) -> anyhow::Result<Synced> {
         let mut synced = Synced { entries: Vec::new(), cursor, reset: false };
         loop {
@@ -269,7 +303,7 @@ impl Client {
     /// Reads until the server closes, and returns the code and reason.
     ///
     /// # Errors
-    /// If it does not, within 15 s of silence.
+    /// If the server sends nothing for 15 s.
     pub async fn until_closed(&mut self) -> anyhow::Result<Ended> {
         loop {
             if let Err(error) = self.receive().await {

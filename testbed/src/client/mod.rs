@@ -1,13 +1,20 @@
 //! A client of the public protocol.
 
+mod backoff;
 mod connection;
+mod credentials;
 mod http;
 mod packet;
 mod reader;
+mod refusals;
+mod report;
 mod sender;
 
 pub use connection::{Client, Ended, Synced, websocket};
-pub use http::Http;
+pub use credentials::{ConnectError, Credentials};
+pub use http::{Caller, Http, http_base};
 pub use packet::{Chat, Entry, Packet, StoredMessage, chat_frame, pull_frame};
 pub use reader::{Reader, Reading};
-pub use sender::{Pace, Progress, Report, Sender, Sent, messages_in};
+pub use refusals::{Refusal, Refusals, Request, cause};
+pub use report::{Progress, Report, messages_in};
+pub use sender::{Pace, Sender, Sent};

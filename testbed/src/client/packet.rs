@@ -5,95 +5,95 @@ use serde::Deserialize;
 /// A frame from the server.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Packet {
-    /// What it answers, or 5 for a push and 7 for an event.
+    /// The `cmd` of the request, or 5 for a push and 7 for an event.
     pub cmd: i64,
     /// 0 for success.
     pub code: u16,
-    /// Of the request.
+    /// The message id of the request.
     pub msg_id: Option<String>,
-    /// Canonical.
+    /// The canonical name of the conversation.
     pub conversation_id: Option<String>,
-    /// Of a message or position.
+    /// The sequence number of a message or position.
     pub seq: Option<u64>,
-    /// Where to go on.
+    /// The cursor of the next page.
     pub next_cursor_seq: Option<u64>,
-    /// Whether there is more.
+    /// Whether there are more pages.
     pub has_more: Option<bool>,
-    /// A sync's answer is a complete list, not what changed.
+    /// Whether the reply to a sync is a complete list instead of changes.
     #[serde(default)]
     pub reset: bool,
-    /// Depends on `cmd` and `code`.
+    /// The payload; its type depends on `cmd` and `code`.
     #[serde(default)]
     pub payload: serde_json::Value,
 }
 
 impl Packet {
-    /// The messages of a pull's reply or a push.
+    /// The messages of a push or of the reply to a pull.
     ///
     /// # Errors
-    /// If the payload is something else.
+    /// If the payload has another type.
     pub fn messages(&self) -> serde_json::Result<Vec<StoredMessage>> {
         Vec::deserialize(&self.payload)
     }
 
-    /// The conversations of a sync's answer.
+    /// The entries of the reply to a sync.
     ///
     /// # Errors
-    /// If the payload is something else.
+    /// If the payload has another type.
     pub fn entries(&self) -> serde_json::Result<Vec<Entry>> {
         Vec::deserialize(&self.payload)
     }
 
-    /// The kind of an event.
+    /// The type of an event.
     #[must_use]
     pub fn event(&self) -> Option<&str> {
         (self.cmd == 7).then(|| self.payload.get("type")?.as_str()).flatten()
     }
 
-    /// When to try again after 429 or 503.
+    /// The time before a retry, after 429 or 503.
     #[must_use]
     pub fn retry_after_ms(&self) -> Option<u64> {
         matches!(self.code, 429 | 503).then(|| self.payload.get("retry_after_ms")?.as_u64()).flatten()
     }
 }
 
-/// A message as the server tells it.
+/// A message in a pull or push.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct StoredMessage {
-    /// The sender's id for it.
+    /// The message id.
     pub msg_id: String,
-    /// Its number.
+    /// The sequence number.
     pub seq: u64,
-    /// Who sent it.
+    /// The sender.
     pub sender_id: String,
-    /// What it says.
+    /// The content.
     pub content: String,
     /// 1 text, 2 image, 3 recall.
     pub msg_type: u32,
     /// Milliseconds since 1970.
     pub send_time: i64,
-    /// It was recalled.
+    /// Whether it was recalled.
     #[serde(default)]
     pub recalled: bool,
-    /// It recalls this message.
+    /// The message that it recalls.
     #[serde(default)]
     pub recall_seq: Option<u64>,
 }
 
-/// A conversation in a sync's answer.
+/// A conversation in the reply to a sync.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Entry {
-    /// Which one.
+    /// The conversation.
     pub conversation_id: String,
-    /// Its last number.
+    /// Its last sequence number.
     pub last_seq: Option<u64>,
-    /// How far the user has read.
+    /// The user's read position.
     pub last_ack_seq: Option<u64>,
-    /// Messages of others above that.
+    /// The unread count.
     pub unread: Option<u64>,
-    /// The one with the last number.
+    /// The last message.
     pub last_message: Option<StoredMessage>,
-    /// The user is not in it any more.
+    /// Whether the user is no longer a member.
     #[serde(default)]
     pub removed: bool,
 }
@@ -101,17 +101,17 @@ pub struct Entry {
 /// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chat {
-    /// Where to.
+    /// The conversation.
     pub conversation: String,
-    /// Made by the sender.
+    /// The message id, chosen by the sender.
     pub msg_id: String,
-    /// What it says.
+    /// The content.
     pub content: String,
-    /// Ask for the reply at the commit.
+    /// Whether the reply is requested at the commit.
     pub stored: bool,
 }
 
-/// cmd 2
+/// The frame of a message (cmd 2).
 #[must_use]
 pub fn chat_frame(chat: &Chat) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
@@ -124,7 +124,7 @@ pub fn chat_frame(chat: &Chat) -> String {
     )
 }
 
-/// cmd 3
+/// The frame of a pull (cmd 3).
 #[must_use]
 pub fn pull_frame(conversation: &str, cursor: u64, limit: usize, backward: bool) -> String {
     let conversation = serde_json::Value::from(conversation);

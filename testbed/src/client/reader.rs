@@ -1,5 +1,5 @@
-//! A user who follows one conversation as the protocol asks: applies a push that follows on its cursor, and pulls from
-//! the cursor whenever it may have missed something. It notes all that it saw and every cursor that it was handed.
+//! A user that follows one conversation as the protocol asks: it applies a push that continues its cursor, and pulls from
+//! the cursor when it may have missed a message. It records all messages and all cursors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,80 +15,81 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{Ended, websocket};
 use super::packet::{Packet, StoredMessage, pull_frame};
-use super::sender::{ANSWER_PATIENCE, RECONNECT};
+use super::sender::{ANSWER_TIMEOUT, RECONNECT};
 
-/// A sign of life, so that a dead connection is noticed on a quiet day too.
+/// Between two heartbeats: a dead connection is detected without traffic too.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Messages that are asked for at once.
+/// Messages of one pull.
 const PAGE: usize = 100;
 
-/// How far a reader is, for whoever watches it.
+/// The progress of a reader.
 #[derive(Debug, Default)]
 pub struct Reading {
     cursor: AtomicU64,
     pushed: AtomicU64,
-    /// Since when it is connected and has pulled all that there was.
+    /// Since when it is connected and has pulled all messages.
     current: parking_lot::Mutex<Option<Instant>>,
 }
 
 impl Reading {
-    /// Records how far the reader has got.
+    /// Records the cursor.
     pub fn seen(&self, cursor: u64) {
         self.cursor.store(cursor, Ordering::Relaxed);
     }
 
-    /// Everything up to here was seen.
+    /// The highest sequence number up to which it has all messages.
     #[must_use]
     pub fn cursor(&self) -> u64 {
         self.cursor.load(Ordering::Relaxed)
     }
 
-    /// Since when it has been connected and had pulled all that there was; `None` while it is not.
+    /// Since when it is connected and has pulled all messages; `None` while it is not.
     #[must_use]
     pub fn current_since(&self) -> Option<Instant> {
         *self.current.lock()
     }
 
-    /// The highest number that was pushed to the connection that it has now.
+    /// The highest sequence number that was pushed to its current connection.
     #[must_use]
     pub fn pushed(&self) -> u64 {
         self.pushed.load(Ordering::Relaxed)
     }
 }
 
-/// One user, one conversation.
+/// A reader of one conversation.
 #[derive(Debug)]
 pub struct Reader {
     /// The user.
     pub user: String,
-    /// What it follows.
+    /// The conversation that it follows.
     pub conversation: String,
     /// Every message, in the order in which it was applied.
     pub seen: Vec<StoredMessage>,
-    /// Each cursor that was handed out, and how many messages had been seen by then.
+    /// Each cursor that it got, with the number of messages that it had by then.
     pub cursors: Vec<(u64, usize)>,
-    /// What the protocol does not allow: one sentence each.
+    /// Violations of the protocol, one sentence each.
     pub complaints: Vec<String>,
     /// Connections after the first.
     pub reconnects: usize,
-    /// Kept current while it runs.
+    /// Current while it runs.
     pub reading: Arc<Reading>,
     gateways: Vec<String>,
     cursor: u64,
 }
 
-/// The pull that is on its way or due.
+/// The pull that is in flight or due.
 struct Pull {
-    /// Sent, and given up at; or not sent yet, and due at.
+    /// Whether it was sent.
     sent: bool,
+    /// Its deadline if it was sent; otherwise the time at which it is due.
     at: Instant,
     from: u64,
-    /// Something happened meanwhile: once more.
+    /// Whether another pull must follow, because of a push or a resync meanwhile.
     again: bool,
 }
 
 impl Reader {
-    /// A reader that begins with the first of `gateways` and goes to the next when it is lost.
+    /// A reader that begins with the first of `gateways` and changes to the next one when the connection ends.
     #[must_use]
     pub fn new(user: String, conversation: String, gateways: Vec<String>) -> Self {
         Self {
@@ -114,9 +115,9 @@ impl Reader {
                     self.user
                 );
                 let mut pause = Duration::from_millis(rand::random_range(RECONNECT));
-                if let Ok(Ok(socket)) = tokio::time::timeout(ANSWER_PATIENCE, websocket(&url)).await {
+                if let Ok(Ok(socket)) = tokio::time::timeout(ANSWER_TIMEOUT, websocket(&url)).await {
                     self.reading.pushed.store(0, Ordering::Relaxed);
-                    // Whatever ended it: the next connection goes on from the cursor.
+                    // The next connection continues from the cursor, also after an error.
                     let ended = self.follow(socket).await;
                     *self.reading.current.lock() = None;
                     self.reconnects += 1;
@@ -128,19 +129,15 @@ impl Reader {
         stop.run_until_cancelled(following).await;
     }
 
-    /// Returns what the server closed it with.
+    /// Returns the close frame of the server.
     async fn follow(&mut self, mut socket: WebSocketStream<TcpStream>) -> anyhow::Result<Ended> {
         let now = Instant::now();
         let mut pull = Some(Pull { sent: false, at: now, from: self.cursor, again: false });
         let (mut beat_at, mut beat_answered_by) = (now + HEARTBEAT, None::<Instant>);
         loop {
             if let Some(due) = pull.as_mut().filter(|pull| !pull.sent && pull.at <= Instant::now()) {
-                *due = Pull {
-                    sent: true,
-                    at: Instant::now() + ANSWER_PATIENCE,
-                    from: self.cursor,
-                    again: false,
-                };
+                *due =
+                    Pull { sent: true, at: Instant::now() + ANSWER_TIMEOUT, from: self.cursor, again: false };
                 socket.send(Message::text(pull_frame(&self.conversation, self.cursor, PAGE, false))).await?;
             }
             let wake = [pull.as_ref().map(|pull| pull.at), beat_answered_by]
@@ -167,7 +164,7 @@ impl Reader {
                     if beat_at <= now {
                         socket.send(Message::text(r#"{"cmd":0}"#)).await?;
                         beat_at = now + HEARTBEAT;
-                        beat_answered_by.get_or_insert(now + ANSWER_PATIENCE);
+                        beat_answered_by.get_or_insert(now + ANSWER_TIMEOUT);
                     }
                 }
             }
@@ -234,7 +231,7 @@ impl Reader {
                 self.seen.push(message);
                 continue;
             }
-            // Pushed while the pull was on its way: then it is known.
+            // A message that was pushed while the pull was in flight is known.
             let place = self.seen.binary_search_by_key(&message.seq, |seen| seen.seq);
             if place.is_ok_and(|place| self.seen[place] == message) {
                 continue;
@@ -273,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pushes_that_follow_are_applied_and_others_make_it_pull() {
+    async fn pushes_that_continue_the_cursor_are_applied_and_others_cause_a_pull() {
         let mut reader = Reader::new("r".into(), "group_1".into(), Vec::new());
         let mut pull = None;
         reader.take(packet(5, &[1, 2], 2), &mut pull).unwrap();
@@ -291,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_appears_below_a_cursor_is_complained_about() {
+    async fn a_message_below_the_cursor_is_a_violation() {
         let mut reader = Reader::new("r".into(), "group_1".into(), Vec::new());
         let mut pull = sent(0);
         reader.take(packet(3, &[1, 3], 3), &mut pull).unwrap();

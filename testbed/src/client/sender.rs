@@ -1,5 +1,6 @@
-//! A user who sends many messages, and sends again what was not acknowledged, on whatever gateway is there.
+//! A user that sends many messages, and sends each again until it is acknowledged, through any gateway that answers.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,34 +16,40 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::websocket;
+use super::backoff::Backoff;
+use super::connection::Ended;
+use super::credentials::{ConnectError, Credentials};
 use super::packet::{Chat, chat_frame};
+use super::refusals::{Request, cause};
+use super::report::{Progress, Report, messages_in};
 
-/// An answer that has not come after this is not waited for: the message is sent again.
-pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(8);
-/// Pause before connecting again.
+/// A message without a reply after this time is sent again on a new connection.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
+/// Milliseconds before the next attempt to connect, if the gateway names no time.
 pub(super) const RECONNECT: std::ops::RangeInclusive<u64> = 50..=300;
-/// Without any success for this long a sender gives up.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(120);
-/// Messages that a sender without end leaves unanswered before it waits with the next.
+/// A sender fails when nothing was acknowledged for this long.
+const NO_SUCCESS_TIMEOUT: Duration = Duration::from_secs(120);
+/// Unanswered messages of an endless sender; further ones wait.
 const UNANSWERED_MAX: usize = 256;
-/// Frames handed to the socket before its answers are looked at.
+/// Frames that are written before replies are read.
 const FRAMES_AT_ONCE: usize = 64;
+/// Milliseconds before a message is sent again whose refusal names no time.
+const RETRY_DEFAULT_MS: u64 = 1_000;
 
 /// When the next message goes out.
 #[derive(Debug, Clone)]
 pub enum Pace {
     /// As soon as fewer than this many are unanswered.
     Window(usize),
-    /// At these moments after the start, whatever was answered. Latency counts from them.
+    /// At these moments after the start, whether earlier messages were answered or not. Latency counts from them.
     Schedule(Arc<[Duration]>),
     /// At these moments of each period, until it is stopped. Latency counts from them.
     Endless {
         /// Within one period, rising.
         moments: Arc<[Duration]>,
-        /// After this the moments come again.
+        /// The moments repeat after this time.
         period: Duration,
-        /// Nothing new is sent from then on.
+        /// Ends the sending of new messages.
         stop: CancellationToken,
     },
 }
@@ -61,68 +68,14 @@ impl Pace {
     }
 }
 
-/// What is known about one message.
+/// State of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    /// The number in the last reply with code 0.
+    /// The sequence number in the last reply with code 0.
     pub acked: Option<u64>,
-    /// It was sent more than once, or got a second reply with another number: its place among its sender's own
+    /// It was sent more than once, or got a second reply with another sequence number: its place among its sender's own
     /// messages is not promised.
     pub repeated: bool,
-}
-
-/// Counters that a progress line shows while it goes on.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Messages that were sent, or whose moment had come, for the first time.
-    pub sent: AtomicU64,
-    /// Replies with code 0.
-    pub acked: AtomicU64,
-    /// Replies with 429 or 503.
-    pub refused: AtomicU64,
-    /// Pushed messages.
-    pub pushed: AtomicU64,
-    /// Replies that gave another number than an earlier one.
-    pub corrected: AtomicU64,
-    /// Connections that were made again.
-    pub reconnects: AtomicU64,
-    /// Microseconds until each reply with code 0; kept from the first [`take_latency`](Self::take_latency) on.
-    latency: parking_lot::Mutex<Option<Histogram<u64>>>,
-}
-
-impl Report {
-    /// The latency that so large a part of the replies had at most; counted anew from here on.
-    pub fn take_latency(&self, part: f64) -> Duration {
-        let before =
-            std::mem::replace(&mut *self.latency.lock(), Histogram::new_with_max(120_000_000, 3).ok());
-        Duration::from_micros(before.map_or(0, |histogram| histogram.value_at_quantile(part)))
-    }
-}
-
-/// How far a sender is, for whoever watches it.
-#[derive(Debug, Default)]
-pub struct Progress {
-    oldest: parking_lot::Mutex<Option<Instant>>,
-    newest_acked: AtomicU64,
-}
-
-impl Progress {
-    /// How long its oldest unanswered message has been waiting since it was first sent.
-    #[must_use]
-    pub fn waiting(&self, now: Instant) -> Duration {
-        self.oldest.lock().map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest))
-    }
-
-    /// Records that the message with this sequence number was acked.
-    pub fn acked(&self, seq: u64) {
-        self.newest_acked.fetch_max(seq, Ordering::Relaxed);
-    }
-
-    /// The highest number that it was told.
-    #[must_use]
-    pub fn newest_acked(&self) -> u64 {
-        self.newest_acked.load(Ordering::Relaxed)
-    }
 }
 
 /// One user, one conversation, many messages.
@@ -130,26 +83,28 @@ impl Progress {
 pub struct Sender {
     /// The user.
     pub user: String,
-    /// Where the messages go.
+    /// The conversation that it sends to.
     pub conversation: String,
     /// Bytes of each content.
     pub size: usize,
-    /// Ask for replies at the commit.
+    /// Whether replies are requested at the commit.
     pub stored: bool,
-    /// Message by message.
+    /// How the user proves who it is.
+    pub credentials: Credentials,
+    /// By message.
     pub sent: Vec<Sent>,
     /// Microseconds from the first sending (or the scheduled moment) to the reply.
     pub latency: Histogram<u64>,
-    /// Kept current while it runs.
+    /// Current while it runs.
     pub progress: Arc<Progress>,
-    /// Message by message: microseconds after the start at which it was sent (or due), plus 1; 0 before that.
+    /// By message: microseconds after the start at which it was sent (or due), plus 1; 0 before that.
     pub begun: Arc<[AtomicU64]>,
     gateways: Vec<String>,
     pace: Pace,
     report: Arc<Report>,
 }
 
-/// Only what the hot path needs, borrowed.
+/// A reply, with the fields that a sender needs; borrowed, because there are many.
 #[derive(Deserialize)]
 struct Reply<'a> {
     cmd: i64,
@@ -162,13 +117,20 @@ struct Reply<'a> {
     payload: Option<&'a serde_json::value::RawValue>,
 }
 
+/// The payload of a refusal: a sentence, or an object with one.
 #[derive(Deserialize)]
-struct Later {
-    retry_after_ms: u64,
+#[serde(untagged)]
+enum Refused<'a> {
+    Later {
+        #[serde(borrow)]
+        message: Cow<'a, str>,
+        retry_after_ms: Option<u64>,
+    },
+    Sentence(#[serde(borrow)] Cow<'a, str>),
 }
 
 impl Sender {
-    /// A sender that begins with the first of `gateways` and goes to the next when it is lost.
+    /// A sender that begins with the first of `gateways` and changes to the next one when the connection ends.
     ///
     /// # Errors
     /// Never, unless the histogram's bounds are wrong.
@@ -190,6 +152,7 @@ impl Sender {
             conversation,
             size,
             stored: false,
+            credentials: Credentials::default(),
             sent,
             latency,
             progress,
@@ -206,7 +169,7 @@ impl Sender {
         format!("{}-{n}", self.user)
     }
 
-    /// The content of message `n`, from which a mix-up would be seen.
+    /// The content of message `n`, different for each sender, conversation and message.
     #[must_use]
     pub fn content(&self, n: usize) -> String {
         let mut content = format!("{} in {}: {n} ", self.user, self.conversation);
@@ -224,10 +187,10 @@ impl Sender {
         })
     }
 
-    /// Sends everything and waits until all of it is acknowledged.
+    /// Sends all messages and waits until each is acknowledged.
     ///
     /// # Errors
-    /// A final refusal, or two minutes without any success.
+    /// A refusal that a retry does not change, or two minutes without an acknowledgement.
     pub async fn run(&mut self, start: Instant) -> anyhow::Result<()> {
         sleep_until(start).await;
         let mut state = State {
@@ -235,35 +198,53 @@ impl Sender {
             begun: BTreeMap::new(),
             flights: HashMap::new(),
             again: BTreeSet::new(),
+            backoff: Backoff::default(),
+            reconnect_after: None,
             last_success: Instant::now(),
         };
         for turn in 0.. {
-            let gateway = &self.gateways[turn % self.gateways.len()];
-            let url = format!("{gateway}?user_id={}&device_id=load", self.user);
-            if let Ok(Ok(socket)) = tokio::time::timeout(ANSWER_PATIENCE, websocket(&url)).await
+            if let Some(socket) = self.connect(turn).await?
                 && self.converse(socket, &mut state, start).await?
             {
                 return Ok(());
             }
             let silent = state.last_success.elapsed();
             anyhow::ensure!(
-                silent < GIVE_UP_AFTER,
-                "{} got nothing acknowledged for {} s",
+                silent < NO_SUCCESS_TIMEOUT,
+                "no message of {} was acknowledged for {} s",
                 self.user,
                 silent.as_secs()
             );
             self.report.reconnects.fetch_add(1, Ordering::Relaxed);
-            // Nothing is known about what was on its way: all of it again, in order.
+            // The fate of unanswered messages is unknown: all are sent again, in order.
             for (n, _) in state.flights.drain() {
                 self.sent[n].repeated = true;
                 state.again.insert((Instant::now(), n));
             }
-            tokio::time::sleep(Duration::from_millis(rand::random_range(RECONNECT))).await;
+            let pause = Duration::from_millis(rand::random_range(RECONNECT));
+            tokio::time::sleep(state.reconnect_after.take().unwrap_or(pause)).await;
         }
         Ok(())
     }
 
-    /// True when all is acknowledged; false when the connection was lost.
+    /// `None` if the gateway cannot be reached at the moment.
+    async fn connect(&self, turn: usize) -> anyhow::Result<Option<WebSocketStream<TcpStream>>> {
+        let gateway = &self.gateways[turn % self.gateways.len()];
+        let connecting = self.credentials.websocket(gateway, &self.user, Some("load"));
+        match tokio::time::timeout(ANSWER_TIMEOUT, connecting).await {
+            Ok(Ok(socket)) => Ok(Some(socket)),
+            Ok(Err(error)) => {
+                if let ConnectError::Refused { status, message } = &error {
+                    self.report.refusals.count(Request::Connect, *status, message);
+                }
+                anyhow::ensure!(!error.is_final(), "{} at {gateway}: {error}", self.user);
+                Ok(None)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// True when all messages are acknowledged; false when the connection has ended.
     async fn converse(
         &mut self,
         mut socket: WebSocketStream<TcpStream>,
@@ -280,9 +261,9 @@ impl Sender {
             if socket.flush().await.is_err() {
                 return Ok(false);
             }
-            *self.progress.oldest.lock() = state.begun.first_key_value().map(|(_, begun)| *begun);
+            self.progress.set_oldest(state.begun.first_key_value().map(|(_, begun)| *begun));
             if state.begun.is_empty() && self.has_sent_all(state) {
-                // What is left in the socket may be a corrected reply: the judge's caller asks for the final state.
+                // A corrected reply may be unread: the judge asks for the final state.
                 let _ = socket.close(None).await;
                 return Ok(true);
             }
@@ -291,7 +272,7 @@ impl Sender {
                 frame = socket.next() => {
                     let Some(Ok(frame)) = frame else { return Ok(false) };
                     self.take(frame, state)?;
-                    // Whatever else has arrived, before the next round of sending.
+                    // Everything else that has arrived, before further messages are sent.
                     while let Some(frame) = futures_util::FutureExt::now_or_never(socket.next()) {
                         let Some(Ok(frame)) = frame else { return Ok(false) };
                         self.take(frame, state)?;
@@ -314,7 +295,7 @@ impl Sender {
         }
     }
 
-    /// When a sender without end is told to stop.
+    /// Resolves when an endless sender is stopped.
     async fn stopped(&self) {
         match &self.pace {
             Pace::Endless { stop, .. } => stop.cancelled().await,
@@ -322,10 +303,19 @@ impl Sender {
         }
     }
 
-    /// Chooses the next message and notes it as on its way.
+    /// Chooses the next message and records it as sent.
     fn next_to_send(&mut self, state: &mut State, start: Instant) -> Option<usize> {
         let now = Instant::now();
-        let due_again = now + ANSWER_PATIENCE;
+        if state.backoff.not_before(now).is_some() {
+            return None;
+        }
+        let n = self.choose(state, start, now)?;
+        state.backoff.sent(now);
+        Some(n)
+    }
+
+    fn choose(&mut self, state: &mut State, start: Instant, now: Instant) -> Option<usize> {
+        let due_again = now + ANSWER_TIMEOUT;
         if let Some(&(due, n)) = state.again.first()
             && due <= now
         {
@@ -345,10 +335,10 @@ impl Sender {
             self.sent.push(Sent { acked: None, repeated: false });
         }
         state.next += 1;
-        // Of a sender without an end, only the beginning is noted.
-        if let Some(noted) = self.begun.get(n) {
+        // An endless sender has no place here for its later messages.
+        if let Some(recorded) = self.begun.get(n) {
             let after = u64::try_from(begun.saturating_duration_since(start).as_micros());
-            noted.store(after.unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
+            recorded.store(after.unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
         }
         self.report.sent.fetch_add(1, Ordering::Relaxed);
         state.begun.insert(n, begun);
@@ -365,15 +355,28 @@ impl Sender {
     }
 
     fn wake_at(&self, state: &State, start: Instant) -> Instant {
-        let patience = Instant::now() + ANSWER_PATIENCE;
+        let now = Instant::now();
+        let latest = now + ANSWER_TIMEOUT;
         let again = state.again.first().map(|(due, _)| *due);
         let may = state.begun.len() < self.unanswered_max();
         let scheduled = self.pace.due(state.next).filter(|_| may).map(|due| start + due);
-        [again, scheduled].into_iter().flatten().fold(patience, Instant::min)
+        // In an open window a message is due at once.
+        let open = matches!(self.pace, Pace::Window(_)) && may && !self.has_sent_all(state);
+        let next = [again, scheduled, open.then_some(now)].into_iter().flatten().min();
+        let not_before = state.backoff.not_before(now).unwrap_or(now);
+        next.map_or(latest, |next| next.max(not_before)).min(latest)
     }
 
     fn take(&mut self, frame: Message, state: &mut State) -> anyhow::Result<()> {
-        let Message::Text(text) = frame else { return Ok(()) };
+        let text = match frame {
+            Message::Text(text) => text,
+            Message::Close(Some(frame)) => {
+                self.report.refusals.count(Request::Connection, frame.code.into(), "");
+                state.reconnect_after = Ended::from(Some(frame)).retry_after();
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         let reply: Reply<'_> =
             serde_json::from_str(&text).with_context(|| format!("not the protocol: {text}"))?;
         if reply.cmd == 5 {
@@ -386,50 +389,67 @@ impl Sender {
         let n: usize = id.rsplit_once('-').context("not our msg_id")?.1.parse()?;
         state.flights.remove(&n);
         match reply.code {
-            0 => {
-                let seq = reply.seq.context("code 0 without seq")?;
-                let sent = &mut self.sent[n];
-                if sent.acked.is_some_and(|before| before != seq) {
-                    sent.repeated = true;
-                    self.report.corrected.fetch_add(1, Ordering::Relaxed);
-                }
-                sent.acked = Some(seq);
-                self.progress.acked(seq);
-                if let Some(begun) = state.begun.remove(&n) {
-                    state.last_success = Instant::now();
-                    self.report.acked.fetch_add(1, Ordering::Relaxed);
-                    let micros = u64::try_from(begun.elapsed().as_micros())?;
-                    self.latency.saturating_record(micros);
-                    if let Some(latency) = self.report.latency.lock().as_mut() {
-                        latency.saturating_record(micros);
-                    }
-                }
-            }
-            429 | 503 => {
-                self.report.refused.fetch_add(1, Ordering::Relaxed);
-                let later: Later = serde_json::from_str(reply.payload.context("no retry_after_ms")?.get())?;
-                self.sent[n].repeated = true;
-                state.again.insert((Instant::now() + Duration::from_millis(later.retry_after_ms), n));
-            }
-            code => anyhow::bail!("{} refused with {code}: {text}", self.msg_id(n)),
+            0 => self.take_ack(n, reply.seq.context("code 0 without seq")?, state),
+            code => self.take_refusal(n, code, reply.payload.map_or("null", |payload| payload.get()), state),
         }
+    }
+
+    fn take_ack(&mut self, n: usize, seq: u64, state: &mut State) -> anyhow::Result<()> {
+        let sent = &mut self.sent[n];
+        if sent.acked.is_some_and(|before| before != seq) {
+            sent.repeated = true;
+            self.report.corrected.fetch_add(1, Ordering::Relaxed);
+        }
+        sent.acked = Some(seq);
+        self.progress.acked(seq);
+        let Some(begun) = state.begun.remove(&n) else { return Ok(()) };
+        state.last_success = Instant::now();
+        state.backoff.accepted();
+        self.report.acked.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(begun.elapsed().as_micros())?;
+        self.latency.saturating_record(micros);
+        self.report.record_latency(micros);
         Ok(())
     }
-}
 
-/// Number of messages in a push, without parsing all of it.
-#[must_use]
-pub fn messages_in(push: &str) -> u64 {
-    push.matches("\"sender_id\":").count() as u64
+    /// The message is sent again when the gateway says so; a refusal that a retry does not change ends the run.
+    fn take_refusal(&mut self, n: usize, code: u16, payload: &str, state: &mut State) -> anyhow::Result<()> {
+        let (message, wait) = match serde_json::from_str(payload) {
+            Ok(Refused::Later { message, retry_after_ms }) => (message, retry_after_ms),
+            Ok(Refused::Sentence(message)) => (message, None),
+            Err(_) => (Cow::Borrowed(payload), None),
+        };
+        self.report.refusals.count(Request::Message, code, &message);
+        if !matches!(code, 429 | 500 | 503) {
+            let cause = cause(Request::Message, code, &message);
+            anyhow::bail!(
+                "{} to {} was refused with {code}: {message} ({cause})",
+                self.msg_id(n),
+                self.conversation
+            );
+        }
+        self.report.refused.fetch_add(1, Ordering::Relaxed);
+        self.sent[n].repeated = true;
+        let (now, wait) = (Instant::now(), Duration::from_millis(wait.unwrap_or(RETRY_DEFAULT_MS)));
+        if code == 429 {
+            // The limit is the user's: its other messages would be refused too.
+            state.backoff.refused(now, wait);
+        }
+        state.again.insert((now + wait, n));
+        Ok(())
+    }
 }
 
 struct State {
     next: usize,
     /// Unanswered messages, and when each was first sent or due.
     begun: BTreeMap<usize, Instant>,
-    /// Those on their way, and when they are not waited for any more.
+    /// Messages without a reply to their last sending, and when each is sent again.
     flights: HashMap<usize, Instant>,
-    /// Messages to be sent again, by when.
+    /// Messages that wait to be sent again, and from when on.
     again: BTreeSet<(Instant, usize)>,
+    backoff: Backoff,
+    /// The pause before the next connection, if the gateway named one.
+    reconnect_after: Option<Duration>,
     last_success: Instant,
 }

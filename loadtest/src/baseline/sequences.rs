@@ -1,4 +1,4 @@
-//! Numbers and inboxes in Redis, as simply as they can be had.
+//! Sequence numbers and inboxes in Redis, with one command each.
 
 use anyhow::Context as _;
 use fred::clients::Pool;
@@ -6,16 +6,16 @@ use fred::prelude::*;
 
 use super::timeline::now_ms;
 
-/// Connections; each pipelines what its users ask for at the same time.
+/// Connections; each pipelines concurrent commands.
 const CONNECTIONS: usize = 4;
 
-/// Counters, and inboxes by user.
+/// Counters by conversation, and inboxes by user.
 #[derive(Clone)]
-pub(super) struct Numbers {
+pub(super) struct Sequences {
     pool: Pool,
 }
 
-impl Numbers {
+impl Sequences {
     pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
         let pool = Builder::from_config(Config::from_url(url)?)
             .with_connection_config(|connection| connection.tcp.nodelay = Some(true))
@@ -24,14 +24,14 @@ impl Numbers {
         Ok(Self { pool })
     }
 
-    /// The next number of a conversation.
+    /// The next sequence number of a conversation.
     pub(super) async fn next(&self, conversation: &str) -> anyhow::Result<u64> {
         Ok(self.pool.incr(format!("compare:seq:{conversation}")).await?)
     }
 
-    /// Puts the conversation at the top of each member's inbox; in one round trip.
-    pub(super) async fn touch_inboxes(&self, conversation: &str, members: &[String]) -> anyhow::Result<()> {
-        #[allow(clippy::cast_precision_loss)] // below 2^52 for long
+    /// Moves the conversation to the top of each member's inbox, in one round trip.
+    pub(super) async fn update_inboxes(&self, conversation: &str, members: &[String]) -> anyhow::Result<()> {
+        #[expect(clippy::cast_precision_loss, reason = "below 2^52 for long")]
         let now = now_ms() as f64;
         let pipeline = self.pool.next().pipeline();
         for member in members {

@@ -1,34 +1,35 @@
-//! Stage two: the number from Redis, then one row, committed by itself, and the members' inboxes if wanted.
+//! The baseline "Redis seq, insert each": the sequence number from Redis, one row in a transaction of its own, and the
+//! members' inboxes if there are any.
 
 use std::collections::HashMap;
 
 use anyhow::Context as _;
 
 use super::drive::{Accept, Message};
-use super::numbers::Numbers;
+use super::sequences::Sequences;
 use super::timeline::Timeline;
 
-pub(super) struct StageTwo {
+pub(super) struct RedisSeqInsertEach {
     pub(super) timeline: Timeline,
-    pub(super) numbers: Numbers,
+    pub(super) sequences: Sequences,
     /// Members by conversation, if there are inboxes.
     pub(super) members: Option<HashMap<String, Vec<String>>>,
 }
 
-impl StageTwo {
+impl RedisSeqInsertEach {
     /// The same with the inboxes of these members, by conversation.
     pub(super) fn with_members(&self, members: Option<HashMap<String, Vec<String>>>) -> Self {
-        Self { timeline: self.timeline.clone(), numbers: self.numbers.clone(), members }
+        Self { timeline: self.timeline.clone(), sequences: self.sequences.clone(), members }
     }
 }
 
-impl Accept for StageTwo {
+impl Accept for RedisSeqInsertEach {
     async fn accept(&self, message: Message) -> anyhow::Result<()> {
-        let seq = self.numbers.next(&message.conversation).await?;
+        let seq = self.sequences.next(&message.conversation).await?;
         self.timeline.insert(&message, seq).await?;
         if let Some(members) = &self.members {
             let members = members.get(&message.conversation).context("a conversation without members")?;
-            self.numbers.touch_inboxes(&message.conversation, members).await?;
+            self.sequences.update_inboxes(&message.conversation, members).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The contenders, by turns.
+//! Measures the contenders in alternating rounds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,70 +6,60 @@ use std::time::Duration;
 use testbed::stack::System;
 
 use super::drive::{Accept, conversation, drive};
-use super::numbers::Numbers;
+use super::mysql_only::MysqlOnly;
 use super::plain_queue::PlainQueue;
+use super::plan::Plan;
+use super::redis_seq_insert_each::RedisSeqInsertEach;
 use super::rounds::{Round, Work, per_second, percentiles};
-use super::stage_one::StageOne;
-use super::stage_two::StageTwo;
-use super::summary::{Comparison, Turns};
+use super::sequences::Sequences;
+use super::summary::{Comparison, Rounds};
 use super::this_system::ThisSystem;
 use super::timeline::Timeline;
+use crate::scenario::Deployment;
 use testbed::meter::{self, Used, per_1000};
 
-/// What to compare, and for how long.
-#[derive(Debug, Clone)]
-pub struct Contest {
-    /// All senders together.
-    pub work: Work,
-    /// Seconds of each turn of one sender with window 1.
-    pub alone_seconds: f64,
-    /// Turns of each contender that count.
-    pub rounds: usize,
-    /// Connections to MySQL that the baselines share.
-    pub connections: u32,
-}
-
-/// Of the turns that do not count: caches, prepared statements, the system's rate.
+/// Seconds of the round that does not count: it fills caches, prepares statements, and measures the system's rate.
 const WARM_UP_SECONDS: f64 = 1.0;
-/// So long the plain queue's consumer is watched when nobody sends any more.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
-/// Between two contenders: what the servers still do for one shall not be charged to the next.
+/// How long the plain queue's consumer is observed after the last message was sent.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two contenders: the servers' remaining work for one must not be charged to the next.
 const SETTLE: Duration = Duration::from_millis(500);
 
 enum Contender {
-    StageOne(Arc<StageOne>),
-    StageTwo(StageTwo),
-    StageTwoInbox(StageTwo),
+    MysqlOnly(Arc<MysqlOnly>),
+    RedisSeq(RedisSeqInsertEach),
+    RedisSeqInboxes(RedisSeqInsertEach),
     PlainQueue(Arc<PlainQueue>),
     ThisSystem(ThisSystem),
 }
 
-/// Lets every contender do the same work, by turns: A B C D E, A B C D E. `tell` hears a line about each turn.
+/// Lets every contender do the same work in alternating rounds: A B C D E, A B C D E. `tell` gets a line about each round.
 ///
 /// # Errors
-/// If a server fails, if a baseline did not store what it should have, or if the system broke a promise.
+/// If a server fails, a baseline did not store all messages, or the system broke a promise.
 pub async fn compare(
-    contest: &Contest,
+    plan: &Plan,
     system: &mut System,
     mut tell: impl FnMut(String),
 ) -> anyhow::Result<Comparison> {
-    let mut contenders = Contender::all(contest, system).await?;
-    let mut turns: Vec<Turns> = contenders.iter().map(|contender| Turns::new(contender.name())).collect();
+    let mut contenders = Contender::all(plan, system).await?;
+    let mut measured: Vec<Rounds> =
+        contenders.iter().map(|contender| Rounds::new(contender.name())).collect();
     let run = uuid::Uuid::new_v4().simple().to_string();
-    for turn in 0..=contest.rounds {
-        let is_warm_up = turn == 0;
+    for n in 0..=plan.rounds {
+        let is_warm_up = n == 0;
         let shorter = |seconds: f64| if is_warm_up { seconds.min(WARM_UP_SECONDS) } else { seconds };
-        let together = contest.work.lasting(shorter(contest.work.seconds));
-        let alone = contest.work.alone(shorter(contest.alone_seconds));
-        for (index, (contender, turns)) in contenders.iter_mut().zip(&mut turns).enumerate() {
-            let name = format!("{}{turn}.{index}", &run[..8]);
+        let together = plan.work.lasting(shorter(plan.work.seconds));
+        let alone = plan.work.alone(shorter(plan.alone_seconds));
+        for (index, (contender, rounds)) in contenders.iter_mut().zip(&mut measured).enumerate() {
+            let name = format!("{}{n}.{index}", &run[..8]);
             tokio::time::sleep(SETTLE).await;
             let one = contender.round(&alone, &format!("{name}o"), || meter::used(system)).await?;
             let all = contender.round(&together, &format!("{name}a"), || meter::used(system)).await?;
-            tell(line(turn, turns.name, &all, &one));
+            tell(line(n, rounds.name, &all, &one));
             if !is_warm_up {
-                turns.together.push(all);
-                turns.alone.push(one);
+                rounds.together.push(all);
+                rounds.alone.push(one);
             }
         }
     }
@@ -78,14 +68,14 @@ pub async fn compare(
             queue.close().await?;
         }
     }
-    Ok(Comparison::new(contest, turns))
+    Ok(Comparison::new(plan, measured))
 }
 
-fn line(turn: usize, name: &str, all: &Round, one: &Round) -> String {
+fn line(n: usize, name: &str, all: &Round, one: &Round) -> String {
     let p50 = |round: &Round| round.ack_ms.get("p50").copied().unwrap_or_default();
-    let turn = if turn == 0 { "warm-up".to_owned() } else { format!("round {turn}") };
+    let round = if n == 0 { "warm-up".to_owned() } else { format!("round {n}") };
     format!(
-        "{turn}: {name}: {:.0}/s acked, {:.0}/s stored, p50 {:.2} ms; alone {:.2} ms",
+        "{round}: {name}: {:.0}/s acked, {:.0}/s stored, p50 {:.2} ms; alone {:.2} ms",
         all.acked_per_second,
         all.stored_per_second,
         p50(all),
@@ -94,25 +84,26 @@ fn line(turn: usize, name: &str, all: &Round, one: &Round) -> String {
 }
 
 impl Contender {
-    async fn all(contest: &Contest, system: &System) -> anyhow::Result<Vec<Self>> {
-        let timeline = Timeline::make(&system.urls.mysql, contest.connections).await?;
-        let numbers = Numbers::connect(&system.urls.redis).await?;
-        let stage_two = || StageTwo { timeline: timeline.clone(), numbers: numbers.clone(), members: None };
-        let queue = PlainQueue::connect(&system.urls.amqp, numbers.clone(), timeline.clone()).await?;
+    async fn all(plan: &Plan, system: &System) -> anyhow::Result<Vec<Self>> {
+        let timeline = Timeline::make(&system.urls.mysql, plan.connections).await?;
+        let sequences = Sequences::connect(&system.urls.redis).await?;
+        let redis_seq =
+            || RedisSeqInsertEach { timeline: timeline.clone(), sequences: sequences.clone(), members: None };
+        let queue = PlainQueue::connect(&system.urls.amqp, sequences.clone(), timeline.clone()).await?;
         Ok(vec![
-            Self::StageOne(Arc::new(StageOne { timeline: timeline.clone() })),
-            Self::StageTwo(stage_two()),
-            Self::StageTwoInbox(stage_two()),
+            Self::MysqlOnly(Arc::new(MysqlOnly { timeline: timeline.clone() })),
+            Self::RedisSeq(redis_seq()),
+            Self::RedisSeqInboxes(redis_seq()),
             Self::PlainQueue(Arc::new(queue)),
-            Self::ThisSystem(ThisSystem::new(system.ws_urls())),
+            Self::ThisSystem(ThisSystem::new(Deployment::of(system))),
         ])
     }
 
     fn name(&self) -> &'static str {
         match self {
-            Self::StageOne(_) => "stage one",
-            Self::StageTwo(_) => "stage two",
-            Self::StageTwoInbox(_) => "stage two, inbox",
+            Self::MysqlOnly(_) => "MySQL only",
+            Self::RedisSeq(_) => "Redis seq",
+            Self::RedisSeqInboxes(_) => "Redis seq, inbox",
             Self::PlainQueue(_) => "plain queue",
             Self::ThisSystem(_) => "this system",
         }
@@ -121,18 +112,18 @@ impl Contender {
     async fn round(&mut self, work: &Work, name: &str, used: impl FnMut() -> Used) -> anyhow::Result<Round> {
         let groups = (0..work.groups).map(|group| (conversation(name, group), work.members(name, group)));
         match self {
-            Self::StageOne(stage) => {
+            Self::MysqlOnly(server) => {
                 let ids: Vec<String> = groups.map(|(id, _)| id).collect();
-                stage.timeline.add_conversations(&ids).await?;
-                synchronous(stage, &stage.timeline, work, name, used).await
+                server.timeline.add_conversations(&ids).await?;
+                synchronous(server, &server.timeline, work, name, used).await
             }
-            Self::StageTwo(stage) => {
-                let server = Arc::new(stage.with_members(None));
-                synchronous(&server, &stage.timeline, work, name, used).await
+            Self::RedisSeq(redis_seq) => {
+                let server = Arc::new(redis_seq.with_members(None));
+                synchronous(&server, &redis_seq.timeline, work, name, used).await
             }
-            Self::StageTwoInbox(stage) => {
-                let server = Arc::new(stage.with_members(Some(groups.collect())));
-                synchronous(&server, &stage.timeline, work, name, used).await
+            Self::RedisSeqInboxes(redis_seq) => {
+                let server = Arc::new(redis_seq.with_members(Some(groups.collect())));
+                synchronous(&server, &redis_seq.timeline, work, name, used).await
             }
             Self::PlainQueue(queue) => queued(queue, work, name, used).await,
             Self::ThisSystem(system) => system.round(work, name, used).await,
@@ -140,7 +131,7 @@ impl Contender {
     }
 }
 
-/// A turn of a server that has stored what it acknowledges.
+/// A round of a server that acknowledges a message after it is stored.
 async fn synchronous<S: Accept>(
     server: &Arc<S>,
     timeline: &Timeline,
@@ -165,7 +156,7 @@ async fn synchronous<S: Accept>(
     })
 }
 
-/// A turn of the plain queue. What it has acknowledged and not stored is counted, and thrown away.
+/// A round of the plain queue. Messages that it acknowledged and did not store are counted and dropped.
 async fn queued(
     queue: &Arc<PlainQueue>,
     work: &Work,
@@ -177,7 +168,7 @@ async fn queued(
     let driven = drive(queue, work, name).await?;
     let stored = storing.stored();
     let after = used();
-    let drained_per_second = storing.drain(driven.acked, DRAIN_PATIENCE).await;
+    let drained_per_second = storing.drain(driven.acked, DRAIN_TIMEOUT).await;
     queue.end(storing).await?;
     Ok(Round {
         acked: driven.acked,

@@ -1,13 +1,13 @@
-//! Stage one: one process and MySQL. Per message a transaction that finds the next number and inserts one row.
+//! The baseline "MySQL only": for each message a transaction that finds the next sequence number and inserts one row.
 
 use super::drive::{Accept, Message};
 use super::timeline::Timeline;
 
-pub(super) struct StageOne {
+pub(super) struct MysqlOnly {
     pub(super) timeline: Timeline,
 }
 
-impl Accept for StageOne {
+impl Accept for MysqlOnly {
     async fn accept(&self, message: Message) -> anyhow::Result<()> {
         self.timeline.number_and_insert(&message).await
     }

@@ -1,4 +1,4 @@
-//! The script that numbers a batch, pipelined.
+//! The script that assigns the sequence numbers of a batch, with pipelined calls.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use super::Settings;
 use super::part::{Drive, Drivers, Part, measure};
 use testbed::stack::Servers;
 
-pub(super) const NUMBERS: &str = "numbers";
+pub(super) const SEQUENCES: &str = "sequence numbers";
 
-/// The very script; what it is called with is written as its head says.
+/// The gateway's script, called as its header describes.
 const SCRIPT: &str = include_str!("../../../shared/src/redis/lua/next_seq.lua");
-/// Calls on their way at once: as many as two gateways with eight shards each have.
+/// Calls in flight: as many as two gateways with eight shards each have.
 const CALLS: usize = 16;
-/// How long the script remembers an id.
-const REMEMBERED_S: u32 = 900;
+/// How long the script stores an id.
+const STORED_S: u32 = 900;
 
-/// Numbers batches of one conversation each.
-pub(super) async fn numbers(settings: &Settings, url: &str, servers: &Servers) -> anyhow::Result<Part> {
+/// Assigns sequence numbers to batches of one conversation each.
+pub(super) async fn sequences(settings: &Settings, url: &str, servers: &Servers) -> anyhow::Result<Part> {
     let client = Builder::from_config(Config::from_url(url)?)
         .with_connection_config(|connection| connection.tcp.nodelay = Some(true))
         .build()?;
@@ -39,17 +39,20 @@ pub(super) async fn numbers(settings: &Settings, url: &str, servers: &Servers) -
                 let id = |n: usize| format!("limits:sent:{{{group}}}:10:limits.0.0:limits.0.0-{n}");
                 keys.extend((sent..sent + batch).map(id));
                 sent += batch;
-                let arguments =
-                    vec![REMEMBERED_S.to_string(), batch.to_string(), "0".to_owned(), "0".to_owned()];
+                let arguments = vec![STORED_S.to_string(), batch.to_string(), "0".to_owned(), "0".to_owned()];
                 let given: Vec<i64> = script.evalsha(&client, keys, arguments).await?;
-                anyhow::ensure!(given.len() == batch + 1, "{} numbers for {batch} messages", given.len());
+                anyhow::ensure!(
+                    given.len() == batch + 1,
+                    "{} sequence numbers for {batch} messages",
+                    given.len()
+                );
                 drive.done(batch);
             }
             Ok(())
         });
     }
-    let what = "a number given and its id remembered, by one script call for a batch";
-    let part = measure((NUMBERS, what), settings.seconds, servers, &drive, drivers).await?;
+    let what = "a sequence number assigned and its id stored, by one script call for a batch";
+    let part = measure((SEQUENCES, what), settings.seconds, servers, &drive, drivers).await?;
     client.flushall::<()>(false).await?;
     client.quit().await?;
     Ok(part)
