@@ -1,4 +1,4 @@
-//! What this gateway tells all gateways: positions and memberships that changed through it.
+//! Events from this gateway to all gateways: read positions, memberships, blocks, revocations, typing notices.
 
 use std::sync::Arc;
 
@@ -7,48 +7,47 @@ use shared::amqp::Broker;
 use shared::amqp::event_stream::{BEACON_INTERVAL, EventStream};
 use tokio::sync::mpsc;
 
-/// Events that may wait to be published; beyond, they are dropped and count as lost.
+/// Events that wait to be published; further ones are dropped and count as lost.
 const WAITING_MAX: usize = 4_096;
 /// Events per published batch.
 const BATCH_EVENTS_MAX: usize = 256;
 
-/// The entrance. Cheap to clone; never blocks.
+/// Handle to the event publisher. Cheap to clone; never blocks.
 #[derive(Debug, Clone)]
 pub struct Announcer {
     queue: mpsc::Sender<v1::event::Kind>,
 }
 
 impl Announcer {
-    /// Queues an event for all gateways, this one included. If there is no room it is lost, as any event may be: what it
-    /// says is in the database, and nothing that must hold depends on it.
+    /// Queues an event for all gateways, this one included. If the queue is full the event is lost. Any event may be
+    /// lost: its content is in the database, and no guarantee depends on its arrival.
     pub fn announce(&self, event: v1::event::Kind) {
         if self.queue.try_send(event).is_err() {
-            tracing::warn!("an event for the other gateways was dropped: too many wait");
+            tracing::warn!("the event queue is full: an event for the other gateways is dropped");
         }
     }
 }
 
 #[cfg(test)]
 impl Announcer {
-    /// Nobody hears what is announced.
-    pub(crate) fn unheard() -> Self {
+    /// Drops all events.
+    pub(crate) fn discarding() -> Self {
         Self { queue: mpsc::channel(1).0 }
     }
 }
 
-/// Returns the entrance and the task that publishes what comes in, until all entrances are gone.
+/// Returns the handle and the task that publishes queued events until all handles are dropped.
 pub fn announcer(broker: Arc<Broker>) -> (Announcer, impl Future<Output = ()> + Send + 'static) {
     let (queue, mut events) = mpsc::channel(WAITING_MAX);
     let task = async move {
         let mut stream = EventStream::new(broker, None);
-        let mut gathered = Vec::new();
+        let mut queued = Vec::new();
         loop {
-            let idle =
-                tokio::time::timeout(BEACON_INTERVAL, events.recv_many(&mut gathered, BATCH_EVENTS_MAX));
+            let idle = tokio::time::timeout(BEACON_INTERVAL, events.recv_many(&mut queued, BATCH_EVENTS_MAX));
             match idle.await {
                 Ok(0) => return,
                 Ok(_) => {
-                    let batch = gathered.drain(..).map(|kind| v1::Event { kind: Some(kind) }).collect();
+                    let batch = queued.drain(..).map(|kind| v1::Event { kind: Some(kind) }).collect();
                     stream.publish(batch).await;
                 }
                 Err(_) => stream.beacon().await,

@@ -1,14 +1,14 @@
-//! A gateway's settings.
+//! The configuration of a gateway.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Secret, Shards, Start};
 
-/// All of them. `deploy/config/gateway.toml` shows each key with its default.
+/// All sections. `deploy/config/gateway.toml` shows each key with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -44,11 +44,11 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
-    /// Address and port for WebSocket and HTTP.
+    /// Address and port of WebSocket and HTTP.
     pub address: SocketAddr,
-    /// Origins (`https://chat.example`) that browsers may connect from, beside the host itself; `*` allows all.
+    /// Origins (`https://chat.example`) of pages that may use the gateway, beside the host itself; `*` allows all.
     pub allowed_origins: Vec<String>,
-    /// Networks (`10.0.0.0/8`) of load balancers whose `X-Forwarded-For` is believed.
+    /// Networks (`10.0.0.0/8`) of load balancers whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
 }
 
@@ -62,13 +62,13 @@ impl Default for Listen {
     }
 }
 
-/// How users prove who they are.
+/// How users are authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthMode {
-    /// By a signed token.
+    /// With a signed token.
     Jwt,
-    /// By a token, or by saying so: for demos and tests only.
+    /// With a token, or with a user id alone: for demos and tests only.
     Insecure,
 }
 
@@ -80,25 +80,25 @@ pub struct Auth {
     pub mode: AuthMode,
     /// Secret of HS256 tokens, at least 32 bytes.
     pub hs256_secret: Secret,
-    /// A file that holds it instead.
+    /// A file that contains it instead.
     pub hs256_secret_file: PathBuf,
-    /// A public key that tokens may be signed with, in PEM: RSA (RS256) or Ed25519 (EdDSA). Read again when it changes.
+    /// A public key in PEM that verifies tokens: RSA (RS256) or Ed25519 (EdDSA). Changes take effect without a restart.
     pub public_key_file: PathBuf,
-    /// More of them, as a JSON Web Key Set, chosen by `kid`. Read again when it changes.
+    /// A JSON Web Key Set with more public keys, selected by `kid`. Changes take effect without a restart.
     pub jwks_file: PathBuf,
-    /// What tokens must have as `aud`; empty: anything or nothing.
+    /// The required `aud` of tokens; empty: not checked.
     pub audience: String,
-    /// What tokens must have as `iss`; empty: anything or nothing.
+    /// The required `iss` of tokens; empty: not checked.
     pub issuer: String,
-    /// How long tokens live that are made here.
+    /// Lifetime of tokens that the gateway issues, in seconds.
     pub token_ttl_s: u64,
-    /// Anyone may make an account (`POST /api/register`) and log in to it. Needs the secret.
+    /// Anyone may create an account (`POST /api/register`) and log in to it. Requires `hs256_secret`.
     pub accounts: bool,
-    /// Shortest password of an account, in characters.
+    /// Shortest password of a new account, in characters.
     pub password_chars_min: usize,
-    /// The operator's key, at least 32 bytes: may act for anyone. Required with `jwt`.
+    /// The operator's key, at least 32 bytes: its owner may act for any user. Required with `jwt`.
     pub api_key: Secret,
-    /// A file that holds it instead.
+    /// A file that contains it instead.
     pub api_key_file: PathBuf,
 }
 
@@ -122,8 +122,7 @@ impl Default for Auth {
 }
 
 impl Auth {
-    /// Reads the secrets that are given in files, and checks all of them. Key files are read by
-    /// [`Tokens`](crate::auth::token::Tokens).
+    /// Reads secrets from files, and checks all keys. [`Tokens`](crate::auth::token::Tokens) reads the key files.
     fn validated(mut self) -> Result<Self, ConfigError> {
         self.hs256_secret = Secret::either("auth.hs256_secret", self.hs256_secret, &self.hs256_secret_file)?;
         self.api_key = Secret::either("auth.api_key", self.api_key, &self.api_key_file)?;
@@ -133,7 +132,7 @@ impl Auth {
             }
         }
         if self.accounts && self.hs256_secret.is_empty() {
-            let why = "is on, but there is no auth.hs256_secret to sign their tokens with: set it, or switch this off";
+            let why = "is true, but there is no auth.hs256_secret to sign tokens with: set it, or set this to false";
             return Err(ConfigError::key("auth.accounts", why));
         }
         let any_key = !self.hs256_secret.is_empty()
@@ -154,9 +153,9 @@ impl Auth {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Groups {
-    /// An unknown group comes into being at its first use, open to all.
+    /// An unknown group is created at its first use, open to all.
     pub auto_create: bool,
-    /// A group with more members has no place in its members' inboxes: its head is read when they sync. The same on all
+    /// A group with more members is a large group: it has a group head instead of entries in inboxes. Must be equal on all
     /// gateways.
     pub large_above: u32,
     /// Most members of a group.
@@ -173,7 +172,7 @@ impl Default for Groups {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Inbox {
-    /// A client that comes back after a longer time gets a complete list of its conversations.
+    /// Seconds. A sync with an older cursor gets a complete list of conversations.
     pub ttl_s: u32,
 }
 
@@ -183,49 +182,48 @@ impl Default for Inbox {
     }
 }
 
-/// `[limits]`: what one gateway holds at most. All memory that clients can make it use is bounded by these.
+/// `[limits]`: the capacity of one gateway. They bound all memory that clients can make it use.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Open connections; further ones wait in the kernel's backlog.
     pub connections_max: usize,
-    /// Connections of one user; beyond, a new one is closed with 4429.
+    /// Connections of one user; a further one is closed with 4429.
     pub connections_per_user_max: usize,
-    /// Requests of one connection that are not answered yet; beyond, its frames are left in the socket.
+    /// Unanswered requests of one connection; further frames stay in the socket.
     pub requests_per_connection_max: usize,
-    /// Bytes of pushes that wait for one slow reader; beyond, they are dropped and it is told to pull.
+    /// Bytes of pushes that wait for one slow consumer; further ones are dropped, and the client gets a resync.
     pub push_bytes_per_connection_max: usize,
     /// Malformed frames in a row before a connection is closed with 4429.
     pub malformed_frames_max: u32,
-    /// Reads for logins that ask the database at once; who logs in meanwhile is in the next one, so that a herd that
-    /// comes back leaves the database to those who are here.
+    /// Concurrent database queries for logins. Logins that arrive meanwhile share the next query, so that mass reconnects
+    /// leave capacity for connected users.
     pub logins_at_once: usize,
-    /// Logins that wait their turn; beyond, a connection is closed with 1012 and told when to come back.
+    /// Logins that wait for a query; a further one is closed with 1012 and a delay before it reconnects.
     pub logins_waiting_max: usize,
-    /// Messages between admission and answer; beyond, 503.
+    /// Messages between admission and reply; a further one gets 503.
     pub messages_in_flight_max: usize,
-    /// Messages that wait for one shard's pipeline; beyond, 503.
+    /// Messages that wait for one shard's pipeline; a further one gets 503.
     pub shard_queue_messages_max: usize,
     /// Messages per published batch.
     pub batch_messages_max: usize,
-    /// Bytes per published batch, contents and overhead.
+    /// Bytes per published batch, with overhead.
     pub batch_bytes_max: usize,
-    /// Batches of all shards that are numbered and published at once. Under load the other shards gather meanwhile:
-    /// fewer, larger batches.
+    /// Batches of all shards that are numbered and published concurrently. Under load this makes fewer, larger batches.
     pub batches_at_once: usize,
-    /// Every request is answered within this time.
+    /// Deadline of every request.
     pub request_deadline_ms: u64,
     /// Messages per second and user; 0 for no limit.
     pub user_messages_per_second: u32,
-    /// Messages that a user may send at once after a pause.
+    /// Messages of a user at once after a pause.
     pub user_messages_burst: u32,
-    /// How long a user may recall its own message. A group's owner and admins may recall any.
+    /// How long a user may recall its own message. A group's owner and admins may recall any message at any time.
     pub recall_within_ms: u64,
-    /// Bytes of an HTTP request's body, where its call has no limit of its own.
+    /// Bytes of an HTTP body, unless the call has its own limit.
     pub http_body_bytes_max: usize,
-    /// HTTP calls at work; beyond, 503.
+    /// Concurrent HTTP calls; a further one gets 503.
     pub http_calls_max: usize,
-    /// HTTP calls per second and address (IPv6: and /64 network); 0 for no limit.
+    /// HTTP calls per second and address (IPv6: /64 network); 0 for no limit.
     pub address_calls_per_second: u32,
     /// HTTP calls from one address at once after a pause.
     pub address_calls_burst: u32,
@@ -233,9 +231,9 @@ pub struct Limits {
     pub user_calls_per_second: u32,
     /// HTTP calls of a user at once after a pause.
     pub user_calls_burst: u32,
-    /// Logins to accounts and new accounts per minute and address; 0 for no limit.
+    /// Logins and registrations per minute and address; 0 for no limit.
     pub address_logins_per_minute: u32,
-    /// Logins per minute to one account; 0 for no limit.
+    /// Logins per minute and account; 0 for no limit.
     pub user_logins_per_minute: u32,
 }
 
@@ -250,7 +248,7 @@ impl Default for Limits {
             logins_at_once: 4,
             logins_waiting_max: 10_000,
             messages_in_flight_max: 50_000,
-            // All that may be in flight: what waits for too long is refused by its deadline, not by its number.
+            // As many as may be in flight: the deadline, not this limit, refuses messages that wait too long.
             shard_queue_messages_max: 50_000,
             batch_messages_max: 256,
             batch_bytes_max: 256 * 1024,
@@ -276,17 +274,17 @@ impl Default for Limits {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
-    /// How often clients are asked to give a sign of life. After three times as long without one: 4408.
+    /// The heartbeat interval of clients. A connection without a frame for three intervals is closed with 4408.
     pub heartbeat_ms: u64,
-    /// For the login of a connection that brought no token: 4401.
+    /// For the login of a connection that opened without a token; then it is closed with 4401.
     pub login_ms: u64,
-    /// For a reader that takes nothing from its socket: 4413.
+    /// For a client that reads nothing from its socket; then it is closed with 4413.
     pub stalled_ms: u64,
     /// For the head of an HTTP request.
     pub http_header_ms: u64,
     /// For the body of an HTTP request.
     pub http_body_ms: u64,
-    /// How long before its token expires a connection is told.
+    /// How long before its token expires a connection gets the event `token_expiring`.
     pub token_warning_ms: u64,
 }
 
@@ -304,7 +302,7 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// Three missed heartbeats.
+    /// The longest silence of a client: three heartbeat intervals.
     #[must_use]
     pub fn silence(&self) -> Duration {
         Duration::from_millis(self.heartbeat_ms.saturating_mul(3))
@@ -315,7 +313,7 @@ impl Timeouts {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drain {
-    /// At SIGTERM clients are closed one after the other over this time.
+    /// At SIGTERM, the connections are closed one by one over this time.
     pub spread_ms: u64,
 }
 
@@ -325,14 +323,22 @@ impl Default for Drain {
     }
 }
 
-/// Shortest secret and key: as many bytes as the hash of HS256 has (RFC 7518, section 3.2).
+/// Shortest secret and key: the size of the hash of HS256 (RFC 7518, section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
 
 impl Config {
-    /// Checks what types cannot.
+    /// Reads `file` (none: defaults only) and the environment.
     ///
     /// # Errors
-    /// Names the key.
+    /// An unreadable file, an unknown key, or an unusable value; the message names the key.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        shared::config::load::<Self>(file)?.validated()
+    }
+
+    /// Checks values beyond their types.
+    ///
+    /// # Errors
+    /// A value is unusable; the message names its key.
     pub fn validated(mut self) -> Result<Self, ConfigError> {
         self.shards.checked()?;
         self.auth = self.auth.validated()?;
@@ -388,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployment_needs_a_secret_and_a_key_and_a_demo_does_not() {
+    fn jwt_requires_a_secret_and_a_key_and_insecure_mode_does_not() {
         let refused = |config: Config| config.validated().unwrap_err().to_string();
         let mut config = Config::default();
         assert!(refused(config.clone()).contains("auth.hs256_secret: is missing"));
@@ -416,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_come_from_the_environment_too() {
+    fn lists_are_read_from_the_environment() {
         let environment = [("IM__LISTEN__ALLOWED_ORIGINS", "https://a.example,https://b.example")];
         let environment = environment.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let config: Config = shared::config::load_from(None, environment).unwrap();
@@ -430,15 +436,13 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_file_shows_every_key_with_its_default() {
+    fn the_sample_file_has_every_key_with_its_default() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/config/gateway.toml");
         let sample: Config =
             shared::config::load_from(Some(path.as_ref()), std::collections::HashMap::new()).unwrap();
         let defaults = Config::default();
-        assert_eq!(format!("{:?}", sample.limits), format!("{:?}", defaults.limits));
-        assert_eq!(format!("{:?}", sample.timeouts), format!("{:?}", defaults.timeouts));
-        assert_eq!(format!("{:?}", sample.listen), format!("{:?}", defaults.listen));
-        assert_eq!(format!("{:?}", sample.drain), format!("{:?}", defaults.drain));
-        assert_eq!(format!("{:?}", sample.auth), format!("{:?}", defaults.auth));
+        assert_eq!(format!("{sample:?}"), format!("{defaults:?}"));
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(shared::config::sample::differing_keys(&defaults, &text), [""; 0]);
     }
 }

@@ -1,6 +1,6 @@
-//! Accepting connections: capped, without Nagle's delay, with a deadline for the request's head.
+//! The TCP listener: limits the number of connections, sets TCP_NODELAY, and sets a deadline for request heads.
 //!
-//! `warp::serve` has none of the three, so the routes are served by hyper directly.
+//! `warp::serve` has none of the three, so hyper serves the routes directly.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,28 +20,28 @@ use warp::reply::Response;
 
 use crate::config::Config;
 
-/// Connections that the kernel keeps while they wait to be accepted: a herd that returns at once waits here.
+/// Connections that wait in the kernel to be accepted, such as those of all clients that reconnect at once.
 const BACKLOG: u32 = 4_096;
-/// Bytes of a request's head.
+/// Most bytes of a request head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Header fields of a request.
+/// Most header fields of a request.
 const HEADERS_MAX: usize = 64;
-/// Pause after a failed accept: mostly because file descriptors have run out, and will be free again.
+/// Pause after a failed accept; the usual cause is a lack of file descriptors, which ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A connection's place under the cap, in the extensions of its requests. Held by whoever serves the connection: here
-/// while it speaks HTTP, by the WebSocket's task afterwards.
+/// A permit under the connection limit, in the extensions of a connection's requests. The task that serves the connection
+/// holds it: the one here for HTTP, the connection task after an upgrade.
 #[derive(Debug, Clone)]
-pub struct Place(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+pub struct ConnectionPermit(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
-/// The other end of the TCP connection, in the extensions of its requests.
+/// The remote address of the TCP connection, in the extensions of its requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// Binds and starts accepting until `shutdown` is asked to stop. Returns the bound address.
+/// Binds the address and accepts connections until the stop. Returns the bound address.
 ///
 /// # Errors
-/// Names `listen.address`.
+/// The address cannot be bound; the message names `listen.address`.
 pub fn start(
     config: &Config,
     routes: BoxedFilter<(Response,)>,
@@ -50,12 +50,11 @@ pub fn start(
     let listener =
         bind(config.listen.address).with_context(|| format!("listen.address: {}", config.listen.address))?;
     let address = listener.local_addr()?;
-    let places = Arc::new(Semaphore::new(config.limits.connections_max));
+    let permits = Arc::new(Semaphore::new(config.limits.connections_max));
     let header_timeout = Duration::from_millis(config.timeouts.http_header_ms);
     let stop = shutdown.clone();
-    // Not one of the tasks that are waited for: the listening socket must be gone at once when asked to stop.
-    tokio::spawn(async move {
-        stop.run_until_stopped(accept(listener, places, header_timeout, routes, &stop)).await;
+    shutdown.spawn(async move {
+        stop.run_until_stopped(accept(listener, permits, header_timeout, routes, &stop)).await;
     });
     Ok(address)
 }
@@ -69,21 +68,21 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 async fn accept(
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     header_timeout: Duration,
     routes: BoxedFilter<(Response,)>,
     stop: &Shutdown,
 ) -> Infallible {
     loop {
-        // The place is taken first: beyond the cap, connections wait in the kernel.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
+        // The permit comes first: connections beyond the limit wait in the kernel.
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { continue };
         match listener.accept().await {
             Ok((stream, address)) => {
-                let about = (Place(Arc::new(place)), Peer(address));
-                tokio::spawn(serve(stream, about, header_timeout, routes.clone(), stop.clone()));
+                let extensions = (ConnectionPermit(Arc::new(permit)), Peer(address));
+                tokio::spawn(serve(stream, extensions, header_timeout, routes.clone(), stop.clone()));
             }
             Err(error) => {
-                tracing::warn!(%error, "accepting failed");
+                tracing::warn!(%error, "a connection was not accepted: accepting continues after a pause");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -92,7 +91,7 @@ async fn accept(
 
 async fn serve(
     stream: TcpStream,
-    (place, peer): (Place, Peer),
+    (permit, peer): (ConnectionPermit, Peer),
     header_timeout: Duration,
     routes: BoxedFilter<(Response,)>,
     stop: Shutdown,
@@ -100,7 +99,7 @@ async fn serve(
     let _ = stream.set_nodelay(true);
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(place.clone());
+        request.extensions_mut().insert(permit.clone());
         request.extensions_mut().insert(peer);
         routes.call(request)
     });
@@ -115,13 +114,13 @@ async fn serve(
     let served = tokio::select! {
         served = &mut connection => served,
         () = stop.stopping() => {
-            // A call that has been read is still answered; the client takes its next one elsewhere.
+            // The call in progress is answered; the connection then closes.
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
-    // An error here is the client's: it went away, or sent no HTTP.
+    // Caused by the client: it disconnected, or sent invalid HTTP.
     if let Err(error) = served {
-        tracing::debug!(%error, "connection ended");
+        tracing::debug!(%error, "an HTTP connection ended with an error");
     }
 }

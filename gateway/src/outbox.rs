@@ -1,8 +1,8 @@
-//! What waits to be written to one connection.
+//! The bounded queue of frames between the gateway and one connection's socket.
 //!
-//! Two lanes. *Replies* have a place reserved for each before its request is read, so they are never dropped: a client
-//! that does not take its replies is simply not read any further. *Pushes* are bounded in bytes: when a reader is too
-//! slow for them they are dropped, and it is told to pull.
+//! It has two lanes. *Replies*: the capacity for each is reserved before its request is read, so they are never dropped;
+//! if the client does not read its replies, the gateway stops reading its requests. *Pushes*: they are bounded in bytes;
+//! if the client reads too slowly they are dropped, and the client gets a resync.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,33 +17,33 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::wire::close::Close;
 use crate::wire::reply::{self, Event};
 
-/// With more conversations than these concerned, a resync is about all of them.
+/// Conversations with dropped pushes that are remembered by name; with more, one resync covers all conversations.
 const MISSED_MAX: usize = 8;
 
-/// Frames that an empty lane keeps room for.
-const ROOM_KEPT: usize = 16;
+/// Capacity in frames that an empty lane keeps.
+const CAPACITY_KEPT: usize = 16;
 
-/// The outbox of one connection. Everyone may put frames in; only the connection's task takes them out.
+/// The outbox of one connection. Any task adds frames; only the connection task removes them.
 #[derive(Debug)]
 pub struct Outbox {
     state: Mutex<State>,
     waker: AtomicWaker,
     replies_max: usize,
     push_bytes_max: usize,
-    /// When the token that opened the connection was made; no revocation is of interest before the login.
+    /// When the connection's token was issued; `i64::MAX` before the login, which no revocation reaches.
     token_issued_at_ms: AtomicI64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     replies: VecDeque<Utf8Bytes>,
-    /// Requests that were read and not answered yet.
+    /// Requests that were read and have no reply yet.
     reserved: usize,
     pushes: VecDeque<Utf8Bytes>,
     push_bytes: usize,
     missed: Missed,
     close: Option<Close>,
-    /// The connection has ended: nothing is kept any more.
+    /// The connection has ended: frames are discarded.
     ended: bool,
 }
 
@@ -57,7 +57,7 @@ enum Missed {
 }
 
 impl Outbox {
-    /// Room for `replies_max` replies and `push_bytes_max` bytes of pushes. Allocates nothing yet.
+    /// An outbox for `replies_max` replies and `push_bytes_max` bytes of pushes. Allocates memory on first use.
     #[must_use]
     pub fn new(replies_max: usize, push_bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -69,22 +69,22 @@ impl Outbox {
         })
     }
 
-    /// Whether one more reply has a place; if not, the client has to take some before more of it is read.
+    /// Whether there is capacity for another reply. If not, the next request is not read.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let state = self.state.lock();
         state.reserved + state.replies.len() < self.replies_max
     }
 
-    /// Reserves the place of one reply, after [`has_room`](Self::has_room).
+    /// Reserves the capacity for one reply, after [`has_room`](Self::has_room).
     #[must_use]
     pub fn reserve(self: &Arc<Self>) -> ReplyTo {
         self.state.lock().reserved += 1;
         ReplyTo { outbox: Some(Arc::clone(self)) }
     }
 
-    /// Puts in a frame that every client gets however slow it is: a corrected reply, a small event. Falls back to a
-    /// resync when the lane is full.
+    /// Adds a frame to the reply lane that answers no request: a corrected reply, a small event. If the lane is full, a
+    /// resync replaces it.
     pub fn notify(&self, frame: Utf8Bytes) {
         let mut state = self.state.lock();
         if state.ended {
@@ -99,7 +99,7 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// Puts in a push, or notes that it was missed.
+    /// Adds a push; if it does not fit, it is dropped and followed by a resync.
     pub fn push(&self, frame: Utf8Bytes, conversation: &Conversation) {
         let mut state = self.state.lock();
         if state.ended {
@@ -116,7 +116,7 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// Puts in something that nobody misses; it is dropped if there is no room.
+    /// Adds a frame that may be lost; it is dropped if it does not fit.
     pub fn hint(&self, frame: Utf8Bytes) {
         let mut state = self.state.lock();
         if state.ended || state.push_bytes + frame.len() > self.push_bytes_max {
@@ -128,7 +128,7 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// Pushes may have been lost on the way here.
+    /// Sends a resync for all conversations: pushes may be lost before they reached this outbox.
     pub fn resync(&self) {
         let mut state = self.state.lock();
         if state.ended {
@@ -139,30 +139,30 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// Asks the connection to close. The first reason stays.
+    /// Asks the connection to close. The first reason wins.
     pub fn close(&self, why: Close) {
         self.state.lock().close.get_or_insert(why);
         self.waker.wake();
     }
 
-    /// From here on the connection lives by a token that was made then.
+    /// Sets when the connection's token was issued, in milliseconds since 1970.
     pub fn token_issued(&self, at_ms: i64) {
         self.token_issued_at_ms.store(at_ms, Ordering::Relaxed);
     }
 
-    /// Asks the connection to close if it lives by a token that was made up to then.
+    /// Asks the connection to close if its token was issued at or before `not_before_ms`.
     pub fn revoke(&self, not_before_ms: i64) {
         if self.token_issued_at_ms.load(Ordering::Relaxed) <= not_before_ms {
             self.close(Close::TokenRevoked);
         }
     }
 
-    /// Has `cx` woken by every change from here on.
+    /// Registers `cx` to be woken by changes.
     pub fn watch(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());
     }
 
-    /// The next frame to write: replies first, then pushes, then, when both are out, what was missed.
+    /// The next frame to write: replies first, then pushes, then a resync for dropped pushes.
     pub fn pop(&self) -> Option<Utf8Bytes> {
         let mut state = self.state.lock();
         if let Some(frame) = state.replies.pop_front() {
@@ -174,30 +174,30 @@ impl Outbox {
         }
         let resync = state.missed.take_one();
         if resync.is_none() {
-            state.give_back_room();
+            state.shrink();
         }
         resync
     }
 
-    /// The next reply alone.
+    /// The next frame of the reply lane.
     pub fn pop_reply(&self) -> Option<Utf8Bytes> {
         self.state.lock().replies.pop_front()
     }
 
-    /// Why the connection is to close, if it is.
+    /// The reason to close, if the connection has to close.
     #[must_use]
     pub fn close_reason(&self) -> Option<Close> {
         self.state.lock().close
     }
 
-    /// Whether requests were read that are not answered yet.
+    /// Whether replies are due or wait to be written.
     #[must_use]
     pub fn owes_replies(&self) -> bool {
         let state = self.state.lock();
         state.reserved > 0 || !state.replies.is_empty()
     }
 
-    /// The connection is gone: drops what waits, and whatever comes later.
+    /// The connection has ended: discards all frames, now and later.
     pub fn end(&self) {
         let mut state = self.state.lock();
         *state = State { ended: true, reserved: state.reserved, ..State::default() };
@@ -205,12 +205,12 @@ impl Outbox {
 }
 
 impl State {
-    /// A burst's room is not kept by an idle connection.
-    fn give_back_room(&mut self) {
-        if self.pushes.capacity() > ROOM_KEPT {
+    /// Frees the memory of a burst, so that an idle connection does not hold it.
+    fn shrink(&mut self) {
+        if self.pushes.capacity() > CAPACITY_KEPT {
             self.pushes = VecDeque::new();
         }
-        if self.replies.capacity() > ROOM_KEPT {
+        if self.replies.capacity() > CAPACITY_KEPT {
             self.replies = VecDeque::new();
         }
     }
@@ -245,14 +245,14 @@ impl Missed {
     }
 }
 
-/// The reserved place of one reply. Given back when dropped.
+/// The reserved capacity for one reply, released on drop.
 #[derive(Debug)]
 pub struct ReplyTo {
     outbox: Option<Arc<Outbox>>,
 }
 
 impl ReplyTo {
-    /// Puts the reply in.
+    /// Adds the reply.
     pub fn send(mut self, frame: Utf8Bytes) {
         if let Some(outbox) = self.outbox.take() {
             let mut state = outbox.state.lock();
@@ -292,21 +292,21 @@ mod tests {
     }
 
     #[test]
-    fn replies_go_first_and_have_their_places_reserved() {
+    fn replies_are_written_first_and_have_reserved_capacity() {
         let outbox = Outbox::new(2, 100);
         let (first, second) = (outbox.reserve(), outbox.reserve());
         assert!(!outbox.has_room());
         outbox.push(frame("push"), &group(1));
         second.send(frame("second"));
-        assert!(!outbox.has_room(), "a reply that is not taken keeps its place");
+        assert!(!outbox.has_room(), "an unread reply uses capacity");
         drop(first);
-        assert!(outbox.has_room(), "a place that was not used is free again");
+        assert!(outbox.has_room(), "an unused reservation is released");
         assert_eq!(drain(&outbox), ["second", "push"]);
         assert!(!outbox.owes_replies());
     }
 
     #[test]
-    fn a_slow_reader_loses_pushes_and_is_told_which_after_the_rest() {
+    fn a_slow_consumer_loses_pushes_and_gets_a_resync_after_the_others() {
         let outbox = Outbox::new(2, 10);
         outbox.push(frame("0123456789"), &group(1));
         outbox.push(frame("x"), &group(2));
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn many_missed_conversations_become_one_resync_of_all() {
+    fn many_dropped_conversations_become_one_resync_of_all() {
         let outbox = Outbox::new(2, 0);
         for n in 0..=MISSED_MAX {
             outbox.push(frame("x"), &group(n));
@@ -330,10 +330,10 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_closes_what_an_older_token_opened() {
+    fn a_revocation_closes_connections_with_older_tokens() {
         let outbox = Outbox::new(2, 100);
         outbox.revoke(5);
-        assert_eq!(outbox.close_reason(), None, "nobody is logged in");
+        assert_eq!(outbox.close_reason(), None, "no user is logged in");
         outbox.token_issued(5);
         outbox.revoke(4);
         assert_eq!(outbox.close_reason(), None);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_outbox_keeps_nothing() {
+    fn an_ended_outbox_discards_frames() {
         let outbox = Outbox::new(2, 100);
         let reply_to = outbox.reserve();
         outbox.push(frame("x"), &group(1));

@@ -1,7 +1,7 @@
-//! Who is online: tells Redis who is connected here, and asks it who is connected anywhere.
+//! Presence: records the users of this gateway in Redis, and looks up whether users are connected to any gateway.
 //!
-//! What is told is always the state at that moment, never a change, so that it does not matter in which order, or how
-//! often, connections came and went meanwhile.
+//! A record is always the present state of a user, never a change, so the order and number of the changes before it do
+//! not matter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,16 +17,16 @@ use tokio::sync::mpsc;
 use crate::hub::Hub;
 use crate::membership::LiveGateways;
 
-/// Users that may wait to be noted; if more come and go, everybody is noted again.
-const WAITING_MAX: usize = 16_384;
-/// Users noted in one round trip.
-const NOTED_AT_ONCE: usize = 500;
-/// How often Redis is asked whether it still knows what it was told.
+/// Users that wait to be recorded; if more change, all users are recorded again.
+const QUEUED_USERS_MAX: usize = 16_384;
+/// Users recorded in one round trip.
+const BATCH_USERS_MAX: usize = 500;
+/// How often the gateway checks that Redis still has its records, and the pause after a failure.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// How often everybody is noted again, so that no entry expires.
+/// How often all users are recorded again, so that no entry expires.
 const RENEW_INTERVAL: Duration = Duration::from_secs(ENTRY_TTL_S.unsigned_abs() / 4);
 
-/// The entrance. Cheap to clone.
+/// Handle to presence. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Online {
     queue: mpsc::Sender<UserId>,
@@ -36,17 +36,17 @@ pub struct Online {
 }
 
 impl Online {
-    /// A connection of `user` came or went.
+    /// A connection of `user` was opened or closed.
     pub fn changed(&self, user: &UserId) {
         if self.queue.try_send(user.clone()).is_err() {
             self.overflowed.store(true, Ordering::Relaxed);
         }
     }
 
-    /// For each of `users` whether it is connected to a live gateway.
+    /// Whether each of `users` has a connection to a live gateway, in the order of `users`.
     ///
     /// # Errors
-    /// As Redis says.
+    /// Redis is unavailable.
     pub async fn among(&self, users: &[UserId]) -> Result<Vec<bool>, RedisError> {
         let gateways = self.presence.gateways_of(users).await?;
         let live = self.live.all();
@@ -54,43 +54,50 @@ impl Online {
     }
 }
 
-/// Returns the entrance and the task that keeps Redis informed until the stop.
+/// Returns the handle and the task that keeps the records up to date until the stop.
 pub fn online(
     presence: Presence,
     hub: Arc<Hub>,
     live: Arc<LiveGateways>,
     shutdown: Shutdown,
 ) -> (Online, impl Future<Output = ()> + Send + 'static) {
-    let (queue, waiting) = mpsc::channel(WAITING_MAX);
+    let (queue, queued) = mpsc::channel(QUEUED_USERS_MAX);
     let overflowed = Arc::new(AtomicBool::new(false));
     let online = Online { queue, overflowed: Arc::clone(&overflowed), presence: presence.clone(), live };
-    let teller =
-        Teller { presence, hub, waiting, overflowed, revision: 0, checked: Instant::now(), all_noted: None };
-    (online, teller.run(shutdown))
+    let recorder = Recorder {
+        presence,
+        hub,
+        queued,
+        overflowed,
+        revision: 0,
+        checked: Instant::now(),
+        all_recorded: None,
+    };
+    (online, recorder.run(shutdown))
 }
 
-struct Teller {
+struct Recorder {
     presence: Presence,
     hub: Arc<Hub>,
-    waiting: mpsc::Receiver<UserId>,
+    queued: mpsc::Receiver<UserId>,
     overflowed: Arc<AtomicBool>,
-    /// What Redis should say if it has forgotten nothing.
+    /// The revision that Redis has if it lost nothing.
     revision: u64,
     checked: Instant,
-    /// When everybody was noted last; `None` if that has to be done.
-    all_noted: Option<Instant>,
+    /// When all users were recorded last; `None` if that has to be done.
+    all_recorded: Option<Instant>,
 }
 
-impl Teller {
+impl Recorder {
     async fn run(mut self, shutdown: Shutdown) {
         let mut users = Vec::new();
         loop {
             let idle =
-                tokio::time::timeout(CHECK_INTERVAL, self.waiting.recv_many(&mut users, NOTED_AT_ONCE));
-            let Some(taken) = shutdown.run_until_stopped(idle).await else { return };
-            let done = match taken {
+                tokio::time::timeout(CHECK_INTERVAL, self.queued.recv_many(&mut users, BATCH_USERS_MAX));
+            let Some(changed) = shutdown.run_until_stopped(idle).await else { return };
+            let done = match changed {
                 Ok(0) => return,
-                Ok(_) => self.note(users.drain(..).collect::<AHashSet<_>>().into_iter().collect()).await,
+                Ok(_) => self.record(users.drain(..).collect::<AHashSet<_>>().into_iter().collect()).await,
                 Err(_) => Ok(()),
             };
             let done = match done {
@@ -98,8 +105,8 @@ impl Teller {
                 done => done,
             };
             if let Err(error) = done {
-                tracing::warn!(%error, "who is online could not be told");
-                self.all_noted = None;
+                tracing::warn!(%error, "presence was not recorded in Redis: all users are recorded again after a pause");
+                self.all_recorded = None;
                 if !shutdown.sleep(CHECK_INTERVAL).await {
                     return;
                 }
@@ -107,30 +114,30 @@ impl Teller {
         }
     }
 
-    async fn note(&mut self, users: Vec<UserId>) -> Result<(), RedisError> {
+    async fn record(&mut self, users: Vec<UserId>) -> Result<(), RedisError> {
         let states: Vec<(UserId, bool)> =
             users.into_iter().map(|user| (user.clone(), self.hub.is_here(user.as_str()))).collect();
         let before = self.revision;
         self.revision += 1;
         if self.presence.note(&states, self.revision).await? != Some(before) {
-            // Redis has forgotten something, or this is the first time.
-            self.all_noted = None;
+            // Redis lost records, or this is the first one.
+            self.all_recorded = None;
         }
         Ok(())
     }
 
     async fn check(&mut self) -> Result<(), RedisError> {
         self.checked = Instant::now();
-        // Also where nobody came or went: only so a loss is noticed.
-        self.note(Vec::new()).await?;
-        let is_due = self.all_noted.is_none_or(|noted| noted.elapsed() > RENEW_INTERVAL);
+        // Even without changes: this detects that Redis lost the records.
+        self.record(Vec::new()).await?;
+        let is_due = self.all_recorded.is_none_or(|recorded| recorded.elapsed() > RENEW_INTERVAL);
         if !(is_due || self.overflowed.swap(false, Ordering::Relaxed)) {
             return Ok(());
         }
-        // What is forgotten from here on is noticed at the next check.
-        self.all_noted = Some(Instant::now());
-        for users in self.hub.users().chunks(NOTED_AT_ONCE) {
-            self.note(users.to_vec()).await?;
+        // Records that Redis loses from here on are detected by the next check.
+        self.all_recorded = Some(Instant::now());
+        for users in self.hub.users().chunks(BATCH_USERS_MAX) {
+            self.record(users.to_vec()).await?;
         }
         Ok(())
     }

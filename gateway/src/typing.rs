@@ -1,4 +1,4 @@
-//! "… is writing" (cmd 8): passed on to whoever is connected, never stored, never repaired.
+//! Typing notices (cmd 8): sent to connected members, never stored, never repeated.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::wire::request::Cmd;
 
 /// Notices per second and user.
 const PER_SECOND: u32 = 2;
-/// Notices at once after a pause.
+/// Notices of one user at once after a pause.
 const BURST: u32 = 5;
 
-/// Passes notices on.
+/// Checks typing notices and announces them.
 #[derive(Debug)]
 pub struct Typing {
     memberships: Arc<Memberships>,
@@ -31,39 +31,39 @@ pub struct Typing {
 }
 
 impl Typing {
-    /// Notices go out through `announcer`.
+    /// Announces through `announcer`.
     #[must_use]
     pub fn new(memberships: Arc<Memberships>, announcer: Announcer) -> Self {
         Self { memberships, announcer, rates: Rates::new(PER_SECOND, BURST) }
     }
 
-    /// Answers one notice.
+    /// Announces a notice and answers it.
     pub async fn notice(
         self: Arc<Self>,
-        asked: RequestContext,
+        context: RequestContext,
         conversation: Conversation,
         reply_to: ReplyTo,
     ) {
-        let frame = match self.pass_on(&asked, &conversation).await {
+        let frame = match self.announce(&context, &conversation).await {
             Ok(()) => reply::typing(&conversation.wire()),
-            Err(refusal) => refusal.frame(Cmd::TYPING, asked.msg_id.as_deref(), Some(&conversation.wire())),
+            Err(refusal) => refusal.frame(Cmd::TYPING, context.msg_id.as_deref(), Some(&conversation.wire())),
         };
         reply_to.send(frame);
     }
 
-    async fn pass_on(&self, asked: &RequestContext, conversation: &Conversation) -> Result<(), ApiError> {
-        let user = &asked.by.user;
+    async fn announce(&self, context: &RequestContext, conversation: &Conversation) -> Result<(), ApiError> {
+        let user = &context.by.user;
         if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(user)) {
-            let message = "one notice every few seconds is enough".to_owned();
+            let message = "too many typing notices: at most 2 a second".to_owned();
             return Err(ApiError::RateLimited { message, retry_after_ms });
         }
         self.memberships.require(conversation, user).await?.check(Action::Send, unix_millis)?;
-        // Nobody wants to know it of thousands.
+        // In a large group, notices would be frequent and of no use.
         if !self.memberships.merges_head(conversation) {
             self.announcer.announce(v1::event::Kind::Typing(v1::Typing {
                 conversation: conversation.key().to_owned(),
                 user_id: user.as_str().to_owned(),
-                origin: Some(origin_to_wire(asked.by.origin)),
+                origin: Some(origin_to_wire(context.by.origin)),
             }));
         }
         Ok(())

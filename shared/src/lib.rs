@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod mysql;
 pub mod ops_routes;
 pub mod permission;
+pub mod process;
 pub mod redis;
 pub mod shard;
 pub mod shutdown;

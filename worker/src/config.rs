@@ -168,6 +168,8 @@ mod tests {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config/worker.toml");
         let sample: Config = shared::config::load_from(Some(&file), Default::default()).unwrap();
         assert_eq!(format!("{sample:?}"), format!("{:?}", Config::default()));
+        let text = std::fs::read_to_string(file).unwrap();
+        assert_eq!(shared::config::sample::differing_keys(&Config::default(), &text), [""; 0]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use dead_letters_command::DeadLetters;
+use shared::process;
 use worker::app::App;
 use worker::config::Config;
 
@@ -36,41 +37,22 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match Config::load(arguments.config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => {
-            eprintln!("worker: {error}");
-            // EX_CONFIG of sysexits.h.
-            return ExitCode::from(78);
-        }
-    };
-    let done = match arguments.command {
-        None => run(config).await,
+    let config = Config::load(arguments.config.as_deref());
+    process::run("worker", config, async |config| match arguments.command {
+        None => process::serve(config.log.clone(), Box::pin(start(config)), stop).await,
         Some(Command::DeadLetters(command)) => {
             shared::telemetry::init_tls();
             command.run(&config).await
         }
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("worker: {}", shared::telemetry::error_line(error.as_ref()));
-            ExitCode::FAILURE
-        }
-    }
+    })
+    .await
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
-    shared::telemetry::init_logs(&config.log)?;
-    shared::telemetry::init_tls();
-    let stop = shared::shutdown::signal();
-    tokio::pin!(stop);
-    let app = tokio::select! {
-        started = App::start(config) => started?,
-        stopped = &mut stop => return Ok(stopped?),
-    };
-    stop.await?;
+async fn start(config: Config) -> anyhow::Result<App> {
+    Ok(App::start(config).await?)
+}
+
+async fn stop(app: App) {
     tracing::info!("stopping");
     app.stop().await;
-    Ok(())
 }

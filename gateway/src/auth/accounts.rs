@@ -1,7 +1,7 @@
-//! The built-in accounts: a user id and a password.
+//! The built-in accounts: user ids with passwords.
 //!
-//! Hashing a password is meant to be slow. It is done off the async threads, few at a time; who waits too long for a turn
-//! is told to come back. An unknown user costs the same work as a known one and gets the same answer.
+//! Hashing a password is slow on purpose. It runs on blocking threads with a concurrency limit; a call that waits too long
+//! for a permit gets 503. A login of an unknown user costs the same work and gets the same answer as a wrong password.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -19,69 +19,69 @@ use crate::config::{Auth, Limits};
 use crate::rates::Rates;
 use crate::wire::api_error::ApiError;
 
-/// Longest password: what is longer is no password any more, but work for the hash.
+/// Longest password in bytes; a longer one would only cost hashing time.
 const PASSWORD_BYTES_MAX: usize = 256;
 /// Longest nickname, in characters.
 const NICKNAME_CHARS_MAX: usize = 64;
-/// How long a call waits for its turn at hashing.
-const TURN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a call waits for a permit to hash.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Makes accounts and checks passwords.
+/// Creates accounts and verifies passwords, within rate limits.
 #[derive(Debug)]
 pub struct Accounts {
     pool: Pool,
-    /// Each turn takes a core and 19 MiB.
-    turns: Arc<Semaphore>,
+    /// Each permit uses one core and 19 MiB.
+    permits: Arc<Semaphore>,
     by_user: Option<Rates<UserId>>,
     by_address: Option<Rates<IpAddr>>,
     password_chars_min: usize,
-    /// What the password of an unknown user is compared with.
-    nobodys_hash: String,
+    /// Compared with the password of an unknown user.
+    dummy_hash: String,
 }
 
 impl Accounts {
-    /// `None` if they are switched off.
+    /// `None` if accounts are disabled.
     ///
     /// # Errors
-    /// If the system gives no random numbers.
+    /// The system provides no random numbers.
     pub fn new(pool: Pool, settings: &Auth, limits: &Limits) -> anyhow::Result<Option<Self>> {
         if !settings.accounts {
             return Ok(None);
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let salt_and_password: [u8; 32] = rand::random();
-        let nobodys_hash = hash(&salt_and_password).map_err(|error| anyhow::anyhow!("hashing: {error}"))?;
+        let dummy_hash = hash(&salt_and_password).map_err(|error| anyhow::anyhow!("hashing: {error}"))?;
         Ok(Some(Self {
             pool,
-            turns: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            permits: Arc::new(Semaphore::new(cores.div_ceil(2))),
             by_user: per_minute(limits.user_logins_per_minute),
             by_address: per_minute(limits.address_logins_per_minute),
             password_chars_min: settings.password_chars_min,
-            nobodys_hash,
+            dummy_hash,
         }))
     }
 
-    /// Counts one attempt of this address for this user.
+    /// Counts an attempt to log in as `user` from `address`.
     ///
     /// # Errors
     /// 429
-    pub fn admit(&self, user: &UserId, address: IpAddr) -> Result<(), ApiError> {
+    pub fn check_rate(&self, user: &UserId, address: IpAddr) -> Result<(), ApiError> {
         let by_address = self.by_address.as_ref().map_or(Ok(()), |rates| rates.take(&address));
         let both = by_address.and_then(|()| self.by_user.as_ref().map_or(Ok(()), |rates| rates.take(user)));
         both.map_err(|retry_after_ms| ApiError::RateLimited {
-            message: "too many attempts: wait before you try again".to_owned(),
+            message: "too many attempts to log in: wait and try again".to_owned(),
             retry_after_ms,
         })
     }
 
-    /// Makes an account.
+    /// Creates an account.
     ///
     /// # Errors
-    /// 400 for a password or nickname that cannot be used, 409 if the id is taken, 503.
+    /// 400 for an invalid password or nickname, 409 if the id is taken, 503.
     pub async fn register(&self, user: &UserId, password: String, nickname: &str) -> Result<(), ApiError> {
         if password.chars().count() < self.password_chars_min {
             let message =
-                format!("password is too short: send {} characters at least", self.password_chars_min);
+                format!("password is too short: send at least {} characters", self.password_chars_min);
             return Err(ApiError::Malformed(message));
         }
         check_length(&password)?;
@@ -89,51 +89,51 @@ impl Accounts {
             return Err(ApiError::malformed("nickname must be at most 64 characters, no control characters"));
         }
         let hashed = self.work(move || hash(password.as_bytes())).await?.map_err(|error| {
-            tracing::error!(%error, "a password cannot be hashed");
+            tracing::error!(%error, "a password was not hashed: its account is not created");
             ApiError::Internal
         })?;
-        let made = accounts::create(&self.pool, user, &hashed, nickname)
+        let created = accounts::create(&self.pool, user, &hashed, nickname)
             .await
             .map_err(|e| ApiError::database(&e))?;
-        if made {
+        if created {
             Ok(())
         } else {
             Err(ApiError::Conflict("this user_id is taken: choose another one".to_owned()))
         }
     }
 
-    /// Whether this is the user's password.
+    /// Verifies a password.
     ///
     /// # Errors
-    /// 401 with one sentence for an unknown user and for a wrong password; 503.
+    /// 401 with the same message for an unknown user and a wrong password; 503.
     pub async fn check(&self, user: &UserId, password: String) -> Result<(), ApiError> {
         check_length(&password)?;
         let stored = accounts::password_hash(&self.pool, user).await.map_err(|e| ApiError::database(&e))?;
         let known = stored.is_some();
-        let compared_with = stored.unwrap_or_else(|| self.nobodys_hash.clone());
-        let is_right = self.work(move || verify(password.as_bytes(), &compared_with)).await?;
+        let hash_to_compare = stored.unwrap_or_else(|| self.dummy_hash.clone());
+        let is_right = self.work(move || verify(password.as_bytes(), &hash_to_compare)).await?;
         if known && is_right {
             return Ok(());
         }
         Err(ApiError::Unauthenticated("user_id or password is wrong".to_owned()))
     }
 
-    /// Runs slow work off the async threads, when it is its turn. Work that has begun keeps its turn even if nobody waits
-    /// for it any more.
+    /// Runs slow work on a blocking thread, within the concurrency limit. Work that has begun keeps its permit even if its
+    /// call has ended.
     async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let turn = tokio::time::timeout(TURN_PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
+        let permit = tokio::time::timeout(PERMIT_TIMEOUT, Arc::clone(&self.permits).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
             return Err(ApiError::Unavailable {
-                message: "too many passwords to check at the moment: try again".to_owned(),
+                message: "too many logins at the moment: try again".to_owned(),
                 retry_after_ms: rand::random_range(500..=2_000),
             });
         };
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
-            drop(turn);
+            drop(permit);
             done
         });
         done.await.map_err(|_| ApiError::Internal)
@@ -152,17 +152,17 @@ fn check_length(password: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Argon2id with the library's cost (19 MiB, 2 passes: OWASP's recommendation) and a random salt.
+/// Argon2id with the library's default cost (19 MiB, 2 passes, as OWASP recommends) and a random salt.
 fn hash(password: &[u8]) -> Result<String, argon2::password_hash::Error> {
     Ok(Argon2::default().hash_password(password)?.to_string())
 }
 
-/// With the cost that the stored hash was made with.
+/// Uses the cost parameters of the stored hash.
 fn verify(password: &[u8], stored: &str) -> bool {
     match PasswordHash::new(stored) {
         Ok(stored) => Argon2::default().verify_password(password, &stored).is_ok(),
         Err(error) => {
-            tracing::error!(%error, "ill-formed hash in user_account");
+            tracing::error!(%error, "a password hash in user_account is malformed: its user cannot log in");
             false
         }
     }
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_is_salted_and_knows_its_password() {
+    fn a_hash_is_salted_and_verifies_its_password() {
         let (one, other) = (hash(b"correct horse").unwrap(), hash(b"correct horse").unwrap());
         assert_ne!(one, other);
         assert!(one.starts_with("$argon2id$v=19$m=19456,t=2,p=1$") && one.len() <= 255, "{one}");

@@ -1,4 +1,4 @@
-//! Who asks: what a request says about it, checked. The same for the WebSocket's upgrade and for HTTP calls.
+//! Authentication: the caller of a request, the same for the WebSocket handshake and for HTTP calls.
 
 use shared::ids::UserId;
 use warp::http::HeaderMap;
@@ -9,33 +9,33 @@ use super::token::{Login, Tokens};
 use crate::config::AuthMode;
 use crate::wire::api_error::ApiError;
 
-/// The operator's key is sent in this header.
+/// The header with the operator's key.
 pub const API_KEY: &str = "x-api-key";
-/// For whom the operator acts.
+/// The header with the user that the operator acts for.
 pub const ACTING_FOR: &str = "x-user-id";
 
-/// Who makes an HTTP call.
+/// The caller of an HTTP call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Caller {
     /// A user.
     User(UserId),
-    /// The operator, and for whom it acts, if it says so.
+    /// The operator, and the user that it acts for, if it names one.
     Operator(Option<UserId>),
 }
 
-/// What the query string may say about who asks.
+/// The parameters of the query string that name the caller.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Claims<'a> {
     /// `token`
     pub token: Option<&'a str>,
-    /// `user_id`, believed with [`AuthMode::Insecure`] only.
+    /// `user_id`, accepted only with [`AuthMode::Insecure`].
     pub user_id: Option<&'a str>,
 }
 
-/// The user that a request is from; `None` if it says nothing about that.
+/// The user of a request; `None` if the request names none.
 ///
 /// # Errors
-/// 401 for a token that is not good, or a claim that is not enough; 400 for an ill-formed user id.
+/// 401 for an invalid token, or for `user_id` without a token; 400 for a malformed user id.
 pub fn user(
     tokens: &Tokens,
     mode: AuthMode,
@@ -46,22 +46,22 @@ pub fn user(
         (Some(token), _) => tokens.check(token).map(Some),
         (None, Some(user)) if mode == AuthMode::Insecure => {
             let user = UserId::parse(user).map_err(ApiError::malformed)?;
-            Ok(Some(Login::believed(user)))
+            Ok(Some(Login::unverified(user)))
         }
         (None, Some(_)) => {
-            Err(ApiError::Unauthenticated("user_id alone is not enough here: send a token".to_owned()))
+            Err(ApiError::Unauthenticated("user_id without a token is not accepted: send a token".to_owned()))
         }
         (None, None) => Ok(None),
     }
 }
 
-/// The operator, if the request brings its key.
+/// The operator, if the request has its key; `None` if it has no key.
 ///
 /// # Errors
-/// 401 for another key; 400 for an ill-formed user id beside the right one.
+/// 401 for a wrong key; 400 for a malformed user id beside the right key.
 pub fn operator(key: &OperatorKey, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
     let Some(given) = headers.get(API_KEY) else { return Ok(None) };
-    if !key.is(given.as_bytes()) {
+    if !key.matches(given.as_bytes()) {
         return Err(ApiError::Unauthenticated("X-Api-Key is not the operator's key".to_owned()));
     }
     let acting_for = headers.get(ACTING_FOR).map(|user| {
@@ -90,7 +90,7 @@ mod tests {
         fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
-    fn asked(
+    fn login(
         mode: AuthMode,
         fields: &[(&'static str, &'static str)],
         claims: Claims<'_>,
@@ -103,28 +103,28 @@ mod tests {
     }
 
     #[test]
-    fn saying_so_is_enough_for_demos_only_and_a_bad_token_never() {
+    fn a_user_id_is_accepted_in_demos_only_and_a_bad_token_never() {
         let alice = Claims { token: None, user_id: Some("alice") };
-        assert_eq!(asked(AuthMode::Insecure, &[], alice), Ok(Some("alice".to_owned())));
-        assert_eq!(asked(AuthMode::Jwt, &[], alice), Err(401));
-        assert_eq!(asked(AuthMode::Insecure, &[], Claims { user_id: Some("a b"), ..alice }), Err(400));
-        assert_eq!(asked(AuthMode::Insecure, &[("authorization", "Bearer x")], alice), Err(401));
-        assert_eq!(asked(AuthMode::Insecure, &[("authorization", "Basic x")], alice), Err(401));
-        assert_eq!(asked(AuthMode::Insecure, &[], Claims { token: Some("x"), ..alice }), Err(401));
-        assert_eq!(asked(AuthMode::Jwt, &[], Claims::default()), Ok(None));
+        assert_eq!(login(AuthMode::Insecure, &[], alice), Ok(Some("alice".to_owned())));
+        assert_eq!(login(AuthMode::Jwt, &[], alice), Err(401));
+        assert_eq!(login(AuthMode::Insecure, &[], Claims { user_id: Some("a b"), ..alice }), Err(400));
+        assert_eq!(login(AuthMode::Insecure, &[("authorization", "Bearer x")], alice), Err(401));
+        assert_eq!(login(AuthMode::Insecure, &[("authorization", "Basic x")], alice), Err(401));
+        assert_eq!(login(AuthMode::Insecure, &[], Claims { token: Some("x"), ..alice }), Err(401));
+        assert_eq!(login(AuthMode::Jwt, &[], Claims::default()), Ok(None));
     }
 
     #[test]
-    fn the_operator_may_name_whom_it_acts_for() {
+    fn the_operator_may_name_the_user_it_acts_for() {
         let key = OperatorKey::new("the key".into());
-        let asked = |fields: &[(&'static str, &'static str)]| {
+        let caller = |fields: &[(&'static str, &'static str)]| {
             operator(&key, &headers(fields)).map_err(|refusal| refusal.code())
         };
-        assert_eq!(asked(&[("x-user-id", "bob")]), Ok(None));
-        assert_eq!(asked(&[("x-api-key", "the key")]), Ok(Some(Caller::Operator(None))));
+        assert_eq!(caller(&[("x-user-id", "bob")]), Ok(None));
+        assert_eq!(caller(&[("x-api-key", "the key")]), Ok(Some(Caller::Operator(None))));
         let bob = Caller::Operator(Some(UserId::parse("bob").unwrap()));
-        assert_eq!(asked(&[("x-api-key", "the key"), ("x-user-id", "bob")]), Ok(Some(bob)));
-        assert_eq!(asked(&[("x-api-key", "a key")]), Err(401));
-        assert_eq!(asked(&[("x-api-key", "the key"), ("x-user-id", "b b")]), Err(400));
+        assert_eq!(caller(&[("x-api-key", "the key"), ("x-user-id", "bob")]), Ok(Some(bob)));
+        assert_eq!(caller(&[("x-api-key", "a key")]), Err(401));
+        assert_eq!(caller(&[("x-api-key", "the key"), ("x-user-id", "b b")]), Err(400));
     }
 }

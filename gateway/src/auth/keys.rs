@@ -1,7 +1,7 @@
-//! The keys that tokens are checked with, from the settings and from files.
+//! The keys that verify tokens, from the settings and from files.
 //!
-//! Each key has exactly one algorithm: that of its kind. What a token's header says only chooses among the keys; it never
-//! makes a key serve for another algorithm.
+//! Each key has exactly one algorithm, given by its type. A token's header only selects among the keys; it never makes a
+//! key serve another algorithm.
 
 use std::path::Path;
 
@@ -11,27 +11,27 @@ use shared::config::ConfigError;
 
 use crate::config::Auth;
 
-/// More keys than anyone rotates through; a token without `kid` may be tried with each.
+/// Most keys of a key set: a token without `kid` may be tried with each.
 const KEYS_MAX: usize = 32;
 
-/// One key.
+/// A key that verifies tokens.
 #[derive(Clone)]
 struct Key {
-    /// Its name, if it has one.
+    /// Its id, if it has one.
     kid: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
 }
 
-/// All keys.
+/// All configured keys.
 #[derive(Clone, Default)]
 pub(super) struct Keys(Vec<Key>);
 
 impl Keys {
-    /// Those that are configured; the files are read now.
+    /// Reads the configured keys, from the settings and the files.
     ///
     /// # Errors
-    /// Names the setting.
+    /// A file is unusable; the message names the setting.
     pub(super) fn read(settings: &Auth) -> Result<Self, ConfigError> {
         let mut keys = Vec::new();
         if !settings.hs256_secret.is_empty() {
@@ -47,19 +47,19 @@ impl Keys {
         Ok(Self(keys))
     }
 
-    /// Whether there is none.
+    /// Whether no key is configured.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Those that a token with this header may be signed with.
+    /// The keys that a token with this header may be signed with.
     pub(super) fn for_token<'k>(
         &'k self,
         header: &'k Header,
     ) -> impl Iterator<Item = (Algorithm, &'k DecodingKey)> {
         let named = |key: &&Key| match (&key.kid, &header.kid) {
             (Some(kid), Some(named)) => kid == named,
-            // A key without a name is tried for any token, and a token that names none with any key.
+            // A key without an id is tried for any token, and a token without one with any key.
             _ => true,
         };
         let of_kind = self.0.iter().filter(|key| key.algorithm == header.alg);
@@ -79,24 +79,24 @@ fn read(setting: &str, file: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
 fn public_key(pem: &[u8]) -> Result<Key, ConfigError> {
     let rsa = || DecodingKey::from_rsa_pem(pem).map(|key| (Algorithm::RS256, key));
     let ed = || DecodingKey::from_ed_pem(pem).map(|key| (Algorithm::EdDSA, key));
-    let why = "holds no public key of RSA or Ed25519 in PEM (-----BEGIN PUBLIC KEY-----)";
-    // The library takes a private key for a public one, too.
+    let why = "contains no public key of RSA or Ed25519 in PEM (-----BEGIN PUBLIC KEY-----)";
+    // The library accepts a private key for a public one, too.
     let is_private = pem.windows(7).any(|word| word == b"PRIVATE");
     let found = if is_private { None } else { rsa().or_else(|_| ed()).ok() };
     let (algorithm, key) = found.ok_or_else(|| ConfigError::key("auth.public_key_file", why))?;
     Ok(Key { kid: None, algorithm, key })
 }
 
-/// The keys of a JSON Web Key Set that are for signatures of these two algorithms; others are left out.
+/// The keys of a JSON Web Key Set that verify signatures of RS256 or EdDSA; others are ignored.
 fn key_set(text: &[u8]) -> Result<Vec<Key>, ConfigError> {
     let refuse = |why: &str| ConfigError::key("auth.jwks_file", why);
-    let set: JwkSet = serde_json::from_slice(text).map_err(|_| refuse("holds no JSON Web Key Set"))?;
+    let set: JwkSet = serde_json::from_slice(text).map_err(|_| refuse("contains no JSON Web Key Set"))?;
     let keys: Vec<Key> = set.keys.iter().filter_map(usable).collect();
     if keys.is_empty() {
-        return Err(refuse("holds no key for RS256 or EdDSA"));
+        return Err(refuse("contains no key for RS256 or EdDSA"));
     }
     if keys.len() > KEYS_MAX {
-        return Err(refuse("holds more than 32 keys"));
+        return Err(refuse("contains more than 32 keys"));
     }
     Ok(keys)
 }

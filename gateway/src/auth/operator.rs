@@ -3,12 +3,12 @@
 use shared::config::Secret;
 use subtle::ConstantTimeEq as _;
 
-/// Recognizes the operator. The key is compared in constant time and never shown.
+/// Recognizes the operator by its key, which is compared in constant time and never shown.
 #[derive(Debug)]
 pub struct OperatorKey(Secret);
 
 impl OperatorKey {
-    /// An empty key is nobody's.
+    /// An empty `key` matches no key.
     #[must_use]
     pub fn new(key: Secret) -> Self {
         Self(key)
@@ -16,7 +16,7 @@ impl OperatorKey {
 
     /// Whether `given` is the key.
     #[must_use]
-    pub fn is(&self, given: &[u8]) -> bool {
+    pub fn matches(&self, given: &[u8]) -> bool {
         !self.0.is_empty() && bool::from(self.0.expose().as_bytes().ct_eq(given))
     }
 }
@@ -26,12 +26,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_whole_key_counts_and_none_is_nobodys() {
+    fn only_the_whole_key_matches_and_an_empty_one_never() {
         let key = OperatorKey::new("0123456789".into());
-        assert!(key.is(b"0123456789"));
+        assert!(key.matches(b"0123456789"));
         for wrong in [&b""[..], b"012345678", b"01234567890", b"0123456780"] {
-            assert!(!key.is(wrong));
+            assert!(!key.matches(wrong));
         }
-        assert!(!OperatorKey::new(Secret::default()).is(b""));
+        assert!(!OperatorKey::new(Secret::default()).matches(b""));
     }
 }

@@ -1,4 +1,4 @@
-//! JSON Web Tokens: made with the HS256 secret, checked with any of the configured keys.
+//! JSON Web Tokens: signed with the HS256 secret, verified with any of the configured keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use super::revocations::Revoked;
 use crate::config::Auth;
 use crate::wire::api_error::ApiError;
 
-/// Longest life of a token that is made here: a year.
+/// Longest lifetime of a token that is issued here: a year.
 const TTL_S_MAX: u64 = 365 * 86_400;
-/// Longer ones are not looked at: a JWT with a user id and times has a few hundred bytes.
+/// Longest token; one with a user id and times has a few hundred bytes.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// How far ahead the clock of a token's issuer may be, for `nbf`.
+/// How far the clock of the issuer may be ahead, for `nbf`.
 const CLOCK_SKEW_MS: i64 = 60_000;
-/// How often the key files are looked at.
+/// How often the key files are read.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    // Seconds since 1970; each may have a fraction.
+    // Seconds since 1970, possibly with a fraction.
     exp: f64,
     iat: Option<f64>,
     nbf: Option<f64>,
@@ -37,7 +37,7 @@ struct Claims {
 #[derive(Serialize)]
 struct NewClaims<'a> {
     sub: &'a str,
-    /// With a fraction, so that a token made right after a revocation is known to be younger.
+    /// With a fraction, so that a token that is issued right after a revocation is valid.
     iat: f64,
     exp: f64,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -46,26 +46,26 @@ struct NewClaims<'a> {
     iss: &'a str,
 }
 
-/// Whom a client has proved to be.
+/// A verified user, with the times of its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// The user.
     pub user: UserId,
-    /// When the token was made, in milliseconds since 1970; 0 if it does not say, so that any revocation ends it.
+    /// When the token was issued, in milliseconds since 1970; 0 without `iat`, so that any revocation ends it.
     pub issued_at_ms: i64,
-    /// Until when it is good, in milliseconds since 1970; `None`: without end.
+    /// The expiry in milliseconds since 1970; `None`: it never expires.
     pub expires_at_ms: Option<i64>,
 }
 
 impl Login {
-    /// By saying so, now: for demos.
+    /// A login without proof, for demos with `auth.mode = "insecure"`.
     #[must_use]
-    pub fn believed(user: UserId) -> Self {
+    pub fn unverified(user: UserId) -> Self {
         Self { user, issued_at_ms: unix_millis(), expires_at_ms: None }
     }
 }
 
-/// Makes and checks tokens. Signatures are compared in constant time by the library; tokens are never logged.
+/// Issues and verifies tokens. The library compares signatures in constant time; tokens are never logged.
 pub struct Tokens {
     settings: Auth,
     signing: Option<EncodingKey>,
@@ -80,10 +80,10 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// With the configured keys; without any, every token is refused.
+    /// Reads the configured keys; without any, every token is refused.
     ///
     /// # Errors
-    /// A file that holds no key; names the setting.
+    /// A file contains no key, or cannot be read; the message names the setting.
     pub fn new(settings: &Auth, revoked: Arc<Revoked>) -> Result<Self, ConfigError> {
         let secret = settings.hs256_secret.expose().as_bytes();
         Ok(Self {
@@ -94,46 +94,48 @@ impl Tokens {
         })
     }
 
-    /// Takes the key files as they are now. With one that cannot be used, the keys stay as they were.
+    /// Reads the key files again. If one is unusable, the keys stay as they are.
     ///
     /// # Errors
-    /// Names the setting.
+    /// A file is unusable; the message names the setting.
     pub fn reload(&self) -> Result<(), ConfigError> {
         let keys = Keys::read(&self.settings)?;
         *self.keys.write() = Arc::new(keys);
         Ok(())
     }
 
-    /// Takes key files again and again, so that keys can be added and removed without a restart.
+    /// Reads the key files periodically until the stop, so that keys can be added and removed without a restart.
     pub async fn follow_files(self: Arc<Self>, shutdown: Shutdown) {
         if self.settings.public_key_file.as_os_str().is_empty()
             && self.settings.jwks_file.as_os_str().is_empty()
         {
             return;
         }
-        let mut wrong = None;
+        let mut last_error = None;
         while shutdown.sleep(RELOAD_INTERVAL).await {
             let this = Arc::clone(&self);
             let read = tokio::task::spawn_blocking(move || this.reload()).await;
             let error = read.ok().and_then(Result::err).map(|error| error.to_string());
-            if error != wrong {
+            if error != last_error {
                 match &error {
-                    Some(error) => tracing::error!(%error, "keys stay as they were"),
-                    None => tracing::info!("the key files can be used again"),
+                    Some(error) => {
+                        tracing::error!(%error, "a key file is unusable: the keys stay as they are")
+                    }
+                    None => tracing::info!("the key files are usable again"),
                 }
-                wrong = error;
+                last_error = error;
             }
         }
     }
 
-    /// A token for `user`, and when it expires, in milliseconds since 1970.
+    /// Issues a token for `user`. Returns it with its expiry in milliseconds since 1970.
     ///
     /// # Errors
-    /// 400 for a life of nothing or of more than a year; 404 where there is no secret to sign with.
+    /// 400 for a lifetime of 0 or of more than a year; 404 without a secret to sign with.
     pub fn mint(&self, user: &UserId, ttl_s: Option<u64>) -> Result<(String, i64), ApiError> {
         let Some(key) = &self.signing else {
             return Err(ApiError::NotFound(
-                "this gateway makes no tokens: auth.hs256_secret is not set".to_owned(),
+                "this gateway issues no tokens: auth.hs256_secret is not set".to_owned(),
             ));
         };
         let ttl_s = ttl_s.unwrap_or(self.settings.token_ttl_s);
@@ -145,21 +147,21 @@ impl Tokens {
         let (aud, iss) = (&self.settings.audience, &self.settings.issuer);
         let claims = NewClaims { sub: user.as_str(), iat: seconds(now), exp: seconds(expires_at), aud, iss };
         let token = encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|error| {
-            tracing::error!(%error, "a token cannot be signed");
+            tracing::error!(%error, "a token was not signed: no token is issued");
             ApiError::Internal
         })?;
         Ok((token, expires_at))
     }
 
-    /// Whom `token` was made for.
+    /// Verifies a token.
     ///
     /// # Errors
-    /// 401, with a sentence that says whether a new token would help.
+    /// 401, with a message that says whether a new token helps.
     pub fn check(&self, token: &str) -> Result<Login, ApiError> {
         let refuse = |why: &str| Err(ApiError::Unauthenticated(why.to_owned()));
         let keys = Arc::clone(&self.keys.read());
         if keys.is_empty() {
-            return refuse("this gateway takes no tokens: it has no key to check them with");
+            return refuse("this gateway accepts no tokens: it has no key to verify them with");
         }
         if token.len() > TOKEN_BYTES_MAX {
             return refuse("the token is longer than 8 KiB");
@@ -169,11 +171,11 @@ impl Tokens {
         for (algorithm, key) in keys.for_token(&header) {
             match decode::<Claims>(token, key, &self.validation(algorithm)) {
                 Ok(data) => return self.accept(&data.claims),
-                // The signature was good: no other key will say more.
+                // The signature is valid: no other key gives another result.
                 Err(error) => match error.kind() {
                     ErrorKind::ExpiredSignature => return refuse("the token has expired: get a new one"),
                     ErrorKind::InvalidAudience => return refuse("the token is for another audience (aud)"),
-                    ErrorKind::InvalidIssuer => return refuse("the token is of another issuer (iss)"),
+                    ErrorKind::InvalidIssuer => return refuse("the token is from another issuer (iss)"),
                     ErrorKind::MissingRequiredClaim(_) => answer = "the token lacks exp, sub, aud or iss",
                     _ => {}
                 },
@@ -182,7 +184,7 @@ impl Tokens {
         refuse(answer)
     }
 
-    /// Only this algorithm, whatever the token's header says.
+    /// The checks for one algorithm; the algorithm in the token's header is ignored.
     fn validation(&self, algorithm: Algorithm) -> Validation {
         let mut validation = Validation::new(algorithm);
         let mut required = vec!["exp", "sub"];
@@ -200,12 +202,12 @@ impl Tokens {
         validation
     }
 
-    /// What the library does not look at.
+    /// Checks that the library does not do.
     fn accept(&self, claims: &Claims) -> Result<Login, ApiError> {
         let refuse = |why: &str| Err(ApiError::Unauthenticated(why.to_owned()));
-        let Ok(user) = UserId::parse(&claims.sub) else { return refuse("the token's sub is no user id") };
+        let Ok(user) = UserId::parse(&claims.sub) else { return refuse("the token's sub is not a user id") };
         if claims.nbf.is_some_and(|nbf| millis(nbf) > unix_millis() + CLOCK_SKEW_MS) {
-            return refuse("the token is not good yet (nbf)");
+            return refuse("the token is not valid yet (nbf)");
         }
         let issued_at_ms = claims.iat.map_or(0, millis);
         if self.revoked.is_revoked(&user, issued_at_ms) {
@@ -217,12 +219,12 @@ impl Tokens {
 
 const NOT_VALID: &str = "the token is not valid: get a new one";
 
-#[allow(clippy::cast_precision_loss)] // milliseconds since 1970 are far below 2^52
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^52")]
 fn seconds(ms: i64) -> f64 {
     ms as f64 / 1_000.0
 }
 
-#[allow(clippy::cast_possible_truncation)] // saturates
+#[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
 fn millis(seconds: f64) -> i64 {
     (seconds * 1_000.0).round() as i64
 }
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_fresh_token_with_the_right_signature_and_algorithm_counts() {
+    fn only_a_current_token_with_the_right_signature_and_algorithm_is_valid() {
         let tokens = by_secret();
         assert_eq!(
             tokens.check(&token(Algorithm::HS256, SECRET, "alice", 60)).unwrap().user.as_str(),
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_public_key_checks_its_own_algorithm_and_is_no_secret() {
+    fn a_public_key_verifies_its_own_algorithm_and_is_no_secret() {
         let rsa = EncodingKey::from_rsa_pem(&key("rsa_private.pem")).unwrap();
         let ed = EncodingKey::from_ed_pem(&key("ed25519_private.pem")).unwrap();
         let (by_rsa, by_ed) = (by_file("rsa_public.pem", ""), by_file("ed25519_public.pem", ""));
@@ -298,7 +300,7 @@ mod tests {
         assert!(by_ed.check(&signed(Algorithm::EdDSA, None, &ed)).is_ok());
         assert_eq!(by_rsa.check(&signed(Algorithm::EdDSA, None, &ed)).unwrap_err().code(), 401);
         assert_eq!(by_rsa.check(&signed(Algorithm::RS384, None, &rsa)).unwrap_err().code(), 401);
-        // Everyone knows the public key, and could sign with it if it were taken for a secret.
+        // The public key is public: as an HS256 secret it would let anyone sign.
         let public = EncodingKey::from_secret(&key("rsa_public.pem"));
         assert_eq!(by_rsa.check(&signed(Algorithm::HS256, None, &public)).unwrap_err().code(), 401);
         let private =
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_set_is_chosen_from_by_kid() {
+    fn kid_selects_a_key_of_the_key_set() {
         let rsa = EncodingKey::from_rsa_pem(&key("rsa_private.pem")).unwrap();
         let ed = EncodingKey::from_ed_pem(&key("ed25519_private.pem")).unwrap();
         let tokens = by_file("", "jwks.json");
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn changed_files_count_at_once_and_broken_ones_not_at_all() {
+    fn changed_key_files_are_used_and_unusable_ones_are_ignored() {
         let path = std::env::temp_dir().join(format!("im-keys-{:x}", rand::random::<u64>()));
         std::fs::write(&path, key("rsa_public.pem")).unwrap();
         let tokens = tokens(Auth { public_key_file: path.clone(), ..Auth::default() });
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn audience_issuer_and_times_are_checked_where_they_are_asked_for() {
+    fn audience_issuer_and_times_are_checked_if_configured() {
         let settings = Auth {
             hs256_secret: SECRET.into(),
             audience: "chat".to_owned(),
@@ -373,14 +375,14 @@ mod tests {
         }
         let (own, _) = tokens.mint(&UserId::parse("alice").unwrap(), None).unwrap();
         assert!(tokens.check(&own).is_ok());
-        // Where nobody asks for an audience, a token may be for any.
+        // Without a configured audience, a token may be for any.
         let any = json!({"sub": "a", "exp": exp, "aud": "mail"});
         let any = encode(&Header::default(), &any, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap();
         assert!(by_secret().check(&any).is_ok());
     }
 
     #[test]
-    fn what_is_made_here_is_good_until_its_end_or_its_revocation() {
+    fn an_issued_token_is_valid_until_its_expiry_or_revocation() {
         let revoked = Arc::new(Revoked::default());
         let settings = Auth { hs256_secret: SECRET.into(), ..Auth::default() };
         let tokens = Tokens::new(&settings, Arc::clone(&revoked)).unwrap();
@@ -392,9 +394,9 @@ mod tests {
             assert_eq!(tokens.mint(&alice, Some(ttl_s)).unwrap_err().code(), 400);
         }
         assert_eq!(super::tests::tokens(Auth::default()).mint(&alice, None).unwrap_err().code(), 404);
-        revoked.note(&alice, login.issued_at_ms - 1);
-        assert!(tokens.check(&token).is_ok(), "it is younger than that");
-        revoked.note(&alice, login.issued_at_ms);
+        revoked.insert(&alice, login.issued_at_ms - 1);
+        assert!(tokens.check(&token).is_ok(), "it was issued after the revocation");
+        revoked.insert(&alice, login.issued_at_ms);
         assert!(tokens.check(&token).unwrap_err().message().contains("revoked"));
     }
 }

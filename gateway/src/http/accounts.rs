@@ -1,4 +1,4 @@
-//! `/api/register`, `/api/login`, `/api/logout`.
+//! `/api/register`, `/api/login`, `/api/logout`: the built-in accounts.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     }
 }
 
-// No Debug: it would show the password.
+// No Debug, since it would show the password.
 #[derive(Deserialize)]
 struct Register {
     user_id: UserId,
@@ -35,14 +35,14 @@ struct LogIn {
     password: String,
 }
 
-/// A token and its end, in milliseconds since 1970.
+/// A token, and its expiry in milliseconds since 1970.
 #[derive(Serialize)]
 struct Token {
     token: String,
     expires_at: i64,
 }
 
-/// Until when tokens were revoked.
+/// Tokens that were issued up to this time, in milliseconds since 1970, are revoked.
 #[derive(Serialize)]
 struct LoggedOut {
     not_before: i64,
@@ -51,7 +51,7 @@ struct LoggedOut {
 async fn register(call: Call) -> Answer {
     let accounts = accounts(&call)?;
     let Register { user_id, password, nickname } = call.json().await?;
-    admit(&call, &accounts, &user_id)?;
+    check_rate(&call, &accounts, &user_id)?;
     let nickname = nickname.unwrap_or_else(|| user_id.as_str().to_owned());
     accounts.register(&user_id, password, &nickname).await?;
     token(&call, &user_id, None)
@@ -60,33 +60,33 @@ async fn register(call: Call) -> Answer {
 async fn log_in(call: Call) -> Answer {
     let accounts = accounts(&call)?;
     let LogIn { user_id, password } = call.json().await?;
-    admit(&call, &accounts, &user_id)?;
+    check_rate(&call, &accounts, &user_id)?;
     accounts.check(&user_id, password).await?;
     token(&call, &user_id, None)
 }
 
-/// All devices of the user have to log in again.
+/// Ends the tokens of all devices of the user.
 async fn log_out(call: Call) -> Answer {
     revoke(&call, call.user()?).await
 }
 
-/// Revokes the tokens of `user`.
+/// Revokes all tokens of `user`.
 pub(super) async fn revoke(call: &Call, user: &UserId) -> Answer {
     json(&LoggedOut { not_before: call.services.revocations.revoke(user).await? })
 }
 
-/// Answers with a token for `user`.
+/// Responds with a new token for `user`.
 pub(super) fn token(call: &Call, user: &UserId, ttl_s: Option<u64>) -> Answer {
     let (token, expires_at) = call.services.tokens.mint(user, ttl_s)?;
     json(&Token { token, expires_at })
 }
 
-/// The operator's own server may let many users in from one address.
-fn admit(call: &Call, accounts: &Accounts, user: &UserId) -> Result<(), ApiError> {
-    if call.is_operator() { Ok(()) } else { accounts.admit(user, call.network()) }
+/// Applies the rate limits of logins. The operator is exempt: its server logs in many users from one address.
+fn check_rate(call: &Call, accounts: &Accounts, user: &UserId) -> Result<(), ApiError> {
+    if call.is_operator() { Ok(()) } else { accounts.check_rate(user, call.network()) }
 }
 
-/// Where they are switched off, there are no such calls.
+/// 404 if accounts are disabled.
 fn accounts(call: &Call) -> Result<Arc<Accounts>, ApiError> {
     call.services.accounts.clone().ok_or_else(not_found)
 }

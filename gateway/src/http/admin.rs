@@ -1,4 +1,4 @@
-//! `/api/admin`: for the operator alone.
+//! `/api/admin`: calls of the operator.
 
 use serde::Deserialize;
 use shared::ids::UserId;
@@ -10,7 +10,7 @@ use super::refusals::{method_not_allowed, not_found};
 use crate::wire::api_error::ApiError;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
-    // Before anything else: a stranger learns nothing about these paths.
+    // First, so that other callers learn nothing about these paths.
     call.operator()?;
     match (call.method(), path) {
         ("POST", ["tokens"]) => mint(call).await,
@@ -28,7 +28,7 @@ struct Mint {
     ttl_s: Option<u64>,
 }
 
-/// An app's own server makes tokens for its users.
+/// Issues a token for any user.
 async fn mint(call: Call) -> Answer {
     let request: Mint = call.json().await?;
     token(&call, &request.user_id, request.ttl_s)

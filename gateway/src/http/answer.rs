@@ -1,4 +1,4 @@
-//! What an HTTP call is answered with.
+//! Responses of HTTP calls.
 
 use serde::Serialize;
 use warp::http::StatusCode;
@@ -7,7 +7,7 @@ use warp::reply::{Reply as _, Response};
 
 use crate::wire::api_error::ApiError;
 
-/// How a call ends.
+/// The result of a call.
 pub type Answer = Result<Response, ApiError>;
 
 #[derive(Serialize)]
@@ -21,10 +21,10 @@ struct ErrorBody<'a> {
 /// 200 with `body` as JSON.
 ///
 /// # Errors
-/// None that a struct of texts and numbers could cause.
+/// 500 if `body` cannot be serialized, which does not happen for strings and numbers.
 pub fn json(body: &impl Serialize) -> Answer {
     let text = serde_json::to_vec(body).map_err(|error| {
-        tracing::error!(%error, "an answer cannot be written as JSON");
+        tracing::error!(%error, "a response cannot be serialized");
         ApiError::Internal
     })?;
     let mut response = Response::new(text.into());
@@ -32,7 +32,7 @@ pub fn json(body: &impl Serialize) -> Answer {
     Ok(response)
 }
 
-/// 200 with `{}`: done, and there is nothing to say about it.
+/// 200 with `{}`.
 ///
 /// # Errors
 /// None.
@@ -40,13 +40,13 @@ pub fn done() -> Answer {
     json(&serde_json::Map::new())
 }
 
-/// An error as `{"code", "message"}` with the matching status.
+/// The response `{"code", "message"}` with the status `code`.
 #[must_use]
 pub fn error(status: StatusCode, message: &str) -> Response {
     with_body(status, &ErrorBody { code: status.as_u16(), message, retry_after_ms: None })
 }
 
-/// The same for a refusal, with when to try again.
+/// The response to a refused call, with the delay before a retry and the allowed methods where they apply.
 #[must_use]
 pub fn refusal(refusal: &ApiError) -> Response {
     refusal.count();
@@ -55,7 +55,7 @@ pub fn refusal(refusal: &ApiError) -> Response {
     let mut response = with_body(status, &ErrorBody { code, message: refusal.message(), retry_after_ms });
     let fields = response.headers_mut();
     if let Some(ms) = retry_after_ms {
-        // In whole seconds, rounded up: earlier would be in vain.
+        // In whole seconds, rounded up: an earlier retry would be refused.
         fields.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
     }
     if let ApiError::MethodNotAllowed { allowed } = refusal {
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_say_when_to_come_back_and_what_is_allowed() {
+    fn error_responses_have_the_retry_delay_and_the_allowed_methods() {
         let late = refusal(&ApiError::RateLimited { message: "slow down".to_owned(), retry_after_ms: 1_001 });
         assert_eq!((late.status().as_u16(), &late.headers()[RETRY_AFTER]), (429, &HeaderValue::from(2)));
         let wrong = refusal(&ApiError::MethodNotAllowed { allowed: "GET, POST" });

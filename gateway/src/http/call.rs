@@ -1,4 +1,4 @@
-//! One HTTP call, after its caller and its path are known: who calls, and what it brought.
+//! One HTTP call: its caller, parameters and body.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,27 +22,27 @@ use crate::auth::caller::Caller;
 use crate::connection::Services;
 use crate::wire::api_error::ApiError;
 
-/// A body that has not been read yet.
+/// An unread body.
 pub(super) type Body = BoxStream<'static, Result<Box<dyn Buf + Send>, warp::Error>>;
 
-/// One call.
+/// An HTTP call.
 pub struct Call {
-    /// What it may use.
+    /// The parts of the gateway that calls use.
     pub services: Services,
-    /// Where it comes from, as far as can be told.
+    /// The address of the client.
     pub address: IpAddr,
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) query: String,
     pub(super) caller: Result<Caller, ApiError>,
-    /// When the deadline began to count: a body that comes slowly is not the server's delay.
-    pub(super) counts_from: Arc<Mutex<Instant>>,
+    /// Start of the deadline: the time in which the client sends the body does not count.
+    pub(super) deadline_start: Arc<Mutex<Instant>>,
     pub(super) body: Mutex<Option<Body>>,
 }
 
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Headers and query may hold a token or a key.
+        // Headers and query may contain a token or a key.
         f.debug_struct("Call")
             .field("method", &self.method)
             .field("caller", &self.caller)
@@ -51,90 +51,90 @@ impl fmt::Debug for Call {
 }
 
 impl Call {
-    /// `GET`, `POST` …
+    /// The method: `GET`, `POST` …
     #[must_use]
     pub fn method(&self) -> &str {
         self.method.as_str()
     }
 
-    /// Whom limits per address are for: the address, or the IPv6 network that it is in.
+    /// The key of rate limits per address: the IPv4 address, or the IPv6 network.
     #[must_use]
     pub fn network(&self) -> IpAddr {
         client_address::network(self.address)
     }
 
-    /// Who calls.
+    /// The caller.
     ///
     /// # Errors
-    /// 401, or 400 where the operator names no user id.
+    /// 401 without valid token or key; 400 if `X-User-Id` is malformed.
     pub fn caller(&self) -> Result<&Caller, ApiError> {
         self.caller.as_ref().map_err(ApiError::clone)
     }
 
-    /// The user that the call acts as: the token's, or the one that the operator names in `X-User-Id`.
+    /// The user that the call acts for: the token's user, or the one that the operator names in `X-User-Id`.
     ///
     /// # Errors
-    /// 401, or 400 where the operator names nobody.
+    /// 401 without valid token or key; 400 if the operator names no user.
     pub fn user(&self) -> Result<&UserId, ApiError> {
         match self.caller()? {
             Caller::User(user) | Caller::Operator(Some(user)) => Ok(user),
             Caller::Operator(None) => {
-                Err(ApiError::malformed("X-User-Id is missing: for which user does the operator act?"))
+                Err(ApiError::malformed("X-User-Id is missing: name the user that the operator acts for"))
             }
         }
     }
 
-    /// Whether the operator calls, for itself or for a user.
+    /// Whether the caller is the operator, with or without a user.
     #[must_use]
     pub fn is_operator(&self) -> bool {
         matches!(self.caller, Ok(Caller::Operator(_)))
     }
 
-    /// Lets only the operator through.
+    /// Refuses all callers but the operator.
     ///
     /// # Errors
-    /// 401 for nobody, 403 for a user.
+    /// 401 without valid token or key, 403 for a user.
     pub fn operator(&self) -> Result<(), ApiError> {
         match &self.caller {
             Ok(Caller::Operator(_)) => Ok(()),
-            Ok(Caller::User(_)) => {
-                Err(ApiError::Forbidden("this is for the operator: send the key as X-Api-Key".to_owned()))
-            }
+            Ok(Caller::User(_)) => Err(ApiError::Forbidden(
+                "only the operator may call this: send the key as X-Api-Key".to_owned(),
+            )),
             Err(refusal) => Err(refusal.clone()),
         }
     }
 
-    /// A parameter of the query string; the first of that name.
+    /// A parameter of the query string; the first one of that name.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
         form_urlencoded::parse(self.query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// The same as something else than text. `rule` is the sentence for one that is not: `"limit must be 1 to 500"`.
+    /// A parsed parameter of the query string. `rule` is the error message: `"limit must be 1 to 500"`.
     ///
     /// # Errors
-    /// 400
+    /// 400 with `rule`.
     pub fn parameter_as<T: FromStr>(&self, name: &str, rule: &str) -> Result<Option<T>, ApiError> {
         let value = self.parameter(name);
         value.map(|text| text.parse()).transpose().map_err(|_| ApiError::malformed(rule))
     }
 
-    /// The body, one JSON object of at most `limits.http_body_bytes_max`. Unknown fields are ignored.
+    /// Reads the body: one JSON object of at most `limits.http_body_bytes_max` bytes. Unknown fields are ignored.
     ///
     /// # Errors
-    /// 400 with a sentence that names the field, 408, 413.
+    /// 400 with a message that names the field, 408 if the body is late, 413 if it is too long.
     pub async fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         self.json_up_to(self.services.config.limits.http_body_bytes_max).await
     }
 
-    /// The same with a limit of the call's own.
+    /// As [`json`](Self::json), with another limit.
     ///
     /// # Errors
     /// As [`json`](Self::json).
     pub async fn json_up_to<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, ApiError> {
         let too_large = || ApiError::TooLarge(format!("the body is longer than {bytes_max} bytes"));
         let declared = self.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        // No need to read it to know.
+        // Known from the header, without reading the body.
         if declared.is_some_and(|length: usize| length > bytes_max) {
             return Err(too_large());
         }
@@ -155,11 +155,11 @@ impl Call {
             }
             Ok(text)
         };
-        let patience = Duration::from_millis(self.services.config.timeouts.http_body_ms);
-        let late = |_| ApiError::RequestTimeout("the body took too long to arrive".to_owned());
-        *self.counts_from.lock() = Instant::now() + patience;
-        let text = timeout(patience, read).await.map_err(late)??;
-        *self.counts_from.lock() = Instant::now();
+        let body_timeout = Duration::from_millis(self.services.config.timeouts.http_body_ms);
+        let late = |_| ApiError::RequestTimeout("the body did not arrive in time".to_owned());
+        *self.deadline_start.lock() = Instant::now() + body_timeout;
+        let text = timeout(body_timeout, read).await.map_err(late)??;
+        *self.deadline_start.lock() = Instant::now();
         parse(&text)
     }
 }
@@ -172,7 +172,7 @@ pub(super) fn user(id: &str) -> Result<UserId, ApiError> {
     UserId::parse(id).map_err(ApiError::malformed)
 }
 
-/// Reads one JSON object. serde would take an array for a struct, too.
+/// Parses one JSON object. serde alone accepts an array for a struct, too.
 fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::malformed("the body must be one JSON object"));
@@ -181,10 +181,10 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, why) = (error.path().to_string(), error.into_inner());
         match why.classify() {
-            // Without the place in the text, which nobody counts.
-            serde_json::error::Category::Data if path == "." => ApiError::Malformed(without_place(&why)),
+            // Without line and column: the field's path says more.
+            serde_json::error::Category::Data if path == "." => ApiError::Malformed(without_position(&why)),
             serde_json::error::Category::Data => {
-                ApiError::Malformed(format!("{path}: {}", without_place(&why)))
+                ApiError::Malformed(format!("{path}: {}", without_position(&why)))
             }
             _ => ApiError::Malformed(format!("the body must be one JSON object: {why}")),
         }
@@ -193,7 +193,7 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-fn without_place(error: &serde_json::Error) -> String {
+fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {
         Some((sentence, _)) => sentence.to_owned(),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_ignored_and_what_is_wrong_is_named() {
+    fn unknown_fields_are_ignored_and_errors_name_the_field() {
         let good = parse::<Create>(br#" {"limit":1,"members":["a"],"name":null,"other":{"x":[]}} "#).unwrap();
         assert_eq!(good, Create { name: None, members: vec![UserId::parse("a").unwrap()], limit: 1 });
         assert_eq!(refused(r#"{"limit":1,"name":5}"#), "name: invalid type: integer `5`, expected a string");

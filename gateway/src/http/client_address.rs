@@ -9,8 +9,8 @@ use crate::listen::Peer;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Where a request comes from: the last address in `X-Forwarded-For` that is none of our own proxies'. What stands before
-/// it was written by the client and may be anything.
+/// The address of the client: the last address in `X-Forwarded-For` that is not one of the trusted proxies. Earlier
+/// addresses come from the client and cannot be trusted.
 pub(super) fn client_address(peer: Option<Peer>, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let peer = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |peer| peer.0.ip()).to_canonical();
@@ -30,7 +30,7 @@ pub(super) fn client_address(peer: Option<Peer>, headers: &HeaderMap, trusted: &
     nearest
 }
 
-/// Whoever has an IPv6 address has a whole /64 network of them.
+/// The key of rate limits per address: an IPv6 client controls a whole /64 network.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_proxies_are_believed() {
+    fn only_trusted_proxies_may_name_the_client() {
         let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let from = |peer: &str, forwarded: &[&'static str]| {
             let mut headers = HeaderMap::new();
@@ -53,7 +53,7 @@ mod tests {
             let peer = Peer((peer.parse::<IpAddr>().unwrap(), 1).into());
             client_address(Some(peer), &headers, &trusted).to_string()
         };
-        assert_eq!(from("192.0.2.1", &["198.51.100.7"]), "192.0.2.1", "not a proxy of ours");
+        assert_eq!(from("192.0.2.1", &["198.51.100.7"]), "192.0.2.1", "not a trusted proxy");
         assert_eq!(from("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
         assert_eq!(from("10.0.0.1", &["1.1.1.1, 198.51.100.7, 10.0.0.2"]), "198.51.100.7");
         assert_eq!(from("::ffff:10.0.0.1", &["1.1.1.1", "198.51.100.7"]), "198.51.100.7");
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_in_ipv6_are_one() {
+    fn addresses_of_one_ipv6_network_share_a_limit() {
         let of = |text: &str| network(text.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));

@@ -1,4 +1,4 @@
-//! `/api/conversations`: what a user has, what was said, and how far others have read.
+//! `/api/conversations`: a user's list, the messages of a conversation, and the read positions of its members.
 
 use serde::Serialize;
 use shared::conversation::{Conversation, ConversationError};
@@ -9,7 +9,7 @@ use warp::reply::Response;
 
 use super::answer::{Answer, json};
 use super::call::Call;
-use super::paging::{cursor, cut, limit};
+use super::paging::{cursor, limit, truncate};
 use super::refusals::{method_not_allowed, not_found};
 use crate::wire::api_error::ApiError;
 use crate::wire::listing::EntryView;
@@ -28,7 +28,7 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
 #[derive(Serialize)]
 struct Conversations<'a> {
     conversations: Vec<EntryView<'a>>,
-    /// Where to go on; absent at the end.
+    /// The cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<u64>,
 }
@@ -73,7 +73,7 @@ async fn messages(id: &str, call: Call) -> Answer {
 #[derive(Serialize)]
 struct Positions {
     positions: Vec<ListedPosition>,
-    /// Where to go on; absent at the end.
+    /// The cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -83,6 +83,6 @@ async fn positions(id: &str, call: Call) -> Answer {
     let (cursor, limit) = (cursor(&call), limit(&call)?);
     let reads = &call.services.reads;
     let mut positions = reads.positions(call.user()?, &conversation, &cursor, u32::from(limit) + 1).await?;
-    let next_cursor = cut(&mut positions, limit, |position| position.user_id.clone());
+    let next_cursor = truncate(&mut positions, limit, |position| position.user_id.clone());
     json(&Positions { positions, next_cursor })
 }

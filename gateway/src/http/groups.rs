@@ -1,4 +1,4 @@
-//! `/api/groups`: making groups, changing them, and who is in them.
+//! `/api/groups`: groups and their members.
 
 use serde::{Deserialize, Serialize};
 use shared::conversation::{Conversation, Kind};
@@ -9,12 +9,12 @@ use shared::permission::{Actor, Denied, Role};
 
 use super::answer::{Answer, done, json};
 use super::call::{self, Call};
-use super::paging::{cursor, cut, limit};
+use super::paging::{cursor, limit, truncate};
 use super::refusals::{method_not_allowed, not_found};
 use crate::auth::caller::Caller;
 use crate::wire::api_error::ApiError;
 
-/// Bodies that list users may be longer than others: 1,000 ids of 64 characters.
+/// Size limit of bodies with a list of users: 1,000 ids of up to 64 characters.
 const BODY_BYTES_MAX: usize = 512 * 1024;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
@@ -58,7 +58,7 @@ fn actor(call: &Call) -> Result<Actor, ApiError> {
     })
 }
 
-/// From where on new members see the group's history.
+/// The messages that new members see: all, or those after they joined.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum History {
@@ -113,7 +113,7 @@ async fn create(call: Call) -> Answer {
 
 fn checked_name(name: String) -> Result<String, ApiError> {
     if name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        let rule = format!("name: at most {NAME_CHARS_MAX} characters, none of them control characters");
+        let rule = format!("name must be at most {NAME_CHARS_MAX} characters, without control characters");
         return Err(ApiError::Malformed(rule));
     }
     Ok(name)
@@ -127,7 +127,7 @@ fn at_most_added(users: &[UserId]) -> Result<(), ApiError> {
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct GroupView {
     conversation_id: String,
     name: String,
     members: u32,
@@ -135,29 +135,29 @@ struct Shown {
     history: History,
     open: bool,
     created_at: i64,
-    /// The caller's own.
+    /// The role of the caller; absent for the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<Role>,
 }
 
 async fn show(group: &Conversation, call: Call) -> Answer {
-    let role = inside(group, &call).await?;
-    let found = groups::find(&call.services.pool, group).await.map_err(|e| ApiError::database(&e))?;
-    let found = found.filter(|found| !found.is_dismissed).ok_or(Denied::NoGroup)?;
-    json(&Shown {
+    let role = require_member(group, &call).await?;
+    let row = groups::find(&call.services.pool, group).await.map_err(|e| ApiError::database(&e))?;
+    let row = row.filter(|row| !row.is_dismissed).ok_or(Denied::NoGroup)?;
+    json(&GroupView {
         conversation_id: group.wire(),
-        name: found.name,
-        members: found.members,
-        muted: found.is_muted,
-        history: History::of(found.history_from_start),
-        open: found.is_open,
-        created_at: found.created_at,
+        name: row.name,
+        members: row.members,
+        muted: row.is_muted,
+        history: History::of(row.history_from_start),
+        open: row.is_open,
+        created_at: row.created_at,
         role,
     })
 }
 
-/// Lets members and the operator through. Returns the member's role.
-async fn inside(group: &Conversation, call: &Call) -> Result<Option<Role>, ApiError> {
+/// Refuses users who are not members. Returns the member's role, `None` for the operator.
+async fn require_member(group: &Conversation, call: &Call) -> Result<Option<Role>, ApiError> {
     match actor(call)? {
         Actor::Operator => Ok(None),
         Actor::User(user) => {
@@ -190,17 +190,17 @@ async fn update(group: &Conversation, call: Call) -> Answer {
 #[derive(Serialize)]
 struct Members {
     members: Vec<ListedMember>,
-    /// Where to go on; absent at the end.
+    /// The cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
 async fn list(group: &Conversation, call: Call) -> Answer {
     let (cursor, limit) = (cursor(&call), limit(&call)?);
-    inside(group, &call).await?;
+    require_member(group, &call).await?;
     let listed = members::list(&call.services.pool, group, &cursor, u32::from(limit) + 1).await;
     let mut members = listed.map_err(|e| ApiError::database(&e))?;
-    let next_cursor = cut(&mut members, limit, |member| member.user_id.clone());
+    let next_cursor = truncate(&mut members, limit, |member| member.user_id.clone());
     json(&Members { members, next_cursor })
 }
 
@@ -214,7 +214,7 @@ async fn add(group: &Conversation, call: Call) -> Answer {
     let Add { user_ids } = call.json_up_to(BODY_BYTES_MAX).await?;
     at_most_added(&user_ids)?;
     if user_ids.is_empty() {
-        return Err(ApiError::malformed("user_ids is empty: whom to add?"));
+        return Err(ApiError::malformed("user_ids is empty: name at least one user"));
     }
     call.services.changes.add(group, &by, &user_ids).await?;
     done()
@@ -233,9 +233,7 @@ async fn update_member(group: &Conversation, user: &UserId, call: Call) -> Answe
         return Err(ApiError::malformed("nothing to change: send role or muted_until"));
     }
     if muted_until.is_some_and(|until| until < 0) {
-        return Err(ApiError::malformed(
-            "muted_until: milliseconds since 1970, or 0 to let the member speak again",
-        ));
+        return Err(ApiError::malformed("muted_until must be milliseconds since 1970, or 0 to end the mute"));
     }
     call.services.changes.update_member(group, &by, user, MemberUpdate { role, muted_until }).await?;
     done()

@@ -1,9 +1,8 @@
 //! The HTTP side of a gateway: `/ws`, `/healthz`, `/readyz`, `/metrics`, and the calls under `/api`.
 //!
-//! A call is added in the file of its area: one line in the area's `route`, which matches method and path, and one
-//! function, which reads what the [`Call`](call::Call) brought and returns an [`Answer`](answer::Answer). A new area gets
-//! a line in `router`. Limits, deadline, cross-origin rules and the shape of errors are the same for all of them and are
-//! `router`'s business.
+//! To add a call: one line in the `route` function of its area's file, which matches method and path, and one function,
+//! which reads the parameters from the [`Call`](call::Call) and returns an [`Answer`](answer::Answer). A new area gets a
+//! line in `router`, which applies limits, deadline, cross-origin policy and error format to all calls.
 
 mod accounts;
 mod admin;
@@ -11,8 +10,8 @@ pub mod answer;
 pub mod call;
 mod client_address;
 mod conversations;
+pub mod cors;
 mod groups;
-pub mod origin;
 mod paging;
 mod people;
 mod refusals;

@@ -1,4 +1,4 @@
-//! `/api/blocks` and `/api/presence`: what a user wants to know of others, and from whom it wants nothing.
+//! `/api/blocks` and `/api/presence`: the users that a user has blocked, and the presence of its contacts.
 
 use serde::{Deserialize, Serialize};
 use shared::ids::UserId;
@@ -6,12 +6,12 @@ use shared::mysql::{blocks, conversations};
 
 use super::answer::{Answer, done, json};
 use super::call::{Call, user};
-use super::paging::{cursor, cut, limit};
+use super::paging::{cursor, limit, truncate};
 use super::refusals::{method_not_allowed, not_found};
 use crate::wire::api_error::ApiError;
 
-/// Users that one call asks about.
-const ASKED_MAX: usize = 100;
+/// Most users of one presence call.
+const PRESENCE_USERS_MAX: usize = 100;
 
 pub(super) async fn route_blocks(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
@@ -35,7 +35,7 @@ struct Block {
 async fn set(other: &UserId, blocked: bool, call: Call) -> Answer {
     let me = call.user()?;
     if me == other {
-        return Err(ApiError::malformed("this is you: nobody blocks oneself"));
+        return Err(ApiError::malformed("user_id is your own id: you cannot block yourself"));
     }
     call.services.changes.block(me, other, blocked).await?;
     done()
@@ -44,7 +44,7 @@ async fn set(other: &UserId, blocked: bool, call: Call) -> Answer {
 #[derive(Serialize)]
 struct Blocks {
     user_ids: Vec<String>,
-    /// Where to go on; absent at the end.
+    /// The cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -53,7 +53,7 @@ async fn list(call: Call) -> Answer {
     let (cursor, limit) = (cursor(&call), limit(&call)?);
     let listed = blocks::blocked_by(&call.services.pool, call.user()?, &cursor, u32::from(limit) + 1).await;
     let mut user_ids = listed.map_err(|e| ApiError::database(&e))?;
-    let next_cursor = cut(&mut user_ids, limit, String::clone);
+    let next_cursor = truncate(&mut user_ids, limit, String::clone);
     json(&Blocks { user_ids, next_cursor })
 }
 
@@ -76,25 +76,28 @@ struct PresenceOf {
     online: bool,
 }
 
-/// Strangers are left out, whether they exist or not.
+/// Users without a common conversation are left out, whether they exist or not.
 async fn presence(call: Call) -> Answer {
     let rule = "user_ids: 1 to 100 ids, separated by commas";
     let ids = call.parameter("user_ids").unwrap_or_default().into_owned();
-    let mut asked = Vec::new();
+    let mut users = Vec::new();
     for id in ids.split(',').filter(|id| !id.is_empty()) {
-        asked.push(user(id)?);
+        users.push(user(id)?);
     }
-    asked.sort_unstable();
-    asked.dedup();
-    if asked.is_empty() || asked.len() > ASKED_MAX {
+    users.sort_unstable();
+    users.dedup();
+    if users.is_empty() || users.len() > PRESENCE_USERS_MAX {
         return Err(ApiError::malformed(rule));
     }
     let me = call.user()?;
-    let partners = conversations::partners_among(&call.services.pool, me, &asked).await;
+    let partners = conversations::partners_among(&call.services.pool, me, &users).await;
     let partners = partners.map_err(|e| ApiError::database(&e))?;
     let online = call.services.online.among(&partners).await.map_err(|error| {
-        tracing::warn!(%error, "who is online could not be read");
-        ApiError::Unavailable { message: "presence is away: try again".to_owned(), retry_after_ms: 1_000 }
+        tracing::warn!(%error, "presence could not be read from Redis");
+        ApiError::Unavailable {
+            message: "presence is unavailable: try again".to_owned(),
+            retry_after_ms: 1_000,
+        }
     })?;
     let users = partners.into_iter().zip(online).map(|(user_id, online)| PresenceOf { user_id, online });
     json(&Presences { users: users.collect() })

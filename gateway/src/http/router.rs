@@ -1,11 +1,10 @@
-//! What all calls under `/api` have in common: limits, deadline, cross-origin rules, the shape of errors; and which area
-//! serves which path.
+//! The entry of all calls under `/api`: limits, deadline, cross-origin policy, error format, and the path to the area.
 //!
-//! Paths are matched here and in the areas, not by one warp filter each: a filter that rejects a request (a body that is
-//! no JSON) hands it on to all the others, and what the client is told in the end depends on their order.
+//! Paths are matched by plain code, not by one warp filter each: warp offers a request that one filter rejects (because
+//! its body is not JSON) to all other filters, and the error that the client gets depends on their order.
 //!
-//! A call that has begun is not given up half way: its task goes on when the client goes away or the deadline passes, so
-//! that what was committed is also told to the other gateways. It is waited for when the gateway drains.
+//! A call that has begun runs to its end even if the client disconnects or the deadline passes, so that a committed change
+//! is also announced. A drain waits for it.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -30,7 +29,7 @@ use super::answer::{Answer, refusal};
 use super::call::{Body, Call};
 use super::client_address::{client_address, network};
 use super::refusals::not_found;
-use super::{accounts, admin, conversations, groups, origin, people};
+use super::{accounts, admin, conversations, cors, groups, people};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::auth::operator::OperatorKey;
 use crate::connection::Services;
@@ -38,10 +37,10 @@ use crate::listen::Peer;
 use crate::rates::Rates;
 use crate::wire::api_error::ApiError;
 
-/// When calls that were not done for lack of room or time are told to come back.
-const OVERLOADED_RETRY_MS: std::ops::RangeInclusive<u64> = 500..=2_000;
+/// The delay before a retry of a call that failed for lack of capacity or time.
+const RETRY_MS: std::ops::RangeInclusive<u64> = 500..=2_000;
 
-/// Serves the call, by the first part of its path after `/api`.
+/// Serves the call by the first segment of its path after `/api`.
 async fn route(path: &[&str], call: Call) -> Answer {
     match path {
         ["register" | "login" | "logout"] => accounts::route(path, call).await,
@@ -54,24 +53,24 @@ async fn route(path: &[&str], call: Call) -> Answer {
     }
 }
 
-/// What all calls share.
-struct Api {
+/// The state that all calls share.
+struct Router {
     services: Services,
     operator: OperatorKey,
     by_address: Option<Rates<IpAddr>>,
     by_user: Option<Rates<UserId>>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     deadline: Duration,
 }
 
 /// All calls under `/api`.
 pub(super) fn routes(services: Services) -> BoxedFilter<(Response,)> {
     let (limits, auth) = (&services.config.limits, &services.config.auth);
-    let api = Arc::new(Api {
+    let router = Arc::new(Router {
         operator: OperatorKey::new(auth.api_key.clone()),
         by_address: Rates::new(limits.address_calls_per_second, limits.address_calls_burst),
         by_user: Rates::new(limits.user_calls_per_second, limits.user_calls_burst),
-        places: Arc::new(Semaphore::new(limits.http_calls_max)),
+        permits: Arc::new(Semaphore::new(limits.http_calls_max)),
         deadline: Duration::from_millis(limits.request_deadline_ms),
         services,
     });
@@ -84,7 +83,7 @@ pub(super) fn routes(services: Services) -> BoxedFilter<(Response,)> {
         .and(warp::body::stream().map(boxed))
         .then(move |method, path: FullPath, query, headers, peer: Option<Peer>, body| {
             let request = Request { method, path: path.as_str().to_owned(), query, headers, peer, body };
-            Arc::clone(&api).serve(request)
+            Arc::clone(&router).serve(request)
         })
         .boxed()
 }
@@ -106,17 +105,17 @@ struct Request {
     body: Body,
 }
 
-impl Api {
+impl Router {
     async fn serve(self: Arc<Self>, request: Request) -> Response {
-        if let Err(refused) = origin::check(&request.headers, &self.services.config.listen.allowed_origins) {
+        if let Err(refused) = cors::check(&request.headers, &self.services.config.listen.allowed_origins) {
             return refusal(&refused);
         }
         let origin = request.headers.get(ORIGIN).cloned();
-        let mut response = match origin::preflight(&request.method, &request.headers) {
+        let mut response = match cors::preflight(&request.method, &request.headers) {
             Some(preflight) => preflight,
             None => Self::answer(self, request).await.unwrap_or_else(|refused| refusal(&refused)),
         };
-        origin::share(&mut response, origin.as_ref());
+        cors::allow(&mut response, origin.as_ref());
         response
     }
 
@@ -125,11 +124,11 @@ impl Api {
         let address = client_address(request.peer, &request.headers, trusted);
         let caller = self.caller(&request, address)?;
         let path = segments(&request.path)?;
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::Unavailable {
-            message: "this gateway has as many calls at work as it can hold".to_owned(),
-            retry_after_ms: rand::random_range(OVERLOADED_RETRY_MS),
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| ApiError::Unavailable {
+            message: "this gateway has the maximum number of calls in progress: try again".to_owned(),
+            retry_after_ms: rand::random_range(RETRY_MS),
         })?;
-        let counts_from = Arc::new(Mutex::new(Instant::now()));
+        let deadline_start = Arc::new(Mutex::new(Instant::now()));
         let call = Call {
             services: self.services.clone(),
             address,
@@ -137,38 +136,38 @@ impl Api {
             headers: request.headers,
             query: request.query,
             caller,
-            counts_from: Arc::clone(&counts_from),
+            deadline_start: Arc::clone(&deadline_start),
             body: Mutex::new(Some(request.body)),
         };
         let mut task = self.services.shutdown.spawn(async move {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             let answer = route(&path, call).await;
-            drop(place);
+            drop(permit);
             answer
         });
         loop {
-            let due = *counts_from.lock() + self.deadline;
-            match timeout_at(due, &mut task).await {
+            let deadline = *deadline_start.lock() + self.deadline;
+            match timeout_at(deadline, &mut task).await {
                 Ok(Ok(answer)) => return answer,
                 Ok(Err(panicked)) => {
-                    tracing::error!(%panicked, "a call ended in a panic");
+                    tracing::error!(%panicked, "an HTTP call panicked");
                     return Err(ApiError::Internal);
                 }
-                // The body came late, so that the time for the call itself is not over.
-                Err(_) if *counts_from.lock() + self.deadline > due => {}
-                Err(_) => return Err(too_late()),
+                // The body arrived meanwhile, which restarted the deadline.
+                Err(_) if *deadline_start.lock() + self.deadline > deadline => {}
+                Err(_) => return Err(deadline_passed()),
             }
         }
     }
 
-    /// Who calls, after the limits of its address and of the user. The operator has none: its calls come from few
-    /// addresses.
+    /// The caller, within the rate limits of its address and user. The operator has no limit, since its calls come from
+    /// few addresses. The inner error is the caller's: calls without authentication ignore it.
     fn caller(&self, request: &Request, address: IpAddr) -> Result<Result<Caller, ApiError>, ApiError> {
         let operator = caller::operator(&self.operator, &request.headers);
         if let Ok(Some(operator)) = operator {
             return Ok(Ok(operator));
         }
-        within(self.by_address.as_ref(), &network(address))?;
+        take_token(self.by_address.as_ref(), &network(address))?;
         if let Err(refused) = operator {
             return Ok(Err(refused));
         }
@@ -181,7 +180,7 @@ impl Api {
         let mode = self.services.config.auth.mode;
         match caller::user(&self.services.tokens, mode, &request.headers, claims) {
             Ok(Some(login)) => {
-                within(self.by_user.as_ref(), &login.user)?;
+                take_token(self.by_user.as_ref(), &login.user)?;
                 Ok(Ok(Caller::User(login.user)))
             }
             Ok(None) => Ok(Err(ApiError::Unauthenticated("send Authorization: Bearer <token>".to_owned()))),
@@ -190,21 +189,21 @@ impl Api {
     }
 }
 
-fn within<K: Hash + Eq + Clone>(rates: Option<&Rates<K>>, key: &K) -> Result<(), ApiError> {
+fn take_token<K: Hash + Eq + Clone>(rates: Option<&Rates<K>>, key: &K) -> Result<(), ApiError> {
     rates.map_or(Ok(()), |rates| rates.take(key)).map_err(|retry_after_ms| ApiError::RateLimited {
-        message: "you call more often than allowed: slow down and try again".to_owned(),
+        message: "you exceed the rate limit: slow down and try again".to_owned(),
         retry_after_ms,
     })
 }
 
-fn too_late() -> ApiError {
+fn deadline_passed() -> ApiError {
     ApiError::Unavailable {
-        message: "this took too long: it may or may not have been done".to_owned(),
-        retry_after_ms: rand::random_range(OVERLOADED_RETRY_MS),
+        message: "the call took too long: it may have been done or not".to_owned(),
+        retry_after_ms: rand::random_range(RETRY_MS),
     }
 }
 
-/// The parts of a path after `/api`, each percent-decoded on its own, so that an id may contain a slash.
+/// The segments of a path after `/api`, each percent-decoded on its own, so that an id may contain a slash.
 fn segments(path: &str) -> Result<Vec<String>, ApiError> {
     let parts = path.strip_prefix("/api/").unwrap_or_default().split('/');
     parts

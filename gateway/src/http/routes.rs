@@ -1,4 +1,4 @@
-//! All routes of a gateway.
+//! All HTTP routes of a gateway, and the responses to requests that match none.
 
 use std::convert::Infallible;
 
@@ -12,23 +12,23 @@ use warp::{Filter, Rejection, filters::BoxedFilter};
 use super::{answer, router, upgrade};
 use crate::connection::Services;
 
-/// All routes.
+/// The WebSocket, the calls under `/api`, and the operational routes.
 #[must_use]
 pub fn routes(services: Services, health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Response,)> {
     let calls = router::routes(services.clone());
     let others = upgrade::route(services).or(ops_routes(health, metrics)).unify();
-    calls.or(others).unify().recover(explain).unify().boxed()
+    calls.or(others).unify().recover(error_response).unify().boxed()
 }
 
-async fn explain(rejection: Rejection) -> Result<Response, Infallible> {
+async fn error_response(rejection: Rejection) -> Result<Response, Infallible> {
     let (status, message) = if rejection.is_not_found() {
         (StatusCode::NOT_FOUND, "no such path: the WebSocket is at /ws, calls are under /api")
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        (StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+        (StatusCode::METHOD_NOT_ALLOWED, "this path does not allow this method")
     } else if rejection.find::<warp::reject::InvalidQuery>().is_some() {
-        (StatusCode::BAD_REQUEST, "the query string is ill-formed")
+        (StatusCode::BAD_REQUEST, "the query string is malformed")
     } else {
-        (StatusCode::BAD_REQUEST, "the request is ill-formed")
+        (StatusCode::BAD_REQUEST, "the request is malformed")
     };
     Ok(answer::error(status, message))
 }

@@ -1,6 +1,6 @@
-//! `GET /ws`: who asks, and the answer 101.
+//! `GET /ws`: the WebSocket handshake.
 //!
-//! Done here and not by `warp::ws`, whose buffers cannot be set (see docs/decisions/0006).
+//! Not `warp::ws`, because its buffer sizes cannot be set (see docs/decisions/0006).
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::answer::{error, refusal};
-use super::origin;
+use super::cors;
 use crate::auth::caller::{self, Claims};
 use crate::connection::Services;
 use crate::connection::login::VerifiedLogin;
 use crate::connection::socket::{Counted, websocket_config};
 use crate::connection::task::Connection;
-use crate::listen::Place;
+use crate::listen::ConnectionPermit;
 use crate::wire::api_error::ApiError;
 
 #[derive(Deserialize)]
@@ -44,10 +44,15 @@ pub(super) fn route(services: Services) -> impl Filter<Extract = (Response,), Er
         .and(warp::header::headers_cloned())
         .and(warp::query::<Query>())
         .and(warp::ext::optional::<OnUpgrade>())
-        .and(warp::ext::optional::<Place>())
-        .map(move |headers: HeaderMap, query: Query, on_upgrade: Option<OnUpgrade>, place: Option<Place>| {
-            upgrade(&services, &headers, &query, on_upgrade, place).unwrap_or_else(|refused| *refused)
-        })
+        .and(warp::ext::optional::<ConnectionPermit>())
+        .map(
+            move |headers: HeaderMap,
+                  query: Query,
+                  on_upgrade: Option<OnUpgrade>,
+                  permit: Option<ConnectionPermit>| {
+                upgrade(&services, &headers, &query, on_upgrade, permit).unwrap_or_else(|refused| *refused)
+            },
+        )
 }
 
 fn upgrade(
@@ -55,7 +60,7 @@ fn upgrade(
     headers: &HeaderMap,
     query: &Query,
     on_upgrade: Option<OnUpgrade>,
-    place: Option<Place>,
+    permit: Option<ConnectionPermit>,
 ) -> Result<Response, Box<Response>> {
     let bad = |message: &str| Box::new(error(StatusCode::BAD_REQUEST, message));
     let is_websocket =
@@ -71,7 +76,7 @@ fn upgrade(
     let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| bad("Sec-WebSocket-Key is missing"))?;
     let accept =
         HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key"))?;
-    origin::check(headers, &services.config.listen.allowed_origins).map_err(|r| Box::new(refusal(&r)))?;
+    cors::check(headers, &services.config.listen.allowed_origins).map_err(|r| Box::new(refusal(&r)))?;
     let login = verified_login(services, headers, query).map_err(|r| Box::new(refusal(&r)))?;
     let backend = Arc::clone(services);
     services.shutdown.spawn(async move {
@@ -79,7 +84,7 @@ fn upgrade(
         let stream = Counted::new(TokioIo::new(upgraded));
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(websocket_config())).await;
         Connection::new(backend, socket).run(login).await;
-        drop(place);
+        drop(permit);
     });
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -102,7 +107,7 @@ fn verified_login(
     Ok(login.map(|login| VerifiedLogin { login, device }))
 }
 
-/// Whether a comma-separated header holds `token`.
+/// Whether a comma-separated header contains `token`, regardless of case.
 fn has_token(value: Option<&HeaderValue>, token: &str) -> bool {
     let text = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
     text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
@@ -113,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_in_headers_are_found_whatever_their_case_and_company() {
+    fn a_header_token_is_found_in_a_list_regardless_of_case() {
         assert!(has_token(Some(&HeaderValue::from_static("keep-alive, Upgrade")), "upgrade"));
         assert!(!has_token(Some(&HeaderValue::from_static("keep-alive")), "upgrade"));
         assert!(!has_token(None, "upgrade"));

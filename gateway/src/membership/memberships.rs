@@ -657,7 +657,7 @@ mod tests {
         let pool = Pool::unconnected();
         let inboxes = Inboxes::new(shared::redis::Client::unconnected(), 60);
         let (hub, tasks) = (Arc::new(Hub::new()), Shutdown::new());
-        Arc::new(Memberships::new(pool, hub, Announcer::unheard(), inboxes, true, SIZES, tasks))
+        Arc::new(Memberships::new(pool, hub, Announcer::discarding(), inboxes, true, SIZES, tasks))
     }
 
     fn connect(memberships: &Memberships, name: &str, connection: u64) -> UserId {

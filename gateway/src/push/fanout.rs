@@ -209,7 +209,7 @@ impl Fanout {
     }
 
     fn tokens_revoked(&self, revoked: &v1::TokensRevoked) -> bool {
-        user(&revoked.user_id).is_some_and(|user| self.revocations.take(&user, revoked.not_before_ms))
+        user(&revoked.user_id).is_some_and(|user| self.revocations.apply(&user, revoked.not_before_ms))
     }
 }
 

@@ -68,7 +68,7 @@ impl ApiError {
         if mysql::is_unavailable(error) || mysql::is_lock_conflict(error) {
             let retry_after_ms = rand::random_range(DATABASE_RETRY_MS);
             return Self::Unavailable {
-                message: "the database is away: try again".to_owned(),
+                message: "the database is unavailable: try again".to_owned(),
                 retry_after_ms,
             };
         }
@@ -107,9 +107,7 @@ impl ApiError {
             | Self::RateLimited { message, .. }
             | Self::Unavailable { message, .. } => message,
             Self::MethodNotAllowed { .. } => "this path does not take this method: see the Allow header",
-            Self::Internal => {
-                "something went wrong in the server: try again (a message with the same msg_id)"
-            }
+            Self::Internal => "internal error: try again, a message with the same msg_id",
         }
     }
 

@@ -1,48 +1,45 @@
-//! Why a connection is closed.
+//! The reasons for which the gateway closes a connection, with their close codes.
 
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-/// Each with a code of its own; docs/protocol.md says what a client should do.
+/// Why the gateway closes a connection. docs/protocol.md says for each code whether a client reconnects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// The client asked for it.
-    Normal,
-    /// Not a WebSocket conversation any more.
+    /// 1002: the bytes are not valid WebSocket frames.
     ProtocolError,
-    /// A text frame that is no UTF-8.
+    /// 1007: a text frame is not UTF-8.
     NotUtf8,
-    /// Over the frame limit.
+    /// 1009: a frame exceeds the size limit.
     FrameTooLarge,
-    /// This gateway stops; come back after so many milliseconds.
+    /// 1012: this gateway stops, or too many logins wait.
     GoingAway {
-        /// Spread by the server, so that not everyone comes at once.
+        /// The delay before the client reconnects, with jitter.
         retry_after_ms: u64,
     },
-    /// No login in time.
+    /// 4401: no login before the deadline.
     NotLoggedIn,
-    /// The token's time is over.
+    /// 4402: the token has expired.
     TokenExpired,
-    /// The user's tokens were revoked.
+    /// 4402: the user's tokens were revoked.
     TokenRevoked,
-    /// Three heartbeats missed.
+    /// 4408: no frame for three heartbeat intervals.
     Silent,
-    /// A newer connection of the same device.
+    /// 4409: a newer connection of the same device exists.
     Replaced,
-    /// Takes nothing from its socket.
+    /// 4413: the client reads nothing from its socket.
     Stalled,
-    /// More connections than one user may have.
+    /// 4429: the user has the maximum of connections.
     TooManyConnections,
-    /// Malformed frame after malformed frame.
+    /// 4429: too many malformed frames in a row.
     TooManyMalformed,
 }
 
 impl Close {
-    /// The close frame to send.
+    /// The close frame: code and reason.
     #[must_use]
     pub fn frame(self) -> CloseFrame {
         let (code, reason) = match self {
-            Self::Normal => (1000, "bye".into()),
             Self::ProtocolError => (1002, "not a valid WebSocket frame".into()),
             Self::NotUtf8 => (1007, "text frames must be UTF-8".into()),
             Self::FrameTooLarge => (1009, "frames are limited to 64 KiB".into()),

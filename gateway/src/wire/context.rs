@@ -1,4 +1,4 @@
-//! What identifies a request while it is worked on.
+//! The context of a request: its sender, and the id to answer with.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::api_error::ApiError;
 use crate::identity::Identity;
 
-/// A request of a connection.
+/// Who sent a request, and what its reply repeats.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RequestContext {
-    /// Who asks.
+    /// The user and connection.
     pub by: Arc<Identity>,
-    /// Comes back with an error.
+    /// The `msg_id` of the request; an error reply repeats it.
     pub msg_id: Option<Box<str>>,
 }
 
 impl RequestContext {
-    /// The answer to it if it was not done.
+    /// The error reply to this request.
     pub(crate) fn refuse(
         &self,
         refusal: &ApiError,

@@ -4,7 +4,7 @@ use serde::Serialize;
 use shared::ids::Seq;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-/// A frame from the server; what is `None` is left out.
+/// A frame from the server. Fields that are `None` are left out.
 #[derive(Debug, Serialize)]
 pub(super) struct Frame<'a, P: Serialize> {
     pub(super) cmd: i64,
@@ -44,10 +44,10 @@ impl<P: Serialize> Frame<'_, P> {
         self.render_about(128)
     }
 
-    /// The same, for a frame of about so many bytes.
+    /// As [`render`](Self::render), with a buffer of `bytes` to begin with.
     pub(super) fn render_about(&self, bytes: usize) -> Utf8Bytes {
         let mut text = Vec::with_capacity(bytes);
-        // Plain structs of strings and numbers: there is nothing that serde_json could refuse.
+        // Strings and numbers only: serialization cannot fail.
         let written = serde_json::to_writer(&mut text, self).ok();
         written.and_then(|()| Utf8Bytes::try_from(text).ok()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! A conversation as its user sees it in a list: in a sync's answer and over HTTP.
+//! Entries of a user's list of conversations, in a sync reply and over HTTP.
 
 use std::sync::Arc;
 
@@ -12,37 +12,37 @@ use super::message::MessageView;
 /// One conversation in a user's list.
 #[derive(Debug, Clone)]
 pub enum Listed {
-    /// The user is in it.
+    /// A conversation of the user.
     Conversation {
-        /// Which one.
+        /// Its id.
         conversation: Conversation,
-        /// Its last number.
+        /// The sequence number of its newest message.
         last_seq: Seq,
-        /// How far the user has read.
+        /// The user's read position.
         last_ack_seq: Seq,
-        /// How many messages of others are above that, and above the user's joining.
+        /// Messages of others after the read position and after the user joined.
         unread: u64,
-        /// The one with the last number.
+        /// The newest message, if the user may see it.
         last_message: Option<Arc<StoredMessage>>,
     },
-    /// The user is not in it any more.
+    /// The user is no longer a member.
     Removed(Conversation),
 }
 
-/// Some of a user's conversations.
+/// A page of a user's conversations.
 #[derive(Debug, Clone)]
 pub struct Listing {
-    /// In the order that was asked for.
+    /// In the requested order.
     pub entries: Vec<Listed>,
-    /// Where to go on.
+    /// The cursor of the next page.
     pub next: u64,
-    /// There is more to read right away.
+    /// Another page follows.
     pub has_more: bool,
-    /// The cursor could not be answered: this is the beginning of everything, not what changed.
+    /// The cursor was too old or unknown: this is the first page of the complete list, not of the changes.
     pub reset: bool,
 }
 
-/// Borrowed from a [`Listed`].
+/// The JSON of a [`Listed`].
 #[derive(Debug, Serialize)]
 pub struct EntryView<'a> {
     conversation_id: String,
@@ -53,26 +53,26 @@ pub struct EntryView<'a> {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum State<'a> {
-    In {
+    Member {
         last_seq: Seq,
         last_ack_seq: Seq,
         unread: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         last_message: Option<MessageView<'a>>,
     },
-    Out {
+    Removed {
         removed: bool,
     },
 }
 
 impl<'a> EntryView<'a> {
-    /// The view of one entry.
+    /// The JSON of one entry.
     #[must_use]
     pub fn new(listed: &'a Listed) -> Self {
         match listed {
             Listed::Conversation { conversation, last_seq, last_ack_seq, unread, last_message } => Self {
                 conversation_id: conversation.wire(),
-                state: State::In {
+                state: State::Member {
                     last_seq: *last_seq,
                     last_ack_seq: *last_ack_seq,
                     unread: *unread,
@@ -80,7 +80,7 @@ impl<'a> EntryView<'a> {
                 },
             },
             Listed::Removed(conversation) => {
-                Self { conversation_id: conversation.wire(), state: State::Out { removed: true } }
+                Self { conversation_id: conversation.wire(), state: State::Removed { removed: true } }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A message as clients see it, in pulls and pushes alike.
+//! The JSON of a message, the same in pulls and pushes.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -7,31 +7,31 @@ use shared::mysql::timeline::StoredMessage;
 
 use super::request::RECALL;
 
-/// Borrowed from a row or an event.
+/// A message as clients see it, borrowed from a row or an event.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MessageView<'a> {
-    /// The sender's id for it.
+    /// The message id that the sender chose.
     pub msg_id: &'a str,
-    /// Its number.
+    /// Its sequence number.
     pub seq: Seq,
-    /// Who sent it.
+    /// The sender.
     pub sender_id: &'a str,
-    /// What it says; nothing if it was recalled, or is a recall.
+    /// The text; empty for a recall and for a recalled message.
     pub content: &'a str,
     /// 1 text, 2 image, 3 recall.
     pub msg_type: u32,
     /// Milliseconds since the Unix epoch.
     pub send_time: i64,
-    /// It was recalled.
+    /// Whether it was recalled.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub recalled: bool,
-    /// It recalls this message.
+    /// For a recall: the message that it recalls.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recall_seq: Option<Seq>,
 }
 
 impl<'a> MessageView<'a> {
-    /// From its parts; the stored content of a recall is the number of what it recalls.
+    /// A message from its fields. The stored content of a recall is the sequence number of the recalled message.
     #[must_use]
     pub fn new(
         msg_id: &'a str,
@@ -46,10 +46,10 @@ impl<'a> MessageView<'a> {
         Self { msg_id, seq, sender_id, content, msg_type, send_time, recalled: false, recall_seq }
     }
 
-    /// As JSON, to be put into any number of frames.
+    /// The JSON, to be shared by several frames.
     #[must_use]
     pub fn rendered(&self) -> Box<RawValue> {
-        // Strings and numbers: there is nothing that serde_json could refuse.
+        // Strings and numbers only: serialization cannot fail.
         to_raw_value(self).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 }

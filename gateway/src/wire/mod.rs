@@ -1,4 +1,4 @@
-//! The protocol's frames as types: no sockets, no clocks, no stores.
+//! The wire protocol as types: requests, replies, events, errors and close codes. No sockets, clocks or stores.
 
 pub mod api_error;
 pub mod close;

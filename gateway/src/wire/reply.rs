@@ -1,4 +1,4 @@
-//! Everything that the server says.
+//! Replies, pushes and events: every frame that the server sends, except errors.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -13,19 +13,19 @@ use super::request::Cmd;
 /// A frame without a payload.
 type Bare<'a> = Frame<'a, ()>;
 
-/// cmd 0
+/// The reply to a heartbeat (cmd 0).
 #[must_use]
 pub fn heartbeat() -> Utf8Bytes {
     Utf8Bytes::from_static(r#"{"cmd":0,"code":0}"#)
 }
 
-/// cmd 0 with the client's sync position: where the newest change for the user is.
+/// The reply to a heartbeat with a sync cursor (cmd 0): `newest` is the version of the user's newest change.
 #[must_use]
 pub fn heartbeat_at(newest: u64) -> Utf8Bytes {
     Bare { next_cursor_seq: Some(Seq(newest)), ..Frame::new(Cmd::HEARTBEAT, 0) }.render()
 }
 
-/// cmd 1
+/// The reply to a login (cmd 1).
 #[must_use]
 pub fn login(user: &UserId, device: &DeviceId, server_time: i64, heartbeat_ms: u64) -> Utf8Bytes {
     #[derive(Serialize)]
@@ -39,7 +39,7 @@ pub fn login(user: &UserId, device: &DeviceId, server_time: i64, heartbeat_ms: u
     Frame { payload: Some(payload), ..Frame::new(Cmd::LOGIN, 0) }.render()
 }
 
-/// cmd 2: the message has, or finally has, this number.
+/// The reply to a chat message (cmd 2), first or corrected: its sequence number.
 #[must_use]
 pub fn chat(msg_id: &MsgId, conversation: &str, seq: Seq) -> Utf8Bytes {
     let frame = Bare {
@@ -51,7 +51,7 @@ pub fn chat(msg_id: &MsgId, conversation: &str, seq: Seq) -> Utf8Bytes {
     frame.render()
 }
 
-/// cmd 3
+/// The reply to a pull (cmd 3). `next`: the cursor of the next page.
 #[must_use]
 pub fn pull(conversation: &str, messages: &[MessageView<'_>], next: Seq, has_more: bool) -> Utf8Bytes {
     let frame = Frame {
@@ -61,18 +61,18 @@ pub fn pull(conversation: &str, messages: &[MessageView<'_>], next: Seq, has_mor
         has_more: Some(has_more),
         ..Frame::new(Cmd::PULL, 0)
     };
-    // Ids, numbers and names of fields beside a content.
+    // About 192 bytes per message for ids, numbers and field names, beside its content.
     let bytes: usize = messages.iter().map(|message| message.content.len() + 192).sum();
     frame.render_about(conversation.len() + bytes + 128)
 }
 
-/// cmd 4
+/// The reply to an ack (cmd 4): the stored read position.
 #[must_use]
 pub fn ack(conversation: &str, position: Seq) -> Utf8Bytes {
     Bare { conversation_id: Some(conversation), seq: Some(position), ..Frame::new(Cmd::ACK, 0) }.render()
 }
 
-/// cmd 5, of messages that are rendered already. `last`: the number of the last one.
+/// A push (cmd 5) of rendered messages. `last`: the sequence number of the last one.
 #[must_use]
 pub fn push(conversation: &str, messages: &[&RawValue], last: Seq) -> Utf8Bytes {
     let bytes: usize = messages.iter().map(|message| message.get().len() + 1).sum();
@@ -85,7 +85,7 @@ pub fn push(conversation: &str, messages: &[&RawValue], last: Seq) -> Utf8Bytes 
     frame.render_about(conversation.len() + bytes + 128)
 }
 
-/// cmd 6
+/// The reply to a sync (cmd 6).
 #[must_use]
 pub fn sync(listing: &Listing) -> Utf8Bytes {
     let entries: Vec<_> = listing.entries.iter().map(EntryView::new).collect();
@@ -99,54 +99,54 @@ pub fn sync(listing: &Listing) -> Utf8Bytes {
     frame.render()
 }
 
-/// cmd 8
+/// The reply to a typing notice (cmd 8).
 #[must_use]
 pub fn typing(conversation: &str) -> Utf8Bytes {
     Bare { conversation_id: Some(conversation), ..Frame::new(Cmd::TYPING, 0) }.render()
 }
 
-/// What cmd 7 tells.
+/// The payload of an event (cmd 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event<'a> {
-    /// Pushes may have been lost.
+    /// Pushes may be lost: the client has to pull.
     Resync,
-    /// Another connection of the user moved the reading position.
+    /// Another connection of the user moved the read position.
     Ack {
-        /// To here.
+        /// The new read position.
         seq: Seq,
-        /// How many messages of others are above it, if that was counted.
+        /// The unread count, if it was counted.
         #[serde(skip_serializing_if = "Option::is_none")]
         unread: Option<u64>,
     },
-    /// The other one of a private chat has read.
+    /// The peer of a private chat moved its read position.
     Read {
-        /// Who.
+        /// The peer.
         user_id: &'a str,
-        /// Up to here.
+        /// The peer's read position.
         seq: Seq,
     },
-    /// Someone is writing.
+    /// A user is typing.
     Typing {
-        /// Who.
+        /// The user.
         user_id: &'a str,
     },
-    /// The connection will be closed when its token expires: log in again on it (cmd 1) with a new one.
+    /// The token expires soon; without a login with a new token (cmd 1), the connection is closed then.
     TokenExpiring {
         /// Milliseconds since 1970.
         expires_at: i64,
     },
-    /// The user came into the group.
+    /// The user was added to the group, or joined it.
     Joined,
-    /// The user is not in the group any more.
+    /// The user left the group, or was removed.
     Left,
-    /// The group's name, roles or mutes changed.
+    /// The group's name, a role or a mute changed.
     GroupUpdated,
-    /// The group is no more.
+    /// The group was dismissed.
     Dismissed,
 }
 
-/// cmd 7
+/// An event (cmd 7).
 #[must_use]
 pub fn event(conversation: Option<&str>, event: Event<'_>) -> Utf8Bytes {
     Frame { conversation_id: conversation, payload: Some(event), ..Frame::new(Cmd::EVENT, 0) }.render()

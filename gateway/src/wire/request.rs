@@ -1,7 +1,7 @@
-//! Understanding what a client sent.
+//! Parsing of requests.
 //!
-//! Every field is read on its own, so that a wrong one is named, and what identifies the request can be echoed even
-//! when the rest is unusable.
+//! Every field is parsed on its own, so that the error names the wrong one, and so that the reply can repeat `cmd`,
+//! `msg_id` and `conversation_id` even if other fields are unusable.
 
 use std::borrow::Cow;
 
@@ -12,13 +12,13 @@ use shared::ids::{DeviceId, MsgId, Seq};
 
 use super::api_error::ApiError;
 
-/// The protocol's numbers.
+/// The values of `cmd`.
 #[derive(Debug)]
 pub struct Cmd;
 
-#[allow(missing_docs)] // their names say it
+#[expect(missing_docs, reason = "the names are those of docs/protocol.md")]
 impl Cmd {
-    /// Where a request's own number cannot be read.
+    /// In the reply to a request whose `cmd` is unreadable.
     pub const UNKNOWN: i64 = -1;
     pub const HEARTBEAT: i64 = 0;
     pub const LOGIN: i64 = 1;
@@ -31,48 +31,48 @@ impl Cmd {
     pub const TYPING: i64 = 8;
 }
 
-/// Messages per pull where nothing is said.
+/// Messages per pull without `limit`.
 const PULL_LIMIT_DEFAULT: u16 = 50;
-/// Most messages per pull.
+/// Largest `limit` of a pull.
 const PULL_LIMIT_MAX: u16 = 500;
-/// Conversations per sync where nothing is said.
+/// Conversations per sync without `limit`.
 const SYNC_LIMIT_DEFAULT: u16 = 100;
-/// Most conversations per sync.
+/// Largest `limit` of a sync.
 pub const SYNC_LIMIT_MAX: u16 = 500;
 /// `msg_type` of a recall.
 pub const RECALL: u32 = 3;
-/// Longer ids are wrong anyway and not worth sending back.
+/// Longer ids are invalid, and the reply does not repeat them.
 const ECHO_BYTES_MAX: usize = 1_024;
 
-/// What identifies a request, as far as it could be read.
+/// The fields that a reply repeats, as far as they are readable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Echo<'a> {
-    /// As sent, or -1.
+    /// From the request, or -1.
     pub cmd: i64,
-    /// As sent.
+    /// From the request.
     pub msg_id: Option<Cow<'a, str>>,
-    /// As sent.
+    /// From the request.
     pub conversation_id: Option<Cow<'a, str>>,
 }
 
 impl Echo<'_> {
-    /// The refusal of this request.
+    /// The error reply to this request.
     #[must_use]
     pub fn refuse(&self, refusal: &ApiError) -> tokio_tungstenite::tungstenite::Utf8Bytes {
         refusal.frame(self.cmd, self.msg_id.as_deref(), self.conversation_id.as_deref())
     }
 }
 
-/// A well-formed request. Whose conversation it is about is in [`Echo::conversation_id`], as the client named it.
+/// A well-formed request. Its conversation is in [`Echo::conversation_id`], as the client wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// cmd 0, with the position of the last sync, if the client said it.
+    /// cmd 0, with the sync cursor, if the client sent one.
     Heartbeat(Option<u64>),
     /// cmd 1
     Login {
         /// The JWT.
         token: String,
-        /// The device, if it was named.
+        /// The device, if the client named one.
         device: Option<DeviceId>,
     },
     /// cmd 2
@@ -88,7 +88,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// Whether it is about a conversation.
+    /// Whether `conversation_id` is required.
     #[must_use]
     pub fn needs_conversation(&self) -> bool {
         matches!(self, Self::Chat(_) | Self::Pull(_) | Self::Ack(_) | Self::Typing)
@@ -98,9 +98,9 @@ impl Request {
 /// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatRequest {
-    /// `None`: the server makes one.
+    /// `None`: the server generates one.
     pub msg_id: Option<MsgId>,
-    /// 1 to 4096 bytes; of a recall, the number of the message that it is about.
+    /// 1 to 4096 bytes; for a recall, the sequence number of the recalled message.
     pub content: String,
     /// 1 text, 2 image, 3 recall.
     pub msg_type: u32,
@@ -108,27 +108,27 @@ pub struct ChatRequest {
     pub recalls: Option<Seq>,
     /// `None`: the server's clock.
     pub send_time_ms: Option<i64>,
-    /// Answer at the commit only.
+    /// Reply at the commit, not at the broker's confirm.
     pub reply_when_stored: bool,
 }
 
-/// What changed since an earlier sync.
+/// A request for the conversations that changed since a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncRequest {
-    /// Where to go on; 0 for everything.
+    /// The cursor of an earlier sync; 0 for the complete list.
     pub cursor: u64,
     /// 1 to 500.
     pub limit: u16,
 }
 
-/// A page to read.
+/// A request for a page of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PullRequest {
-    /// Where to go on.
+    /// The page begins after this sequence number, or, backward, below it.
     pub cursor: Seq,
     /// 1 to 500.
     pub limit: u16,
-    /// Falling, below the cursor.
+    /// Newest first, below the cursor.
     pub backward: bool,
 }
 
@@ -168,10 +168,10 @@ struct Payload<'a> {
     recall_seq: Option<&'a RawValue>,
 }
 
-/// Reads one text frame.
+/// Parses one text frame.
 ///
 /// # Errors
-/// The refusal to answer with, and what to echo.
+/// The error, and the fields that its reply repeats.
 pub fn parse(text: &str) -> Result<(Echo<'_>, Request), (Echo<'_>, ApiError)> {
     let mut echo = Echo { cmd: Cmd::UNKNOWN, msg_id: None, conversation_id: None };
     let fields: Fields<'_> = match object(text) {
@@ -185,7 +185,7 @@ pub fn parse(text: &str) -> Result<(Echo<'_>, Request), (Echo<'_>, ApiError)> {
     echo.msg_id = msg_id.clone().unwrap_or_default().filter(|_| short(fields.msg_id));
     echo.conversation_id =
         conversation_id.clone().unwrap_or_default().filter(|_| short(fields.conversation_id));
-    match read(&fields, &mut echo, msg_id, conversation_id) {
+    match request(&fields, &mut echo, msg_id, conversation_id) {
         Ok(request) => Ok((echo, request)),
         Err(refusal) => Err((echo, refusal)),
     }
@@ -193,7 +193,7 @@ pub fn parse(text: &str) -> Result<(Echo<'_>, Request), (Echo<'_>, ApiError)> {
 
 type TextField<'a> = Result<Option<Cow<'a, str>>, ()>;
 
-fn read<'a>(
+fn request<'a>(
     fields: &Fields<'a>,
     echo: &mut Echo<'a>,
     msg_id: TextField<'a>,
@@ -211,9 +211,9 @@ fn read<'a>(
         Cmd::PULL => Request::Pull(pull(fields, &payload(fields)?)?),
         Cmd::ACK => {
             let cursor = cursor(fields)?;
-            Request::Ack(
-                cursor.ok_or_else(|| ApiError::malformed("cursor_seq is missing: how far was read?"))?,
-            )
+            Request::Ack(cursor.ok_or_else(|| {
+                ApiError::malformed("cursor_seq is missing: send the seq up to which the user has read")
+            })?)
         }
         Cmd::SYNC => Request::Sync(sync(fields, &payload(fields)?)?),
         Cmd::TYPING => Request::Typing,
@@ -324,20 +324,20 @@ fn payload<'a>(fields: &Fields<'a>) -> Result<Payload<'a>, ApiError> {
     }
 }
 
-/// Reads an object. serde would take an array for a struct, too.
+/// Parses an object. serde alone accepts an array for a struct, too.
 fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     if !text.trim_start().starts_with('{') {
-        return Err("this is none".to_owned());
+        return Err("this frame is not an object".to_owned());
     }
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-/// `Err` if it is there and no string.
+/// `Err` if the field is present and not a string.
 fn text_field<'a>(raw: Option<&'a RawValue>) -> TextField<'a> {
     value(raw, "").map_err(|_| ())
 }
 
-/// Reads a field; absent and `null` are `None`.
+/// Parses a field; absent and `null` are `None`.
 fn value<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>, rule: &str) -> Result<Option<T>, ApiError> {
     let Some(raw) = raw else { return Ok(None) };
     serde_json::from_str(raw.get()).map_err(|_| ApiError::malformed(rule))
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chat_with_everything_and_with_the_least() {
+    fn a_chat_is_parsed_with_all_fields_and_with_the_required_ones() {
         let (echo, request) = parse(
             r#"{"cmd":2,"msg_id":"m1","conversation_id":"group_1","payload":{"content":"h\ni","msg_type":2,"send_time":5,"ack":"stored","x":[]},"y":{}}"#,
         )
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn syncs_heartbeats_and_recalls() {
+    fn syncs_heartbeats_and_recalls_are_parsed() {
         let request = |text: &str| parse(text).unwrap().1;
         assert_eq!(request(r#"{"cmd":0,"cursor_seq":57}"#), Request::Heartbeat(Some(57)));
         assert_eq!(request(r#"{"cmd":6}"#), Request::Sync(SyncRequest { cursor: 0, limit: 100 }));
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_what_identifies_is_echoed() {
+    fn an_error_names_the_wrong_field_and_repeats_the_ids() {
         assert_eq!(refused("hello").0, -1);
         assert_eq!(refused("[1]").0, -1);
         assert_eq!(refused("{}").0, -1);
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_refused_or_ignored_but_never_followed() {
+    fn deeply_nested_json_is_refused_or_ignored() {
         let deep = "[".repeat(30_000) + &"]".repeat(30_000);
         assert!(parse(&deep).is_err());
         assert!(parse(&format!(r#"{{"cmd":0,"x":{deep}}}"#)).is_ok());
@@ -466,7 +466,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_understood_or_refused(text in "\\PC{0,200}") {
+        fn any_text_is_parsed_or_refused(text in "\\PC{0,200}") {
             if let Err((echo, refusal)) = parse(&text) {
                 let frame = echo.refuse(&refusal);
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&frame).is_ok());
@@ -474,7 +474,7 @@ mod tests {
         }
 
         #[test]
-        fn any_object_is_understood_or_refused(
+        fn any_object_is_parsed_or_refused(
             cmd in "-?[0-9]{1,3}|null|\"2\"|2\\.5",
             id in "\"[^\"\\\\]{0,70}\"|null|7|\\[\\]",
             payload in "\\{\\}|null|\\{\"content\":\"x\"\\}|\\{\"content\":7\\}|\\[\\]|\\{\"limit\":-1\\}",

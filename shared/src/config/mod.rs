@@ -3,6 +3,7 @@
 //! Each binary has a struct of its own made of the sections it needs; the sections that both need are here. An unknown
 //! key or an unusable value ends the start with one line that names the key.
 
+pub mod sample;
 mod secret;
 mod sections;
 

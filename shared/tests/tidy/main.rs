@@ -57,6 +57,7 @@ const CRATES: [Layers; 4] = [
     Layers {
         crate_name: "shared",
         rows: &[
+            "process",
             "mysql redis amqp telemetry ops_routes",
             "envelope config health permission",
             "shard",

@@ -1,4 +1,4 @@
-//! Pages of which origins may use this gateway: the same rule for the WebSocket and for HTTP calls.
+//! The cross-origin policy, the same for the WebSocket and for HTTP calls.
 
 use warp::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -10,16 +10,17 @@ use warp::reply::Response;
 
 use crate::wire::api_error::ApiError;
 
-/// What pages may send beside simple headers. Not the operator's key: that has no place in a page of another origin.
+/// Request headers that pages of other origins may send. The operator's key is not among them: it does not belong in a
+/// page.
 const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
-/// How long a browser may remember a preflight's answer.
+/// How long a browser may cache the response to a preflight request.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
 
-/// Browsers name the page's origin: it must be this host, or one that is allowed. Other clients name none.
+/// Refuses pages of origins that are neither this host nor in `allowed`. Only browsers send an origin.
 ///
 /// # Errors
-/// 403
+/// 403 for any other origin.
 pub fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
     if is_allowed(headers, allowed) {
         return Ok(());
@@ -35,11 +36,11 @@ fn is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     same_host || allowed.iter().any(|one| one == "*" || one == origin)
 }
 
-/// The answer to a browser that asks whether it may call.
+/// The response to a preflight request; `None` if this is not one.
 #[must_use]
 pub fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response> {
-    let asks = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    asks.then(|| {
+    let is_preflight = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    is_preflight.then(|| {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::NO_CONTENT;
         let fields = response.headers_mut();
@@ -50,8 +51,8 @@ pub fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response> {
     })
 }
 
-/// Lets the page of an allowed `origin` read the answer.
-pub fn share(response: &mut Response, origin: Option<&HeaderValue>) {
+/// Adds the headers that let a page of the allowed `origin` read the response.
+pub fn allow(response: &mut Response, origin: Option<&HeaderValue>) {
     let fields = response.headers_mut();
     fields.insert(VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = origin {
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_hosts_are_kept_out_unless_allowed() {
+    fn pages_of_other_hosts_are_refused_unless_allowed() {
         let allowed = |origin, list: &[&str]| {
             let list: Vec<_> = list.iter().map(|one| (*one).to_owned()).collect();
             is_allowed(&headers(&[("host", "chat.example:8080"), ("origin", origin)]), &list)
@@ -84,10 +85,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_question_is_a_preflight() {
-        let asks = headers(&[("access-control-request-method", "DELETE")]);
-        assert_eq!(preflight(&Method::OPTIONS, &asks).unwrap().status(), StatusCode::NO_CONTENT);
+    fn a_preflight_is_an_options_request_with_a_method() {
+        let request = headers(&[("access-control-request-method", "DELETE")]);
+        assert_eq!(preflight(&Method::OPTIONS, &request).unwrap().status(), StatusCode::NO_CONTENT);
         assert!(preflight(&Method::OPTIONS, &headers(&[])).is_none());
-        assert!(preflight(&Method::DELETE, &asks).is_none());
+        assert!(preflight(&Method::DELETE, &request).is_none());
     }
 }

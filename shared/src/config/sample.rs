@@ -1,0 +1,74 @@
+//! Comparison of a configuration with the sample file that documents it.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+/// The keys that only one of `config` and `sample` has: `limits.connections_max`. Empty if they agree.
+///
+/// The keys of `config` are the field names in its `Debug` form, those of `sample`, the text of a TOML file, its
+/// assignments. A key without default counts if it is shown as a comment: `# count = 2`.
+#[must_use]
+pub fn differing_keys(config: &impl Debug, sample: &str) -> Vec<String> {
+    let (config, sample) = (debug_keys(&format!("{config:#?}")), toml_keys(sample));
+    config.symmetric_difference(&sample).cloned().collect()
+}
+
+/// In the pretty form, sections are indented by four spaces and their keys by eight.
+fn debug_keys(text: &str) -> BTreeSet<String> {
+    let mut section = "";
+    let mut keys = BTreeSet::new();
+    for line in text.lines() {
+        let name = line.trim_start();
+        let indentation = line.len() - name.len();
+        let Some((name, value)) = name.split_once(": ") else { continue };
+        if indentation == 4 && value.ends_with('{') {
+            section = name;
+        } else if indentation == 8 {
+            keys.insert(format!("{section}.{name}"));
+        }
+    }
+    keys
+}
+
+fn toml_keys(text: &str) -> BTreeSet<String> {
+    let mut section = "";
+    let mut keys = BTreeSet::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name;
+        }
+        let assignment = line.strip_prefix("# ").unwrap_or(line);
+        if let Some((name, _)) = assignment.split_once(" = ")
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        {
+            keys.insert(format!("{section}.{name}"));
+        }
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Log, Shards};
+
+    #[derive(Debug, Default)]
+    struct Config {
+        #[expect(dead_code, reason = "for its Debug form")]
+        shards: Shards,
+        #[expect(dead_code, reason = "for its Debug form")]
+        log: Log,
+    }
+
+    #[test]
+    fn keys_that_one_side_lacks_are_named() {
+        let config = Config::default();
+        let complete =
+            "[shards]\n# The number of shards.\n# count = 2\n[log]\nformat = \"human\"\nfilter = \"info\"\n";
+        assert_eq!(differing_keys(&config, complete), [""; 0]);
+        let lacking = complete.replace("filter = \"info\"\n", "");
+        assert_eq!(differing_keys(&config, &lacking), ["log.filter"]);
+        let unknown = format!("{complete}color = true\n");
+        assert_eq!(differing_keys(&config, &unknown), ["log.color"]);
+    }
+}
