@@ -12,8 +12,10 @@ use gateway::wire::message::MessageView;
 use gateway::wire::{reply, request};
 use proto::v1;
 use shared::conversation::Conversation;
-use shared::envelope::{self, ChatMessage};
-use shared::ids::{DeviceId, MsgId, Origin, Seq, UserId};
+use shared::envelope;
+use shared::ids::{DeviceId, Origin, Seq, UserId};
+use shared::message::Numbered;
+use shared::message::fixture::{numbered, text, with_kind};
 use shared::permission::{GroupSettings, HistoryRange, Membership};
 use shared::shard::ShardId;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -72,24 +74,16 @@ fn group() -> Option<Conversation> {
     Conversation::from_key(GROUP).ok()
 }
 
-fn message(n: usize) -> Option<ChatMessage> {
-    Some(ChatMessage {
-        conversation: group()?,
-        seq: Seq(n as u64 + 1),
-        jump: false,
-        sender: user(n % 5)?,
-        msg_id: MsgId::parse(&format!("01234567-89ab-cdef-0123-{n:012}")).ok()?,
-        content: CONTENT.to_owned(),
-        msg_type: 1,
-        send_time_ms: 1_700_000_000_000,
+fn message(n: usize) -> Numbered {
+    let (sender, msg_id) = (format!("user-{}", n % 5), format!("01234567-89ab-cdef-0123-{n:012}"));
+    Numbered {
         origin: Some(Origin { gateway: 3, connection: n as u64 % 5 }),
-        reply_when_stored: false,
-        retry: false,
-    })
+        ..with_kind(numbered(GROUP, n as u64 + 1, &sender, &msg_id), text(CONTENT))
+    }
 }
 
-fn messages() -> Vec<ChatMessage> {
-    (0..BATCH).filter_map(message).collect()
+fn messages() -> Vec<Numbered> {
+    (0..BATCH).map(message).collect()
 }
 
 fn read_frame() -> Box<dyn FnMut()> {
@@ -114,9 +108,7 @@ fn decide() -> Box<dyn FnMut()> {
 fn write_reply() -> Box<dyn FnMut()> {
     let message = message(1);
     Box::new(move || {
-        if let Some(message) = &message {
-            black_box(reply::chat(&message.msg_id, &message.conversation.wire(), Seq(1001)));
-        }
+        black_box(reply::chat(&message.msg_id, &message.conversation.wire(), Seq(1001)));
     })
 }
 
@@ -180,15 +172,11 @@ fn decode_events() -> Box<dyn FnMut()> {
     })
 }
 
-fn views(messages: &[ChatMessage]) -> Vec<MessageView<'_>> {
-    fn view(message: &ChatMessage) -> MessageView<'_> {
-        let ChatMessage { seq, msg_id, sender, content, msg_type, send_time_ms, .. } = message;
-        MessageView::new(msg_id.as_str(), *seq, sender.as_str(), content, *msg_type, *send_time_ms)
-    }
-    messages.iter().map(view).collect()
+fn views(messages: &[Numbered]) -> Vec<MessageView<'_>> {
+    messages.iter().map(|numbered| MessageView::of(&numbered.message, numbered.seq)).collect()
 }
 
-fn push(messages: &[ChatMessage]) -> Utf8Bytes {
+fn push(messages: &[Numbered]) -> Utf8Bytes {
     let rendered: Vec<_> = views(messages).iter().map(MessageView::rendered).collect();
     let rendered: Vec<_> = rendered.iter().map(AsRef::as_ref).collect();
     reply::push(GROUP, &rendered, Seq(messages.len() as u64))

@@ -119,7 +119,7 @@ impl Recorder {
             users.into_iter().map(|user| (user.clone(), self.hub.is_here(user.as_str()))).collect();
         let before = self.revision;
         self.revision += 1;
-        if self.presence.note(&states, self.revision).await? != Some(before) {
+        if self.presence.record(&states, self.revision).await? != Some(before) {
             // Redis lost records, or this is the first one.
             self.all_recorded = None;
         }

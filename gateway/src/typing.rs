@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proto::v1;
 use shared::conversation::Conversation;
-use shared::envelope::origin_to_wire;
 use shared::ids::{UserId, unix_millis};
+use shared::message::origin_to_wire;
 use shared::permission::Action;
 
 use crate::announce::Announcer;

@@ -8,7 +8,7 @@ use std::path::Path;
 use gateway::wire::request::{Request, parse};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use shared::envelope::CONTENT_BYTES_MAX;
+use shared::message::BODY_BYTES_MAX;
 
 fn corpus() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden/corpus/frames");
@@ -26,7 +26,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
     match parse(text) {
         Ok((_, request)) => {
             if let Request::Chat(chat) = request {
-                prop_assert!((1..=CONTENT_BYTES_MAX).contains(&chat.content.len()));
+                prop_assert!((1..=BODY_BYTES_MAX).contains(&chat.kind.content().len()));
                 let id = chat.msg_id.map_or(1, |id| id.as_str().chars().count());
                 prop_assert!((1..=64).contains(&id));
             }

@@ -44,6 +44,26 @@ pub struct ChatMessage {
     #[prost(bool, tag = "11")]
     pub retry: bool,
 }
+/// The same message once it is committed, in an event.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StoredMessage {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    #[prost(string, tag = "2")]
+    pub msg_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub sender_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub content: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "5")]
+    pub msg_type: u32,
+    #[prost(int64, tag = "6")]
+    pub send_time_ms: i64,
+    #[prost(message, optional, tag = "7")]
+    pub origin: ::core::option::Option<Origin>,
+    #[prost(bool, tag = "8")]
+    pub reply_when_stored: bool,
+}
 /// One connection of one gateway process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Origin {
@@ -108,25 +128,6 @@ pub struct Committed {
     pub conversation: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "2")]
     pub messages: ::prost::alloc::vec::Vec<StoredMessage>,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StoredMessage {
-    #[prost(uint64, tag = "1")]
-    pub seq: u64,
-    #[prost(string, tag = "2")]
-    pub msg_id: ::prost::alloc::string::String,
-    #[prost(string, tag = "3")]
-    pub sender_id: ::prost::alloc::string::String,
-    #[prost(string, tag = "4")]
-    pub content: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "5")]
-    pub msg_type: u32,
-    #[prost(int64, tag = "6")]
-    pub send_time_ms: i64,
-    #[prost(message, optional, tag = "7")]
-    pub origin: ::core::option::Option<Origin>,
-    #[prost(bool, tag = "8")]
-    pub reply_when_stored: bool,
 }
 /// The final number of a message that was (or may have been) answered with another one, or a retry's.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,7 +2,7 @@
 //! configuration, telemetry.
 //!
 //! All SQL of the project is under [`mysql`], all Redis keys and Lua scripts under [`redis`], all exchange and queue names
-//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`permission`], [`shard`], [`envelope`] and [`backoff`]
+//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`message`], [`permission`], [`shard`], [`envelope`] and [`backoff`]
 //! are pure.
 
 pub mod amqp;
@@ -13,6 +13,7 @@ pub mod conversation;
 pub mod envelope;
 pub mod health;
 pub mod ids;
+pub mod message;
 pub mod metrics;
 pub mod mysql;
 pub mod ops_routes;

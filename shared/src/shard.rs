@@ -1,4 +1,4 @@
-//! Which shard a conversation belongs to.
+//! Shards: the work queues into which conversations are hashed.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use xxhash_rust::xxh64::xxh64;
 
 use crate::conversation::Conversation;
 
-/// Number of one shard, below the [`ShardCount`].
+/// The number of one shard, below the [`ShardCount`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u16);
 
@@ -16,12 +16,12 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// How many shards there are: at least 1, fixed for the life of a deployment.
+/// The number of shards: at least 1, fixed when the deployment first starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardCount(u16);
 
 impl ShardCount {
-    /// Most shards that make sense: each costs a queue and a channel in every gateway.
+    /// The largest useful number: each shard costs a queue, and a channel in every gateway.
     pub const MAX: u16 = 1024;
 
     /// Of a deployment that asks for no other number. A batch costs much more than the messages in it, and each shard
@@ -29,7 +29,7 @@ impl ShardCount {
     /// cores. There is work for so many workers.
     pub const DEFAULT: Self = Self(2);
 
-    /// `None` for 0 or more than [`ShardCount::MAX`].
+    /// Checks the number: `None` for 0, and for more than [`ShardCount::MAX`].
     #[must_use]
     pub fn new(count: u16) -> Option<Self> {
         (1..=Self::MAX).contains(&count).then_some(Self(count))
@@ -41,17 +41,17 @@ impl ShardCount {
         self.0
     }
 
-    /// All shards in rising order.
+    /// All shards in ascending order.
     pub fn all(self) -> impl Iterator<Item = ShardId> + Clone {
         (0..self.0).map(ShardId)
     }
 
-    /// The shard of `conversation`: XXH64 with seed 0 of its storage key, modulo the count.
+    /// The shard of `conversation`: XXH64 of its key with seed 0, modulo the count.
     ///
-    /// Part of the storage format: with another hash, one conversation would be in two queues during a change.
+    /// The hash is part of the storage format: another one would put a conversation into two queues during an update.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is below a u16")]
     pub fn of(self, conversation: &Conversation) -> ShardId {
-        #[allow(clippy::cast_possible_truncation)] // below a u16
         ShardId((xxh64(conversation.key().as_bytes(), 0) % u64::from(self.0)) as u16)
     }
 }

@@ -1,4 +1,4 @@
-//! Stopping in order: one token says "stop", one tracker knows who is still at work.
+//! An orderly stop: one token requests it, one tracker counts the tasks that still run.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Handed to every long-lived task. Cheap to clone.
+/// The handle of every long-lived task. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     token: CancellationToken,
@@ -14,13 +14,13 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Nothing runs and nothing was asked to stop.
+    /// A handle without tasks; no stop is requested.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a task that [`finish`](Self::finish) waits for.
+    /// Spawns a task that [`finish`](Self::finish) waits for.
     pub fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -29,39 +29,33 @@ impl Shutdown {
         self.tasks.spawn(task)
     }
 
-    /// A later stage: asked to stop when this one is, but can be asked alone; shares the tracker.
+    /// A handle that stops when this one stops, and can be stopped alone. Both share the tracker.
     #[must_use]
     pub fn child(&self) -> Self {
         Self { token: self.token.child_token(), tasks: self.tasks.clone() }
     }
 
-    /// Asks everyone to stop.
+    /// Requests the stop.
     pub fn stop(&self) {
         self.token.cancel();
     }
 
-    /// Whether [`stop`](Self::stop) was called.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.token.is_cancelled()
-    }
-
-    /// Resolves when [`stop`](Self::stop) was called.
+    /// Resolves when a stop is requested.
     pub async fn stopping(&self) {
         self.token.cancelled().await;
     }
 
-    /// Runs `work`, or gives `None` as soon as a stop is asked for; `work` is dropped then.
+    /// Runs `work`; returns `None` and drops it as soon as a stop is requested.
     pub async fn run_until_stopped<F: Future>(&self, work: F) -> Option<F::Output> {
         self.token.run_until_cancelled(work).await
     }
 
-    /// Sleeps; false if a stop was asked for meanwhile.
+    /// Sleeps; returns false if a stop was requested in the meantime.
     pub async fn sleep(&self, delay: Duration) -> bool {
         self.run_until_stopped(tokio::time::sleep(delay)).await.is_some()
     }
 
-    /// Asks to stop and waits for all tasks, at most `grace`; false if some still ran then.
+    /// Requests the stop and waits for all tasks, at most for `grace`; returns false if some still run.
     pub async fn finish(&self, grace: Duration) -> bool {
         self.stop();
         self.tasks.close();

@@ -7,25 +7,15 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use shared::conversation::Conversation;
-use shared::envelope::{self, ChatMessage, decode_batch, encode_batch};
+use shared::envelope::{self, decode_batch, encode_batch};
 use shared::ids::{MsgId, Seq, UserId};
+use shared::message::Numbered;
+use shared::message::fixture::numbered;
 use shared::shard::ShardId;
 
 fn good() -> Vec<u8> {
-    let message = |seq| ChatMessage {
-        conversation: Conversation::from_key("group_101").unwrap(),
-        seq: Seq(seq),
-        jump: seq == 2,
-        sender: UserId::parse("alice").unwrap(),
-        msg_id: MsgId::parse(&format!("m{seq}")).unwrap(),
-        content: "hello".into(),
-        msg_type: 1,
-        send_time_ms: 1_700_000_000_000,
-        origin: None,
-        reply_when_stored: false,
-        retry: false,
-    };
+    let message =
+        |seq| Numbered { jump: seq == 2, ..numbered("group_101", seq, "alice", &format!("m{seq}")) };
     encode_batch(ShardId(7), [message(1), message(2), message(3)].iter())
 }
 
@@ -44,7 +34,7 @@ fn check(body: &[u8]) -> Result<(), TestCaseError> {
     let _ = envelope::decode_events(body);
     let Ok(batch) = decode_batch(body) else { return Ok(()) };
     for message in &batch.messages {
-        prop_assert!((1..=4_096).contains(&message.content.len()));
+        prop_assert!((1..=4_096).contains(&message.kind.content().len()));
         prop_assert!((1..=Seq::MAX.0).contains(&message.seq.0));
         // What is taken can be sent on, and is the same.
         let again = decode_batch(&encode_batch(ShardId(0), std::iter::once(message))).unwrap();

@@ -7,8 +7,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use shared::config;
 use shared::conversation::Conversation;
-use shared::envelope::ChatMessage;
-use shared::ids::{MsgId, Seq, UserId};
+use shared::ids::{Seq, UserId};
+use shared::message::fixture::{numbered, text, with_kind};
+use shared::message::{Numbered, Stored};
 use shared::mysql::positions::{self, Advance};
 use shared::mysql::settings::{ShardCountError, shard_count};
 use shared::mysql::timeline::{self, Direction};
@@ -47,23 +48,11 @@ fn group(name: &str) -> Conversation {
     Conversation::from_key(&format!("group_{name}")).unwrap()
 }
 
-fn message(conversation: &Conversation, sender: &str, id: &str) -> ChatMessage {
-    ChatMessage {
-        conversation: conversation.clone(),
-        seq: Seq(0),
-        jump: false,
-        sender: UserId::parse(sender).unwrap(),
-        msg_id: MsgId::parse(id).unwrap(),
-        content: format!("{id} 😀 says {sender}"),
-        msg_type: 1,
-        send_time_ms: 1_700_000_000_000,
-        origin: None,
-        reply_when_stored: false,
-        retry: false,
-    }
+fn message(conversation: &Conversation, sender: &str, id: &str) -> Numbered {
+    with_kind(numbered(conversation.key(), 0, sender, id), text(&format!("{id} 😀 says {sender}")))
 }
 
-async fn store(pool: &Pool, messages: &[(u64, ChatMessage)]) -> sqlx::Result<()> {
+async fn store(pool: &Pool, messages: &[(u64, Numbered)]) -> sqlx::Result<()> {
     let mut tx = pool.sqlx_pool().begin().await?;
     let rows: Vec<_> = messages.iter().map(|(seq, message)| (Seq(*seq), message)).collect();
     timeline::insert(&mut tx, &rows).await?;
@@ -110,14 +99,14 @@ async fn a_timeline_is_read_in_both_directions() {
     store(&pool, &rows).await.unwrap();
     store(&pool, &[(7, message(&group("elsewhere"), "alice", "m1"))]).await.unwrap();
     let read = |cursor, direction| timeline::read(&pool, &here, Seq(cursor), direction, 3);
-    let seqs = |rows: Vec<timeline::StoredMessage>| rows.iter().map(|m| m.seq.0).collect::<Vec<_>>();
+    let seqs = |rows: Vec<Stored>| rows.iter().map(|m| m.seq.0).collect::<Vec<_>>();
     assert_eq!(seqs(read(0, Direction::Forward).await.unwrap()), [2, 4, 6]);
     assert_eq!(seqs(read(595, Direction::Forward).await.unwrap()), [596, 598, 600]);
     assert_eq!(seqs(read(600, Direction::Forward).await.unwrap()), [0; 0]);
     assert_eq!(seqs(read(0, Direction::Backward).await.unwrap()), [600, 598, 596]);
     assert_eq!(seqs(read(5, Direction::Backward).await.unwrap()), [4, 2]);
     assert_eq!(seqs(read(9_999_999, Direction::Backward).await.unwrap()), [600, 598, 596]);
-    assert_eq!(read(0, Direction::Forward).await.unwrap()[0].content, "m1 😀 says alice");
+    assert_eq!(read(0, Direction::Forward).await.unwrap()[0].kind.content(), "m1 😀 says alice");
     let last = conversations::last_seqs(&pool, &[&group("nowhere"), &here]).await.unwrap();
     assert_eq!(last, [Seq::ZERO, Seq(600)]);
 }

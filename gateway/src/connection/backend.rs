@@ -19,7 +19,8 @@ use crate::identity::Identity;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::wire::api_error::ApiError;
 use crate::wire::context::RequestContext;
-use crate::wire::request::{ChatRequest, PullRequest, SyncRequest};
+use crate::wire::message::ChatRequest;
+use crate::wire::request::{PullRequest, SyncRequest};
 
 /// A request that is answered by a task of its own, so that the connection reads on meanwhile.
 #[derive(Debug, PartialEq, Eq)]

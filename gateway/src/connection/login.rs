@@ -16,8 +16,9 @@ use crate::identity::Identity;
 use crate::wire::api_error::ApiError;
 use crate::wire::close::Close;
 use crate::wire::context::RequestContext;
+use crate::wire::message::ChatRequest;
 use crate::wire::reply;
-use crate::wire::request::{self, ChatRequest, Cmd, Request};
+use crate::wire::request::{self, Cmd, Request};
 
 /// A verified login, and the device that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use ahash::AHashSet;
 use proto::v1;
 use serde_json::value::RawValue;
 use shared::conversation::Conversation;
-use shared::envelope::origin_from_wire;
 use shared::ids::{MsgId, Seq, UserId};
+use shared::message::origin_from_wire;
 use shared::permission::Denied;
 use shared::shutdown::Shutdown;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -129,7 +129,7 @@ impl Fanout {
         let shown = |message: &v1::StoredMessage| Shown {
             seq: Seq(message.seq),
             by: self.own_connection(message.origin.as_ref()),
-            json: view(message).rendered(),
+            json: MessageView::from(message).rendered(),
         };
         committed.messages.iter().map(shown).collect()
     }
@@ -237,9 +237,4 @@ fn conversation(key: &str) -> Option<Conversation> {
     Conversation::from_key(key)
         .inspect_err(|error| tracing::warn!(%key, %error, "event about no conversation"))
         .ok()
-}
-
-fn view(message: &v1::StoredMessage) -> MessageView<'_> {
-    let v1::StoredMessage { seq, msg_id, sender_id, content, msg_type, send_time_ms, .. } = message;
-    MessageView::new(msg_id, Seq(*seq), sender_id, content, *msg_type, *send_time_ms)
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use shared::conversation::Conversation;
 use shared::ids::Seq;
+use shared::message::Stored;
 use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{Pool, conversations};
 use tokio::sync::Semaphore;
@@ -92,9 +93,9 @@ async fn read_page(pool: &Pool, page: &Page) -> Reply {
     // Backward: what came before is not for this reader.
     rows.retain(|row| row.seq > page.floor);
     let mut bytes = 0;
-    let fits = |row: &&timeline::StoredMessage| {
+    let fits = |row: &&Stored| {
         let first = bytes == 0;
-        bytes += row.content.len();
+        bytes += row.kind.body_bytes();
         first || bytes <= REPLY_BYTES_MAX
     };
     let shown = rows.iter().take(usize::from(page.limit)).take_while(fits).count();

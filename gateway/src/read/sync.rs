@@ -228,7 +228,7 @@ impl Syncs {
                 }
                 Some((last_ack_seq, summary)) => {
                     let floor = accesses.get(&conversation).map_or(Seq::ZERO, |access| access.floor);
-                    bytes += summary.last_message.as_ref().map_or(0, |message| message.content.len());
+                    bytes += summary.last_message.as_ref().map_or(0, |message| message.kind.body_bytes());
                     Some(Listed::Conversation {
                         conversation,
                         last_seq: summary.last_seq,

@@ -11,7 +11,8 @@ use ahash::{AHashMap, RandomState};
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
-use shared::mysql::timeline::{self, Direction, StoredMessage};
+use shared::message::Stored;
+use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{self, Pool, unread};
 
 /// Messages of one conversation that are kept for counting; what is older is counted by the database.
@@ -23,7 +24,7 @@ const CONVERSATIONS_MAX: usize = 2_000;
 #[derive(Debug, Clone)]
 pub(super) struct Summary {
     pub(super) last_seq: Seq,
-    pub(super) last_message: Option<Arc<StoredMessage>>,
+    pub(super) last_message: Option<Arc<Stored>>,
     pub(super) unread: u64,
 }
 
@@ -110,7 +111,7 @@ struct Kept {
 struct Tail {
     was_read: bool,
     last: Seq,
-    last_message: Option<Arc<StoredMessage>>,
+    last_message: Option<Arc<Stored>>,
     /// All messages above this number, and up to the last one, are in `messages`.
     from: Seq,
     messages: VecDeque<Kept>,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use shared::conversation::Conversation;
-use shared::ids::{MsgId, Seq, UserId, unix_millis};
+use shared::ids::{Origin, Seq, UserId, unix_millis};
+use shared::message::Message;
 use shared::mysql::Pool;
 use shared::permission::Action;
 use shared::shard::ShardCount;
@@ -21,17 +22,14 @@ use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
 use crate::rates::Rates;
 use crate::wire::api_error::ApiError;
-use crate::wire::request::ChatRequest;
+use crate::wire::message::ChatRequest;
 
 /// A message that waits for its sequence number.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    pub(super) conversation: Conversation,
-    pub(super) by: Arc<Identity>,
-    pub(super) msg_id: MsgId,
-    pub(super) content: String,
-    pub(super) msg_type: u32,
-    pub(super) send_time_ms: i64,
+    pub(super) message: Message,
+    /// The connection that sent it.
+    pub(super) origin: Origin,
     pub(super) reply_when_stored: bool,
     pub(super) reply: PendingReply,
     /// Its place in the process's limit.
@@ -99,9 +97,9 @@ impl Sends {
         request: ChatRequest,
         reply_to: ReplyTo,
     ) -> Option<BoxFuture<'static, ()>> {
-        let recalls = request.recalls;
         let admitted = self.admit(by, conversation, request, reply_to)?;
-        let known = self.memberships.known_to_send(&admitted.conversation, &by.user);
+        let recalls = admitted.message.kind.recalls();
+        let known = self.memberships.known_to_send(&admitted.message.conversation, &by.user);
         match (known, recalls) {
             (Some(permissions), None) => {
                 let allowed = permissions.check(Action::Send, unix_millis);
@@ -120,9 +118,11 @@ impl Sends {
         request: ChatRequest,
         reply_to: ReplyTo,
     ) -> Option<Admitted> {
-        let msg_id = request.msg_id.unwrap_or_else(MsgId::generate);
+        let reply_when_stored = request.reply_when_stored;
+        let message = request.into_message(conversation, by.user.clone(), unix_millis);
         let deadline = Instant::now() + self.limits.deadline;
-        let reply = PendingReply::new(reply_to, conversation.clone(), msg_id.clone(), deadline);
+        let (conversation, msg_id) = (message.conversation.clone(), message.msg_id.clone());
+        let reply = PendingReply::new(reply_to, conversation, msg_id, deadline);
         if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(&by.user)) {
             let message = "you send faster than allowed: slow down and send this message again".to_owned();
             reply.refuse(&ApiError::RateLimited { message, retry_after_ms });
@@ -132,17 +132,7 @@ impl Sends {
             reply.refuse(&try_again("this gateway has as many messages in flight as it can hold"));
             return None;
         };
-        Some(Admitted {
-            by: Arc::clone(by),
-            msg_id,
-            content: request.content,
-            msg_type: request.msg_type,
-            send_time_ms: request.send_time_ms.unwrap_or_else(unix_millis),
-            reply_when_stored: request.reply_when_stored,
-            reply,
-            permit,
-            conversation,
-        })
+        Some(Admitted { message, origin: by.origin, reply_when_stored, reply, permit })
     }
 
     /// Looks up what is not known, and leaves enough time for a batch.
@@ -154,7 +144,7 @@ impl Sends {
     }
 
     async fn check(&self, admitted: &Admitted, recalls: Option<Seq>) -> Result<(), ApiError> {
-        let (conversation, user) = (&admitted.conversation, &admitted.by.user);
+        let (conversation, user) = (&admitted.message.conversation, &admitted.message.sender);
         let permissions = self.memberships.require(conversation, user).await?;
         if let Some(seq) = recalls {
             let recall = Recall { conversation, user, permissions: &permissions, seq };
@@ -167,7 +157,7 @@ impl Sends {
         if let Err(refusal) = allowed {
             return admitted.reply.refuse(&refusal);
         }
-        let shard = self.shards.of(&admitted.conversation);
+        let shard = self.shards.of(&admitted.message.conversation);
         let Some(queue) = self.queues.get(usize::from(shard.0)) else { return };
         if let Err(full) = queue.try_send(admitted) {
             full.into_inner().reply.refuse(&try_again("this gateway is sending as fast as it can"));

@@ -22,8 +22,8 @@ use std::time::Duration;
 use ahash::AHashMap;
 use parking_lot::{Mutex, RwLock};
 use shared::conversation::Conversation;
-use shared::envelope::ChatMessage;
-use shared::ids::{MsgId, Seq};
+use shared::ids::{IdError, MsgId, Seq};
+use shared::message::{MessageId, Numbered};
 use shared::shutdown::Shutdown;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -104,15 +104,15 @@ impl Drop for PendingReply {
 
 /// A message with its sequence number, and the reply that its sender waits for.
 #[derive(Debug)]
-pub(super) struct Numbered {
-    pub(super) message: ChatMessage,
+pub(super) struct InFlightMessage {
+    pub(super) message: Numbered,
     /// `None` once it waits for the commit.
     reply: Option<PendingReply>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Numbered {
-    pub(super) fn new(message: ChatMessage, reply: PendingReply, permit: OwnedSemaphorePermit) -> Self {
+impl InFlightMessage {
+    pub(super) fn new(message: Numbered, reply: PendingReply, permit: OwnedSemaphorePermit) -> Self {
         Self { message, reply: Some(reply), _permit: permit }
     }
 }
@@ -126,21 +126,14 @@ enum Outcome {
     Refused(ApiError),
 }
 
-/// A message: the conversation, the sender, and the sender's id for it.
-type Key = (Conversation, Box<str>, Box<str>);
-
-fn key(message: &ChatMessage) -> Key {
-    (message.conversation.clone(), message.sender.as_str().into(), message.msg_id.as_str().into())
-}
-
 /// The replies of this gateway from the sequence number on, shared by the pipelines, which publish, and the fanout, which
 /// hears what the workers decided.
 #[derive(Debug, Default)]
 pub struct InFlight {
     /// Replies that wait for the commit. There are no more than connections have reserved places for replies.
-    until_stored: Mutex<AHashMap<Key, Vec<PendingReply>>>,
+    until_stored: Mutex<AHashMap<MessageId, Vec<PendingReply>>>,
     /// Outcomes that differ from the sequence number, with the time of their events.
-    outcomes: RwLock<AHashMap<Key, (Instant, Outcome)>>,
+    outcomes: RwLock<AHashMap<MessageId, (Instant, Outcome)>>,
 }
 
 impl InFlight {
@@ -152,13 +145,13 @@ impl InFlight {
 
     /// `batch` is about to be published. Replies that wait for the commit are recorded before, since the commit may be
     /// quicker than the confirm.
-    pub(super) fn publish(&self, mut batch: Vec<Numbered>) -> Publishing<'_> {
+    pub(super) fn publish(&self, mut batch: Vec<InFlightMessage>) -> Publishing<'_> {
         self.forget_refusals(&batch);
         let mut until_stored = None;
         for one in batch.iter_mut().filter(|one| one.message.reply_when_stored) {
             if let Some(reply) = one.reply.take() {
                 let replies = until_stored.get_or_insert_with(|| self.until_stored.lock());
-                replies.entry(key(&one.message)).or_default().push(reply);
+                replies.entry(one.message.id()).or_default().push(reply);
             }
         }
         drop(until_stored);
@@ -166,15 +159,15 @@ impl InFlight {
     }
 
     /// A refusal of an earlier attempt does not count for this one.
-    fn forget_refusals(&self, batch: &[Numbered]) {
+    fn forget_refusals(&self, batch: &[InFlightMessage]) {
         if self.outcomes.read().is_empty() {
             return;
         }
         let mut outcomes = self.outcomes.write();
         for one in batch {
-            let key = key(&one.message);
-            if matches!(outcomes.get(&key), Some((_, Outcome::Refused(_)))) {
-                outcomes.remove(&key);
+            let id = one.message.id();
+            if matches!(outcomes.get(&id), Some((_, Outcome::Refused(_)))) {
+                outcomes.remove(&id);
             }
         }
     }
@@ -184,29 +177,33 @@ impl InFlight {
         if self.until_stored.lock().is_empty() {
             return;
         }
-        self.reply_to_waiting(&(conversation.clone(), sender.into(), msg_id.into()), &Outcome::Stored(seq));
+        if let Ok(id) = MessageId::parse(conversation.clone(), sender, msg_id) {
+            self.reply_to_waiting(&id, &Outcome::Stored(seq));
+        }
     }
 
     /// A worker has stored the message under another sequence number than it had. A second answer has to follow.
     pub(crate) fn renumbered(&self, conversation: &Conversation, sender: &str, msg_id: &str, seq: Seq) {
-        self.decided((conversation.clone(), sender.into(), msg_id.into()), Outcome::Stored(seq));
+        self.decided(MessageId::parse(conversation.clone(), sender, msg_id), Outcome::Stored(seq));
     }
 
     /// A worker has refused the message. A second answer has to follow.
     pub(crate) fn refused(&self, conversation: &Conversation, sender: &str, msg_id: &str, refusal: ApiError) {
-        self.decided((conversation.clone(), sender.into(), msg_id.into()), Outcome::Refused(refusal));
+        self.decided(MessageId::parse(conversation.clone(), sender, msg_id), Outcome::Refused(refusal));
     }
 
-    fn decided(&self, key: Key, outcome: Outcome) {
-        self.reply_to_waiting(&key, &outcome);
+    /// Events with ill-formed ids are ignored: no message has them.
+    fn decided(&self, id: Result<MessageId, IdError>, outcome: Outcome) {
+        let Ok(id) = id else { return };
+        self.reply_to_waiting(&id, &outcome);
         let mut outcomes = self.outcomes.write();
-        if outcomes.len() < OUTCOMES_MAX || outcomes.contains_key(&key) {
-            outcomes.insert(key, (Instant::now(), outcome));
+        if outcomes.len() < OUTCOMES_MAX || outcomes.contains_key(&id) {
+            outcomes.insert(id, (Instant::now(), outcome));
         }
     }
 
-    fn reply_to_waiting(&self, key: &Key, outcome: &Outcome) {
-        let replies = self.until_stored.lock().remove(key);
+    fn reply_to_waiting(&self, id: &MessageId, outcome: &Outcome) {
+        let replies = self.until_stored.lock().remove(id);
         replies.into_iter().flatten().for_each(|reply| reply.finish(outcome));
     }
 
@@ -235,11 +232,11 @@ impl InFlight {
 #[derive(Debug)]
 pub(super) struct Publishing<'a> {
     in_flight: &'a InFlight,
-    batch: Vec<Numbered>,
+    batch: Vec<InFlightMessage>,
 }
 
 impl Publishing<'_> {
-    pub(super) fn messages(&self) -> impl ExactSizeIterator<Item = &ChatMessage> {
+    pub(super) fn messages(&self) -> impl ExactSizeIterator<Item = &Numbered> {
         self.batch.iter().map(|one| &one.message)
     }
 
@@ -251,17 +248,17 @@ impl Publishing<'_> {
     /// The broker is not known to have the batch: everyone gets a reply.
     pub(super) fn failed(self, why: &str) {
         for one in self.batch.iter().filter(|one| one.message.reply_when_stored) {
-            self.in_flight.reply_to_waiting(&key(&one.message), &Outcome::Refused(try_again(why)));
+            self.in_flight.reply_to_waiting(&one.message.id(), &Outcome::Refused(try_again(why)));
         }
         self.finish(|_, reply| reply.refuse(&try_again(why)));
     }
 
-    fn finish(self, reply_otherwise: impl Fn(&ChatMessage, PendingReply)) {
+    fn finish(self, reply_otherwise: impl Fn(&Numbered, PendingReply)) {
         // Held until all replies are sent: a second answer is sent after its outcome is recorded, and so after these.
         let outcomes = self.in_flight.outcomes.read();
-        for Numbered { message, reply, .. } in self.batch {
+        for InFlightMessage { message, reply, .. } in self.batch {
             let Some(reply) = reply else { continue };
-            let known = if outcomes.is_empty() { None } else { outcomes.get(&key(&message)) };
+            let known = if outcomes.is_empty() { None } else { outcomes.get(&message.id()) };
             match known {
                 Some((_, outcome)) => reply.finish(outcome),
                 None => reply_otherwise(&message, reply),

@@ -67,14 +67,14 @@ impl AssignSeqs for Numbering {
     async fn assign(&self, batch: &[Admitted]) -> Vec<Result<AssignedSeq, NumberError>> {
         let (mut wanted, mut places) = (Vec::new(), Vec::new());
         let mut index: AHashMap<&Conversation, usize> = AHashMap::new();
-        for (place, message) in batch.iter().enumerate() {
+        for (place, Admitted { message, .. }) in batch.iter().enumerate() {
             let conversation = &message.conversation;
             let at = *index.entry(conversation).or_insert_with(|| {
                 wanted.push(Wanted { conversation, messages: Vec::new(), floor: None });
                 places.push(Vec::new());
                 wanted.len() - 1
             });
-            wanted[at].messages.push((&message.by.user, &message.msg_id));
+            wanted[at].messages.push((&message.sender, &message.msg_id));
             places[at].push(place);
         }
         let mut out = vec![Err(NumberError::Vanished); batch.len()];

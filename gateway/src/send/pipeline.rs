@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use shared::amqp::PublishError;
 use shared::concurrency_limit::ConcurrencyLimit;
-use shared::envelope::{self, ChatMessage};
+use shared::envelope;
+use shared::message::Numbered;
 use shared::shard::ShardId;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::admission::{Admitted, batch_timeout};
-use super::in_flight::{InFlight, Numbered, try_again};
+use super::in_flight::{InFlight, InFlightMessage, try_again};
 use super::numbering::{AssignSeqs, AssignedSeq};
 use super::shard_publisher::PublishBatch;
 use crate::config::Limits;
@@ -149,14 +150,14 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
     fn cut_batch(&mut self) -> Vec<Admitted> {
         let mut bytes = 0;
         let fits = |message: &&Admitted| {
-            bytes += message.content.len() + OVERHEAD_BYTES;
+            bytes += message.message.kind.body_bytes() + OVERHEAD_BYTES;
             bytes <= self.context.batch_bytes_max
         };
         let count = self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len());
         self.waiting.drain(..count).collect()
     }
 
-    async fn number(&self, batch: Vec<Admitted>, until: Instant) -> Vec<Numbered> {
+    async fn number(&self, batch: Vec<Admitted>, until: Instant) -> Vec<InFlightMessage> {
         if batch.is_empty() {
             return Vec::new();
         }
@@ -186,7 +187,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         numbered
     }
 
-    async fn publish(&mut self, numbered: Vec<Numbered>, until: Instant) {
+    async fn publish(&mut self, numbered: Vec<InFlightMessage>, until: Instant) {
         if numbered.is_empty() {
             return;
         }
@@ -212,7 +213,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
 
     fn record_accepted<'m>(
         &self,
-        messages: impl ExactSizeIterator<Item = &'m ChatMessage>,
+        messages: impl ExactSizeIterator<Item = &'m Numbered>,
         confirm_time: Duration,
     ) {
         metrics::histogram!(shared::metrics::GATEWAY_CONFIRM_TIME).record(confirm_time);
@@ -228,22 +229,17 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
     }
 }
 
-fn with_seq(admitted: Admitted, assigned: AssignedSeq) -> Numbered {
+fn with_seq(admitted: Admitted, assigned: AssignedSeq) -> InFlightMessage {
     let AssignedSeq { seq, jump, retry } = assigned;
-    let message = ChatMessage {
-        conversation: admitted.conversation,
+    let numbered = Numbered {
+        message: admitted.message,
         seq,
         jump,
-        sender: admitted.by.user.clone(),
-        msg_id: admitted.msg_id,
-        content: admitted.content,
-        msg_type: admitted.msg_type,
-        send_time_ms: admitted.send_time_ms,
-        origin: Some(admitted.by.origin),
-        reply_when_stored: admitted.reply_when_stored,
         retry,
+        origin: Some(admitted.origin),
+        reply_when_stored: admitted.reply_when_stored,
     };
-    Numbered::new(message, admitted.reply, admitted.permit)
+    InFlightMessage::new(numbered, admitted.reply, admitted.permit)
 }
 
 fn refuse(messages: impl IntoIterator<Item = Admitted>, why: &str) {

@@ -11,7 +11,6 @@ use shared::mysql::{Pool, timeline};
 use shared::permission::{Action, Permissions, RecallTarget};
 
 use crate::wire::api_error::ApiError;
-use crate::wire::request::RECALL;
 
 /// When a user may recall its own message. A group's owner and admins may recall any, at any time.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +48,7 @@ impl RecallPolicy {
         // Negative if the clock was set back: then the message is new.
         let age_ms = u64::try_from(now_ms.saturating_sub(facts.stored_at)).unwrap_or(0);
         Some(RecallTarget {
-            is_recall: facts.msg_type == RECALL,
+            is_recall: facts.is_recall,
             is_own: facts.sender_id == recall.user.as_str(),
             expired_after_ms: (age_ms > limit_ms).then_some(limit_ms),
         })
@@ -62,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_message_to_recall_is_visible_own_and_recent_or_not() {
-        let target = |floor: u64, sender: &str, msg_type, stored_at| {
+        let target = |floor: u64, sender: &str, is_recall, stored_at| {
             let mut permissions = Permissions::of_participant(false);
             permissions.history.floor = Seq(floor);
             let recall = Recall {
@@ -71,16 +70,16 @@ mod tests {
                 permissions: &permissions,
                 seq: Seq(7),
             };
-            let facts = Facts { sender_id: sender.to_owned(), msg_type, stored_at };
+            let facts = Facts { sender_id: sender.to_owned(), is_recall, stored_at };
             RecallPolicy { within: Duration::from_secs(120) }.target(&recall, Some(facts), 1_000_000)
         };
         let found =
             |is_recall, is_own, expired_after_ms| Some(RecallTarget { is_recall, is_own, expired_after_ms });
-        assert_eq!(target(0, "alice", 1, 880_000), found(false, true, None));
-        assert_eq!(target(0, "alice", 1, 879_999), found(false, true, Some(120_000)));
-        assert_eq!(target(0, "alice", 1, 2_000_000), found(false, true, None), "the clock was set back");
-        assert_eq!(target(6, "bob", 2, 1_000_000), found(false, false, None));
-        assert_eq!(target(7, "alice", 1, 1_000_000), None);
-        assert_eq!(target(0, "alice", RECALL, 1_000_000), found(true, true, None));
+        assert_eq!(target(0, "alice", false, 880_000), found(false, true, None));
+        assert_eq!(target(0, "alice", false, 879_999), found(false, true, Some(120_000)));
+        assert_eq!(target(0, "alice", false, 2_000_000), found(false, true, None), "the clock was set back");
+        assert_eq!(target(6, "bob", false, 1_000_000), found(false, false, None));
+        assert_eq!(target(7, "alice", false, 1_000_000), None);
+        assert_eq!(target(0, "alice", true, 1_000_000), found(true, true, None));
     }
 }

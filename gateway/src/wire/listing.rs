@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use shared::conversation::Conversation;
 use shared::ids::Seq;
-use shared::mysql::timeline::StoredMessage;
+use shared::message::Stored;
 
 use super::message::MessageView;
 
@@ -23,7 +23,7 @@ pub enum Listed {
         /// Messages of others after the read position and after the user joined.
         unread: u64,
         /// The newest message, if the user may see it.
-        last_message: Option<Arc<StoredMessage>>,
+        last_message: Option<Arc<Stored>>,
     },
     /// The user is no longer a member.
     Removed(Conversation),

@@ -1,52 +1,152 @@
-//! The JSON of a message, the same in pulls and pushes.
+//! A chat message in JSON: as clients send it, and as they see it in pulls and pushes.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use proto::v1;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
-use shared::ids::Seq;
-use shared::mysql::timeline::StoredMessage;
+use shared::conversation::Conversation;
+use shared::ids::{MsgId, Seq, UserId};
+use shared::message::{Body, BodyError, Message, MessageKind, Stored};
 
-use super::request::RECALL;
+use super::api_error::ApiError;
+use super::fields::value;
+
+/// A message to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatRequest {
+    /// `None`: the server makes one.
+    pub msg_id: Option<MsgId>,
+    /// The kind of the message, with its body.
+    pub kind: MessageKind,
+    /// `None`: the server's clock.
+    pub send_time_ms: Option<i64>,
+    /// The sender is answered at the commit only.
+    pub reply_when_stored: bool,
+}
+
+/// The payload of cmd 2.
+#[derive(Deserialize, Default)]
+pub(super) struct ChatPayload<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    msg_type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    recall_seq: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    send_time: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    ack: Option<&'a RawValue>,
+}
+
+const MSG_TYPES: &str = "payload.msg_type must be 1 (text), 2 (image) or 3 (recall)";
+const ACK_MODES: &str = "payload.ack must be \"accepted\" (default) or \"stored\"";
+
+impl ChatRequest {
+    pub(super) fn parse(msg_id: Option<Cow<'_, str>>, payload: &ChatPayload<'_>) -> Result<Self, ApiError> {
+        let msg_id = msg_id.map(|id| MsgId::parse(&id)).transpose().map_err(ApiError::malformed)?;
+        let msg_type: Option<u32> = value(payload.msg_type, MSG_TYPES)?;
+        let kind = match msg_type {
+            None | Some(1) => MessageKind::Text(body(payload)?),
+            Some(2) => MessageKind::Image(body(payload)?),
+            Some(3) => MessageKind::Recall(recall_seq(payload)?),
+            Some(_) => return Err(ApiError::malformed(MSG_TYPES)),
+        };
+        let send_time_ms = value(payload.send_time, "payload.send_time must be milliseconds since 1970")?;
+        let ack: Option<Cow<'_, str>> = value(payload.ack, ACK_MODES)?;
+        let reply_when_stored = match ack.as_deref() {
+            None | Some("accepted") => false,
+            Some("stored") => true,
+            Some(_) => return Err(ApiError::malformed(ACK_MODES)),
+        };
+        Ok(Self { msg_id, kind, send_time_ms, reply_when_stored })
+    }
+
+    /// The message that `sender` sends to `conversation`; `now` is used if the client named no time.
+    #[must_use]
+    pub fn into_message(
+        self,
+        conversation: Conversation,
+        sender: UserId,
+        now: impl FnOnce() -> i64,
+    ) -> Message {
+        Message {
+            conversation,
+            sender,
+            msg_id: self.msg_id.unwrap_or_else(MsgId::generate),
+            kind: self.kind,
+            send_time_ms: self.send_time_ms.unwrap_or_else(now),
+        }
+    }
+}
+
+fn body(payload: &ChatPayload<'_>) -> Result<Body, ApiError> {
+    let content: Option<String> = value(payload.content, "payload.content must be a string")?;
+    Body::new(content.unwrap_or_default()).map_err(|error| match error {
+        BodyError::Empty => ApiError::malformed("payload.content is empty: send 1 to 4096 bytes"),
+        BodyError::TooLong(bytes) => {
+            ApiError::TooLarge(format!("payload.content has {bytes} bytes: send at most 4096"))
+        }
+    })
+}
+
+fn recall_seq(payload: &ChatPayload<'_>) -> Result<Seq, ApiError> {
+    let rule = "payload.recall_seq must be the seq of the message to recall";
+    let seq: Option<u64> = value(payload.recall_seq, rule)?;
+    seq.filter(|seq| (1..=Seq::MAX.0).contains(seq)).map(Seq).ok_or_else(|| ApiError::malformed(rule))
+}
 
 /// A message as clients see it, borrowed from a row or an event.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MessageView<'a> {
-    /// The message id that the sender chose.
-    pub msg_id: &'a str,
-    /// Its sequence number.
-    pub seq: Seq,
-    /// The sender.
-    pub sender_id: &'a str,
-    /// The text; empty for a recall and for a recalled message.
-    pub content: &'a str,
-    /// 1 text, 2 image, 3 recall.
-    pub msg_type: u32,
-    /// Milliseconds since the Unix epoch.
-    pub send_time: i64,
-    /// Whether it was recalled.
+    msg_id: &'a str,
+    seq: Seq,
+    sender_id: &'a str,
+    /// Empty if the message was recalled, or is a recall.
+    content: &'a str,
+    msg_type: u32,
+    send_time: i64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub recalled: bool,
-    /// For a recall: the message that it recalls.
+    recalled: bool,
+    /// The message that this one recalls.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub recall_seq: Option<Seq>,
+    recall_seq: Option<Seq>,
 }
 
 impl<'a> MessageView<'a> {
-    /// A message from its fields. The stored content of a recall is the sequence number of the recalled message.
-    #[must_use]
-    pub fn new(
+    fn new(
         msg_id: &'a str,
         seq: Seq,
         sender_id: &'a str,
-        content: &'a str,
-        msg_type: u32,
+        kind: MessageKind<&'a str>,
         send_time: i64,
     ) -> Self {
-        let recall_seq = if msg_type == RECALL { content.parse().ok().map(Seq) } else { None };
-        let content = if msg_type == RECALL { "" } else { content };
-        Self { msg_id, seq, sender_id, content, msg_type, send_time, recalled: false, recall_seq }
+        Self {
+            msg_id,
+            seq,
+            sender_id,
+            content: kind.body().copied().unwrap_or_default(),
+            msg_type: kind.msg_type(),
+            send_time,
+            recalled: false,
+            recall_seq: kind.recalls(),
+        }
     }
 
-    /// The JSON, to be shared by several frames.
+    /// The view of `message` under its number `seq`.
+    #[must_use]
+    pub fn of(message: &'a Message, seq: Seq) -> Self {
+        let Message { conversation: _, sender, msg_id, kind, send_time_ms } = message;
+        Self::new(msg_id.as_str(), seq, sender.as_str(), kind.as_deref(), *send_time_ms)
+    }
+
+    /// The number of bytes of its content.
+    pub(super) fn content_bytes(&self) -> usize {
+        self.content.len()
+    }
+
+    /// The message as JSON, to be put into any number of frames.
     #[must_use]
     pub fn rendered(&self) -> Box<RawValue> {
         // Strings and numbers only: serialization cannot fail.
@@ -54,10 +154,15 @@ impl<'a> MessageView<'a> {
     }
 }
 
-impl<'a> From<&'a StoredMessage> for MessageView<'a> {
-    fn from(row: &'a StoredMessage) -> Self {
-        let StoredMessage { seq, msg_id, sender_id, content, msg_type, send_time_ms, is_recalled, .. } = row;
-        let view = Self::new(msg_id, *seq, sender_id, content, *msg_type, *send_time_ms);
-        Self { recalled: *is_recalled, ..view }
+impl<'a> From<&'a Stored> for MessageView<'a> {
+    fn from(row: &'a Stored) -> Self {
+        Self { recalled: row.is_recalled, ..Self::of(&row.message, row.seq) }
+    }
+}
+
+impl<'a> From<&'a v1::StoredMessage> for MessageView<'a> {
+    fn from(event: &'a v1::StoredMessage) -> Self {
+        let kind = MessageKind::of_stored(event.msg_type, &event.content);
+        Self::new(&event.msg_id, Seq(event.seq), &event.sender_id, kind, event.send_time_ms)
     }
 }

@@ -4,6 +4,7 @@ pub mod api_error;
 pub mod close;
 pub mod context;
 pub mod denied;
+mod fields;
 mod frame;
 pub mod listing;
 pub mod message;

@@ -62,7 +62,7 @@ pub fn pull(conversation: &str, messages: &[MessageView<'_>], next: Seq, has_mor
         ..Frame::new(Cmd::PULL, 0)
     };
     // About 192 bytes per message for ids, numbers and field names, beside its content.
-    let bytes: usize = messages.iter().map(|message| message.content.len() + 192).sum();
+    let bytes: usize = messages.iter().map(|message| message.content_bytes() + 192).sum();
     frame.render_about(conversation.len() + bytes + 128)
 }
 

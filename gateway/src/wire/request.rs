@@ -7,10 +7,11 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::envelope::CONTENT_BYTES_MAX;
-use shared::ids::{DeviceId, MsgId, Seq};
+use shared::ids::{DeviceId, Seq};
 
 use super::api_error::ApiError;
+use super::fields::{object, text_field, value};
+use super::message::ChatRequest;
 
 /// The values of `cmd`.
 #[derive(Debug)]
@@ -39,8 +40,6 @@ const PULL_LIMIT_MAX: u16 = 500;
 const SYNC_LIMIT_DEFAULT: u16 = 100;
 /// Largest `limit` of a sync.
 pub const SYNC_LIMIT_MAX: u16 = 500;
-/// `msg_type` of a recall.
-pub const RECALL: u32 = 3;
 /// Longer ids are invalid, and the reply does not repeat them.
 const ECHO_BYTES_MAX: usize = 1_024;
 
@@ -95,23 +94,6 @@ impl Request {
     }
 }
 
-/// A message to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChatRequest {
-    /// `None`: the server generates one.
-    pub msg_id: Option<MsgId>,
-    /// 1 to 4096 bytes; for a recall, the sequence number of the recalled message.
-    pub content: String,
-    /// 1 text, 2 image, 3 recall.
-    pub msg_type: u32,
-    /// The message to recall.
-    pub recalls: Option<Seq>,
-    /// `None`: the server's clock.
-    pub send_time_ms: Option<i64>,
-    /// Reply at the commit, not at the broker's confirm.
-    pub reply_when_stored: bool,
-}
-
 /// A request for the conversations that changed since a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncRequest {
@@ -153,19 +135,9 @@ struct Payload<'a> {
     #[serde(borrow, default)]
     device_id: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    msg_type: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    send_time: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    ack: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     limit: Option<&'a RawValue>,
     #[serde(borrow, default)]
     direction: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    recall_seq: Option<&'a RawValue>,
 }
 
 /// Parses one text frame.
@@ -207,7 +179,7 @@ fn request<'a>(
     let request = match echo.cmd {
         Cmd::HEARTBEAT => Request::Heartbeat(cursor(fields)?.map(|cursor| cursor.0)),
         Cmd::LOGIN => login(&payload(fields)?)?,
-        Cmd::CHAT => Request::Chat(chat(msg_id, &payload(fields)?)?),
+        Cmd::CHAT => Request::Chat(ChatRequest::parse(msg_id, &payload(fields)?)?),
         Cmd::PULL => Request::Pull(pull(fields, &payload(fields)?)?),
         Cmd::ACK => {
             let cursor = cursor(fields)?;
@@ -236,50 +208,6 @@ fn login(payload: &Payload<'_>) -> Result<Request, ApiError> {
     let device = device.map(|id| DeviceId::parse(&id)).transpose().map_err(ApiError::malformed)?;
     Ok(Request::Login { token, device })
 }
-
-fn chat(msg_id: Option<Cow<'_, str>>, payload: &Payload<'_>) -> Result<ChatRequest, ApiError> {
-    let msg_id = msg_id.map(|id| MsgId::parse(&id)).transpose().map_err(ApiError::malformed)?;
-    let types = "payload.msg_type must be 1 (text), 2 (image) or 3 (recall)";
-    let msg_type: Option<u32> = value(payload.msg_type, types)?;
-    let msg_type = msg_type.unwrap_or(1);
-    if !matches!(msg_type, 1 | 2 | RECALL) {
-        return Err(ApiError::malformed(types));
-    }
-    let recalls = if msg_type == RECALL { Some(recall(payload)?) } else { None };
-    let content = match recalls {
-        Some(seq) => seq.to_string(),
-        None => content(payload)?,
-    };
-    let send_time_ms = value(payload.send_time, "payload.send_time must be milliseconds since 1970")?;
-    let ack: Option<Cow<'_, str>> = value(payload.ack, ACK_MODES)?;
-    let reply_when_stored = match ack.as_deref() {
-        None | Some("accepted") => false,
-        Some("stored") => true,
-        Some(_) => return Err(ApiError::malformed(ACK_MODES)),
-    };
-    Ok(ChatRequest { msg_id, content, msg_type, recalls, send_time_ms, reply_when_stored })
-}
-
-fn content(payload: &Payload<'_>) -> Result<String, ApiError> {
-    let content: Option<String> = value(payload.content, "payload.content must be a string")?;
-    let content = content.unwrap_or_default();
-    if content.is_empty() {
-        return Err(ApiError::malformed("payload.content is empty: send 1 to 4096 bytes"));
-    }
-    if content.len() > CONTENT_BYTES_MAX {
-        let message = format!("payload.content has {} bytes: send at most 4096", content.len());
-        return Err(ApiError::TooLarge(message));
-    }
-    Ok(content)
-}
-
-fn recall(payload: &Payload<'_>) -> Result<Seq, ApiError> {
-    let rule = "payload.recall_seq must be the seq of the message to recall";
-    let seq: Option<u64> = value(payload.recall_seq, rule)?;
-    seq.filter(|seq| (1..=Seq::MAX.0).contains(seq)).map(Seq).ok_or_else(|| ApiError::malformed(rule))
-}
-
-const ACK_MODES: &str = "payload.ack must be \"accepted\" (default) or \"stored\"";
 
 fn pull(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<PullRequest, ApiError> {
     let limits = "payload.limit must be 1 to 500";
@@ -317,35 +245,17 @@ fn cursor(fields: &Fields<'_>) -> Result<Option<Seq>, ApiError> {
     }
 }
 
-fn payload<'a>(fields: &Fields<'a>) -> Result<Payload<'a>, ApiError> {
+fn payload<'a, P: Deserialize<'a> + Default>(fields: &Fields<'a>) -> Result<P, ApiError> {
     match fields.payload.map(RawValue::get) {
-        None | Some("null") => Ok(Payload::default()),
+        None | Some("null") => Ok(P::default()),
         Some(text) => object(text).map_err(|_| ApiError::malformed("payload must be an object")),
     }
-}
-
-/// Parses an object. serde alone accepts an array for a struct, too.
-fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    if !text.trim_start().starts_with('{') {
-        return Err("this frame is not an object".to_owned());
-    }
-    serde_json::from_str(text).map_err(|error| error.to_string())
-}
-
-/// `Err` if the field is present and not a string.
-fn text_field<'a>(raw: Option<&'a RawValue>) -> TextField<'a> {
-    value(raw, "").map_err(|_| ())
-}
-
-/// Parses a field; absent and `null` are `None`.
-fn value<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>, rule: &str) -> Result<Option<T>, ApiError> {
-    let Some(raw) = raw else { return Ok(None) };
-    serde_json::from_str(raw.get()).map_err(|_| ApiError::malformed(rule))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use shared::message::MessageKind;
 
     use super::*;
 
@@ -363,14 +273,14 @@ mod tests {
         assert_eq!(echo.conversation_id.as_deref(), Some("group_1"));
         let Request::Chat(chat) = request else { panic!("{request:?}") };
         assert_eq!(chat.msg_id.unwrap().as_str(), "m1");
-        assert_eq!((chat.content.as_str(), chat.msg_type, chat.send_time_ms), ("h\ni", 2, Some(5)));
+        assert_eq!((chat.kind.as_deref(), chat.send_time_ms), (MessageKind::Image("h\ni"), Some(5)));
         assert!(chat.reply_when_stored);
         let (_, request) =
             parse(r#"{"cmd":2,"msg_id":null,"conversation_id":"c","payload":{"content":"x"}}"#).unwrap();
         let Request::Chat(chat) = request else { panic!("{request:?}") };
         assert_eq!(
-            (chat.msg_id, chat.msg_type, chat.send_time_ms, chat.reply_when_stored),
-            (None, 1, None, false)
+            (chat.msg_id, chat.kind.as_deref(), chat.send_time_ms, chat.reply_when_stored),
+            (None, MessageKind::Text("x"), None, false)
         );
     }
 
@@ -385,7 +295,7 @@ mod tests {
         );
         let recall = request(r#"{"cmd":2,"conversation_id":"c","payload":{"msg_type":3,"recall_seq":12}}"#);
         let Request::Chat(chat) = recall else { panic!("{recall:?}") };
-        assert_eq!((chat.msg_type, chat.recalls, chat.content.as_str()), (3, Some(Seq(12)), "12"));
+        assert_eq!(chat.kind, MessageKind::Recall(Seq(12)));
     }
 
     #[test]

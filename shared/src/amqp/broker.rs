@@ -131,7 +131,7 @@ impl Broker {
 
     /// Whether a publish can go out right now.
     #[must_use]
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         *self.state.link.borrow() == Link::Up
     }
 

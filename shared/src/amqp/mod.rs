@@ -1,4 +1,4 @@
-//! RabbitMQ: names and arguments, connections that come back, publishing with confirms.
+//! RabbitMQ: names and arguments, connections that reconnect, publishing with confirms.
 
 pub mod broker;
 pub mod event_stream;

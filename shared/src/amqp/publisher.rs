@@ -1,9 +1,9 @@
-//! Publishing one body at a time and knowing its fate.
+//! Publishing with confirms, one body at a time.
 //!
-//! lapin matches confirms and returns to publishes by order and hash order: with several in flight on one channel some
-//! are attributed to the wrong one (measured: 778 of 20,000 returns at a window of 256, 144 of 24,000 confirms from
-//! several tasks). With exactly one in flight there is nothing to confuse, and since a body is a whole batch, a shard
-//! is not slowed by it: while a body is on its way, the next batch grows.
+//! lapin matches confirms and returns with publishes by order and by hash order: with several bodies in flight on one
+//! channel, some are attributed to the wrong one (measured: 778 of 20,000 returns at a window of 256, 144 of 24,000
+//! confirms from several tasks). With one body in flight the match is certain. It does not slow a shard, since a body is a
+//! whole batch: while one is in flight, the next batch grows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,37 +15,37 @@ use tokio::time::timeout;
 
 use super::broker::{Broker, BrokerError, Link};
 
-/// Persistent, in AMQP's numbers.
+/// The delivery mode "persistent" of AMQP.
 const DELIVERY_MODE_PERSISTENT: u8 = 2;
 
-/// Why a body is not known to be kept. It may arrive all the same (except after `Down`): publish it again with the same
-/// ids, never with others.
+/// The reason why a body is not confirmed. It may be in the queue nevertheless (except after `Down`): publish it again
+/// with the same ids, never with others.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// No connection, or the broker blocks it: nothing was sent.
-    #[error("the broker is away or blocks publishers")]
+    #[error("the broker is unavailable or blocks publishers")]
     Down,
-    /// The broker began to block while the body was on its way.
+    /// The broker began to block while the body was in flight.
     #[error("the broker has begun to block publishers")]
     Blocked,
     /// The channel could not be opened.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// The connection or channel broke meanwhile.
+    /// The connection or channel broke while the body was in flight.
     #[error("publishing: {0}")]
     Broken(lapin::Error),
-    /// The broker refused it (a full queue).
+    /// The broker refused it: the queue is full.
     #[error("the broker refused the batch: its queue is full")]
     Nacked,
     /// No queue is bound for it.
     #[error("the broker returned the batch: no queue is bound")]
     Returned,
-    /// No answer in time.
+    /// The broker did not confirm within the timeout.
     #[error("the broker did not confirm in time")]
     TimedOut,
 }
 
-/// Owns one channel in confirm mode. Not shared: each publishing task has its own.
+/// The owner of one channel in confirm mode. Each publishing task has its own.
 #[derive(Debug)]
 pub struct ConfirmingPublisher {
     broker: Arc<Broker>,
@@ -53,50 +53,50 @@ pub struct ConfirmingPublisher {
 }
 
 impl ConfirmingPublisher {
-    /// Opens its channel at the first publish.
+    /// A publisher that opens its channel at the first publish.
     #[must_use]
     pub fn new(broker: Arc<Broker>) -> Self {
         Self { broker, channel: None }
     }
 
-    /// Whether there is an open channel and the broker takes something.
+    /// Whether its channel is open and the broker accepts publishes.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.broker.is_up() && self.channel.as_ref().is_some_and(|channel| channel.status().connected())
     }
 
-    /// Makes sure that there is an open channel.
+    /// Opens the channel unless it is open.
     ///
     /// # Errors
-    /// [`PublishError::Down`] or [`PublishError::Broker`]: try again after a while.
+    /// [`PublishError::Down`] or [`PublishError::Broker`]: retry after a delay.
     pub async fn ready(&mut self) -> Result<(), PublishError> {
         self.open().await.map(drop)
     }
 
-    /// Publishes a persistent, mandatory body and waits for its confirm, at most `patience`.
+    /// Publishes a persistent, mandatory body and waits for its confirm, at most for `wait`.
     ///
     /// # Errors
-    /// [`PublishError`]; after any of them except `Nacked` and `Returned` the channel is given up, so that a late answer
-    /// cannot be taken for the next body's.
+    /// [`PublishError`]; after any of them except `Nacked` and `Returned` the channel is closed, so that a late answer is
+    /// not taken for that of the next body.
     pub async fn publish(
         &mut self,
         exchange: ShortString,
         key: ShortString,
         body: &[u8],
         headers: Option<FieldTable>,
-        patience: Duration,
+        wait: Duration,
     ) -> Result<(), PublishError> {
         let mut link = self.broker.link();
         let published = tokio::select! {
             biased;
-            published = timeout(patience, self.publish_on_channel(exchange, key, body, headers)) => {
+            published = timeout(wait, self.publish_on_channel(exchange, key, body, headers)) => {
                 published.unwrap_or(Err(PublishError::TimedOut))
             }
-            // Nothing more is heard from a connection that is blocked: no use in waiting.
+            // A blocked connection sends no confirm.
             _ = link.wait_for(|link| *link == Link::Blocked) => Err(PublishError::Blocked),
         };
         if !matches!(published, Ok(()) | Err(PublishError::Nacked | PublishError::Returned)) {
-            self.give_up_channel();
+            self.drop_channel();
         }
         published
     }
@@ -121,7 +121,7 @@ impl ConfirmingPublisher {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(_)) => Err(PublishError::Returned),
             Confirmation::Nack(_) => Err(PublishError::Nacked),
-            // The channel was put into confirm mode, so this is a fault; what was sent is not known to be kept.
+            // Not possible, since the channel is in confirm mode: treated as not confirmed.
             Confirmation::NotRequested => Err(PublishError::TimedOut),
         }
     }
@@ -131,7 +131,7 @@ impl ConfirmingPublisher {
             return Err(PublishError::Down);
         }
         if !self.is_ready() {
-            self.give_up_channel();
+            self.drop_channel();
         }
         if self.channel.is_none() {
             let channel = self.broker.channel().await?;
@@ -141,9 +141,9 @@ impl ConfirmingPublisher {
         self.channel.as_ref().ok_or(PublishError::Down)
     }
 
-    fn give_up_channel(&mut self) {
+    fn drop_channel(&mut self) {
         let Some(channel) = self.channel.take() else { return };
-        // Closing needs an answer, which a blocked connection never gives: do not wait for it here.
-        tokio::spawn(async move { channel.close(200, "given up".into()).await });
+        // A blocked connection never answers the close: do not wait for it here.
+        tokio::spawn(async move { channel.close(200, "dropped".into()).await });
     }
 }

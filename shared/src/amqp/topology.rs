@@ -1,4 +1,4 @@
-//! Every exchange and queue, with all arguments. Nobody else names one.
+//! Every exchange and queue, with all arguments. No other file names one.
 //!
 //! Arguments whose server default differs between RabbitMQ 3.10 and 4.x are set explicitly.
 
@@ -8,19 +8,19 @@ use lapin::{Channel, ExchangeKind};
 
 use crate::shard::{ShardCount, ShardId};
 
-/// How often a batch may be delivered before the broker gives up on it. It must never: an outage that kills workers
-/// again and again is no reason to lose messages. 4.x gives up after 20 where nothing is said.
+/// The number of deliveries after which the broker drops a batch. It must never do so: an outage that kills workers
+/// repeatedly is no reason to lose messages. The default of RabbitMQ 4 is 20.
 const DELIVERY_LIMIT: i32 = 1_000_000;
-/// A push that no gateway took for so long is of no use: its clients have been told to pull.
+/// The age at which an unconsumed event is dropped: by then the gateway has sent a resync to its clients.
 const PUSH_TTL_MS: i32 = 30_000;
-/// Batches that may wait for one gateway; the oldest go first, and the gateway notices by their numbers.
+/// Most batches in the queue of one gateway. The oldest are dropped first, and the gateway detects the gap.
 const PUSH_QUEUE_BATCHES_MAX: i32 = 20_000;
 /// The same in bytes.
 const PUSH_QUEUE_BYTES_MAX: i64 = 64 << 20;
-/// A gateway's push queue that nobody consumes for so long is removed (its gateway has gone).
+/// The time after which the push queue of a gateway without a consumer is removed.
 const PUSH_QUEUE_EXPIRES_MS: i32 = 60_000;
 
-/// The names under one prefix.
+/// The names of one deployment.
 #[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,
@@ -28,49 +28,49 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Names that begin with `prefix`.
+    /// Names with this prefix.
     #[must_use]
     pub fn new(prefix: &str, shards: ShardCount) -> Self {
         Self { prefix: prefix.to_owned(), shards }
     }
 
-    /// How many work queues there are.
+    /// The number of work queues.
     #[must_use]
     pub fn shards(&self) -> ShardCount {
         self.shards
     }
 
-    /// Direct exchange that gateways publish batches to, with [`shard_key`](Self::shard_key).
+    /// The direct exchange to which gateways publish batches, with [`shard_key`](Self::shard_key).
     #[must_use]
     pub fn messages_exchange(&self) -> ShortString {
         format!("{}.msg", self.prefix).into()
     }
 
-    /// Routing key of a shard.
+    /// The routing key of a shard.
     #[must_use]
     pub fn shard_key(&self, shard: ShardId) -> ShortString {
         shard.to_string().into()
     }
 
-    /// Work queue of a shard: durable, quorum, one active consumer.
+    /// The work queue of a shard: durable, quorum, with a single active consumer.
     #[must_use]
     pub fn shard_queue(&self, shard: ShardId) -> ShortString {
         format!("{}.msg.{shard}", self.prefix).into()
     }
 
-    /// Fanout exchange that every gateway's push queue is bound to.
+    /// The fanout exchange to which the push queue of every gateway is bound.
     #[must_use]
-    pub fn push_exchange(&self) -> ShortString {
+    pub(crate) fn push_exchange(&self) -> ShortString {
         format!("{}.push", self.prefix).into()
     }
 
-    /// Queue (and direct exchange of the same name, for the broker's own dead-lettering) of what can never be stored.
+    /// The dead-letter queue, and the exchange of the same name for dead letters of the broker itself.
     #[must_use]
     pub fn dead_queue(&self) -> ShortString {
         format!("{}.dead", self.prefix).into()
     }
 
-    /// Declares everything durable. Idempotent.
+    /// Declares all durable exchanges and queues. Idempotent.
     ///
     /// # Errors
     /// A `PRECONDITION_FAILED` names the queue whose arguments differ from an earlier declaration.
@@ -97,13 +97,13 @@ impl Topology {
         Ok(())
     }
 
-    /// Declares and binds a new push queue for one epoch of one gateway, and returns its name.
+    /// Declares and binds a push queue for one epoch of one gateway, and returns its name.
     ///
-    /// It is exclusive to `channel`'s connection and gone with it. Each connection needs a name of its own: the broker
-    /// may hold on to the old queue for a moment after it lost the old connection.
+    /// The queue is exclusive to the connection of `channel` and removed with it. Each connection needs another name: the
+    /// broker may keep the old queue for a moment after it lost the old connection.
     ///
     /// # Errors
-    /// As the broker says.
+    /// The broker's.
     pub async fn declare_push_queue(
         &self,
         channel: &Channel,

@@ -1,7 +1,7 @@
-//! Settings: a TOML file, overridden by environment variables `IM__SECTION__KEY`.
+//! Configuration: a TOML file, overridden by environment variables `IM__SECTION__KEY`.
 //!
-//! Each binary has a struct of its own made of the sections it needs; the sections that both need are here. An unknown
-//! key or an unusable value ends the start with one line that names the key.
+//! Each binary has its own struct of the sections that it needs; the sections of both binaries are here. An unknown key or
+//! an invalid value stops the process at its start, with one line that names the key.
 
 pub mod sample;
 mod secret;
@@ -14,26 +14,26 @@ use serde::de::DeserializeOwned;
 pub use secret::Secret;
 pub use sections::{Amqp, Log, LogFormat, Mysql, Redis, Shards, Start, Url};
 
-/// Prefix of the environment variables that override keys: `IM__MYSQL__URL` is `mysql.url`.
-pub const ENV_PREFIX: &str = "IM";
+/// The prefix of the environment variables that override keys: `IM__MYSQL__URL` is `mysql.url`.
+const ENV_PREFIX: &str = "IM";
 
-/// Keys whose value is a list: separated by commas where it comes from the environment.
+/// Keys whose value is a list, separated by commas in an environment variable.
 const LISTS: [&str; 2] = ["listen.allowed_origins", "listen.trusted_proxies"];
 
-/// A setting that cannot be used. One line that names the key.
+/// An invalid setting, as one line that names the key.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
 pub struct ConfigError(pub String);
 
 impl ConfigError {
-    /// A value that was read but cannot be used: `key` as written in the file, and why.
+    /// The error of a value that is not valid: `key` as in the file, and the reason.
     #[must_use]
     pub fn key(key: &str, why: impl std::fmt::Display) -> Self {
         Self(format!("{key}: {why}"))
     }
 }
 
-/// Reads `file` (none: defaults only) and the process's environment into `T`.
+/// Reads `file` (`None`: only defaults) and the environment of the process into `T`.
 ///
 /// # Errors
 /// A file that cannot be read or parsed, an unknown key, a value of the wrong type.
@@ -41,10 +41,10 @@ pub fn load<T: DeserializeOwned>(file: Option<&Path>) -> Result<T, ConfigError> 
     load_from(file, std::env::vars().collect())
 }
 
-/// As [`load`], with the environment given, so that tests need not change their own.
+/// The same as [`load`] with a given environment, so that tests need not change that of the process.
 ///
 /// # Errors
-/// As [`load`].
+/// The same as [`load`].
 pub fn load_from<T: DeserializeOwned>(
     file: Option<&Path>,
     environment: std::collections::HashMap<String, String>,
@@ -53,7 +53,7 @@ pub fn load_from<T: DeserializeOwned>(
     if let Some(path) = file {
         builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
     }
-    // try_parsing turns "8" and "true" into numbers and booleans, as the file has them.
+    // try_parsing converts "8" and "true" to numbers and booleans, as they are in the file.
     let source = config::Environment::with_prefix(ENV_PREFIX)
         .prefix_separator("__")
         .separator("__")

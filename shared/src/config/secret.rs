@@ -1,4 +1,4 @@
-//! Values that are never shown.
+//! Values that are never printed.
 
 use std::fmt;
 use std::path::Path;
@@ -7,27 +7,28 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use super::ConfigError;
 
-/// A key or password. Its `Debug` says only whether there is one.
+/// A key or password. Its `Debug` shows only whether it is set.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The secret itself, for whoever signs or compares with it.
+    /// The secret itself, to sign or to compare with.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether none was given.
+    /// Whether it is not set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The secret that was given either as `value` or in `file` (an empty path: none), whose trailing line end is no part of it.
+    /// The secret that is given either as `value` or in `file` (an empty path: not given). A trailing line end of the file is
+    /// not part of the secret.
     ///
     /// # Errors
-    /// Names `key`, or the key of the file (`key` and `_file`), but shows nothing of the content.
+    /// Names `key`, or the key of the file (`key` with `_file`), and never shows the content.
     pub fn either(key: &str, value: Self, file: &Path) -> Result<Self, ConfigError> {
         if file.as_os_str().is_empty() {
             return Ok(value);
@@ -45,7 +46,7 @@ impl Secret {
         Ok(Self(secret.to_owned()))
     }
 
-    /// Whether it is long enough to be no guess; an absent one is not.
+    /// Checks that it has at least `bytes_min` bytes.
     ///
     /// # Errors
     /// Names `key`.
@@ -84,7 +85,7 @@ impl<'de> Deserialize<'de> for Secret {
                 Ok(text.into())
             }
 
-            // What looks like a number in the environment has been read as one, and may not be what it was.
+            // A text in the environment that looks like a number is parsed as one, which may lose digits.
             fn visit_i64<E: Error>(self, _: i64) -> Result<Secret, E> {
                 Err(E::custom(NUMBER))
             }
@@ -138,7 +139,7 @@ mod tests {
         let read = from_environment("0x, =%\u{e9}").unwrap();
         assert_eq!(read.auth.key.expose(), "0x, =%\u{e9}");
         assert_eq!(format!("{:?}", read.auth), "Keys { key: (secret) }");
-        // Read as a number, each of these would be another text afterwards.
+        // Parsed as a number, each of these would become another text.
         for number in ["00123", "12345678901234567890123456789012", "1e31"] {
             let error = from_environment(number).unwrap_err().to_string();
             assert!(error.contains("file") && !error.contains(number), "{error}");

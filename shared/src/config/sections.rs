@@ -1,4 +1,4 @@
-//! The sections that gateways and workers share. Every key has a default that suits one machine.
+//! The sections that gateways and workers share. Every key has a default for a deployment on one machine.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use serde::Deserialize;
 use super::ConfigError;
 use crate::shard::ShardCount;
 
-/// An address that may contain a password: shown without it.
+/// An address that may contain a password, which is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Url(String);
 
 impl Url {
-    /// The whole address, for the client library only.
+    /// The whole address, with its credentials, for the client library.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -27,7 +27,7 @@ impl From<&str> for Url {
     }
 }
 
-/// What stands before the credentials and after them.
+/// The address without its credentials and parameters.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str("(no scheme)") };
@@ -49,7 +49,7 @@ pub struct Mysql {
     /// `mysql://user:password@host:port/schema`; the schema must exist. `?ssl-mode=VERIFY_IDENTITY` for production
     /// across a network.
     pub url: Url,
-    /// Most connections at once.
+    /// Most connections at the same time.
     pub connections_max: u32,
 }
 
@@ -65,15 +65,16 @@ impl Default for Mysql {
 pub struct Redis {
     /// `redis://`, `rediss://` (TLS), `redis-cluster://`, `valkey://`.
     pub url: Url,
-    /// A command that takes longer fails.
+    /// The timeout of a command.
     pub command_timeout_ms: u64,
-    /// How long a message's id is remembered. Later retries are found in MySQL, after a new number was taken in vain.
+    /// The time for which the id of a message is remembered. A later retry is found in MySQL, and its new sequence number is
+    /// voided.
     pub sent_ttl_s: u32,
 }
 
 impl Default for Redis {
     fn default() -> Self {
-        // 15 minutes: longer than any client's backed-off retry; at 10,000 messages a second about 1 GB.
+        // 15 minutes: longer than a client's longest delay between retries; about 1 GB at 10,000 messages per second.
         Self { url: "redis://127.0.0.1:6379".into(), command_timeout_ms: 3_000, sent_ttl_s: 900 }
     }
 }
@@ -82,11 +83,11 @@ impl Default for Redis {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Amqp {
-    /// `amqp://user:password@host:port/vhost`, the root vhost written as `%2f`.
+    /// `amqp://user:password@host:port/vhost`; the root vhost is written as `%2f`.
     pub url: Url,
-    /// Begins every exchange and queue name, so that several deployments can share a broker.
+    /// The prefix of every exchange and queue name, so that several deployments can share a broker.
     pub prefix: String,
-    /// Both sides close a connection that was silent for twice as long.
+    /// The heartbeat interval; both sides close a connection after twice this time without traffic.
     pub heartbeat_s: u16,
 }
 
@@ -100,13 +101,13 @@ impl Default for Amqp {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shards {
-    /// Number of work queues. Stored at the first start; afterwards another value is refused. Not given: as stored, and
-    /// [`ShardCount::DEFAULT`] at the first start.
+    /// The number of work queues. It is stored at the first start, and another value is refused afterwards. If not given: the
+    /// stored number, or [`ShardCount::DEFAULT`] at the first start.
     pub count: Option<u16>,
 }
 
 impl Shards {
-    /// The checked number, if one is given.
+    /// The checked number, if it is given.
     ///
     /// # Errors
     /// Names `shards.count`.
@@ -120,23 +121,23 @@ impl Shards {
     }
 }
 
-/// Shape of the log lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For eyes.
+    /// Text.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// `[log]`: always to standard output.
+/// `[log]`: logs are written to standard output.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// `human` or `json`.
     pub format: LogFormat,
-    /// As `RUST_LOG`: `info`, or `info,gateway::send=debug`.
+    /// A filter in the syntax of `RUST_LOG`: `info`, or `info,gateway::send=debug`.
     pub filter: String,
 }
 
@@ -150,7 +151,7 @@ impl Default for Log {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Start {
-    /// How long to wait for MySQL, Redis and RabbitMQ before giving up with exit code 1.
+    /// The time for which the process retries to reach MySQL, Redis and RabbitMQ before it exits with code 1.
     pub wait_s: u64,
 }
 

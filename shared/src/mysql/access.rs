@@ -36,7 +36,7 @@ pub async fn lock(tx: &mut Tx, conversation: &Conversation) -> sqlx::Result<Head
 ///
 /// # Errors
 /// The database's.
-pub async fn raise(tx: &mut Tx, conversation: &Conversation, head: Head) -> sqlx::Result<u64> {
+pub(crate) async fn raise(tx: &mut Tx, conversation: &Conversation, head: Head) -> sqlx::Result<u64> {
     let version = head.access_version + 1;
     sqlx::query("UPDATE conversation SET access_version = ? WHERE conversation_id = ?")
         .bind(version)

@@ -7,27 +7,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::multi_row::MultiRow;
 use super::{Pool, Tx};
 use crate::conversation::Conversation;
-use crate::envelope::ChatMessage;
-use crate::ids::{Seq, unix_millis};
-
-/// A message as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredMessage {
-    /// Its number.
-    pub seq: Seq,
-    /// The sender's id for it.
-    pub msg_id: String,
-    /// Who sent it.
-    pub sender_id: String,
-    /// What it says.
-    pub content: String,
-    /// 1 text, 2 image.
-    pub msg_type: u32,
-    /// Milliseconds since the Unix epoch.
-    pub send_time_ms: i64,
-    /// Its content was blanked.
-    pub is_recalled: bool,
-}
+use crate::ids::{IdError, MsgId, Seq, UserId, unix_millis};
+use crate::message::{Message, MessageKind, Numbered, Stored};
 
 static INSERT: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::fine(
@@ -38,12 +19,12 @@ static INSERT: LazyLock<MultiRow> = LazyLock::new(|| {
     )
 });
 
-/// Inserts messages under the given numbers.
+/// Inserts messages under the given sequence numbers.
 ///
 /// # Errors
-/// [`is_duplicate_key`](super::is_duplicate_key) if a number or a `(conversation, sender, msg_id)` is there already: roll
-/// the transaction back, rows before the one at fault may have been written.
-pub async fn insert(tx: &mut Tx, rows: &[(Seq, &ChatMessage)]) -> sqlx::Result<()> {
+/// A [duplicate key](super::is_duplicate_key) if a number or a `(conversation, sender, msg_id)` exists already: roll the
+/// transaction back, since earlier rows may have been written.
+pub async fn insert(tx: &mut Tx, rows: &[(Seq, &Numbered)]) -> sqlx::Result<()> {
     let now = unix_millis();
     for (range, text) in INSERT.exact(rows.len()) {
         let mut query = sqlx::query(AssertSqlSafe(text));
@@ -53,8 +34,8 @@ pub async fn insert(tx: &mut Tx, rows: &[(Seq, &ChatMessage)]) -> sqlx::Result<(
                 .bind(seq.0)
                 .bind(message.msg_id.as_str())
                 .bind(message.sender.as_str())
-                .bind(message.content.as_str())
-                .bind(message.msg_type)
+                .bind(message.kind.content())
+                .bind(message.kind.msg_type())
                 .bind(message.send_time_ms)
                 .bind(now);
         }
@@ -73,24 +54,24 @@ static FIND: LazyLock<MultiRow> = LazyLock::new(|| {
     )
 });
 
-/// A stored message's identity and number.
+/// The identity and the sequence number of a stored message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredId {
     /// The conversation's key.
     pub conversation: String,
-    /// Who sent it.
+    /// The user who sent it.
     pub sender_id: String,
-    /// The sender's id for it.
+    /// The id that the sender gave it.
     pub msg_id: String,
-    /// The number under which it is stored.
+    /// Its sequence number.
     pub seq: Seq,
 }
 
-/// Which of these messages are stored already, by `(conversation, sender, msg_id)`.
+/// Those of `messages` that are stored already, found by `(conversation, sender, msg_id)`.
 ///
 /// # Errors
-/// As the database says.
-pub async fn find_ids(tx: &mut Tx, messages: &[&ChatMessage]) -> sqlx::Result<Vec<StoredId>> {
+/// The database's.
+pub async fn find_ids(tx: &mut Tx, messages: &[&Numbered]) -> sqlx::Result<Vec<StoredId>> {
     let mut found = Vec::new();
     for (range, length, text) in FIND.padded(messages.len()) {
         let rows = &messages[range];
@@ -116,30 +97,30 @@ pub async fn find_ids(tx: &mut Tx, messages: &[&ChatMessage]) -> sqlx::Result<Ve
 
 static FIND_TARGETS: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::new(
-        "SELECT conversation_id, seq, sender_id, msg_type FROM timeline_message WHERE ",
+        "SELECT conversation_id, seq, sender_id, msg_type = 3 FROM timeline_message WHERE ",
         "(conversation_id=? AND seq=?)",
         " OR ",
         "",
     )
 });
 
-/// A stored message that someone wants to recall.
+/// A stored message that is to be recalled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The conversation's key.
     pub conversation: String,
-    /// Its number.
+    /// Its sequence number.
     pub seq: Seq,
-    /// Who sent it.
+    /// The user who sent it.
     pub sender_id: String,
-    /// 1 text, 2 image, 3 a recall.
-    pub msg_type: u32,
+    /// It is itself a recall.
+    pub is_recall: bool,
 }
 
-/// Which of these numbers are stored.
+/// Those of `numbers` that are stored.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn find_targets(tx: &mut Tx, numbers: &[(&Conversation, Seq)]) -> sqlx::Result<Vec<Target>> {
     let mut found = Vec::new();
     for (range, length, text) in FIND_TARGETS.padded(numbers.len()) {
@@ -153,19 +134,19 @@ pub async fn find_targets(tx: &mut Tx, numbers: &[(&Conversation, Seq)]) -> sqlx
                 conversation: row.try_get(0)?,
                 seq: Seq(row.try_get(1)?),
                 sender_id: row.try_get(2)?,
-                msg_type: row.try_get(3)?,
+                is_recall: row.try_get(3)?,
             });
         }
     }
     Ok(found)
 }
 
-/// Recalls stored messages: what they said is gone.
+/// Marks stored messages as recalled and removes their contents.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn blank(tx: &mut Tx, numbers: &[(&Conversation, Seq)]) -> sqlx::Result<()> {
-    // One at a time: recalls are rare, and an UPDATE by OR may scan.
+    // One statement each: recalls are rare, and an UPDATE with OR may scan the table.
     for (conversation, seq) in numbers {
         sqlx::query(
             "UPDATE timeline_message SET content = '', is_recalled = TRUE WHERE conversation_id = ? AND seq = ?",
@@ -178,26 +159,26 @@ pub async fn blank(tx: &mut Tx, numbers: &[(&Conversation, Seq)]) -> sqlx::Resul
     Ok(())
 }
 
-/// Which way to read.
+/// The direction in which a page is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// Rising, above the cursor.
+    /// In ascending order, above the cursor.
     Forward,
-    /// Falling, below the cursor; cursor 0 begins at the newest.
+    /// In descending order, below the cursor; cursor 0 starts at the newest message.
     Backward,
 }
 
-/// Reads up to `limit` messages of a conversation from `cursor` on (which is not included).
+/// Reads up to `limit` messages of a conversation after `cursor`, which is not included.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn read(
     pool: &Pool,
     conversation: &Conversation,
     cursor: Seq,
     direction: Direction,
     limit: u32,
-) -> sqlx::Result<Vec<StoredMessage>> {
+) -> sqlx::Result<Vec<Stored>> {
     const FORWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled \
                            FROM timeline_message WHERE conversation_id = ? AND seq > ? ORDER BY seq LIMIT ?";
     const BACKWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled \
@@ -210,37 +191,44 @@ pub async fn read(
     let rows = sqlx::query(text).bind(conversation.key()).bind(cursor.0).bind(limit).fetch_all(pool).await?;
     rows.iter()
         .map(|row| {
-            Ok(StoredMessage {
+            Ok(Stored {
+                message: Message {
+                    conversation: conversation.clone(),
+                    sender: UserId::parse(row.try_get(2)?).map_err(decode)?,
+                    msg_id: MsgId::parse(row.try_get(1)?).map_err(decode)?,
+                    kind: MessageKind::from_stored(row.try_get(4)?, row.try_get(3)?),
+                    send_time_ms: row.try_get(5)?,
+                },
                 seq: Seq(row.try_get(0)?),
-                msg_id: row.try_get(1)?,
-                sender_id: row.try_get(2)?,
-                content: row.try_get(3)?,
-                msg_type: row.try_get(4)?,
-                send_time_ms: row.try_get(5)?,
                 is_recalled: row.try_get(6)?,
             })
         })
         .collect()
 }
 
-/// What is known about one message beside its content.
+/// Every id is checked before it is stored: an ill-formed one was written by something else.
+fn decode(error: IdError) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(error))
+}
+
+/// The properties of a message that decide whether it may be recalled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Who sent it.
+    /// The user who sent it.
     pub sender_id: String,
-    /// 1 text, 2 image, 3 recall.
-    pub msg_type: u32,
-    /// When it was stored (of old rows: when it was sent), in milliseconds since 1970.
+    /// It is itself a recall.
+    pub is_recall: bool,
+    /// The time at which it was stored (of old rows: sent), in milliseconds since 1970.
     pub stored_at: i64,
 }
 
-/// Facts about message `seq`; `None` if there is none.
+/// The facts about message `seq`; `None` if there is no such message.
 ///
 /// # Errors
-/// As the database says.
+/// The database's.
 pub async fn facts(pool: &Pool, conversation: &Conversation, seq: Seq) -> sqlx::Result<Option<Facts>> {
     let row = sqlx::query(
-        "SELECT sender_id, msg_type, stored_at, send_time FROM timeline_message WHERE conversation_id = ? AND seq = ?",
+        "SELECT sender_id, msg_type = 3, stored_at, send_time FROM timeline_message WHERE conversation_id = ? AND seq = ?",
     )
     .bind(conversation.key())
     .bind(seq.0)
@@ -249,5 +237,5 @@ pub async fn facts(pool: &Pool, conversation: &Conversation, seq: Seq) -> sqlx::
     let Some(row) = row else { return Ok(None) };
     let (stored_at, sent_at): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
     let stored_at = if stored_at == 0 { sent_at } else { stored_at };
-    Ok(Some(Facts { sender_id: row.try_get(0)?, msg_type: row.try_get(1)?, stored_at }))
+    Ok(Some(Facts { sender_id: row.try_get(0)?, is_recall: row.try_get(1)?, stored_at }))
 }

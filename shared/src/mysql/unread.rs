@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use super::Pool;
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
+use crate::message::MessageKind;
 
 /// Most messages that one count looks at.
 const COUNTED_MAX: u32 = 100_000;
@@ -44,12 +45,12 @@ pub async fn newest(
     rows.iter()
         .map(|row| {
             let (msg_type, is_recalled): (u32, bool) = (row.try_get(2)?, row.try_get(3)?);
-            let recalls: &str = row.try_get(4)?;
+            let recalls = MessageKind::of_stored(msg_type, row.try_get(4)?).recalls();
             Ok(Counted {
                 seq: Seq(row.try_get(0)?),
                 sender_id: row.try_get(1)?,
-                counts: msg_type != 3 && !is_recalled,
-                recalls: recalls.parse().ok().map(Seq),
+                counts: recalls.is_none() && !is_recalled,
+                recalls,
             })
         })
         .collect()

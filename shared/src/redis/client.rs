@@ -1,4 +1,4 @@
-//! The connection.
+//! The connection to Redis.
 
 use std::time::{Duration, Instant};
 
@@ -9,32 +9,33 @@ use fred::types::scripts::Script;
 use crate::backoff::Backoff;
 use crate::config::{self, ConfigError};
 
-/// Commands that may wait for Redis at once in one process; beyond, they fail at once.
+/// Most commands that wait for Redis in one process; further ones fail at once.
 const COMMANDS_MAX: usize = 10_000;
 
-/// Why Redis did not do what it was asked.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
-    /// The address is none, or the server is set up in a way that would lose numbers.
+    /// The address is malformed, or the server is configured in a way that loses counters.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// As the server or the connection says.
+    /// An error of the server or the connection.
     #[error("Redis: {0}")]
     Redis(#[from] fred::error::Error),
-    /// It was waited for in vain.
+    /// The server was not reachable within the wait at the start.
     #[error("Redis at {url} (redis.url): {source}")]
     Unreachable {
-        /// Without credentials.
+        /// Its address, without credentials.
         url: String,
         /// The last failure.
         source: fred::error::Error,
     },
-    /// An answer that the script cannot give.
+    /// An answer that the script never returns.
     #[error("Redis: unexpected answer: {0}")]
     Answer(String),
 }
 
-/// A connection, pipelined and shared. Cheap to clone. It comes back by itself; meanwhile commands fail in time.
+/// A pipelined, shared connection. Cheap to clone. It reconnects by itself; in the meantime commands fail after their
+/// timeout.
 #[derive(Clone)]
 pub struct Client {
     inner: fred::clients::Client,
@@ -46,16 +47,16 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// Connects, trying again until `patience` is over, and refuses a server that may forget counters.
+/// Connects, and retries for up to `wait`. A server that may evict counters is refused.
 ///
 /// # Errors
 /// The last failure.
-pub async fn connect(settings: &config::Redis, patience: Duration) -> Result<Client, RedisError> {
+pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client, RedisError> {
     let timeout = Duration::from_millis(settings.command_timeout_ms.max(1));
     let parsed = Config::from_url(&to_redis_scheme(settings.url.expose()));
     let parsed =
         parsed.map_err(|_| ConfigError::key("redis.url", "is not redis://[user:password@]host:port[/db]"))?;
-    let (until, mut backoff, mut told) = (Instant::now() + patience, Backoff::dependency(), false);
+    let (deadline, mut backoff, mut is_logged) = (Instant::now() + wait, Backoff::dependency(), false);
     loop {
         let inner = Builder::from_config(parsed.clone())
             .with_performance_config(|p| p.default_command_timeout = timeout)
@@ -63,7 +64,7 @@ pub async fn connect(settings: &config::Redis, patience: Duration) -> Result<Cli
                 c.connection_timeout = timeout;
                 c.internal_command_timeout = timeout;
                 c.tcp.nodelay = Some(true);
-                // fred sends a command again when the connection breaks under it; all scripts here bear that.
+                // fred repeats a command if the connection breaks: all scripts here are idempotent.
                 c.max_command_attempts = 2;
                 c.max_command_buffer_len = COMMANDS_MAX;
                 c.unresponsive = UnresponsiveConfig { max_timeout: Some(timeout * 2), interval: timeout };
@@ -71,7 +72,7 @@ pub async fn connect(settings: &config::Redis, patience: Duration) -> Result<Cli
             .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2))
             .build()?;
         let connected = async {
-            // With a reconnect policy `init` itself would wait for ever.
+            // With a reconnect policy `init` never returns while the server is unreachable.
             tokio::time::timeout(timeout, inner.init()).await.map_err(|_| {
                 fred::error::Error::new(fred::error::ErrorKind::Timeout, "no connection in time")
             })??;
@@ -85,11 +86,12 @@ pub async fn connect(settings: &config::Redis, patience: Duration) -> Result<Cli
             }
             Err(error) => {
                 let _ = inner.quit().await;
-                if Instant::now() >= until {
+                if Instant::now() >= deadline {
                     return Err(RedisError::Unreachable { url: settings.url.to_string(), source: error });
                 }
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(url = %settings.url, %error, "waiting for Redis, up to {} s", patience.as_secs());
+                if !std::mem::replace(&mut is_logged, true) {
+                    let (url, wait_s) = (&settings.url, wait.as_secs());
+                    tracing::warn!(%url, wait_s, %error, "Redis is not reachable at {url}; retrying for up to {wait_s} s");
                 }
                 tokio::time::sleep(backoff.next_delay()).await;
             }
@@ -97,19 +99,19 @@ pub async fn connect(settings: &config::Redis, patience: Duration) -> Result<Cli
     }
 }
 
-/// fred knows `valkey://`, but only behind a feature; the protocol is the same.
+/// fred knows `valkey://` only with a feature; the protocol is the same.
 fn to_redis_scheme(url: &str) -> String {
     url.strip_prefix("valkey").map_or_else(|| url.to_owned(), |rest| format!("redis{rest}"))
 }
 
 impl Client {
-    /// Not connected to anything: no command is ever answered. For tests of what asks Redis nothing.
+    /// A client without a server, on which no command is ever answered: for tests of code that sends none.
     #[must_use]
     pub fn unconnected() -> Self {
         Self { inner: fred::clients::Client::default() }
     }
 
-    /// Counters have no expiry, so the `volatile-*` policies spare them; the `allkeys-*` ones do not.
+    /// Counters have no expiry: the `volatile-*` policies never evict them, the `allkeys-*` policies may.
     async fn refuse_eviction(&self) -> Result<(), RedisError> {
         let asked: Result<std::collections::HashMap<String, String>, _> =
             self.inner.config_get("maxmemory-policy").await;
@@ -117,7 +119,7 @@ impl Client {
             Ok(mut answer) => answer.remove("maxmemory-policy").unwrap_or_default(),
             Err(error) => {
                 // Managed servers often forbid CONFIG.
-                tracing::warn!(%error, "cannot read maxmemory-policy: make sure that it is noeviction or volatile-*");
+                tracing::warn!(%error, "Cannot read maxmemory-policy of Redis; make sure that it is noeviction or volatile-*");
                 return Ok(());
             }
         };
@@ -129,7 +131,7 @@ impl Client {
         Ok(())
     }
 
-    /// Whether the connection is there.
+    /// Whether the connection is established.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.inner.is_connected()
@@ -140,8 +142,8 @@ impl Client {
         let _ = self.inner.quit().await;
     }
 
-    /// Things that one script call may be about if their keys have no common tag: `most`, or in a cluster one, because
-    /// they may be on different servers.
+    /// The number of objects that one script call may concern if their keys have no common hash tag: `most`, or 1 in a
+    /// cluster, where they may be on different servers.
     pub(super) fn keys_together(&self, most: usize) -> usize {
         if self.inner.is_clustered() { 1 } else { most }
     }

@@ -1,53 +1,54 @@
-//! One function per key. The conversation's key, or the user, stands in braces, so that all keys of one script call about
-//! it are in one slot of a cluster.
+//! The names of all keys. The conversation key, or the user, is in braces, so that all keys of one script call about it are
+//! in one slot of a cluster.
 
 use crate::conversation::Conversation;
 use crate::ids::{MsgId, UserId};
 
-/// Counter: the last number given out in a conversation. Never expires.
+/// Counter: the last sequence number that was assigned in a conversation. It never expires.
 #[must_use]
-pub fn seq(conversation: &Conversation) -> String {
+pub(super) fn seq(conversation: &Conversation) -> String {
     format!("im:seq:{{{}}}", conversation.key())
 }
 
-/// The number that a message got. The sender's length comes first, so that no other sender and id make the same key.
+/// The sequence number of a message. The length of the sender comes first, so that another sender and id never give the
+/// same key.
 #[must_use]
-pub fn sent(conversation: &Conversation, sender: &UserId, msg_id: &MsgId) -> String {
+pub(super) fn sent(conversation: &Conversation, sender: &UserId, msg_id: &MsgId) -> String {
     format!("im:sent:{{{}}}:{}:{sender}:{msg_id}", conversation.key(), sender.as_str().len())
 }
 
 /// Sorted set: the conversations of a user by version, see [`inbox`](super::inbox).
 #[must_use]
-pub fn inbox(user: &UserId) -> String {
+pub(super) fn inbox(user: &UserId) -> String {
     format!("im:inbox:{{{user}}}")
 }
 
-/// Hash: the last number of each conversation in a user's inbox, and facts about the inbox.
+/// Hash: the `last_seq` of each conversation in a user's inbox, and properties of the inbox.
 #[must_use]
-pub fn inbox_heads(user: &UserId) -> String {
+pub(super) fn inbox_heads(user: &UserId) -> String {
     format!("im:heads:{{{user}}}")
 }
 
-/// Hash: version and last number of a large group.
+/// Hash: the group head of a large group, which is its version and its `last_seq`.
 #[must_use]
-pub fn group_head(group: &Conversation) -> String {
+pub(super) fn group_head(group: &Conversation) -> String {
     format!("im:head:{{{}}}", group.key())
 }
 
-/// Sorted set: live workers by the time of their last sign of life.
-pub const WORKERS: &str = "im:workers";
-/// Sorted set: live gateways, likewise.
-pub const GATEWAYS: &str = "im:gateways";
+/// Sorted set: live workers by the time of their last heartbeat.
+pub(super) const WORKERS: &str = "im:workers";
+/// Sorted set: live gateways by the time of their last heartbeat.
+pub(super) const GATEWAYS: &str = "im:gateways";
 
-/// The last revision of a gateway's entries in [`online`].
+/// The last revision of the entries of a gateway in [`online`].
 #[must_use]
-pub fn presence_revision(gateway: &str) -> String {
+pub(super) fn presence_revision(gateway: &str) -> String {
     format!("im:presence:{gateway}")
 }
 
 /// Hash: the gateways to which a user is connected.
 #[must_use]
-pub fn online(user: &UserId) -> String {
+pub(super) fn online(user: &UserId) -> String {
     format!("im:online:{{{user}}}")
 }
 

@@ -1,10 +1,10 @@
-//! Redis 6.2+ or Valkey: message numbers, remembered ids, inboxes, and the board of live workers.
+//! Redis 6.2+ or Valkey: sequence numbers, remembered ids, inboxes, presence, and the liveness registry.
 //!
-//! All keys and all Lua of the project are here. fred, the client library, does not show outside this module.
+//! All keys and all Lua scripts of the project are here. fred, the client library, is not visible outside of this module.
 
 mod client;
 pub mod inbox;
-pub mod keys;
+mod keys;
 pub mod live_board;
 pub mod presence;
 pub mod sequence;

@@ -1,7 +1,7 @@
-//! Which gateways each user is connected to.
+//! Presence: the gateways to which each user is connected.
 //!
-//! A gateway says so for its own users. One that dies leaves its entries behind: they count only while the gateway is on
-//! the board of live ones.
+//! A gateway writes the entries of its own users. The entries of a gateway that died stay behind: they count only while the
+//! gateway is in the liveness registry.
 
 use fred::interfaces::{HashesInterface as _, KeysInterface as _};
 use futures_util::future::try_join_all;
@@ -10,7 +10,7 @@ use super::client::{Client, RedisError};
 use super::keys;
 use crate::ids::UserId;
 
-/// Entries of a gateway that died are forgotten after this; a live one renews its own well before.
+/// The time after which the entries of a gateway that died expire. A live gateway renews its own well before.
 pub const ENTRY_TTL_S: i64 = 86_400;
 
 /// The entries of one gateway. Cheap to clone.
@@ -21,19 +21,19 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// Of the gateway with this number, as it is on the board.
+    /// The entries of the gateway with this id, as it is in the liveness registry.
     #[must_use]
     pub fn new(client: Client, gateway: u64) -> Self {
         Self { client, gateway: format!("{gateway:016x}") }
     }
 
-    /// Notes for each user whether it is connected here, and under `revision` that this was done. Returns the revision
-    /// before: another one than the last that was noted means that Redis has forgotten something.
+    /// Records for each user whether it is connected here, and then `revision`. Returns the previous revision: one that
+    /// differs from the last recorded one means that Redis lost data.
     ///
     /// # Errors
-    /// Some may have been noted: do it again.
-    pub async fn note(&self, users: &[(UserId, bool)], revision: u64) -> Result<Option<u64>, RedisError> {
-        let noted = users.iter().map(|(user, is_here)| async move {
+    /// Some entries may be recorded: retry.
+    pub async fn record(&self, users: &[(UserId, bool)], revision: u64) -> Result<Option<u64>, RedisError> {
+        let recorded = users.iter().map(|(user, is_here)| async move {
             let (redis, key) = (self.client.raw(), keys::online(user));
             if *is_here {
                 redis.hset::<(), _, _>(&key, (self.gateway.as_str(), 1)).await?;
@@ -42,16 +42,16 @@ impl Presence {
                 redis.hdel::<(), _, _>(&key, self.gateway.as_str()).await
             }
         });
-        try_join_all(noted).await?;
+        try_join_all(recorded).await?;
         let key = keys::presence_revision(&self.gateway);
         let expiry = Some(fred::types::Expiration::EX(ENTRY_TTL_S));
         Ok(self.client.raw().set(key, revision.to_string(), expiry, None, true).await?)
     }
 
-    /// The gateways, by their number, that each of `users` was connected to when they last said so.
+    /// The ids of the gateways that recorded a connection of each of `users`.
     ///
     /// # Errors
-    /// As Redis says.
+    /// Redis's.
     pub async fn gateways_of(&self, users: &[UserId]) -> Result<Vec<Vec<u64>>, RedisError> {
         let asked = users.iter().map(|user| async move {
             let names: Vec<String> = self.client.raw().hkeys(keys::online(user)).await?;

@@ -1,4 +1,4 @@
-//! Message numbers.
+//! Sequence numbers of messages.
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,53 +15,53 @@ use crate::ids::{MsgId, Seq, UserId};
 static NEXT: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/next_seq.lua")));
 static RAISE: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/raise_seq.lua")));
 
-/// Most messages of one call: Lua's `unpack` puts those of a conversation on its stack, which holds 8,000.
+/// Most messages of one call: Lua's `unpack` pushes those of a conversation to its stack, which holds 8,000 values.
 pub const MESSAGES_PER_CALL_MAX: usize = 4_000;
 
-/// Where a missing counter begins.
+/// The start of a missing counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Floor {
-    /// The first number given out is one above.
+    /// The first number to be assigned is the next one.
     pub last: Seq,
-    /// The conversation has messages already, so that the first number does not follow its last one directly.
+    /// The conversation has messages, so that the first number does not follow its `last_seq` directly.
     pub jump: bool,
 }
 
-/// Messages of one conversation that want numbers.
+/// A request for numbers for messages of one conversation.
 #[derive(Debug, Clone)]
 pub struct Wanted<'m> {
-    /// Which one.
+    /// The conversation.
     pub conversation: &'m Conversation,
-    /// Sender and id of each, in order.
+    /// The sender and the id of each message, in order.
     pub messages: Vec<(&'m UserId, &'m MsgId)>,
-    /// Where its counter begins if it is missing.
+    /// The start of the counter if it is missing.
     pub floor: Option<Floor>,
 }
 
 /// The number of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Given {
-    /// Taken for it just now.
+    /// A new number.
     New(Seq),
-    /// It had one: this is a retry.
+    /// The number that it had already: this is a retry.
     Known(Seq),
 }
 
-/// Numbers for a batch.
+/// The numbers for the messages of one conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Numbers {
-    /// Redis knows no counter for this conversation: find out where it ended, and ask again with a [`Floor`].
+    /// Redis has no counter for this conversation: read its `last_seq` and ask again with a [`Floor`].
     NoCounter,
-    /// One per message, in order.
+    /// One number per message, in order.
     Given {
         /// The first new number follows a jump.
         jump: bool,
-        /// As asked.
+        /// The numbers.
         numbers: Vec<Given>,
     },
 }
 
-/// Gives out numbers. Cheap to clone.
+/// Assigns sequence numbers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Sequence {
     client: Client,
@@ -69,18 +69,18 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Remembers ids for `sent_ttl_s` seconds.
+    /// A sequence that remembers ids for `sent_ttl_s` seconds.
     #[must_use]
     pub fn new(client: Client, sent_ttl_s: u32) -> Self {
         Self { client, sent_ttl_s: sent_ttl_s.max(1) }
     }
 
-    /// Numbers messages, at most [`MESSAGES_PER_CALL_MAX`] in all: in one call, because a call costs Redis and this
-    /// process several times as much as a message in it. In a cluster, where conversations are on different servers, in
-    /// one call for each. One answer for each of `wanted`, which are of different conversations.
+    /// Numbers messages, at most [`MESSAGES_PER_CALL_MAX`] in total. All are in one call, because a call costs Redis and this
+    /// process several times as much as a message; in a cluster, where conversations are on different servers, there is one
+    /// call for each. Returns one result for each of `wanted`, which are of distinct conversations.
     ///
     /// # Errors
-    /// The numbers may have been taken all the same: asked again, the same ids get them.
+    /// The numbers may have been assigned: a retry with the same ids returns them.
     pub async fn next(&self, wanted: &[Wanted<'_>]) -> Vec<Result<Numbers, Arc<RedisError>>> {
         let together = self.client.keys_together(wanted.len()).max(1);
         let calls = wanted.chunks(together).map(|wanted| async move {
@@ -89,7 +89,7 @@ impl Sequence {
                 Err(error) => vec![Err(Arc::new(error)); wanted.len()],
             }
         });
-        // Started together, so that they go out in one write.
+        // Started together, so that they are sent in one write.
         join_all(calls).await.into_iter().flatten().collect()
     }
 
@@ -108,10 +108,10 @@ impl Sequence {
             .ok_or_else(|| RedisError::Answer(format!("{} values for message numbers", answer.len())))
     }
 
-    /// Takes `count` fresh numbers above `above`, and returns the first of them.
+    /// Reserves `count` new numbers above `above`, and returns the first one.
     ///
     /// # Errors
-    /// Numbers may have been taken; they are never used then.
+    /// Numbers may have been reserved; they are never used then.
     pub async fn take_above(
         &self,
         conversation: &Conversation,
@@ -123,10 +123,10 @@ impl Sequence {
         Ok(Seq(last + 1 - u64::from(count)))
     }
 
-    /// Remembers the final number of a message, so that a retry is told this one.
+    /// Remembers the final number of a message, so that a retry returns it.
     ///
     /// # Errors
-    /// As Redis says; a retry is then put right at the commit.
+    /// Redis's; the number of a retry is then corrected at the commit.
     pub async fn remember(
         &self,
         conversation: &Conversation,
@@ -140,7 +140,7 @@ impl Sequence {
     }
 }
 
-/// What the script said about conversations with so many messages each.
+/// Parses the answer of the script for conversations with `counts` messages.
 fn read(mut answer: &[i64], counts: impl Iterator<Item = usize>) -> Option<Vec<Numbers>> {
     let given = |number: &i64| match *number {
         known if known < 0 => Given::Known(Seq(known.unsigned_abs())),
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_cut_into_conversations() {
+    fn an_answer_is_split_by_conversation() {
         let counts = || [2, 1, 1].into_iter();
         let given = |jump, numbers: &[Given]| Numbers::Given { jump, numbers: numbers.to_vec() };
         let (new, known) = (|n| Given::New(Seq(n)), |n| Given::Known(Seq(n)));

@@ -4,8 +4,8 @@
 
 use proto::v1;
 use proto::v1::event::Kind;
-use shared::envelope::{ChatMessage, origin_to_wire};
 use shared::ids::Seq;
+use shared::message::Numbered;
 
 use shared::permission::Denied;
 
@@ -20,34 +20,23 @@ pub struct Events {
 impl Events {
     /// `message` is stored under `seq`. To be called in the order of conversations and numbers; a number that was said
     /// already is not said twice.
-    pub fn committed(&mut self, message: ChatMessage, seq: Seq) {
+    pub fn committed(&mut self, message: Numbered, seq: Seq) {
         let same = self.committed.last_mut().filter(|last| last.conversation == message.conversation.key());
         let last = same.as_ref().and_then(|event| event.messages.last()).map_or(0, |stored| stored.seq);
         if seq.0 <= last {
             return;
         }
-        let conversation = message.conversation.key();
-        let stored = v1::StoredMessage {
-            seq: seq.0,
-            msg_id: message.msg_id.as_str().to_owned(),
-            sender_id: message.sender.as_str().to_owned(),
-            content: message.content,
-            msg_type: message.msg_type,
-            send_time_ms: message.send_time_ms,
-            origin: message.origin.map(origin_to_wire),
-            reply_when_stored: message.reply_when_stored,
-        };
         match same {
-            Some(event) => event.messages.push(stored),
+            Some(event) => event.messages.push(message.into_event(seq)),
             None => {
-                let conversation = conversation.to_owned();
-                self.committed.push(v1::Committed { conversation, messages: vec![stored] });
+                let conversation = message.conversation.key().to_owned();
+                self.committed.push(v1::Committed { conversation, messages: vec![message.into_event(seq)] });
             }
         }
     }
 
     /// The final number of `message` is `seq`; `changed` if its sender was told another one.
-    pub fn corrected(&mut self, message: &ChatMessage, seq: Seq, changed: bool) {
+    pub fn corrected(&mut self, message: &Numbered, seq: Seq, changed: bool) {
         self.corrected.push(v1::Corrected {
             conversation: message.conversation.key().to_owned(),
             sender_id: message.sender.as_str().to_owned(),
@@ -58,7 +47,7 @@ impl Events {
     }
 
     /// `message` is not stored, and why.
-    pub fn refused(&mut self, message: &ChatMessage, denied: Denied) {
+    pub fn refused(&mut self, message: &Numbered, denied: Denied) {
         let mut refused = v1::Refused {
             conversation: message.conversation.key().to_owned(),
             sender_id: message.sender.as_str().to_owned(),
@@ -87,24 +76,16 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
-    use shared::conversation::Conversation;
-    use shared::ids::{MsgId, Origin, UserId};
+    use shared::ids::Origin;
+    use shared::message::fixture::numbered;
 
     use super::*;
 
-    fn message(group: &str, id: &str) -> ChatMessage {
-        ChatMessage {
-            conversation: Conversation::from_key(group).unwrap(),
-            seq: Seq(1),
-            jump: false,
-            sender: UserId::parse("alice").unwrap(),
-            msg_id: MsgId::parse(id).unwrap(),
-            content: format!("content of {id}"),
-            msg_type: 2,
-            send_time_ms: 7,
+    fn message(group: &str, id: &str) -> Numbered {
+        Numbered {
             origin: Some(Origin { gateway: 3, connection: 4 }),
             reply_when_stored: true,
-            retry: false,
+            ..numbered(group, 1, "alice", id)
         }
     }
 
@@ -129,7 +110,10 @@ mod tests {
         assert_eq!(a.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [5, 6]);
         let first = &a.messages[0];
         assert_eq!((first.sender_id.as_str(), first.content.as_str()), ("alice", "content of m1"));
-        assert_eq!((first.msg_type, first.send_time_ms, first.reply_when_stored), (2, 7, true));
+        assert_eq!(
+            (first.msg_type, first.send_time_ms, first.reply_when_stored),
+            (1, 1_700_000_000_000, true)
+        );
         assert_eq!(first.origin, Some(v1::Origin { gateway: 3, connection: 4 }));
         assert_eq!((c.msg_id.as_str(), c.seq, c.changed), ("m1", 5, true));
         let why = "you are not a member of this conversation";

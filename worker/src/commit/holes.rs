@@ -94,27 +94,14 @@ fn oldest(waiting: &[Pending]) -> Option<Instant> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use shared::envelope::ChatMessage;
-    use shared::ids::{MsgId, Seq, UserId};
+    use shared::message::fixture::numbered;
 
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(2);
 
     fn pending(group: &str, seq: u64) -> Pending {
-        let message = ChatMessage {
-            conversation: Conversation::from_key(group).unwrap(),
-            seq: Seq(seq),
-            jump: false,
-            sender: UserId::parse("alice").unwrap(),
-            msg_id: MsgId::parse(&format!("m{seq}")).unwrap(),
-            content: "x".to_owned(),
-            msg_type: 1,
-            send_time_ms: 0,
-            origin: None,
-            reply_when_stored: false,
-            retry: false,
-        };
+        let message = numbered(group, seq, "alice", &format!("m{seq}"));
         Pending::new(message, 1, seq, false)
     }
 

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use ahash::AHashMap;
 use shared::conversation::Conversation;
-use shared::envelope::{ChatMessage, RECALL};
 use shared::ids::{Seq, UserId};
+use shared::message::Numbered;
 use shared::mysql::conversations::Head;
 use shared::mysql::rosters::RosterQuery;
 use shared::mysql::timeline::{StoredId, Target};
@@ -53,7 +53,7 @@ pub trait LedgerTx: Send {
     /// Which of `messages` are stored.
     fn find_ids(
         &mut self,
-        messages: &[&ChatMessage],
+        messages: &[&Numbered],
     ) -> impl Future<Output = Result<Vec<StoredId>, Self::Error>> + Send;
 
     /// What is stored under these numbers of locked conversations.
@@ -63,10 +63,7 @@ pub trait LedgerTx: Send {
     ) -> impl Future<Output = Result<Vec<Target>, Self::Error>> + Send;
 
     /// Stores messages; fails if one is there under its id or number.
-    fn insert(
-        &mut self,
-        rows: &[(Seq, &ChatMessage)],
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn insert(&mut self, rows: &[(Seq, &Numbered)]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Recalls what is stored under these numbers.
     fn blank(
@@ -143,13 +140,14 @@ impl Attempt {
             patience_ended: self.patience_ended,
         });
         let judged = self.batch.messages().iter().zip(&plan.verdicts);
-        let rows: Vec<(Seq, &ChatMessage)> = judged
+        let rows: Vec<(Seq, &Numbered)> = judged
             .filter(|(_, verdict)| verdict.stores())
             .map(|(pending, _)| (pending.seq, &pending.message))
             .collect();
         if !rows.is_empty() {
             tx.insert(&rows).await?;
-            let recalled = rows.iter().filter_map(|(_, m)| m.recalls().map(|seq| (&m.conversation, seq)));
+            let recalled =
+                rows.iter().filter_map(|(_, m)| m.kind.recalls().map(|seq| (&m.conversation, seq)));
             let recalled: Vec<(&Conversation, Seq)> = recalled.collect();
             if !recalled.is_empty() {
                 tx.blank(&recalled).await?;
@@ -231,7 +229,7 @@ impl Attempt {
         if suspects.is_empty() {
             return Ok(known);
         }
-        let asked: Vec<&ChatMessage> = suspects.iter().map(|at| &messages[*at].message).collect();
+        let asked: Vec<&Numbered> = suspects.iter().map(|at| &messages[*at].message).collect();
         let found = tx.find_ids(&asked).await?;
         let found: HashMap<(&str, &str, &str), Seq, ahash::RandomState> = found
             .iter()
@@ -255,7 +253,7 @@ impl Attempt {
         for (group, rights) in self.batch.groups().iter().zip(rights) {
             for at in group.clone() {
                 let message = &self.batch.messages()[at].message;
-                if let Some(target) = message.recalls() {
+                if let Some(target) = message.kind.recalls() {
                     numbers.push((&message.conversation, target));
                     let by = rights.roster.relation(&message.conversation, &message.sender);
                     recalls.insert(at, Recall { target, stored: None, by });
@@ -270,9 +268,10 @@ impl Attempt {
             found.iter().map(|target| ((target.conversation.as_str(), target.seq), target)).collect();
         for (at, recall) in &mut recalls {
             let conversation = self.batch.messages()[*at].message.conversation.key();
-            recall.stored = found
-                .get(&(conversation, recall.target))
-                .map(|target| Recallable { sender_id: target.sender_id.clone(), msg_type: target.msg_type });
+            recall.stored = found.get(&(conversation, recall.target)).map(|target| Recallable {
+                sender_id: target.sender_id.clone(),
+                is_recall: target.is_recall,
+            });
         }
         Ok(recalls)
     }
@@ -285,7 +284,7 @@ fn may_be_stored(pending: &Pending, head: Seq) -> bool {
         || message.retry
         || pending.redelivered
         || pending.attempted
-        || message.msg_type == RECALL
+        || message.kind.recalls().is_some()
 }
 
 /// The real one.
@@ -357,7 +356,7 @@ impl LedgerTx for MysqlTx<'_> {
         mysql::rosters::read(self.0, questions).await
     }
 
-    async fn find_ids(&mut self, messages: &[&ChatMessage]) -> sqlx::Result<Vec<StoredId>> {
+    async fn find_ids(&mut self, messages: &[&Numbered]) -> sqlx::Result<Vec<StoredId>> {
         mysql::timeline::find_ids(self.0, messages).await
     }
 
@@ -369,7 +368,7 @@ impl LedgerTx for MysqlTx<'_> {
         mysql::timeline::blank(self.0, numbers).await
     }
 
-    async fn insert(&mut self, rows: &[(Seq, &ChatMessage)]) -> sqlx::Result<()> {
+    async fn insert(&mut self, rows: &[(Seq, &Numbered)]) -> sqlx::Result<()> {
         mysql::timeline::insert(self.0, rows).await
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use shared::envelope::ChatMessage;
 use shared::ids::Seq;
+use shared::message::Numbered;
 
 /// Which delivery of the current channel brought a message, as the broker numbers them: from 1, rising.
 pub type DeliveryTag = u64;
@@ -12,7 +12,7 @@ pub type DeliveryTag = u64;
 #[derive(Debug, Clone)]
 pub struct Pending {
     /// As delivered. Its `seq` is the number that its sender was told.
-    pub message: ChatMessage,
+    pub message: Numbered,
     /// The number under which it is to be stored: the one it brought, or a fresh one.
     pub seq: Seq,
     /// Acknowledged when everything that it brought is settled.
@@ -30,7 +30,7 @@ pub struct Pending {
 impl Pending {
     /// Just delivered.
     #[must_use]
-    pub fn new(message: ChatMessage, delivery: DeliveryTag, arrival: u64, redelivered: bool) -> Self {
+    pub fn new(message: Numbered, delivery: DeliveryTag, arrival: u64, redelivered: bool) -> Self {
         let seq = message.seq;
         Self { message, seq, delivery, arrival, redelivered, attempted: false, held_since: None }
     }

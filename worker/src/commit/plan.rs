@@ -19,7 +19,6 @@ use std::ops::Range;
 use std::time::Instant;
 
 use ahash::AHashMap;
-use shared::envelope::RECALL;
 use shared::ids::{MsgId, Origin, Seq, UserId};
 use shared::permission::{Action, Denied, RecallTarget, Relation};
 
@@ -93,8 +92,8 @@ pub struct Recall {
 pub struct Recallable {
     /// Who sent it.
     pub sender_id: String,
-    /// 1 text, 2 image, 3 a recall.
-    pub msg_type: u32,
+    /// It is itself a recall.
+    pub is_recall: bool,
 }
 
 /// The outcome.
@@ -235,12 +234,14 @@ impl<'a> Walk<'a> {
     fn take(&self, at: usize, verdict: Verdict) -> Verdict {
         let Some(recall) = self.recalls.get(&(self.base + at)) else { return verdict };
         let stored = match (&recall.stored, self.taken(recall.target)) {
-            (Some(Recallable { sender_id, msg_type }), _) => Some((sender_id.as_str(), *msg_type)),
-            (None, Some(Pending { message, .. })) => Some((message.sender.as_str(), message.msg_type)),
+            (Some(Recallable { sender_id, is_recall }), _) => Some((sender_id.as_str(), *is_recall)),
+            (None, Some(Pending { message, .. })) => {
+                Some((message.sender.as_str(), message.kind.recalls().is_some()))
+            }
             (None, None) => None,
         };
         let by = self.messages[at].message.sender.as_str();
-        let target = stored.filter(|(_, msg_type)| *msg_type != RECALL).map(|(sender, _)| RecallTarget {
+        let target = stored.filter(|(_, is_recall)| !is_recall).map(|(sender, _)| RecallTarget {
             is_recall: false,
             is_own: sender == by,
             // Checked by the gateway when it accepts the recall.

@@ -114,7 +114,7 @@ pub async fn number<S: Sequencer>(
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use shared::envelope::ChatMessage;
+    use shared::message::fixture;
 
     use super::*;
 
@@ -140,19 +140,7 @@ mod tests {
     }
 
     fn displaced(group: &str, arrival: u64, above: u64) -> Displaced {
-        let message = ChatMessage {
-            conversation: Conversation::from_key(group).unwrap(),
-            seq: Seq(1),
-            jump: false,
-            sender: UserId::parse("alice").unwrap(),
-            msg_id: MsgId::parse(&format!("m{arrival}")).unwrap(),
-            content: "x".to_owned(),
-            msg_type: 1,
-            send_time_ms: 0,
-            origin: None,
-            reply_when_stored: false,
-            retry: false,
-        };
+        let message = fixture::numbered(group, 1, "alice", &format!("m{arrival}"));
         Displaced { pending: Pending::new(message, 1, arrival, false), above: Seq(above) }
     }
 

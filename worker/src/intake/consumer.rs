@@ -13,7 +13,8 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use shared::amqp::Broker;
 use shared::amqp::broker::BrokerError;
-use shared::envelope::{self, ChatMessage};
+use shared::envelope;
+use shared::message::Numbered;
 use shared::shard::{ShardCount, ShardId};
 
 use crate::commit::pending::{DeliveryTag, Pending};
@@ -205,7 +206,7 @@ impl Decoder {
 
     /// A sender that hashes differently splits a conversation over two queues: its messages are not taken. (One that
     /// hashes as we do but stands in another queue, put there by hand, is: the row locks make that safe.)
-    fn misrouted(&self, meant: u32, message: &ChatMessage) -> Option<(String, Vec<u8>)> {
+    fn misrouted(&self, meant: u32, message: &Numbered) -> Option<(String, Vec<u8>)> {
         let shard = self.shards.of(&message.conversation);
         (u32::from(shard.0) != meant).then(|| {
             let count = self.shards.get();
@@ -218,26 +219,14 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use shared::conversation::Conversation;
-    use shared::ids::{MsgId, Seq, UserId};
+    use shared::message::MessageKind;
+    use shared::message::fixture::{numbered, with_kind};
 
     use super::*;
 
-    fn message(seq: u64) -> ChatMessage {
-        ChatMessage {
-            // Shard 7 of 8.
-            conversation: Conversation::from_key("group_101").unwrap(),
-            seq: Seq(seq),
-            jump: false,
-            sender: UserId::parse("alice").unwrap(),
-            msg_id: MsgId::parse(&format!("m{seq}")).unwrap(),
-            content: "hello".into(),
-            msg_type: 1,
-            send_time_ms: 1,
-            origin: None,
-            reply_when_stored: false,
-            retry: false,
-        }
+    /// A message of shard 7 of 8.
+    fn message(seq: u64) -> Numbered {
+        numbered("group_101", seq, "alice", &format!("m{seq}"))
     }
 
     fn decode(bodies: &[Vec<u8>]) -> Gathered {
@@ -267,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_stored_is_set_apart_and_its_neighbours_go_on() {
-        let bad = ChatMessage { content: String::new(), ..message(2) };
+        let bad = with_kind(message(2), MessageKind::from_stored(1, String::new()));
         let bodies = [
             b"no protobuf at all".to_vec(),
             envelope::encode_batch(ShardId(7), [message(1), bad].iter()),

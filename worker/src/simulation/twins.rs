@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
-use shared::envelope::ChatMessage;
 use shared::ids::{MsgId, Seq, UserId};
+use shared::message::Numbered;
 use shared::mysql::conversations::Head;
 use shared::mysql::rosters::RosterQuery;
 use shared::mysql::timeline::{StoredId, Target};
@@ -180,8 +180,8 @@ impl LedgerTx for TwinTx {
         Ok(())
     }
 
-    async fn find_ids(&mut self, messages: &[&ChatMessage]) -> Result<Vec<StoredId>, LedgerError> {
-        let find = |message: &&ChatMessage| {
+    async fn find_ids(&mut self, messages: &[&Numbered]) -> Result<Vec<StoredId>, LedgerError> {
+        let find = |message: &&Numbered| {
             let row = self.timelines.get(&message.conversation)?.find(&message.sender, &message.msg_id)?;
             Some(StoredId {
                 conversation: message.conversation.key().to_owned(),
@@ -196,7 +196,7 @@ impl LedgerTx for TwinTx {
         self.faults.step(|| messages.iter().filter_map(find).collect()).map_err(broken)
     }
 
-    async fn insert(&mut self, rows: &[(Seq, &ChatMessage)]) -> Result<(), LedgerError> {
+    async fn insert(&mut self, rows: &[(Seq, &Numbered)]) -> Result<(), LedgerError> {
         for (seq, message) in rows {
             let timeline = self.timelines.entry(message.conversation.clone()).or_default();
             let known = timeline.find(&message.sender, &message.msg_id).is_some();
@@ -208,7 +208,7 @@ impl LedgerTx for TwinTx {
                 seq: *seq,
                 sender: message.sender.clone(),
                 msg_id: message.msg_id.clone(),
-                content: message.content.clone(),
+                content: message.kind.content().into_owned(),
             });
         }
         self.faults.step(|| ()).map_err(broken)

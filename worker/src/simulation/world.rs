@@ -8,8 +8,9 @@ use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use proto::v1::event::Kind;
 use shared::conversation::Conversation;
-use shared::envelope::ChatMessage;
 use shared::ids::{MsgId, Origin, Seq, UserId};
+use shared::message::Numbered;
+use shared::message::fixture::numbered;
 use shared::permission::{GroupRoster, MemberStatus};
 
 use super::operations::{Change, Fault, Operation, Profile, Publish};
@@ -41,7 +42,7 @@ pub(super) enum Mutation {
 /// What is known outside about one message.
 #[derive(Debug)]
 struct Sent {
-    message: ChatMessage,
+    message: Numbered,
     gateway: usize,
     accepted: bool,
     /// The number in the sender's last reply.
@@ -57,7 +58,7 @@ struct Sent {
 
 #[derive(Debug, Clone)]
 struct Body {
-    messages: Vec<ChatMessage>,
+    messages: Vec<Numbered>,
     redelivered: bool,
 }
 
@@ -65,7 +66,7 @@ struct Body {
 struct Gateway {
     /// Indexes into `World::sent`.
     waiting: Vec<usize>,
-    numbered: Option<Vec<(usize, ChatMessage)>>,
+    numbered: Option<Vec<(usize, Numbered)>>,
 }
 
 struct Worker {
@@ -192,18 +193,9 @@ impl World {
 
     fn send(&mut self, gateway: usize, sender: usize, conversation: usize) {
         let index = self.sent.len();
-        let message = ChatMessage {
-            conversation: conversations()[conversation].clone(),
-            seq: Seq::ZERO,
-            jump: false,
-            sender: user(sender),
-            msg_id: MsgId::parse(&format!("m{index}")).unwrap(),
-            content: format!("content {index}"),
-            msg_type: 1,
-            send_time_ms: 0,
+        let message = Numbered {
             origin: Some(Origin { gateway: gateway as u64 + 1, connection: sender as u64 }),
-            reply_when_stored: false,
-            retry: false,
+            ..numbered(conversations()[conversation].key(), 0, user(sender).as_str(), &format!("m{index}"))
         };
         self.sent.push(Sent {
             message,
@@ -240,7 +232,7 @@ impl World {
         for index in waiting {
             let mut message = self.sent[index].message.clone();
             message.origin = message.origin.map(|origin| Origin { gateway: gateway as u64 + 1, ..origin });
-            let conversation = &message.conversation;
+            let conversation = &message.message.conversation;
             if !redis.memory.counters.contains_key(conversation) {
                 let last = self.timelines.lock().get(conversation).map_or(0, |timeline| timeline.last.0);
                 message.jump = last > 0;
@@ -521,7 +513,7 @@ impl World {
             if !(sent.announced || sent.corrected || sent.unordered) {
                 return Err(format!("{} was never announced", row.msg_id));
             }
-            if row.content != message.content {
+            if row.content != message.kind.content() {
                 return Err(format!("{} has another content: {}", row.msg_id, row.content));
             }
         }

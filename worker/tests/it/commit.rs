@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use crate::support::{Ends, HOLE_TIMEOUT, eventually, group, message};
-use shared::envelope::{self, ChatMessage};
+use shared::envelope;
 use shared::ids::Seq;
+use shared::message::fixture::{text, with_kind};
+use shared::message::{MessageKind, Numbered};
 use shared::redis::sequence::{Given, Numbers, Sequence, Wanted};
 
 #[tokio::test]
@@ -62,7 +64,7 @@ async fn a_marked_jump_waits_for_nothing() {
     ends.publish(&[message(&chat, 1, "alice", "a1")]).await;
     ends.expect_timeline(&chat, &[(1, "a1")]).await;
     let published = Instant::now();
-    let after_loss = ChatMessage { jump: true, ..message(&chat, 1_001, "alice", "a2") };
+    let after_loss = Numbered { jump: true, ..message(&chat, 1_001, "alice", "a2") };
     ends.publish(&[after_loss, message(&chat, 1_002, "alice", "a3")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (1_001, "a2"), (1_002, "a3")]).await;
     assert!(published.elapsed() < HOLE_TIMEOUT);
@@ -78,7 +80,7 @@ async fn a_message_is_stored_once_under_its_first_number() {
     ends.publish(std::slice::from_ref(&first)).await;
     ends.expect_timeline(&chat, &[(1, "a1")]).await;
     // The same number again: Redis remembered.
-    ends.publish(&[ChatMessage { retry: true, content: "changed".into(), ..first.clone() }]).await;
+    ends.publish(&[Numbered { retry: true, ..with_kind(first.clone(), text("changed")) }]).await;
     let answer = ends.next_corrected().await;
     assert_eq!((answer.msg_id.as_str(), answer.seq, answer.changed), ("a1", 1, false));
     // Another number: Redis forgot. It is spent, so the message behind it need not wait.
@@ -134,7 +136,7 @@ async fn what_cannot_be_stored_is_kept_with_its_reason_and_the_rest_goes_on() {
     let worker = ends.start_worker().await;
     let chat = group("group_1");
     let shard = ends.shard_of(&chat);
-    let empty = ChatMessage { content: String::new(), ..message(&chat, 2, "alice", "empty") };
+    let empty = with_kind(message(&chat, 2, "alice", "empty"), MessageKind::from_stored(1, String::new()));
     ends.publish_raw(shard, b"no protobuf").await;
     ends.publish(&[message(&chat, 1, "alice", "a1"), empty, message(&chat, 3, "alice", "a3")]).await;
     let (body, reason) = ends.next_dead_letter().await;

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use shared::envelope::{self, ChatMessage};
+use shared::envelope;
+use shared::message::Numbered;
 use shared::shard::ShardId;
 
 use crate::support::{Ends, SHARDS, eventually, group, message};
@@ -103,7 +104,7 @@ async fn a_replay_passes_the_same_dedupe_as_everything_else() {
     ends.publish(&[message(&chat, 2, "bob", "b1"), message(&chat, 3, "bob", "b2")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (3, "b2")]).await;
     ends.publish_raw(wrong, &body).await;
-    let late = ChatMessage { seq: shared::ids::Seq(2), ..message(&chat, 2, "carol", "c1") };
+    let late = Numbered { seq: shared::ids::Seq(2), ..message(&chat, 2, "carol", "c1") };
     ends.publish_raw(wrong, &envelope::encode_batch(wrong, std::iter::once(&late))).await;
     ends.letters(2).await;
     assert!(ends.dead_letters(&["replay", "--all"]).unwrap().contains("2 replayed, 0 left"));

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use shared::conversation::Conversation;
-use shared::envelope::{ChatMessage, RECALL};
 use shared::ids::{Seq, unix_millis};
+use shared::message::fixture::with_kind;
+use shared::message::{MessageKind, Numbered};
 use shared::mysql::blocks;
 use shared::mysql::groups::{
     self, AddMembers, DismissGroup, MemberUpdate, RemoveMember, UpdateGroup, UpdateMember,
@@ -49,7 +50,7 @@ async fn who_was_removed_after_the_accept_is_refused_and_nobody_waits_for_its_nu
     // Back again, the sender may try again: its number is over by now.
     let addition = AddMembers { by: &Actor::Operator, users: &[user("bob")] };
     groups::change(&ends.pool, &chat, SIZES, &addition).await.unwrap();
-    ends.publish_as_is(&[ChatMessage { retry: true, ..message(&chat, 3, "bob", "b2") }]).await;
+    ends.publish_as_is(&[Numbered { retry: true, ..message(&chat, 3, "bob", "b2") }]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (4, "a2"), (5, "b2")]).await;
     groups::change(&ends.pool, &chat, SIZES, &DismissGroup { by: &Actor::Operator }).await.unwrap();
     ends.publish_as_is(&[message(&chat, 6, "alice", "a3")]).await;
@@ -69,7 +70,7 @@ async fn what_was_stored_in_time_is_never_refused() {
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1")]).await;
     remove(&ends, &chat, "alice").await;
     // Sent again under its number, then under a new one: Redis forgot it.
-    ends.publish_as_is(&[ChatMessage { retry: true, ..stored }]).await;
+    ends.publish_as_is(&[Numbered { retry: true, ..stored }]).await;
     let answer = ends.next_corrected().await;
     assert_eq!((answer.msg_id.as_str(), answer.seq, answer.changed), ("a1", 1, false));
     ends.publish_as_is(&[message(&chat, 3, "alice", "a1"), message(&chat, 4, "alice", "a2")]).await;
@@ -147,8 +148,8 @@ async fn of_a_large_group_too_only_members_may_send() {
     assert!(worker.stop().await);
 }
 
-fn recall(chat: &Conversation, seq: u64, sender: &str, id: &str, target: u64) -> ChatMessage {
-    ChatMessage { msg_type: RECALL, content: target.to_string(), ..message(chat, seq, sender, id) }
+fn recall(chat: &Conversation, seq: u64, sender: &str, id: &str, target: u64) -> Numbered {
+    with_kind(message(chat, seq, sender, id), MessageKind::Recall(Seq(target)))
 }
 
 /// The rows of a conversation as (number, content, recalled).
@@ -158,7 +159,7 @@ async fn rows(ends: &Ends, chat: &Conversation) -> Vec<(u64, String, bool)> {
         let facts = timeline::facts(&ends.pool, chat, row.seq).await.unwrap().unwrap();
         assert!((unix_millis() - facts.stored_at).abs() < 60_000, "{row:?}: {facts:?}");
     }
-    rows.into_iter().map(|row| (row.seq.0, row.content, row.is_recalled)).collect()
+    rows.into_iter().map(|row| (row.seq.0, row.kind.content().into_owned(), row.is_recalled)).collect()
 }
 
 #[tokio::test]
@@ -191,7 +192,7 @@ async fn a_recall_blanks_what_it_names_and_strangers_may_not() {
             if let Event::Committed(committed) = ends.next_event().await
                 && let Some(told) = committed.messages.iter().find(|told| told.msg_id == "r5")
             {
-                assert_eq!((told.msg_type, told.content.as_str()), (RECALL, "1"));
+                assert_eq!((told.msg_type, told.content.as_str()), (3, "1"));
                 return Ok::<_, ()>(());
             }
         }

@@ -15,8 +15,10 @@ pub(crate) use proto::v1::event::Kind as Event;
 use shared::amqp::Topology;
 use shared::config;
 use shared::conversation::{Conversation, Kind};
-use shared::envelope::{self, ChatMessage};
-use shared::ids::{MsgId, Origin, Seq, UserId};
+use shared::envelope;
+use shared::ids::{Origin, Seq, UserId};
+use shared::message::Numbered;
+use shared::message::fixture::numbered;
 use shared::mysql::groups::{self, AddMembers, GroupSizes};
 use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{self, Ping, Pool};
@@ -123,7 +125,7 @@ impl Ends {
     }
 
     /// Publishes one body after its senders have joined their groups.
-    pub(crate) async fn publish(&self, messages: &[ChatMessage]) {
+    pub(crate) async fn publish(&self, messages: &[Numbered]) {
         for message in messages {
             self.join(&message.conversation, &[message.sender.as_str()]).await;
         }
@@ -143,7 +145,7 @@ impl Ends {
     }
 
     /// Publishes one body, confirmed, into the queue of its first message's conversation.
-    pub(crate) async fn publish_as_is(&self, messages: &[ChatMessage]) {
+    pub(crate) async fn publish_as_is(&self, messages: &[Numbered]) {
         let shard = self.topology.shards().of(&messages[0].conversation);
         self.publish_raw(shard, &envelope::encode_batch(shard, messages.iter())).await;
     }
@@ -196,7 +198,7 @@ impl Ends {
     pub(crate) async fn timeline(&self, conversation: &Conversation) -> Result<Vec<(u64, String)>, String> {
         let read = timeline::read(&self.pool, conversation, Seq::ZERO, Direction::Forward, 100_000).await;
         let rows = read.map_err(|error| error.to_string())?;
-        Ok(rows.into_iter().map(|row| (row.seq.0, row.msg_id)).collect())
+        Ok(rows.into_iter().map(|row| (row.seq.0, row.msg_id.as_str().to_owned())).collect())
     }
 
     /// The next correction.
@@ -295,18 +297,9 @@ pub(crate) fn group(name: &str) -> Conversation {
 }
 
 /// A message; the connection is that of the sender on the first gateway.
-pub(crate) fn message(conversation: &Conversation, seq: u64, sender: &str, id: &str) -> ChatMessage {
-    ChatMessage {
-        conversation: conversation.clone(),
-        seq: Seq(seq),
-        jump: false,
-        sender: UserId::parse(sender).unwrap(),
-        msg_id: MsgId::parse(id).unwrap(),
-        content: format!("content of {id}"),
-        msg_type: 1,
-        send_time_ms: 1_700_000_000_000,
+pub(crate) fn message(conversation: &Conversation, seq: u64, sender: &str, id: &str) -> Numbered {
+    Numbered {
         origin: Some(Origin { gateway: 1, connection: u64::from(sender.as_bytes()[0]) }),
-        reply_when_stored: false,
-        retry: false,
+        ..numbered(conversation.key(), seq, sender, id)
     }
 }

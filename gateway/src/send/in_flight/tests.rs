@@ -1,34 +1,22 @@
 use std::sync::Arc;
 
-use shared::ids::UserId;
+use shared::message::fixture;
 use tokio::sync::Semaphore;
 
 use super::*;
 use crate::outbox::Outbox;
 
-fn message(reply_when_stored: bool) -> ChatMessage {
-    ChatMessage {
-        conversation: Conversation::from_key("group_1").unwrap(),
-        seq: Seq(7),
-        jump: false,
-        sender: UserId::parse("alice").unwrap(),
-        msg_id: MsgId::parse("m1").unwrap(),
-        content: "hello".into(),
-        msg_type: 1,
-        send_time_ms: 0,
-        origin: None,
-        reply_when_stored,
-        retry: false,
-    }
+fn message(reply_when_stored: bool) -> Numbered {
+    Numbered { reply_when_stored, ..fixture::numbered("group_1", 7, "alice", "m1") }
 }
 
 /// A message whose reply is due at `deadline`, and the outbox that it goes to.
-fn numbered(reply_when_stored: bool, deadline: Instant) -> (Vec<Numbered>, Arc<Outbox>) {
+fn numbered(reply_when_stored: bool, deadline: Instant) -> (Vec<InFlightMessage>, Arc<Outbox>) {
     let (outbox, message) = (Outbox::new(8, 1000), message(reply_when_stored));
     let (conversation, msg_id) = (message.conversation.clone(), message.msg_id.clone());
     let reply = PendingReply::new(outbox.reserve(), conversation, msg_id, deadline);
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    (vec![Numbered::new(message, reply, permit)], outbox)
+    (vec![InFlightMessage::new(message, reply, permit)], outbox)
 }
 
 fn later() -> Instant {
@@ -36,7 +24,7 @@ fn later() -> Instant {
 }
 
 fn group() -> Conversation {
-    message(false).conversation
+    message(false).message.conversation
 }
 
 fn forbidden() -> ApiError {

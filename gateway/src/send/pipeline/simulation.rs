@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use shared::conversation::Conversation;
-use shared::ids::{DeviceId, MsgId, Origin, Seq, UserId};
+use shared::ids::{MsgId, Origin, Seq};
+use shared::message::Message;
+use shared::message::fixture::{numbered, text, with_kind};
 use shared::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::*;
-use crate::identity::Identity;
 use crate::outbox::Outbox;
 use crate::send::in_flight::{EXPIRE_INTERVAL, PendingReply};
 use crate::send::numbering::NumberError;
@@ -84,7 +85,7 @@ impl AssignSeqs for FakeNumbering {
             if fails {
                 return Err(NumberError::Vanished);
             }
-            let id = message.msg_id.as_str();
+            let id = message.message.msg_id.as_str();
             if let Some((_, seq)) = world.seqs.iter().find(|(known, _)| known == id) {
                 return Ok(AssignedSeq { seq: *seq, jump: false, retry: true });
             }
@@ -145,7 +146,7 @@ impl PublishBatch for FakeBroker {
 }
 
 /// A worker decides about a batch, before or after its confirm, and its events come or are lost.
-async fn work(messages: Vec<ChatMessage>, world: Shared, in_flight: Arc<InFlight>) {
+async fn work(messages: Vec<Numbered>, world: Shared, in_flight: Arc<InFlight>) {
     let delay = {
         let mut world = world.lock();
         match world.chance(20) {
@@ -155,7 +156,7 @@ async fn work(messages: Vec<ChatMessage>, world: Shared, in_flight: Arc<InFlight
     };
     tokio::time::sleep(delay).await;
     for message in messages {
-        let ChatMessage { conversation, sender, msg_id, .. } = &message;
+        let Message { conversation, sender, msg_id, .. } = &message.message;
         let mut world = world.lock();
         // One message has one end, however often it was sent.
         let first = world.decided.insert(msg_id.as_str().to_owned());
@@ -229,16 +230,9 @@ fn admit(world: &Shared, number: usize, places: &Arc<Semaphore>) -> Admitted {
     drop(state);
     tokio::spawn(read(Arc::clone(world), number, outbox));
     Admitted {
-        conversation,
-        by: Arc::new(Identity {
-            user: UserId::parse("alice").unwrap(),
-            device: DeviceId::parse("phone").unwrap(),
-            origin: Origin { gateway: 1, connection: number as u64 },
-        }),
-        msg_id,
-        content: "x".repeat(100),
-        msg_type: 1,
-        send_time_ms: 0,
+        message: with_kind(numbered(conversation.key(), 0, "alice", msg_id.as_str()), text(&"x".repeat(100)))
+            .message,
+        origin: Origin { gateway: 1, connection: number as u64 },
         reply_when_stored: stored,
         reply,
         permit: Arc::clone(places).try_acquire_owned().unwrap(),

@@ -3,26 +3,18 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use shared::conversation::Conversation;
-use shared::envelope::ChatMessage;
+use shared::message::Numbered;
+use shared::message::fixture::numbered;
 use shared::permission::{MemberStatus, Role};
 
 use super::*;
 
 /// A message of `group_1`; its id is the sender's letter and a number.
 fn pending(seq: u64, id: &str, arrival: u64) -> Pending {
-    let message = ChatMessage {
-        conversation: Conversation::from_key("group_1").unwrap(),
-        seq: Seq(seq),
-        jump: false,
-        sender: UserId::parse(&id[..1]).unwrap(),
-        msg_id: MsgId::parse(id).unwrap(),
-        content: "x".to_owned(),
-        msg_type: 1,
-        send_time_ms: 0,
+    let message = Numbered {
         // One connection per sender.
         origin: Some(Origin { gateway: 1, connection: id.as_bytes()[0].into() }),
-        reply_when_stored: false,
-        retry: false,
+        ..numbered("group_1", seq, &id[..1], id)
     };
     Pending::new(message, 1, arrival, false)
 }
@@ -61,8 +53,8 @@ impl Case {
     }
 
     /// The message at `at` recalls `target`, which `stored` sent (and which is stored) if it is given.
-    fn recall(mut self, at: usize, target: u64, stored: Option<(&str, u32)>, of_anyone: bool) -> Self {
-        let stored = stored.map(|(id, msg_type)| Recallable { sender_id: id.to_owned(), msg_type });
+    fn recall(mut self, at: usize, target: u64, stored: Option<(&str, bool)>, of_anyone: bool) -> Self {
+        let stored = stored.map(|(id, is_recall)| Recallable { sender_id: id.to_owned(), is_recall });
         let role = if of_anyone { Role::Admin } else { Role::Member };
         let status = MemberStatus { role, muted_until: 0 };
         let by = Relation::Member { status, group_is_muted: false };
@@ -220,7 +212,7 @@ fn the_second_copy_in_a_batch_gets_the_number_of_the_first() {
     assert_eq!(case.outcome(), (vec![Take, known, known, Take], 13));
     // Another sender's message may have the same id.
     let mut other = pending(12, "b1", 2);
-    other.message.msg_id = MsgId::parse("a1").unwrap();
+    other.message.message.msg_id = MsgId::parse("a1").unwrap();
     assert_eq!(Case::new(10, vec![pending(11, "a1", 1), other]).outcome(), (vec![Take, Take], 12));
 }
 
@@ -268,10 +260,10 @@ fn a_recall_needs_a_message_that_its_sender_may_recall() {
     let (nothing, not_yours) = (Refuse(Denied::NothingToRecall), Refuse(Denied::NotSender));
     for (stored, of_anyone, expected) in [
         (None, true, nothing),
-        (Some(("a", 1)), false, Take),
-        (Some(("b", 2)), false, not_yours),
-        (Some(("b", 2)), true, Take),
-        (Some(("a", RECALL)), true, nothing),
+        (Some(("a", false)), false, Take),
+        (Some(("b", false)), false, not_yours),
+        (Some(("b", false)), true, Take),
+        (Some(("a", true)), true, nothing),
     ] {
         let last = if expected == Take { 11 } else { 10 };
         assert_eq!(one().recall(0, 4, stored, of_anyone).outcome(), (vec![expected], last));
@@ -290,7 +282,7 @@ fn a_recall_needs_a_message_that_its_sender_may_recall() {
 #[test]
 fn conversations_do_not_touch_each_other() {
     let mut other = pending(5, "a1", 1);
-    other.message.conversation = Conversation::from_key("group_0").unwrap();
+    other.message.message.conversation = Conversation::from_key("group_0").unwrap();
     let batch = Batch::new(vec![pending(11, "a1", 2), other]);
     let plan = plan(&Situation {
         batch: &batch,

@@ -1,0 +1,17 @@
+//! A chat message as one value, and the stages of its way that wrap it.
+//!
+//! | stage | type | made by |
+//! |---|---|---|
+//! | written by a client | [`Message`] | the gateway's admission |
+//! | numbered | [`Numbered`] | the gateway's pipeline; travels through the broker |
+//! | stored | [`Stored`] | the worker's commit; read by pulls and syncs |
+//!
+//! The fields of a message are named in `value.rs`, in `message.proto`, in the statements of the table (`mysql::timeline`)
+//! and in the gateway's JSON (`wire::message`), and nowhere else.
+
+pub mod fixture;
+mod kind;
+mod value;
+
+pub use kind::{BODY_BYTES_MAX, Body, BodyError, MessageKind};
+pub use value::{Message, MessageError, MessageId, Numbered, Stored, origin_from_wire, origin_to_wire};
