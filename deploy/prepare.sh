@@ -51,8 +51,9 @@ root_command() {
 install() {
     by_hand="apt-get update && apt-get install -y --no-install-recommends $*"
     has apt-get || fail "missing: $*. Install these (the names are Debian's), then run this again."
-    as_root=$(root_command) || fail "missing: $*. You may not install packages without a password; type this, then run this again:
-    sudo sh -c '$by_hand'"
+    if has sudo; then as_root_by_hand="sudo sh -c"; else as_root_by_hand="su -c"; fi
+    as_root=$(root_command) || fail "missing: $*. This user may not install packages without a password; type this, then run this again:
+    $as_root_by_hand '$by_hand'"
     say "installing with apt-get: $*"
     # The packages would start servers on the standard ports; `policy-rc.d` prevents that. One that is there already stays.
     # shellcheck disable=SC2016,SC2086 # expanded by the inner shell; `as_root` is empty or two words
@@ -92,15 +93,14 @@ check_rust() {
 # that says what to type. Cheap checks come first: the build takes minutes.
 prepare() {
     check_rust
-    if [ -n "$rust_problem" ]; then
-        [ -n "$install_rust" ] || fail "$rust_problem. Type this, then run this again, or let \`./$program --install-rust\` do it (Debian's own rustc is too old):
-    $rustup_line"
-        set -- rustup "$@"
-    fi
+    # Where Rust is missing, its installer is needed, by us or by the reader of the line below.
+    [ -z "$rust_problem" ] || set -- rustup "$@"
     # shellcheck disable=SC2046 # one word per package
     set -- $(missing_packages build "$@")
     [ $# -eq 0 ] || install "$@"
     if [ -n "$rust_problem" ]; then
+        [ -n "$install_rust" ] || fail "$rust_problem (Debian's own is too old). Type this, then run this again, or let \`./$program --install-rust\` do it:
+    $rustup_line"
         say "installing Rust $rust_needed with rustup, into $HOME/.cargo and $HOME/.rustup"
         sh -c "$rustup_line" >/dev/null || fail "rustup failed. Type this, then run this again:
     $rustup_line"
