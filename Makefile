@@ -18,10 +18,10 @@ run: ## everything up, with a demo conversation; stays until Ctrl-C (ARGS="--por
 test: ## all tests, on real servers that are started for them (ENGINES=latest: on MySQL 9, Valkey and RabbitMQ 4)
 	@exec ./test $(ARGS)
 
-lint: ## formatting, clippy, licences and sources of all dependencies
+lint: ## formatting, clippy, and licenses, sources and advisories of all dependencies
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo deny check licenses bans sources
+	.ci/deny
 
 fmt: ## format everything
 	cargo fmt
