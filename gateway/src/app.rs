@@ -33,14 +33,13 @@ use crate::read::{ReadSettings, Reads};
 use crate::send::{InFlight, Numbering, Pipeline, PipelineContext, Sends, ShardPublisher};
 use crate::typing::Typing;
 use crate::wire::close::Close;
+use crate::wire::retry_delay::RetryDelay;
 
 /// How often the connection to Redis is looked at, and the gauges are set.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long queued answers may take after the last client was told to go.
 const FINISH_GRACE: Duration = Duration::from_secs(5);
 
-/// When clients of a gateway that goes away are asked to come back.
-const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 200..=3_000;
 /// The least time that is waited for something that is nearly there.
 const MOMENT: Duration = Duration::from_secs(5);
 
@@ -222,7 +221,7 @@ impl App {
         let mut due = tokio::time::Instant::now();
         for member in connections {
             // Those who leave first need not come back first.
-            let retry_after_ms = rand::random_range(RETRY_AFTER_MS);
+            let retry_after_ms = RetryDelay::Reconnect.random_ms();
             member.outbox.close(Close::GoingAway { retry_after_ms });
             due += pause;
             tokio::time::sleep_until(due).await;

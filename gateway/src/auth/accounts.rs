@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use crate::config::{Auth, Limits};
 use crate::rates::Rates;
 use crate::wire::api_error::ApiError;
+use crate::wire::retry_delay::RetryDelay;
 
 /// Longest password in bytes; a longer one would only cost hashing time.
 const PASSWORD_BYTES_MAX: usize = 256;
@@ -126,10 +127,8 @@ impl Accounts {
     ) -> Result<T, ApiError> {
         let permit = tokio::time::timeout(PERMIT_TIMEOUT, Arc::clone(&self.permits).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
-            return Err(ApiError::Unavailable {
-                message: "too many logins at the moment: try again".to_owned(),
-                retry_after_ms: rand::random_range(500..=2_000),
-            });
+            let message = "too many logins at the moment: try again";
+            return Err(ApiError::unavailable(message, RetryDelay::Overloaded));
         };
         let done = tokio::task::spawn_blocking(move || {
             let done = work();

@@ -21,6 +21,7 @@ use crate::wire::api_error::ApiError;
 use crate::wire::context::RequestContext;
 use crate::wire::message::ChatRequest;
 use crate::wire::request::{PullRequest, SyncRequest};
+use crate::wire::retry_delay::RetryDelay;
 
 /// A request that is answered by a task of its own, so that the connection reads on meanwhile.
 #[derive(Debug, PartialEq, Eq)]
@@ -127,10 +128,8 @@ impl Backend for Services {
             (Arc::clone(&self.logins), Arc::clone(&self.memberships), user.clone());
         async move {
             let loaded = tokio::time::timeout(deadline, logins.load(&user)).await.unwrap_or_else(|_| {
-                Err(ApiError::Unavailable {
-                    message: "the database is away".to_owned(),
-                    retry_after_ms: 1_000,
-                })
+                let message = "the database did not answer in time: try again";
+                Err(ApiError::unavailable(message, RetryDelay::StoreUnavailable))
             });
             memberships.loaded(&user, loaded?);
             Ok(())

@@ -14,9 +14,8 @@ use tokio::sync::Semaphore;
 
 use crate::gather::{Gathered, How, Read};
 use crate::wire::api_error::ApiError;
+use crate::wire::retry_delay::RetryDelay;
 
-/// When a client is asked to retry if too many logins wait, in milliseconds.
-const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=5_000;
 /// Users per read: a user may be in hundreds of groups.
 const BATCH_USERS_MAX: usize = 64;
 /// Pause after a read, for each user that it was for: with more than 200 logins per second, reads grow until there is one
@@ -52,9 +51,9 @@ impl<T: Send + 'static> Logins<T> {
     /// # Errors
     /// 503 at once if too many users wait already; otherwise the error of the read.
     pub async fn load(&self, user: &UserId) -> Result<T, ApiError> {
-        let _place = self.places.try_acquire().map_err(|_| ApiError::Unavailable {
-            message: "too many users are logging in at this moment: try again a little later".to_owned(),
-            retry_after_ms: rand::random_range(RETRY_AFTER_MS),
+        let _place = self.places.try_acquire().map_err(|_| {
+            let message = "too many users are logging in at this moment: try again a little later";
+            ApiError::unavailable(message, RetryDelay::LoginRush)
         })?;
         self.gathered.ask(user.clone()).await
     }

@@ -29,11 +29,10 @@ use crate::wire::api_error::ApiError;
 use crate::wire::close::Close;
 use crate::wire::reply::{self, Event};
 use crate::wire::request::Cmd;
+use crate::wire::retry_delay::RetryDelay;
 
 /// How long the client may take for its part of a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// When a client whose memberships could not be loaded is asked to connect again, in milliseconds.
-const RECONNECT_AFTER_MS: std::ops::RangeInclusive<u64> = 500..=3_000;
 
 /// What [`Connection::step`] waited for.
 enum Step<T> {
@@ -139,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
             if answer {
                 self.outbox.reserve().send(refusal.frame(Cmd::LOGIN, None, None));
             }
-            let retry_after_ms = rand::random_range(RECONNECT_AFTER_MS);
+            let retry_after_ms = RetryDelay::Reconnect.random_ms();
             return Err(Ended::Close(Close::GoingAway { retry_after_ms }));
         }
         let malformed_max = self.backend.config().limits.malformed_frames_max;

@@ -9,6 +9,7 @@ use super::call::{Call, user};
 use super::paging::{cursor, limit, truncate};
 use super::refusals::{method_not_allowed, not_found};
 use crate::wire::api_error::ApiError;
+use crate::wire::retry_delay::RetryDelay;
 
 /// Most users of one presence call.
 const PRESENCE_USERS_MAX: usize = 100;
@@ -94,10 +95,7 @@ async fn presence(call: Call) -> Answer {
     let partners = partners.map_err(|e| ApiError::database(&e))?;
     let online = call.services.online.among(&partners).await.map_err(|error| {
         tracing::warn!(%error, "presence could not be read from Redis");
-        ApiError::Unavailable {
-            message: "presence is unavailable: try again".to_owned(),
-            retry_after_ms: 1_000,
-        }
+        ApiError::unavailable("presence is unavailable: try again", RetryDelay::StoreUnavailable)
     })?;
     let users = partners.into_iter().zip(online).map(|(user_id, online)| PresenceOf { user_id, online });
     json(&Presences { users: users.collect() })

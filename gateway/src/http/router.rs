@@ -36,9 +36,7 @@ use crate::connection::Services;
 use crate::listen::Peer;
 use crate::rates::Rates;
 use crate::wire::api_error::ApiError;
-
-/// The delay before a retry of a call that failed for lack of capacity or time.
-const RETRY_MS: std::ops::RangeInclusive<u64> = 500..=2_000;
+use crate::wire::retry_delay::RetryDelay;
 
 /// Serves the call by the first segment of its path after `/api`.
 async fn route(path: &[&str], call: Call) -> Answer {
@@ -124,9 +122,9 @@ impl Router {
         let address = client_address(request.peer, &request.headers, trusted);
         let caller = self.caller(&request, address)?;
         let path = segments(&request.path)?;
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| ApiError::Unavailable {
-            message: "this gateway has the maximum number of calls in progress: try again".to_owned(),
-            retry_after_ms: rand::random_range(RETRY_MS),
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
+            let message = "this gateway has the maximum number of calls in progress: try again";
+            ApiError::unavailable(message, RetryDelay::Overloaded)
         })?;
         let deadline_start = Arc::new(Mutex::new(Instant::now()));
         let call = Call {
@@ -197,10 +195,8 @@ fn take_token<K: Hash + Eq + Clone>(rates: Option<&Rates<K>>, key: &K) -> Result
 }
 
 fn deadline_passed() -> ApiError {
-    ApiError::Unavailable {
-        message: "the call took too long: it may have been done or not".to_owned(),
-        retry_after_ms: rand::random_range(RETRY_MS),
-    }
+    let message = "the call took too long: it may have been done or not";
+    ApiError::unavailable(message, RetryDelay::StoreUnavailable)
 }
 
 /// The segments of a path after `/api`, each percent-decoded on its own, so that an id may contain a slash.

@@ -28,6 +28,7 @@ use crate::wire::context::RequestContext;
 use crate::wire::listing::Listing;
 use crate::wire::reply;
 use crate::wire::request::{Cmd, PullRequest, SyncRequest};
+use crate::wire::retry_delay::RetryDelay;
 
 /// How long a heartbeat waits for the newest version; without it, it is answered plainly.
 const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(1);
@@ -233,8 +234,8 @@ impl Reads {
         answer: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
         let late = || {
-            let message = "the database did not answer in time: try again".to_owned();
-            Err(ApiError::Unavailable { message, retry_after_ms: 1_000 })
+            let message = "the database did not answer in time: try again";
+            Err(ApiError::unavailable(message, RetryDelay::StoreUnavailable))
         };
         tokio::time::timeout(self.deadline, answer).await.unwrap_or_else(|_| late())
     }

@@ -22,6 +22,7 @@ use super::tails::Tails;
 use crate::membership::Memberships;
 use crate::wire::api_error::ApiError;
 use crate::wire::listing::{Listed, Listing};
+use crate::wire::retry_delay::RetryDelay;
 
 /// Inboxes that are built at the same time.
 const BUILDERS: usize = 16;
@@ -250,15 +251,9 @@ impl Syncs {
 
 fn inbox_away(error: &RedisError) -> ApiError {
     tracing::warn!(%error, "an inbox could not be read");
-    ApiError::Unavailable {
-        message: "the inbox is away: try again".to_owned(),
-        retry_after_ms: rand::random_range(500..=2_000),
-    }
+    ApiError::unavailable("the inbox is unavailable: try again", RetryDelay::StoreUnavailable)
 }
 
 fn built_too_often() -> ApiError {
-    ApiError::Unavailable {
-        message: "your inbox is being built: try again".to_owned(),
-        retry_after_ms: rand::random_range(200..=1_000),
-    }
+    ApiError::unavailable("your inbox is being built: try again", RetryDelay::Overloaded)
 }

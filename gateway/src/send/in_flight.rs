@@ -32,6 +32,7 @@ use crate::outbox::ReplyTo;
 use crate::wire::api_error::ApiError;
 use crate::wire::reply;
 use crate::wire::request::Cmd;
+use crate::wire::retry_delay::RetryDelay;
 
 /// How often replies are checked for their deadlines: they are late by no more than this.
 pub(super) const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
@@ -40,13 +41,10 @@ const OUTCOME_TTL: Duration = Duration::from_secs(10);
 /// Outcomes that are remembered. Beyond that, a reply whose confirm comes after its outcome tells the first number, and a
 /// retry tells the final one.
 const OUTCOMES_MAX: usize = 16_384;
-/// When a sender is asked to try again, in milliseconds: spread, so that not all come at once.
-const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = 200..=1_000;
 
 /// 503, to be sent again with the same `msg_id`.
 pub(super) fn try_again(why: &str) -> ApiError {
-    let message = format!("{why}: send it again with the same msg_id");
-    ApiError::Unavailable { message, retry_after_ms: rand::random_range(RETRY_AFTER_MS) }
+    ApiError::unavailable(format!("{why}: send it again with the same msg_id"), RetryDelay::Overloaded)
 }
 
 /// The reply to one message. Sent exactly once: by [`accept`](Self::accept), by [`refuse`](Self::refuse), or, should a

@@ -5,9 +5,7 @@ use shared::mysql;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::frame::Frame;
-
-/// The delay before a retry that a client is told while the database is unavailable.
-const DATABASE_RETRY_MS: std::ops::RangeInclusive<u64> = 500..=2_000;
+use super::retry_delay::RetryDelay;
 
 /// Why a request is refused. The messages are for the author of the client: what is wrong, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +55,11 @@ enum Payload<'a> {
 }
 
 impl ApiError {
+    /// 503 with a message, and a delay that differs from client to client.
+    pub(crate) fn unavailable(message: impl Into<String>, delay: RetryDelay) -> Self {
+        Self::Unavailable { message: message.into(), retry_after_ms: delay.random_ms() }
+    }
+
     /// 400 with a message.
     pub fn malformed(message: impl ToString) -> Self {
         Self::Malformed(message.to_string())
@@ -66,11 +69,7 @@ impl ApiError {
     pub(crate) fn database(error: &mysql::Error) -> Self {
         tracing::warn!(%error, "a statement for a request failed");
         if mysql::is_unavailable(error) || mysql::is_lock_conflict(error) {
-            let retry_after_ms = rand::random_range(DATABASE_RETRY_MS);
-            return Self::Unavailable {
-                message: "the database is unavailable: try again".to_owned(),
-                retry_after_ms,
-            };
+            return Self::unavailable("the database is unavailable: try again", RetryDelay::StoreUnavailable);
         }
         Self::Internal
     }

@@ -10,3 +10,4 @@ pub mod listing;
 pub mod message;
 pub mod reply;
 pub mod request;
+pub(crate) mod retry_delay;
