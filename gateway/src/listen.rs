@@ -32,26 +32,46 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A permit under the connection limit, in the extensions of a connection's requests. The task that serves the connection
 /// holds it: the one here for HTTP, the connection task after an upgrade.
 #[derive(Debug, Clone)]
-pub struct ConnectionPermit(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+pub(crate) struct ConnectionPermit(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
 
 /// The remote address of the TCP connection, in the extensions of its requests.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// The settings of the listener.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ListenSettings {
+    address: SocketAddr,
+    /// Open connections; further ones wait in the kernel.
+    connections_max: usize,
+    /// For the head of a request.
+    header_timeout: Duration,
+}
+
+impl ListenSettings {
+    /// The settings that `config` has.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            address: config.listen.address,
+            connections_max: config.limits.connections_max,
+            header_timeout: Duration::from_millis(config.timeouts.http_header_ms),
+        }
+    }
+}
 
 /// Binds the address and accepts connections until the stop. Returns the bound address.
 ///
 /// # Errors
 /// The address cannot be bound; the message names `listen.address`.
-pub fn start(
-    config: &Config,
+pub(crate) fn start(
+    settings: ListenSettings,
     routes: BoxedFilter<(Response,)>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<SocketAddr> {
-    let listener =
-        bind(config.listen.address).with_context(|| format!("listen.address: {}", config.listen.address))?;
+    let listener = bind(settings.address).with_context(|| format!("listen.address: {}", settings.address))?;
     let address = listener.local_addr()?;
-    let permits = Arc::new(Semaphore::new(config.limits.connections_max));
-    let header_timeout = Duration::from_millis(config.timeouts.http_header_ms);
+    let permits = Arc::new(Semaphore::new(settings.connections_max));
+    let header_timeout = settings.header_timeout;
     let stop = shutdown.clone();
     shutdown.spawn(async move {
         stop.run_until_stopped(accept(listener, permits, header_timeout, routes, &stop)).await;

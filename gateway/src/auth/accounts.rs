@@ -15,7 +15,7 @@ use shared::ids::UserId;
 use shared::mysql::{Pool, accounts};
 use tokio::sync::Semaphore;
 
-use crate::config::{Auth, Limits};
+use crate::config::Config;
 use crate::rates::Rates;
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
@@ -26,6 +26,27 @@ const PASSWORD_BYTES_MAX: usize = 256;
 const NICKNAME_CHARS_MAX: usize = 64;
 /// How long a call waits for a permit to hash.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The settings of accounts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccountSettings {
+    password_chars_min: usize,
+    /// Logins to one account; 0 for no limit.
+    user_logins_per_minute: u32,
+    /// Logins and registrations from one address; 0 for no limit.
+    address_logins_per_minute: u32,
+}
+
+impl AccountSettings {
+    /// The settings that `config` has; `None` if accounts are disabled.
+    pub(crate) fn of(config: &Config) -> Option<Self> {
+        config.auth.accounts.then_some(Self {
+            password_chars_min: config.auth.password_chars_min,
+            user_logins_per_minute: config.limits.user_logins_per_minute,
+            address_logins_per_minute: config.limits.address_logins_per_minute,
+        })
+    }
+}
 
 /// Creates accounts and verifies passwords, within rate limits.
 #[derive(Debug)]
@@ -41,25 +62,22 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// `None` if accounts are disabled.
+    /// Accounts in `pool`.
     ///
     /// # Errors
     /// The system provides no random numbers.
-    pub fn new(pool: Pool, settings: &Auth, limits: &Limits) -> anyhow::Result<Option<Self>> {
-        if !settings.accounts {
-            return Ok(None);
-        }
+    pub(crate) fn new(pool: Pool, settings: AccountSettings) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let salt_and_password: [u8; 32] = rand::random();
         let dummy_hash = hash(&salt_and_password).map_err(|error| anyhow::anyhow!("hashing: {error}"))?;
-        Ok(Some(Self {
+        Ok(Self {
             pool,
             permits: Arc::new(Semaphore::new(cores.div_ceil(2))),
-            by_user: per_minute(limits.user_logins_per_minute),
-            by_address: per_minute(limits.address_logins_per_minute),
+            by_user: per_minute(settings.user_logins_per_minute),
+            by_address: per_minute(settings.address_logins_per_minute),
             password_chars_min: settings.password_chars_min,
             dummy_hash,
-        }))
+        })
     }
 
     /// Counts an attempt to log in as `user` from `address`.

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use shared::conversation::Conversation;
 use shared::ids::{Origin, Seq, UserId};
 
-use super::services::Services;
+use super::deps::Deps;
 use crate::auth::token::Login;
 use crate::config::Config;
 use crate::hub::TooMany;
@@ -89,7 +89,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn start(&self, query: Query, reply_to: ReplyTo);
 }
 
-impl Backend for Services {
+impl Backend for Deps {
     fn config(&self) -> &Config {
         &self.config
     }

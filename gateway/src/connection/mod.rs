@@ -2,14 +2,16 @@
 
 mod backend;
 mod deadlines;
+mod deps;
 #[cfg(test)]
 mod fake;
 pub mod login;
 pub mod logins;
-mod services;
+
 pub mod socket;
 pub mod task;
 mod token_expiry;
 mod transport;
 
-pub use services::Services;
+pub(crate) use deps::Deps;
+pub(crate) use logins::Logins;

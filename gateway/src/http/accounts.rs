@@ -72,12 +72,12 @@ async fn log_out(call: Call) -> Answer {
 
 /// Revokes all tokens of `user`.
 pub(super) async fn revoke(call: &Call, user: &UserId) -> Answer {
-    json(&LoggedOut { not_before: call.services.revocations.revoke(user).await? })
+    json(&LoggedOut { not_before: call.deps.revocations.revoke(user).await? })
 }
 
 /// Responds with a new token for `user`.
 pub(super) fn token(call: &Call, user: &UserId, ttl_s: Option<u64>) -> Answer {
-    let (token, expires_at) = call.services.tokens.mint(user, ttl_s)?;
+    let (token, expires_at) = call.deps.tokens.mint(user, ttl_s)?;
     json(&Token { token, expires_at })
 }
 
@@ -88,5 +88,5 @@ fn check_rate(call: &Call, accounts: &Accounts, user: &UserId) -> Result<(), Api
 
 /// 404 if accounts are disabled.
 fn accounts(call: &Call) -> Result<Arc<Accounts>, ApiError> {
-    call.services.accounts.clone().ok_or_else(not_found)
+    call.deps.accounts.clone().ok_or_else(not_found)
 }

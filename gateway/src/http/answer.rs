@@ -8,7 +8,7 @@ use warp::reply::{Reply as _, Response};
 use crate::wire::api_error::ApiError;
 
 /// The result of a call.
-pub type Answer = Result<Response, ApiError>;
+pub(crate) type Answer = Result<Response, ApiError>;
 
 #[derive(Serialize)]
 struct ErrorBody<'a> {
@@ -22,7 +22,7 @@ struct ErrorBody<'a> {
 ///
 /// # Errors
 /// 500 if `body` cannot be serialized, which does not happen for strings and numbers.
-pub fn json(body: &impl Serialize) -> Answer {
+pub(crate) fn json(body: &impl Serialize) -> Answer {
     let text = serde_json::to_vec(body).map_err(|error| {
         tracing::error!(%error, "a response cannot be serialized");
         ApiError::Internal
@@ -36,19 +36,19 @@ pub fn json(body: &impl Serialize) -> Answer {
 ///
 /// # Errors
 /// None.
-pub fn done() -> Answer {
+pub(crate) fn done() -> Answer {
     json(&serde_json::Map::new())
 }
 
 /// The response `{"code", "message"}` with the status `code`.
 #[must_use]
-pub fn error(status: StatusCode, message: &str) -> Response {
+pub(crate) fn error(status: StatusCode, message: &str) -> Response {
     with_body(status, &ErrorBody { code: status.as_u16(), message, retry_after_ms: None })
 }
 
 /// The response to a refused call, with the delay before a retry and the allowed methods where they apply.
 #[must_use]
-pub fn refusal(refusal: &ApiError) -> Response {
+pub(crate) fn refusal(refusal: &ApiError) -> Response {
     refusal.count();
     let (code, retry_after_ms) = (refusal.code(), refusal.retry_after_ms());
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -5,7 +5,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures_util::StreamExt as _;
@@ -18,19 +17,19 @@ use warp::http::header::CONTENT_LENGTH;
 use warp::http::{HeaderMap, Method};
 
 use super::client_address;
+use super::deps::Deps;
 use crate::auth::caller::Caller;
-use crate::connection::Services;
 use crate::wire::api_error::ApiError;
 
 /// An unread body.
 pub(super) type Body = BoxStream<'static, Result<Box<dyn Buf + Send>, warp::Error>>;
 
 /// An HTTP call.
-pub struct Call {
+pub(crate) struct Call {
     /// The parts of the gateway that calls use.
-    pub services: Services,
+    pub(crate) deps: Arc<Deps>,
     /// The address of the client.
-    pub address: IpAddr,
+    pub(crate) address: IpAddr,
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) query: String,
@@ -53,13 +52,13 @@ impl fmt::Debug for Call {
 impl Call {
     /// The method: `GET`, `POST` …
     #[must_use]
-    pub fn method(&self) -> &str {
+    pub(crate) fn method(&self) -> &str {
         self.method.as_str()
     }
 
     /// The key of rate limits per address: the IPv4 address, or the IPv6 network.
     #[must_use]
-    pub fn network(&self) -> IpAddr {
+    pub(crate) fn network(&self) -> IpAddr {
         client_address::network(self.address)
     }
 
@@ -67,7 +66,7 @@ impl Call {
     ///
     /// # Errors
     /// 401 without valid token or key; 400 if `X-User-Id` is malformed.
-    pub fn caller(&self) -> Result<&Caller, ApiError> {
+    pub(crate) fn caller(&self) -> Result<&Caller, ApiError> {
         self.caller.as_ref().map_err(ApiError::clone)
     }
 
@@ -75,7 +74,7 @@ impl Call {
     ///
     /// # Errors
     /// 401 without valid token or key; 400 if the operator names no user.
-    pub fn user(&self) -> Result<&UserId, ApiError> {
+    pub(crate) fn user(&self) -> Result<&UserId, ApiError> {
         match self.caller()? {
             Caller::User(user) | Caller::Operator(Some(user)) => Ok(user),
             Caller::Operator(None) => {
@@ -86,7 +85,7 @@ impl Call {
 
     /// Whether the caller is the operator, with or without a user.
     #[must_use]
-    pub fn is_operator(&self) -> bool {
+    pub(crate) fn is_operator(&self) -> bool {
         matches!(self.caller, Ok(Caller::Operator(_)))
     }
 
@@ -94,7 +93,7 @@ impl Call {
     ///
     /// # Errors
     /// 401 without valid token or key, 403 for a user.
-    pub fn operator(&self) -> Result<(), ApiError> {
+    pub(crate) fn operator(&self) -> Result<(), ApiError> {
         match &self.caller {
             Ok(Caller::Operator(_)) => Ok(()),
             Ok(Caller::User(_)) => Err(ApiError::Forbidden(
@@ -106,7 +105,7 @@ impl Call {
 
     /// A parameter of the query string; the first one of that name.
     #[must_use]
-    pub fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
         form_urlencoded::parse(self.query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
@@ -114,7 +113,7 @@ impl Call {
     ///
     /// # Errors
     /// 400 with `rule`.
-    pub fn parameter_as<T: FromStr>(&self, name: &str, rule: &str) -> Result<Option<T>, ApiError> {
+    pub(crate) fn parameter_as<T: FromStr>(&self, name: &str, rule: &str) -> Result<Option<T>, ApiError> {
         let value = self.parameter(name);
         value.map(|text| text.parse()).transpose().map_err(|_| ApiError::malformed(rule))
     }
@@ -123,15 +122,15 @@ impl Call {
     ///
     /// # Errors
     /// 400 with a message that names the field, 408 if the body is late, 413 if it is too long.
-    pub async fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        self.json_up_to(self.services.config.limits.http_body_bytes_max).await
+    pub(crate) async fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        self.json_up_to(self.deps.settings.body_bytes_max).await
     }
 
     /// As [`json`](Self::json), with another limit.
     ///
     /// # Errors
     /// As [`json`](Self::json).
-    pub async fn json_up_to<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, ApiError> {
+    pub(crate) async fn json_up_to<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, ApiError> {
         let too_large = || ApiError::TooLarge(format!("the body is longer than {bytes_max} bytes"));
         let declared = self.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         // Known from the header, without reading the body.
@@ -155,7 +154,7 @@ impl Call {
             }
             Ok(text)
         };
-        let body_timeout = Duration::from_millis(self.services.config.timeouts.http_body_ms);
+        let body_timeout = self.deps.settings.body_timeout;
         let late = |_| ApiError::RequestTimeout("the body did not arrive in time".to_owned());
         *self.deadline_start.lock() = Instant::now() + body_timeout;
         let text = timeout(body_timeout, read).await.map_err(late)??;

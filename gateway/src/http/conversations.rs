@@ -37,7 +37,7 @@ async fn list(call: Call) -> Answer {
     let before =
         call.parameter_as("cursor", "cursor must be the next_cursor of the page before")?.unwrap_or(0);
     let limit = usize::from(limit(&call)?);
-    let listing = call.services.reads.conversations(call.user()?, before, limit).await?;
+    let listing = call.deps.reads.conversations(call.user()?, before, limit).await?;
     json(&Conversations {
         conversations: listing.entries.iter().map(EntryView::new).collect(),
         next_cursor: listing.has_more.then_some(listing.next),
@@ -64,7 +64,7 @@ async fn messages(id: &str, call: Call) -> Answer {
         Some(_) => return Err(ApiError::malformed("direction must be forward (default) or backward")),
     };
     let request = PullRequest { cursor: Seq(cursor), limit: limit(&call)?, backward };
-    let page = call.services.reads.page(call.user()?, &conversation, request).await?;
+    let page = call.deps.reads.page(call.user()?, &conversation, request).await?;
     let mut response = Response::new(page.as_str().to_owned().into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
@@ -81,7 +81,7 @@ struct Positions {
 async fn positions(id: &str, call: Call) -> Answer {
     let conversation = conversation(id, &call)?;
     let (cursor, limit) = (cursor(&call), limit(&call)?);
-    let reads = &call.services.reads;
+    let reads = &call.deps.reads;
     let mut positions = reads.positions(call.user()?, &conversation, &cursor, u32::from(limit) + 1).await?;
     let next_cursor = truncate(&mut positions, limit, |position| position.user_id.clone());
     json(&Positions { positions, next_cursor })

@@ -21,7 +21,7 @@ const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
 ///
 /// # Errors
 /// 403 for any other origin.
-pub fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
+pub(crate) fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
     if is_allowed(headers, allowed) {
         return Ok(());
     }
@@ -38,7 +38,7 @@ fn is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
 
 /// The response to a preflight request; `None` if this is not one.
 #[must_use]
-pub fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response> {
+pub(crate) fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response> {
     let is_preflight = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     is_preflight.then(|| {
         let mut response = Response::default();
@@ -52,7 +52,7 @@ pub fn preflight(method: &Method, headers: &HeaderMap) -> Option<Response> {
 }
 
 /// Adds the headers that let a page of the allowed `origin` read the response.
-pub fn allow(response: &mut Response, origin: Option<&HeaderValue>) {
+pub(crate) fn allow(response: &mut Response, origin: Option<&HeaderValue>) {
     let fields = response.headers_mut();
     fields.insert(VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = origin {

@@ -23,14 +23,14 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         ("GET", [group]) => show(&self::group(group)?, call).await,
         ("PATCH", [group]) => update(&self::group(group)?, call).await,
         ("DELETE", [group]) => {
-            call.services.changes.dismiss(&self::group(group)?, &actor(&call)?).await?;
+            call.deps.changes.dismiss(&self::group(group)?, &actor(&call)?).await?;
             done()
         }
         ("GET", [group, "members"]) => list(&self::group(group)?, call).await,
         ("POST", [group, "members"]) => add(&self::group(group)?, call).await,
         ("DELETE", [group, "members", user]) => {
             let user = call::user(user)?;
-            call.services.changes.remove(&self::group(group)?, &actor(&call)?, &user).await?;
+            call.deps.changes.remove(&self::group(group)?, &actor(&call)?, &user).await?;
             done()
         }
         ("PATCH", [group, "members", user]) => {
@@ -107,7 +107,7 @@ async fn create(call: Call) -> Answer {
         history_from_start: request.history.is_none_or(History::is_from_start),
         is_open: false,
     };
-    call.services.changes.create(&conversation, new).await?;
+    call.deps.changes.create(&conversation, new).await?;
     json(&Created { conversation_id: id })
 }
 
@@ -142,7 +142,7 @@ struct GroupView {
 
 async fn show(group: &Conversation, call: Call) -> Answer {
     let role = require_member(group, &call).await?;
-    let row = groups::find(&call.services.pool, group).await.map_err(|e| ApiError::database(&e))?;
+    let row = groups::find(&call.deps.pool, group).await.map_err(|e| ApiError::database(&e))?;
     let row = row.filter(|row| !row.is_dismissed).ok_or(Denied::NoGroup)?;
     json(&GroupView {
         conversation_id: group.wire(),
@@ -161,7 +161,7 @@ async fn require_member(group: &Conversation, call: &Call) -> Result<Option<Role
     match actor(call)? {
         Actor::Operator => Ok(None),
         Actor::User(user) => {
-            let standing = call.services.memberships.require(group, &user).await?;
+            let standing = call.deps.memberships.require(group, &user).await?;
             Ok(standing.relation.role())
         }
     }
@@ -183,7 +183,7 @@ async fn update(group: &Conversation, call: Call) -> Answer {
         return Err(ApiError::malformed("nothing to change: send name, muted or history"));
     }
     let update = UpdateGroup { by: &by, name: name.as_deref(), is_muted: request.muted, history_from_start };
-    call.services.changes.update(group, update).await?;
+    call.deps.changes.update(group, update).await?;
     done()
 }
 
@@ -198,7 +198,7 @@ struct Members {
 async fn list(group: &Conversation, call: Call) -> Answer {
     let (cursor, limit) = (cursor(&call), limit(&call)?);
     require_member(group, &call).await?;
-    let listed = members::list(&call.services.pool, group, &cursor, u32::from(limit) + 1).await;
+    let listed = members::list(&call.deps.pool, group, &cursor, u32::from(limit) + 1).await;
     let mut members = listed.map_err(|e| ApiError::database(&e))?;
     let next_cursor = truncate(&mut members, limit, |member| member.user_id.clone());
     json(&Members { members, next_cursor })
@@ -216,7 +216,7 @@ async fn add(group: &Conversation, call: Call) -> Answer {
     if user_ids.is_empty() {
         return Err(ApiError::malformed("user_ids is empty: name at least one user"));
     }
-    call.services.changes.add(group, &by, &user_ids).await?;
+    call.deps.changes.add(group, &by, &user_ids).await?;
     done()
 }
 
@@ -235,6 +235,6 @@ async fn update_member(group: &Conversation, user: &UserId, call: Call) -> Answe
     if muted_until.is_some_and(|until| until < 0) {
         return Err(ApiError::malformed("muted_until must be milliseconds since 1970, or 0 to end the mute"));
     }
-    call.services.changes.update_member(group, &by, user, MemberUpdate { role, muted_until }).await?;
+    call.deps.changes.update_member(group, &by, user, MemberUpdate { role, muted_until }).await?;
     done()
 }

@@ -6,17 +6,21 @@
 
 mod accounts;
 mod admin;
-pub mod answer;
-pub mod call;
+mod answer;
+mod call;
 mod client_address;
 mod conversations;
-pub mod cors;
+mod cors;
+mod deps;
 mod groups;
 mod paging;
 mod people;
 mod refusals;
 mod router;
 mod routes;
+mod settings;
 mod upgrade;
 
-pub use routes::routes;
+pub(crate) use deps::Deps;
+pub(crate) use routes::routes;
+pub(crate) use settings::HttpSettings;

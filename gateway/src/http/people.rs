@@ -38,7 +38,7 @@ async fn set(other: &UserId, blocked: bool, call: Call) -> Answer {
     if me == other {
         return Err(ApiError::malformed("user_id is your own id: you cannot block yourself"));
     }
-    call.services.changes.block(me, other, blocked).await?;
+    call.deps.changes.block(me, other, blocked).await?;
     done()
 }
 
@@ -52,7 +52,7 @@ struct Blocks {
 
 async fn list(call: Call) -> Answer {
     let (cursor, limit) = (cursor(&call), limit(&call)?);
-    let listed = blocks::blocked_by(&call.services.pool, call.user()?, &cursor, u32::from(limit) + 1).await;
+    let listed = blocks::blocked_by(&call.deps.pool, call.user()?, &cursor, u32::from(limit) + 1).await;
     let mut user_ids = listed.map_err(|e| ApiError::database(&e))?;
     let next_cursor = truncate(&mut user_ids, limit, String::clone);
     json(&Blocks { user_ids, next_cursor })
@@ -91,9 +91,9 @@ async fn presence(call: Call) -> Answer {
         return Err(ApiError::malformed(rule));
     }
     let me = call.user()?;
-    let partners = conversations::partners_among(&call.services.pool, me, &users).await;
+    let partners = conversations::partners_among(&call.deps.pool, me, &users).await;
     let partners = partners.map_err(|e| ApiError::database(&e))?;
-    let online = call.services.online.among(&partners).await.map_err(|error| {
+    let online = call.deps.online.among(&partners).await.map_err(|error| {
         tracing::warn!(%error, "presence could not be read from Redis");
         ApiError::unavailable("presence is unavailable: try again", RetryDelay::StoreUnavailable)
     })?;

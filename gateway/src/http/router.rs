@@ -9,7 +9,6 @@
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt as _};
@@ -28,11 +27,10 @@ use warp::reply::Response;
 use super::answer::{Answer, refusal};
 use super::call::{Body, Call};
 use super::client_address::{client_address, network};
+use super::deps::Deps;
 use super::refusals::not_found;
 use super::{accounts, admin, conversations, cors, groups, people};
 use crate::auth::caller::{self, Caller, Claims};
-use crate::auth::operator::OperatorKey;
-use crate::connection::Services;
 use crate::listen::Peer;
 use crate::rates::Rates;
 use crate::wire::api_error::ApiError;
@@ -53,24 +51,20 @@ async fn route(path: &[&str], call: Call) -> Answer {
 
 /// The state that all calls share.
 struct Router {
-    services: Services,
-    operator: OperatorKey,
+    deps: Arc<Deps>,
     by_address: Option<Rates<IpAddr>>,
     by_user: Option<Rates<UserId>>,
     permits: Arc<Semaphore>,
-    deadline: Duration,
 }
 
 /// All calls under `/api`.
-pub(super) fn routes(services: Services) -> BoxedFilter<(Response,)> {
-    let (limits, auth) = (&services.config.limits, &services.config.auth);
+pub(super) fn routes(deps: Arc<Deps>) -> BoxedFilter<(Response,)> {
+    let settings = &deps.settings;
     let router = Arc::new(Router {
-        operator: OperatorKey::new(auth.api_key.clone()),
-        by_address: Rates::new(limits.address_calls_per_second, limits.address_calls_burst),
-        by_user: Rates::new(limits.user_calls_per_second, limits.user_calls_burst),
-        permits: Arc::new(Semaphore::new(limits.http_calls_max)),
-        deadline: Duration::from_millis(limits.request_deadline_ms),
-        services,
+        by_address: Rates::new(settings.address_rate.per_second, settings.address_rate.burst),
+        by_user: Rates::new(settings.user_rate.per_second, settings.user_rate.burst),
+        permits: Arc::new(Semaphore::new(settings.calls_max)),
+        deps,
     });
     warp::path("api")
         .and(warp::method())
@@ -105,7 +99,7 @@ struct Request {
 
 impl Router {
     async fn serve(self: Arc<Self>, request: Request) -> Response {
-        if let Err(refused) = cors::check(&request.headers, &self.services.config.listen.allowed_origins) {
+        if let Err(refused) = cors::check(&request.headers, &self.deps.settings.allowed_origins) {
             return refusal(&refused);
         }
         let origin = request.headers.get(ORIGIN).cloned();
@@ -118,7 +112,7 @@ impl Router {
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Answer {
-        let trusted = &self.services.config.listen.trusted_proxies;
+        let trusted = &self.deps.settings.trusted_proxies;
         let address = client_address(request.peer, &request.headers, trusted);
         let caller = self.caller(&request, address)?;
         let path = segments(&request.path)?;
@@ -128,7 +122,7 @@ impl Router {
         })?;
         let deadline_start = Arc::new(Mutex::new(Instant::now()));
         let call = Call {
-            services: self.services.clone(),
+            deps: Arc::clone(&self.deps),
             address,
             method: request.method,
             headers: request.headers,
@@ -137,14 +131,14 @@ impl Router {
             deadline_start: Arc::clone(&deadline_start),
             body: Mutex::new(Some(request.body)),
         };
-        let mut task = self.services.shutdown.spawn(async move {
+        let mut task = self.deps.shutdown.spawn(async move {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             let answer = route(&path, call).await;
             drop(permit);
             answer
         });
         loop {
-            let deadline = *deadline_start.lock() + self.deadline;
+            let deadline = *deadline_start.lock() + self.deps.settings.deadline;
             match timeout_at(deadline, &mut task).await {
                 Ok(Ok(answer)) => return answer,
                 Ok(Err(panicked)) => {
@@ -152,7 +146,7 @@ impl Router {
                     return Err(ApiError::Internal);
                 }
                 // The body arrived meanwhile, which restarted the deadline.
-                Err(_) if *deadline_start.lock() + self.deadline > deadline => {}
+                Err(_) if *deadline_start.lock() + self.deps.settings.deadline > deadline => {}
                 Err(_) => return Err(deadline_passed()),
             }
         }
@@ -161,7 +155,7 @@ impl Router {
     /// The caller, within the rate limits of its address and user. The operator has no limit, since its calls come from
     /// few addresses. The inner error is the caller's: calls without authentication ignore it.
     fn caller(&self, request: &Request, address: IpAddr) -> Result<Result<Caller, ApiError>, ApiError> {
-        let operator = caller::operator(&self.operator, &request.headers);
+        let operator = caller::operator(&self.deps.settings.operator, &request.headers);
         if let Ok(Some(operator)) = operator {
             return Ok(Ok(operator));
         }
@@ -175,8 +169,8 @@ impl Router {
         };
         let (token, user_id) = (parameter("token"), parameter("user_id"));
         let claims = Claims { token: token.as_deref(), user_id: user_id.as_deref() };
-        let mode = self.services.config.auth.mode;
-        match caller::user(&self.services.tokens, mode, &request.headers, claims) {
+        let mode = self.deps.settings.auth_mode;
+        match caller::user(&self.deps.tokens, mode, &request.headers, claims) {
             Ok(Some(login)) => {
                 take_token(self.by_user.as_ref(), &login.user)?;
                 Ok(Ok(Caller::User(login.user)))

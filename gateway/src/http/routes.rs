@@ -1,6 +1,7 @@
 //! All HTTP routes of a gateway, and the responses to requests that match none.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::health::Health;
@@ -9,14 +10,15 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 use warp::{Filter, Rejection, filters::BoxedFilter};
 
+use super::deps::Deps;
 use super::{answer, router, upgrade};
-use crate::connection::Services;
 
 /// The WebSocket, the calls under `/api`, and the operational routes.
 #[must_use]
-pub fn routes(services: Services, health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Response,)> {
-    let calls = router::routes(services.clone());
-    let others = upgrade::route(services).or(ops_routes(health, metrics)).unify();
+pub(crate) fn routes(deps: Deps, health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Response,)> {
+    let deps = Arc::new(deps);
+    let calls = router::routes(Arc::clone(&deps));
+    let others = upgrade::route(deps).or(ops_routes(health, metrics)).unify();
     calls.or(others).unify().recover(error_response).unify().boxed()
 }
 

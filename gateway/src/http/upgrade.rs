@@ -21,8 +21,8 @@ use warp::{Filter, Rejection};
 
 use super::answer::{error, refusal};
 use super::cors;
+use super::deps::Deps;
 use crate::auth::caller::{self, Claims};
-use crate::connection::Services;
 use crate::connection::login::VerifiedLogin;
 use crate::connection::socket::{Counted, websocket_config};
 use crate::connection::task::Connection;
@@ -37,8 +37,7 @@ struct Query {
 }
 
 /// The route.
-pub(super) fn route(services: Services) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    let services = Arc::new(services);
+pub(super) fn route(deps: Arc<Deps>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
     warp::path!("ws")
         .and(warp::get())
         .and(warp::header::headers_cloned())
@@ -50,13 +49,13 @@ pub(super) fn route(services: Services) -> impl Filter<Extract = (Response,), Er
                   query: Query,
                   on_upgrade: Option<OnUpgrade>,
                   permit: Option<ConnectionPermit>| {
-                upgrade(&services, &headers, &query, on_upgrade, permit).unwrap_or_else(|refused| *refused)
+                upgrade(&deps, &headers, &query, on_upgrade, permit).unwrap_or_else(|refused| *refused)
             },
         )
 }
 
 fn upgrade(
-    services: &Arc<Services>,
+    deps: &Deps,
     headers: &HeaderMap,
     query: &Query,
     on_upgrade: Option<OnUpgrade>,
@@ -76,10 +75,10 @@ fn upgrade(
     let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| bad("Sec-WebSocket-Key is missing"))?;
     let accept =
         HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key"))?;
-    cors::check(headers, &services.config.listen.allowed_origins).map_err(|r| Box::new(refusal(&r)))?;
-    let login = verified_login(services, headers, query).map_err(|r| Box::new(refusal(&r)))?;
-    let backend = Arc::clone(services);
-    services.shutdown.spawn(async move {
+    cors::check(headers, &deps.settings.allowed_origins).map_err(|r| Box::new(refusal(&r)))?;
+    let login = verified_login(deps, headers, query).map_err(|r| Box::new(refusal(&r)))?;
+    let backend = Arc::clone(&deps.connections);
+    deps.shutdown.spawn(async move {
         let Ok(upgraded) = on_upgrade.await else { return };
         let stream = Counted::new(TokioIo::new(upgraded));
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(websocket_config())).await;
@@ -97,13 +96,13 @@ fn upgrade(
 
 /// `None`: the client has to log in by its first frame.
 fn verified_login(
-    services: &Services,
+    deps: &Deps,
     headers: &HeaderMap,
     query: &Query,
 ) -> Result<Option<VerifiedLogin>, ApiError> {
     let device = query.device_id.as_deref().map(DeviceId::parse).transpose().map_err(ApiError::malformed)?;
     let claims = Claims { token: query.token.as_deref(), user_id: query.user_id.as_deref() };
-    let login = caller::user(&services.tokens, services.config.auth.mode, headers, claims)?;
+    let login = caller::user(&deps.tokens, deps.settings.auth_mode, headers, claims)?;
     Ok(login.map(|login| VerifiedLogin { login, device }))
 }
 

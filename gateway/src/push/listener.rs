@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// The consumer of this gateway's push queue.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     broker: Arc<Broker>,
     gateway: u64,
     fanout: Fanout,
@@ -39,18 +39,18 @@ pub struct Listener {
 impl Listener {
     /// Nothing is bound yet. `check` passes while the queue is consumed.
     #[must_use]
-    pub fn new(broker: Arc<Broker>, gateway: u64, fanout: Fanout, check: Check) -> Self {
+    pub(crate) fn new(broker: Arc<Broker>, gateway: u64, fanout: Fanout, check: Check) -> Self {
         Self { broker, gateway, fanout, check, bound: watch::Sender::new(false) }
     }
 
     /// Becomes true once the queue is bound: connections that are accepted from then on miss nothing.
     #[must_use]
-    pub fn bound(&self) -> watch::Receiver<bool> {
+    pub(crate) fn bound(&self) -> watch::Receiver<bool> {
         self.bound.subscribe()
     }
 
     /// Listens until the stop. Whenever the queue is lost, a new one is bound, and all clients are told to pull.
-    pub async fn run(self, shutdown: Shutdown) {
+    pub(crate) async fn run(self, shutdown: Shutdown) {
         let mut backoff = Backoff::dependency();
         for epoch in 0.. {
             match self.bind(epoch).await {
@@ -131,7 +131,7 @@ impl Listener {
             self.fanout.resync_all();
         }
         for kind in batch.events.into_iter().filter_map(|event| event.kind) {
-            self.fanout.tell(kind);
+            self.fanout.handle(kind);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Telling connected clients what was committed and changed.
 
-pub mod fanout;
-pub mod listener;
+pub(crate) mod fanout;
+pub(crate) mod listener;
 mod stream_numbers;

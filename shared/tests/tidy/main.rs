@@ -59,7 +59,8 @@ const CRATES: [Layers; 4] = [
         rows: &[
             "process",
             "mysql redis amqp telemetry ops_routes",
-            "envelope config health permission",
+            "envelope",
+            "message config health permission",
             "shard",
             "conversation",
             "ids",

@@ -1,0 +1,242 @@
+//! Builds the parts of a gateway and starts their tasks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::FutureExt as _;
+use shared::health::{Check, Health};
+use shared::ids::UserId;
+use shared::mysql::groups::GroupSizes;
+use shared::redis::inbox::Inboxes;
+use shared::redis::live_board::LiveBoard;
+use shared::redis::presence::Presence;
+use shared::redis::sequence::Sequence;
+use shared::shutdown::Shutdown;
+
+use super::stores::Stores;
+use crate::announce::{Announcer, announcer};
+use crate::auth::accounts::{AccountSettings, Accounts};
+use crate::auth::revocations::{Revocations, Revoked};
+use crate::auth::token::Tokens;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::membership::{Fences, GATEWAY_EXPIRY, GroupChanges, LiveGateways, Loaded, Memberships, follow};
+use crate::presence::{Online, online};
+use crate::push::fanout::{EventTargets, Fanout};
+use crate::push::listener::Listener;
+use crate::read::{ReadSettings, Reads};
+use crate::send::{InFlight, Numbering, Pipeline, PipelineContext, Sends, ShardPublisher};
+use crate::typing::Typing;
+use crate::{connection, http};
+
+/// How often the connection to Redis is checked, and the gauges are set.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// The shortest time to wait for the push queue, which takes a moment even if all stores are available.
+const BIND_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+
+/// What every part is built from.
+pub(super) struct Builder {
+    pub(super) gateway: u64,
+    pub(super) config: Arc<Config>,
+    pub(super) stores: Stores,
+    pub(super) hub: Arc<Hub>,
+    pub(super) health: Health,
+    /// Stops the tasks of the parts, after the last connection has ended.
+    pub(super) tasks: Shutdown,
+}
+
+/// Membership, as other parts use it.
+struct Groups {
+    memberships: Arc<Memberships>,
+    changes: Arc<GroupChanges>,
+    barriers: Arc<Fences>,
+    live: Arc<LiveGateways>,
+    inboxes: Inboxes,
+}
+
+impl Builder {
+    /// Builds all parts, and starts their tasks. Returns what HTTP calls and connections use, when the gateway receives
+    /// the events of others. `listening` stops connections and calls.
+    ///
+    /// # Errors
+    /// The database fails, or the push queue is not bound within `start.wait_s`.
+    pub(super) async fn build(
+        self,
+        tokens: Arc<Tokens>,
+        revoked: Arc<Revoked>,
+        listening: &Shutdown,
+    ) -> anyhow::Result<http::Deps> {
+        let (announcer, announcing) = announcer(Arc::clone(&self.stores.events));
+        self.tasks.spawn(announcing);
+        let groups = self.groups(&announcer).await;
+        let online = self.presence(&groups);
+        let in_flight = Arc::new(InFlight::new());
+        let sends = self.sends(&groups, &in_flight);
+        self.tasks.spawn(Arc::clone(&tokens).follow_files(self.tasks.clone()));
+        let revocations = self.revocations(&announcer, revoked).await?;
+        let reads = self.reads(&groups, &announcer)?;
+        self.tasks.spawn(watch(
+            self.stores.redis.clone(),
+            Arc::clone(&self.hub),
+            self.health.check("redis"),
+            self.tasks.clone(),
+        ));
+        let connections = connection::Deps {
+            gateway: self.gateway,
+            config: Arc::clone(&self.config),
+            hub: Arc::clone(&self.hub),
+            sends,
+            reads: Arc::clone(&reads),
+            memberships: Arc::clone(&groups.memberships),
+            online: online.clone(),
+            typing: Arc::new(Typing::new(Arc::clone(&groups.memberships), announcer)),
+            logins: self.logins(&groups.memberships),
+            tokens: Arc::clone(&tokens),
+            revocations: Arc::clone(&revocations),
+            shutdown: listening.clone(),
+        };
+        let targets = EventTargets {
+            hub: Arc::clone(&self.hub),
+            memberships: Arc::clone(&groups.memberships),
+            fences: Arc::clone(&groups.barriers),
+            in_flight,
+            revocations: Arc::clone(&revocations),
+        };
+        self.receive_events(targets).await?;
+        groups.barriers.hello().await;
+        let accounts =
+            AccountSettings::of(&self.config).map(|it| Accounts::new(self.stores.pool.clone(), it));
+        Ok(http::Deps {
+            settings: http::HttpSettings::of(&self.config),
+            connections: Arc::new(connections),
+            reads,
+            memberships: groups.memberships,
+            changes: groups.changes,
+            online,
+            pool: self.stores.pool,
+            tokens,
+            revocations,
+            accounts: accounts.transpose()?.map(Arc::new),
+            shutdown: listening.clone(),
+        })
+    }
+
+    async fn groups(&self, announcer: &Announcer) -> Groups {
+        let Stores { pool, redis, .. } = &self.stores;
+        let settings = &self.config.groups;
+        let sizes = GroupSizes { large_above: settings.large_above, members_max: settings.members_max };
+        let inboxes = Inboxes::new(redis.clone(), self.config.inbox.ttl_s);
+        let memberships = Arc::new(Memberships::new(
+            pool.clone(),
+            Arc::clone(&self.hub),
+            announcer.clone(),
+            inboxes.clone(),
+            settings.auto_create,
+            sizes,
+            self.tasks.clone(),
+        ));
+        self.tasks.spawn(follow(Arc::clone(&memberships), self.tasks.clone()));
+        let registry = LiveBoard::of_gateways(redis.clone(), GATEWAY_EXPIRY);
+        let live = LiveGateways::join(registry, self.gateway).await;
+        self.tasks.spawn(Arc::clone(&live).stay(self.tasks.clone()));
+        let barriers = Arc::new(Fences::new(self.gateway, announcer.clone(), Arc::clone(&live)));
+        let changes =
+            Arc::new(GroupChanges::new(pool.clone(), Arc::clone(&memberships), Arc::clone(&barriers), sizes));
+        Groups { memberships, changes, barriers, live, inboxes }
+    }
+
+    fn presence(&self, groups: &Groups) -> Online {
+        let presence = Presence::new(self.stores.redis.clone(), self.gateway);
+        let (hub, live) = (Arc::clone(&self.hub), Arc::clone(&groups.live));
+        let (online, recording) = online(presence, hub, live, self.tasks.clone());
+        self.tasks.spawn(recording);
+        online
+    }
+
+    /// The admission of messages, and a pipeline for each shard.
+    fn sends(&self, groups: &Groups, in_flight: &Arc<InFlight>) -> Arc<Sends> {
+        let Stores { pool, shards, redis, publishing, .. } = &self.stores;
+        let limits = &self.config.limits;
+        let (sends, queues) = Sends::new(limits, Arc::clone(&groups.memberships), pool.clone(), *shards);
+        let sequence = Sequence::new(redis.clone(), self.config.redis.sent_ttl_s);
+        let numbering = Numbering::new(sequence, pool.clone());
+        let context = PipelineContext::new(limits, Arc::clone(in_flight));
+        for (shard, queue) in shards.all().zip(queues) {
+            let publisher = ShardPublisher::new(shard, Arc::clone(publishing));
+            let pipeline = Pipeline::new(shard, queue, numbering.clone(), publisher, context.clone());
+            self.tasks.spawn(pipeline.run());
+        }
+        self.tasks.spawn(Arc::clone(in_flight).keep_deadlines(self.tasks.clone()));
+        Arc::new(sends)
+    }
+
+    async fn revocations(
+        &self,
+        announcer: &Announcer,
+        revoked: Arc<Revoked>,
+    ) -> anyhow::Result<Arc<Revocations>> {
+        let (pool, hub) = (self.stores.pool.clone(), Arc::clone(&self.hub));
+        let revocations = Revocations::load(pool, announcer.clone(), hub, revoked).await;
+        let revocations = Arc::new(revocations.context("reading revoked tokens")?);
+        self.tasks.spawn(Arc::clone(&revocations).follow(self.tasks.clone()));
+        Ok(revocations)
+    }
+
+    fn reads(&self, groups: &Groups, announcer: &Announcer) -> anyhow::Result<Arc<Reads>> {
+        // The others are for calls and background tasks.
+        let concurrent = usize::try_from(self.config.mysql.connections_max.saturating_sub(2).max(1))?;
+        let deadline = Duration::from_millis(self.config.limits.request_deadline_ms);
+        let settings = ReadSettings { concurrent, deadline, inbox_ttl_s: self.config.inbox.ttl_s };
+        Ok(Arc::new(Reads::new(
+            self.stores.pool.clone(),
+            Arc::clone(&self.hub),
+            Arc::clone(&groups.memberships),
+            announcer.clone(),
+            groups.inboxes.clone(),
+            settings,
+        )))
+    }
+
+    fn logins(&self, memberships: &Arc<Memberships>) -> Arc<connection::Logins<Loaded>> {
+        let memberships = Arc::clone(memberships);
+        let read = move |users: Vec<UserId>| {
+            let memberships = Arc::clone(&memberships);
+            async move { memberships.load(&users).await }.boxed()
+        };
+        let limits = &self.config.limits;
+        Arc::new(connection::Logins::new(limits.logins_at_once, limits.logins_waiting_max, Box::new(read)))
+    }
+
+    /// Receives events from here on: clients that connect later miss none.
+    async fn receive_events(&self, targets: EventTargets) -> anyhow::Result<()> {
+        let fanout = Fanout::new(self.gateway, targets, self.tasks.clone());
+        let check = self.health.check("push queue");
+        let listener = Listener::new(Arc::clone(&self.stores.events), self.gateway, fanout, check);
+        let mut bound = listener.bound();
+        self.tasks.spawn(listener.run(self.tasks.clone()));
+        let wait = self.config.start.wait().max(BIND_TIMEOUT_MIN);
+        tokio::time::timeout(wait, bound.wait_for(|bound| *bound))
+            .await
+            .context("binding the push queue")??;
+        Ok(())
+    }
+}
+
+/// Sets the gauges and the health check of Redis. MySQL is not part of readiness: without it messages are still accepted,
+/// and RabbitMQ stores them.
+async fn watch(redis: shared::redis::Client, hub: Arc<Hub>, check: Check, shutdown: Shutdown) {
+    let connections = metrics::gauge!(shared::metrics::GATEWAY_CONNECTIONS);
+    loop {
+        if redis.is_connected() {
+            check.pass();
+        } else {
+            check.fail("not connected");
+        }
+        #[expect(clippy::cast_precision_loss, reason = "the number of connections is far below 2^52")]
+        connections.set(hub.connections() as f64);
+        if !shutdown.sleep(WATCH_INTERVAL).await {
+            return;
+        }
+    }
+}

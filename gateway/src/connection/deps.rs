@@ -1,0 +1,35 @@
+//! The parts of the gateway that connections use.
+
+use std::sync::Arc;
+
+use shared::shutdown::Shutdown;
+
+use super::logins::Logins;
+use crate::auth::revocations::Revocations;
+use crate::auth::token::Tokens;
+use crate::config::Config;
+use crate::hub::Hub;
+use crate::membership::{Loaded, Memberships};
+use crate::presence::Online;
+use crate::read::Reads;
+use crate::send::Sends;
+use crate::typing::Typing;
+
+/// The parts of the gateway that connections use.
+#[derive(Debug)]
+pub(crate) struct Deps {
+    /// The id of this process, as in [`shared::ids::Origin::gateway`].
+    pub(crate) gateway: u64,
+    pub(crate) config: Arc<Config>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) sends: Arc<Sends>,
+    pub(crate) reads: Arc<Reads>,
+    pub(crate) memberships: Arc<Memberships>,
+    pub(crate) online: Online,
+    pub(crate) typing: Arc<Typing>,
+    pub(crate) logins: Arc<Logins<Loaded>>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) revocations: Arc<Revocations>,
+    /// Stops at a drain, which waits for all connections.
+    pub(crate) shutdown: Shutdown,
+}

@@ -1,0 +1,34 @@
+//! The parts of the gateway that HTTP calls use.
+
+use std::sync::Arc;
+
+use shared::mysql::Pool;
+use shared::shutdown::Shutdown;
+
+use super::settings::HttpSettings;
+use crate::auth::accounts::Accounts;
+use crate::auth::revocations::Revocations;
+use crate::auth::token::Tokens;
+use crate::connection;
+use crate::membership::{GroupChanges, Memberships};
+use crate::presence::Online;
+use crate::read::Reads;
+
+/// The parts of the gateway that HTTP calls use.
+#[derive(Debug)]
+pub(crate) struct Deps {
+    pub(crate) settings: HttpSettings,
+    /// For connections that begin with an upgrade of an HTTP request.
+    pub(crate) connections: Arc<connection::Deps>,
+    pub(crate) reads: Arc<Reads>,
+    pub(crate) memberships: Arc<Memberships>,
+    pub(crate) changes: Arc<GroupChanges>,
+    pub(crate) online: Online,
+    pub(crate) pool: Pool,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) revocations: Arc<Revocations>,
+    /// `None` if accounts are disabled.
+    pub(crate) accounts: Option<Arc<Accounts>>,
+    /// Stops at a drain, which waits for all calls.
+    pub(crate) shutdown: Shutdown,
+}
