@@ -16,7 +16,6 @@ use shared::envelope;
 use shared::ids::{DeviceId, Origin, Seq, UserId};
 use shared::message::Numbered;
 use shared::message::fixture::{numbered, text, with_kind};
-use shared::permission::{GroupSettings, HistoryRange, Membership};
 use shared::shard::ShardId;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use worker::announce::events::Events;
@@ -207,8 +206,7 @@ fn fan_out() -> Box<dyn FnMut()> {
         let outbox = Outbox::new(256, 256 * 1024);
         let who = Identity { user, device, origin: Origin { gateway: 1, connection: n as u64 } };
         if hub.register(&who, &outbox, 8).is_ok() {
-            let access = Membership::new(HistoryRange::default());
-            hub.join(&who.user, group, GroupSettings::default(), access);
+            hub.subscribe(&who.user, group);
             outboxes.push(outbox);
         }
     }

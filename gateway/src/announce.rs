@@ -28,14 +28,6 @@ impl Announcer {
     }
 }
 
-#[cfg(test)]
-impl Announcer {
-    /// Drops all events.
-    pub(crate) fn discarding() -> Self {
-        Self { queue: mpsc::channel(1).0 }
-    }
-}
-
 /// Returns the handle and the task that publishes queued events until all handles are dropped.
 pub fn announcer(broker: Arc<Broker>) -> (Announcer, impl Future<Output = ()> + Send + 'static) {
     let (queue, mut events) = mpsc::channel(WAITING_MAX);

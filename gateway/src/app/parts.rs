@@ -21,7 +21,10 @@ use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
 use crate::config::Config;
 use crate::hub::Hub;
-use crate::membership::{Fences, GATEWAY_EXPIRY, GroupChanges, LiveGateways, Loaded, Memberships, follow};
+use crate::membership::{
+    Barriers, GATEWAY_EXPIRY, GroupChanges, InboxUpdates, LiveGateways, Loaded, Memberships, OpenGroups,
+    follow_change_log,
+};
 use crate::presence::{Online, online};
 use crate::push::fanout::{EventTargets, Fanout};
 use crate::push::listener::Listener;
@@ -50,7 +53,7 @@ pub(super) struct Builder {
 struct Groups {
     memberships: Arc<Memberships>,
     changes: Arc<GroupChanges>,
-    barriers: Arc<Fences>,
+    barriers: Arc<Barriers>,
     live: Arc<LiveGateways>,
     inboxes: Inboxes,
 }
@@ -99,7 +102,7 @@ impl Builder {
         let targets = EventTargets {
             hub: Arc::clone(&self.hub),
             memberships: Arc::clone(&groups.memberships),
-            fences: Arc::clone(&groups.barriers),
+            barriers: Arc::clone(&groups.barriers),
             in_flight,
             revocations: Arc::clone(&revocations),
         };
@@ -127,23 +130,28 @@ impl Builder {
         let settings = &self.config.groups;
         let sizes = GroupSizes { large_above: settings.large_above, members_max: settings.members_max };
         let inboxes = Inboxes::new(redis.clone(), self.config.inbox.ttl_s);
-        let memberships = Arc::new(Memberships::new(
-            pool.clone(),
-            Arc::clone(&self.hub),
-            announcer.clone(),
-            inboxes.clone(),
-            settings.auto_create,
+        let inbox_updates = InboxUpdates::new(inboxes.clone(), self.tasks.clone());
+        let open_groups = OpenGroups {
+            auto_create: settings.auto_create,
             sizes,
-            self.tasks.clone(),
-        ));
-        self.tasks.spawn(follow(Arc::clone(&memberships), self.tasks.clone()));
+            announcer: announcer.clone(),
+            inbox_updates: inbox_updates.clone(),
+        };
+        let hub = Arc::clone(&self.hub);
+        let memberships = Arc::new(Memberships::new(hub, pool.clone(), open_groups, self.tasks.clone()));
+        self.tasks.spawn(follow_change_log(Arc::clone(&memberships), self.tasks.clone()));
         let registry = LiveBoard::of_gateways(redis.clone(), GATEWAY_EXPIRY);
         let live = LiveGateways::join(registry, self.gateway).await;
         self.tasks.spawn(Arc::clone(&live).stay(self.tasks.clone()));
-        let barriers = Arc::new(Fences::new(self.gateway, announcer.clone(), Arc::clone(&live)));
-        let changes =
-            Arc::new(GroupChanges::new(pool.clone(), Arc::clone(&memberships), Arc::clone(&barriers), sizes));
-        Groups { memberships, changes, barriers, live, inboxes }
+        let barriers = Arc::new(Barriers::new(self.gateway, announcer.clone(), Arc::clone(&live)));
+        let changes = GroupChanges::new(
+            pool.clone(),
+            Arc::clone(&memberships),
+            Arc::clone(&barriers),
+            inbox_updates,
+            sizes,
+        );
+        Groups { memberships, changes: Arc::new(changes), barriers, live, inboxes }
     }
 
     fn presence(&self, groups: &Groups) -> Online {
@@ -190,7 +198,6 @@ impl Builder {
         let settings = ReadSettings { concurrent, deadline, inbox_ttl_s: self.config.inbox.ttl_s };
         Ok(Arc::new(Reads::new(
             self.stores.pool.clone(),
-            Arc::clone(&self.hub),
             Arc::clone(&groups.memberships),
             announcer.clone(),
             groups.inboxes.clone(),

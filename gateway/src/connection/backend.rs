@@ -118,7 +118,7 @@ impl Backend for Deps {
     }
 
     fn deregister(&self, who: &Identity) {
-        self.hub.deregister(who);
+        self.memberships.disconnected(who);
         self.online.changed(&who.user);
     }
 
@@ -131,7 +131,7 @@ impl Backend for Deps {
                 let message = "the database did not answer in time: try again";
                 Err(ApiError::unavailable(message, RetryDelay::StoreUnavailable))
             });
-            memberships.loaded(&user, loaded?);
+            memberships.logged_in(&user, loaded?);
             Ok(())
         }
         .boxed()

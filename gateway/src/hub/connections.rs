@@ -6,16 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ahash::AHashSet;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::UserId;
-use shared::permission::{GroupSettings, Membership};
 
 use super::audience::Audience;
 use super::member::{Member, TooMany};
-use super::registry::Registry;
+use super::registry::{Registry, Removed};
 use crate::identity::Identity;
 use crate::outbox::Outbox;
 use crate::wire::close::Close;
 
-/// All connections of this gateway.
+/// All connections of this gateway that are logged in.
 #[derive(Debug, Default)]
 pub struct Hub {
     registry: Registry,
@@ -30,8 +29,8 @@ impl Hub {
         Self::default()
     }
 
-    /// Adds a connection, which gets private messages from here on, and those of the groups that are added by
-    /// [`join`](Self::join). An older connection of the same device is told to close.
+    /// Adds a connection. From here on it gets private messages, and those of the groups to which its user is
+    /// [subscribed](Self::subscribe). An older connection of the same device is told to close.
     ///
     /// # Errors
     /// [`TooMany`] if the user has `connections_max` others.
@@ -53,96 +52,34 @@ impl Hub {
         Ok(())
     }
 
-    /// Removes a connection, and only it: an older one that was replaced cannot remove its successor.
-    pub fn deregister(&self, identity: &Identity) {
-        if self.registry.remove(identity, &self.audience) {
+    /// Removes a connection, and only it: an older one that was replaced cannot remove its successor. If it was the last
+    /// one of its user, returns the groups to which the user was subscribed.
+    pub fn deregister(&self, identity: &Identity) -> Option<AHashSet<Conversation>> {
+        let removed = self.registry.remove(identity, &self.audience);
+        if removed != Removed::Nothing {
             self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        match removed {
+            Removed::Last(groups) => Some(groups),
+            Removed::Nothing | Removed::One => None,
         }
     }
 
-    /// `user` is in `group` and may do this: its connections here get the group's pushes. True if it was not in it.
-    pub fn join(
-        &self,
-        user: &UserId,
-        group: &Conversation,
-        about: GroupSettings,
-        access: Membership,
-    ) -> bool {
-        self.registry.set_group(user, group, about, access, &self.audience)
+    /// The connections of `user` here get the pushes of `group` from here on, later ones too. Nothing happens if the user
+    /// has none.
+    pub fn subscribe(&self, user: &UserId, group: &Conversation) {
+        self.registry.subscribe(user, group, &self.audience);
     }
 
-    /// `user` is not in `group` any more. True if it was.
-    pub fn leave(&self, user: &UserId, group: &Conversation) -> bool {
-        self.registry.remove_group(user, group, &self.audience)
+    /// They do no longer.
+    pub fn unsubscribe(&self, user: &UserId, group: &Conversation) {
+        self.registry.unsubscribe(user, group, &self.audience);
     }
 
-    /// What a connected user may do in a group, unless something about it is stale.
+    /// The groups to which `user` is subscribed.
     #[must_use]
-    pub fn access(&self, user: &UserId, group: &Conversation) -> Option<(GroupSettings, Membership)> {
-        let access = self.registry.access(user.as_str(), group)?;
-        Some((self.audience.about(group)?, access))
-    }
-
-    /// Whether `user`, connected here, gets the pushes of `group`.
-    #[must_use]
-    pub fn is_in(&self, user: &UserId, group: &Conversation) -> bool {
-        self.registry.access(user.as_str(), group).is_some()
-    }
-
-    /// What is known about a group with members here, unless it is stale.
-    #[must_use]
-    pub fn about(&self, group: &Conversation) -> Option<GroupSettings> {
-        self.audience.about(group)
-    }
-
-    /// Those of a connected user's groups whose heads are merged into its syncs.
-    #[must_use]
-    pub fn merging_groups_of(&self, user: &UserId) -> Vec<Conversation> {
-        let mut groups = self.registry.groups_of(user.as_str());
-        groups.retain(|group| self.audience.about(group).is_none_or(|about| about.merges_head));
-        groups
-    }
-
-    /// Up to which version changes of `group` were applied; `None` if none of its members is here.
-    #[must_use]
-    pub fn version(&self, group: &Conversation) -> Option<u64> {
-        self.audience.version(group)
-    }
-
-    /// What is known about `group` and its members here is of this version now.
-    pub fn set_about(&self, group: &Conversation, about: GroupSettings) {
-        self.audience.set_about(group, about);
-    }
-
-    /// The change to this version was applied; it changed nothing about the group itself but its size.
-    pub fn set_version(&self, group: &Conversation, version: u64, merges_head: bool) {
-        self.audience.set_version(group, version, merges_head);
-    }
-
-    /// A change to this version was heard of: until it and all before it are applied, nothing about `group` is believed.
-    pub fn set_heard(&self, group: &Conversation, version: u64) {
-        self.audience.set_heard(group, version);
-    }
-
-    /// What is known about `group` is not to be believed until [`set_about`](Self::set_about).
-    pub fn mark_stale(&self, group: &Conversation) {
-        self.audience.mark_stale(group);
-    }
-
-    /// The members of `group` who are connected here.
-    #[must_use]
-    pub fn users_in(&self, group: &Conversation) -> Vec<UserId> {
-        let mut users = Vec::new();
-        self.audience.each(group, |member| users.push(member.user.clone()));
-        users.sort_unstable();
-        users.dedup();
-        users
-    }
-
-    /// All groups that have members here.
-    #[must_use]
-    pub fn groups(&self) -> Vec<Conversation> {
-        self.audience.groups()
+    pub fn groups_of(&self, user: &str) -> Vec<Conversation> {
+        self.registry.groups_of(user)
     }
 
     /// Whether `user` has a connection here.
@@ -155,22 +92,6 @@ impl Hub {
     #[must_use]
     pub fn users(&self) -> Vec<UserId> {
         self.registry.users()
-    }
-
-    /// Everyone who takes no private messages from `user`.
-    pub fn set_blockers(&self, user: &UserId, blockers: AHashSet<UserId>) {
-        self.registry.set_blockers(user, blockers);
-    }
-
-    /// `blocker` takes no private messages from `user` any more, or again.
-    pub fn set_blocked(&self, user: &str, blocker: &UserId, blocked: bool) {
-        self.registry.set_blocked(user, blocker, blocked);
-    }
-
-    /// Whether `by` takes no private messages from `user`; `None` if that is not known here.
-    #[must_use]
-    pub fn is_blocked(&self, user: &str, by: &str) -> Option<bool> {
-        self.registry.is_blocked(user, by)
     }
 
     /// Calls `f` for each connection here that `conversation` concerns; false if there is none.
@@ -198,7 +119,7 @@ impl Hub {
         self.registry.all()
     }
 
-    /// How many connections are logged in.
+    /// The number of connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -208,7 +129,6 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use shared::ids::{DeviceId, Origin};
-    use shared::permission::HistoryRange;
 
     use super::*;
 
@@ -229,9 +149,8 @@ mod tests {
         connections
     }
 
-    fn join(hub: &Hub, user: &str, group: &Conversation) {
-        let access = Membership::new(HistoryRange::default());
-        hub.join(&UserId::parse(user).unwrap(), group, GroupSettings::default(), access);
+    fn subscribe(hub: &Hub, user: &str, group: &Conversation) {
+        hub.subscribe(&UserId::parse(user).unwrap(), group);
     }
 
     fn register(hub: &Hub, identity: &Identity) -> Arc<Outbox> {
@@ -250,12 +169,12 @@ mod tests {
         assert_eq!(concerned(&hub, "private_alice alice"), [1, 2]);
         assert_eq!(concerned(&hub, "private_carol dave"), [0; 0]);
         let group = Conversation::from_key("group_1").unwrap();
-        join(&hub, "alice", &group);
-        join(&hub, "nobody", &group);
+        subscribe(&hub, "alice", &group);
+        subscribe(&hub, "nobody", &group);
         assert_eq!(concerned(&hub, "group_1"), [1, 2]);
         register(&hub, &identity("alice", "tablet", 4));
         assert_eq!(concerned(&hub, "group_1"), [1, 2, 4], "a later connection is in its user's groups");
-        hub.leave(&UserId::parse("alice").unwrap(), &group);
+        hub.unsubscribe(&UserId::parse("alice").unwrap(), &group);
         assert_eq!(concerned(&hub, "group_1"), [0; 0]);
     }
 
@@ -265,7 +184,7 @@ mod tests {
         let (old, new) = (identity("alice", "phone", 1), identity("alice", "phone", 2));
         let group = Conversation::from_key("group_1").unwrap();
         let outbox = register(&hub, &old);
-        join(&hub, "alice", &group);
+        subscribe(&hub, "alice", &group);
         register(&hub, &new);
         assert_eq!(outbox.close_reason(), Some(Close::Replaced));
         hub.deregister(&old);
@@ -280,7 +199,7 @@ mod tests {
         let hub = Hub::new();
         let (old, new) = (identity("alice", "phone", 1), identity("alice", "phone", 2));
         register(&hub, &old);
-        join(&hub, "alice", &Conversation::from_key("group_1").unwrap());
+        subscribe(&hub, "alice", &Conversation::from_key("group_1").unwrap());
         register(&hub, &new);
         hub.deregister(&new);
         hub.deregister(&old);

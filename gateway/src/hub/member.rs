@@ -9,11 +9,11 @@ use crate::outbox::Outbox;
 /// A connection as the hub knows it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// Whose it is.
+    /// The user that is logged in.
     pub user: UserId,
     /// [`shared::ids::Origin::connection`]
     pub connection: u64,
-    /// Its outbox.
+    /// The connection's outbox.
     pub outbox: Arc<Outbox>,
 }
 

@@ -1,4 +1,6 @@
 //! Who is connected here, and which connections a conversation concerns.
+//!
+//! The hub knows connections, not rights: which users get the pushes of a group is decided by `membership`.
 
 mod audience;
 mod connections;

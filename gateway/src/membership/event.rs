@@ -1,11 +1,11 @@
-//! The event that tells other gateways of a change.
+//! The event that announces a change to other gateways.
 
 use proto::v1;
 use shared::conversation::Conversation;
 use shared::ids::UserId;
 use shared::mysql::groups::Changed;
 
-/// What to tell about a change; `None` if nothing was changed.
+/// The event of a change; `None` if nothing was changed.
 pub(super) fn event(group: &Conversation, changed: &Changed) -> Option<v1::MembershipChanged> {
     let ids = |users: &[UserId]| users.iter().map(|user| user.as_str().to_owned()).collect();
     Some(v1::MembershipChanged {

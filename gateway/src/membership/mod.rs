@@ -1,26 +1,45 @@
 //! Who may use which conversation.
 //!
-//! What connected users may do is kept in the [`Hub`], loaded at their login. Three ways keep it true:
+//! What connected users may do is kept in memory ([`cache`]), loaded at their login, so that a send asks nobody. Three
+//! ways keep it true:
 //!
-//! * Events of other gateways, applied in the order of the group's access version ([`Memberships::changed`]). One that
-//!   comes before those it follows is held until they came, and nothing about the group is believed meanwhile; if they
-//!   do not come soon, the group is read again.
-//! * The list of changes in the database, read each second ([`feed`]), in case an event was lost. A gateway that has not
-//!   read it for a while believes nothing that it remembers, except that messages are still accepted while the database
-//!   is away.
-//! * [`Fences`]: a change through a gateway is answered when all gateways have applied it.
+//! * Events of gateways. Each group is a state machine ([`group_state`]) that applies changes in the order of the group's
+//!   access version. A change that arrives before its predecessors is held, and nothing about the group is relied on
+//!   meanwhile; if they do not arrive in time, the group is read again ([`reloader`]).
+//! * The list of changes in the database, read each second ([`change_log`]), in case an event was lost. A gateway that
+//!   has not read it for a while relies on nothing that it remembers ([`freshness`]), except that messages are still
+//!   accepted while the database is away.
+//! * Barriers ([`barrier`]): a change through a gateway is answered when all live gateways ([`liveness`]) have applied it.
 //!
-//! Whatever slips through is caught at the commit, which checks the sender under the lock of the change.
+//! [`view`] is the synchronous whole of cache, states and freshness, which the simulation drives; [`memberships`] and
+//! [`require`] are the entrances for requests, [`group_changes`] the one for changes. A sender is checked once more at the
+//! commit, under the lock of the change.
 
-mod changes;
+mod barrier;
+mod cache;
+mod change_log;
+mod departures;
 mod event;
-mod feed;
-mod fence;
 mod freshness;
+mod group_changes;
+mod group_event;
+mod group_state;
+mod inbox_updates;
+mod liveness;
+mod log_position;
 mod memberships;
-mod refusals;
+mod recent_changes;
+mod reloader;
+mod reorder_buffer;
+mod require;
+#[cfg(test)]
+mod simulation;
+mod view;
 
-pub use changes::GroupChanges;
-pub use feed::follow;
-pub use fence::{Fences, GATEWAY_EXPIRY, LiveGateways};
-pub use memberships::{Loaded, Memberships};
+pub use barrier::Barriers;
+pub use change_log::follow_change_log;
+pub use group_changes::GroupChanges;
+pub use inbox_updates::InboxUpdates;
+pub use liveness::{GATEWAY_EXPIRY, LiveGateways};
+pub use memberships::{Memberships, OpenGroups};
+pub use view::Loaded;

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::auth::revocations::Revocations;
 use crate::hub::Hub;
-use crate::membership::{Fences, Memberships};
+use crate::membership::{Barriers, Memberships};
 use crate::send::InFlight;
 use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
@@ -26,7 +26,7 @@ use crate::wire::request::Cmd;
 pub(crate) struct EventTargets {
     pub(crate) hub: Arc<Hub>,
     pub(crate) memberships: Arc<Memberships>,
-    pub(crate) fences: Arc<Fences>,
+    pub(crate) barriers: Arc<Barriers>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) revocations: Arc<Revocations>,
 }
@@ -61,8 +61,8 @@ impl Fanout {
             v1::event::Kind::Refused(refused) => self.refused(&refused),
             v1::event::Kind::BlockChanged(changed) => self.targets.memberships.block_changed(&changed),
             v1::event::Kind::Typing(typing) => self.typing(&typing),
-            v1::event::Kind::Fence(fence) => self.fence(fence),
-            v1::event::Kind::FenceReached(reached) => self.targets.fences.reached(&reached),
+            v1::event::Kind::Fence(barrier) => self.barrier(barrier),
+            v1::event::Kind::FenceReached(reached) => self.targets.barriers.answered(&reached),
             v1::event::Kind::TokensRevoked(revoked) => self.tokens_revoked(&revoked),
         };
         if useful { self.useful.increment(1) } else { self.useless.increment(1) }
@@ -149,11 +149,12 @@ impl Fanout {
     }
 
     /// Answers a barrier when all earlier events are applied.
-    fn fence(&self, fence: v1::Fence) -> bool {
-        let (memberships, fences) = (Arc::clone(&self.targets.memberships), Arc::clone(&self.targets.fences));
+    fn barrier(&self, barrier: v1::Fence) -> bool {
+        let (memberships, barriers) =
+            (Arc::clone(&self.targets.memberships), Arc::clone(&self.targets.barriers));
         self.tasks.spawn(async move {
             memberships.caught_up().await;
-            fences.passed(&fence);
+            barriers.answer(&barrier);
         });
         true
     }

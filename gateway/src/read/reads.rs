@@ -19,7 +19,6 @@ use super::shared_reads::{Page, SharedReads};
 use super::sync::Syncs;
 use crate::announce::Announcer;
 
-use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
@@ -37,7 +36,6 @@ const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Reads {
     pool: Pool,
-    hub: Arc<Hub>,
     memberships: Arc<Memberships>,
     announcer: Announcer,
     inboxes: Inboxes,
@@ -62,7 +60,6 @@ impl Reads {
     #[must_use]
     pub fn new(
         pool: Pool,
-        hub: Arc<Hub>,
         memberships: Arc<Memberships>,
         announcer: Announcer,
         inboxes: Inboxes,
@@ -75,7 +72,7 @@ impl Reads {
             async move { pages.read(&page, for_several).await }.boxed()
         };
         let shared = SharedReads::new(Box::new(read));
-        Self { pool, hub, memberships, announcer, inboxes, shared, syncs, deadline: settings.deadline }
+        Self { pool, memberships, announcer, inboxes, shared, syncs, deadline: settings.deadline }
     }
 
     /// One page of a conversation as the frame of a pull's answer.
@@ -220,7 +217,7 @@ impl Reads {
 
     /// Answers a heartbeat that says where the client's last sync ended.
     pub async fn heartbeat(self: Arc<Self>, by: Arc<Identity>, cursor: u64, reply_to: ReplyTo) {
-        let large = self.hub.merging_groups_of(&by.user);
+        let large = self.memberships.merging_groups_of(&by.user);
         let newest = tokio::time::timeout(HEARTBEAT_PATIENCE, self.syncs.latest(&by.user, &large)).await;
         reply_to.send(match newest {
             Ok(Ok(newest)) => reply::heartbeat_at(newest.max(cursor)),

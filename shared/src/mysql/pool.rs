@@ -17,9 +17,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use scopeguard::ScopeGuard;
-use sqlx::mysql::{
-    MySqlConnectOptions, MySqlConnection, MySqlQueryResult, MySqlRow, MySqlStatement, MySqlTypeInfo,
-};
+use sqlx::mysql::{MySqlConnection, MySqlQueryResult, MySqlRow, MySqlStatement, MySqlTypeInfo};
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection as _, Either, Execute, Executor, MySql, MySqlPool, SqlStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -58,13 +56,6 @@ impl Kept {
 }
 
 impl Pool {
-    /// A pool without a database, on which every query fails: for tests of code that runs no query.
-    #[must_use]
-    pub fn unconnected() -> Self {
-        let discard_port = MySqlConnectOptions::new().host("127.0.0.1").port(9);
-        Self::new(MySqlPool::connect_lazy_with(discard_port), Ping::Never)
-    }
-
     /// Keeps connections of `sqlx_pool`.
     pub(super) fn new(sqlx_pool: MySqlPool, ping: Ping) -> Self {
         let connections_max =

@@ -105,12 +105,6 @@ fn to_redis_scheme(url: &str) -> String {
 }
 
 impl Client {
-    /// A client without a server, on which no command is ever answered: for tests of code that sends none.
-    #[must_use]
-    pub fn unconnected() -> Self {
-        Self { inner: fred::clients::Client::default() }
-    }
-
     /// Counters have no expiry: the `volatile-*` policies never evict them, the `allkeys-*` policies may.
     async fn refuse_eviction(&self) -> Result<(), RedisError> {
         let asked: Result<std::collections::HashMap<String, String>, _> =

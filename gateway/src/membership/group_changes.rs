@@ -1,4 +1,4 @@
-//! Changing groups and blocks: commit, apply here, tell the other gateways and wait for them, note it in inboxes.
+//! Changing groups and blocks: commit, apply here, announce, record in inboxes, and wait for the other gateways.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,72 +14,89 @@ use shared::mysql::groups::{
 use shared::mysql::{Pool, blocks};
 use shared::permission::Actor;
 
+use super::barrier::Barriers;
 use super::event::event;
-use super::fence::Fences;
+use super::inbox_updates::InboxUpdates;
 use super::memberships::Memberships;
-use super::refusals::refusal;
+use super::require::refusal;
 use crate::wire::api_error::ApiError;
 
-/// How long a call waits for its note in inboxes; the note is tried on after that.
-const NOTING_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a call waits until its change is recorded in inboxes. The recording goes on after that.
+const INBOX_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The way to change groups. When one of its calls returns, the change holds on every live gateway.
+/// Changes groups and blocks. When one of its calls returns, the change holds on every live gateway, or the barrier has
+/// timed out.
 #[derive(Debug)]
 pub struct GroupChanges {
     pool: Pool,
     memberships: Arc<Memberships>,
-    fences: Arc<Fences>,
+    barriers: Arc<Barriers>,
+    inbox_updates: InboxUpdates,
     sizes: GroupSizes,
 }
 
+/// What a change is about, as far as its event tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ChangeKind {
+    Members,
+    Settings,
+    Dismissal,
+}
+
 impl GroupChanges {
-    /// Changes go to `pool` and are told through `fences`.
+    /// Changes are committed through `pool` and announced through `barriers`.
     #[must_use]
-    pub fn new(pool: Pool, memberships: Arc<Memberships>, fences: Arc<Fences>, sizes: GroupSizes) -> Self {
-        Self { pool, memberships, fences, sizes }
+    pub fn new(
+        pool: Pool,
+        memberships: Arc<Memberships>,
+        barriers: Arc<Barriers>,
+        inbox_updates: InboxUpdates,
+        sizes: GroupSizes,
+    ) -> Self {
+        Self { pool, memberships, barriers, inbox_updates, sizes }
     }
 
-    /// Makes a group.
+    /// Creates a group.
     ///
     /// # Errors
     /// 409 if the name is taken or there are too many members, 503.
     pub async fn create(&self, group: &Conversation, new: CreateGroup) -> Result<(), ApiError> {
-        self.change(group, &new, Told::Members).await
+        self.change(group, &new, ChangeKind::Members).await
     }
 
-    /// Changes what it is like.
+    /// Changes a group's settings.
     ///
     /// # Errors
     /// 403, 404, 503.
     pub async fn update(&self, group: &Conversation, update: UpdateGroup<'_>) -> Result<(), ApiError> {
-        self.change(group, &update, Told::Settings).await
+        self.change(group, &update, ChangeKind::Settings).await
     }
 
-    /// Ends it.
+    /// Dismisses a group.
     ///
     /// # Errors
     /// 403, 404, 503.
     pub async fn dismiss(&self, group: &Conversation, by: &Actor) -> Result<(), ApiError> {
-        self.change(group, &DismissGroup { by }, Told::Dismissed).await
+        self.change(group, &DismissGroup { by }, ChangeKind::Dismissal).await
     }
 
-    /// Adds users.
+    /// Adds members.
     ///
     /// # Errors
     /// 403, 404, 409 if there are too many, 503.
     pub async fn add(&self, group: &Conversation, by: &Actor, users: &[UserId]) -> Result<(), ApiError> {
-        self.change(group, &AddMembers { by, users }, Told::Members).await
+        self.change(group, &AddMembers { by, users }, ChangeKind::Members).await
     }
 
-    /// Removes a user, or lets it leave.
+    /// Removes a member, or lets it leave.
     ///
     /// # Errors
     /// 403, 404, 503.
     pub async fn remove(&self, group: &Conversation, by: &Actor, user: &UserId) -> Result<(), ApiError> {
-        self.change(group, &RemoveMember { by, user }, Told::Members).await
+        self.change(group, &RemoveMember { by, user }, ChangeKind::Members).await
     }
 
-    /// Changes a member's role, or mutes it.
+    /// Changes a member's role, mutes it, or ends its mute.
     ///
     /// # Errors
     /// 403, 404, 503.
@@ -90,10 +107,10 @@ impl GroupChanges {
         user: &UserId,
         update: MemberUpdate,
     ) -> Result<(), ApiError> {
-        self.change(group, &UpdateMember { by, user, update }, Told::Settings).await
+        self.change(group, &UpdateMember { by, user, update }, ChangeKind::Settings).await
     }
 
-    /// `user` takes no private messages from `other` any more, or again.
+    /// Blocks private messages from `other` to `user`, or allows them again.
     ///
     /// # Errors
     /// 503
@@ -107,7 +124,7 @@ impl GroupChanges {
                 blocked,
             };
             self.memberships.block_changed(&change);
-            self.fences.announce(Kind::BlockChanged(change)).await;
+            self.barriers.announce(Kind::BlockChanged(change)).await;
         }
         Ok(())
     }
@@ -116,24 +133,16 @@ impl GroupChanges {
         &self,
         group: &Conversation,
         change: &C,
-        told: Told,
+        kind: ChangeKind,
     ) -> Result<(), ApiError> {
         let changed = groups::change(&self.pool, group, self.sizes, change).await;
         let changed = changed.map_err(|error| refusal(&error))?;
         let Some(mut event) = event(group, &changed) else { return Ok(()) };
-        event.settings = told == Told::Settings;
-        event.dismissed = told == Told::Dismissed;
+        event.settings = kind == ChangeKind::Settings;
+        event.dismissed = kind == ChangeKind::Dismissal;
         self.memberships.changed(&event);
-        let noted = self.memberships.note(changed, group);
-        let noted = tokio::time::timeout(NOTING_PATIENCE, noted);
-        let _ = tokio::join!(self.fences.announce(Kind::MembershipChanged(event)), noted);
+        let recorded = tokio::time::timeout(INBOX_TIMEOUT, self.inbox_updates.record(changed, group));
+        let _ = tokio::join!(self.barriers.announce(Kind::MembershipChanged(event)), recorded);
         Ok(())
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Members,
-    Settings,
-    Dismissed,
 }

@@ -1,0 +1,53 @@
+//! Records changes of membership in the inboxes of the users concerned.
+
+use shared::backoff::Backoff;
+use shared::conversation::Conversation;
+use shared::mysql::groups::Changed;
+use shared::redis::inbox::{Inboxes, Note, Touch};
+use shared::shutdown::Shutdown;
+use tokio::task::JoinHandle;
+
+/// Attempts to record a change: half a minute with the growing delays in between. After the last one the change is
+/// dropped, and the users see it when their inbox is built anew.
+const ATTEMPTS_MAX: usize = 20;
+
+/// Records changes in tasks of its own. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct InboxUpdates {
+    inboxes: Inboxes,
+    tasks: Shutdown,
+}
+
+impl InboxUpdates {
+    /// Tasks that still try when `tasks` is stopped end then.
+    #[must_use]
+    pub fn new(inboxes: Inboxes, tasks: Shutdown) -> Self {
+        Self { inboxes, tasks }
+    }
+
+    /// Records in the inboxes of the users that joined or left that their membership in `group` changed. The task goes on
+    /// if the returned handle is dropped.
+    pub(super) fn record(&self, changed: Changed, group: &Conversation) -> JoinHandle<()> {
+        let (inboxes, group, tasks) = (self.inboxes.clone(), group.clone(), self.tasks.clone());
+        self.tasks.spawn(async move {
+            let mut backoff = Backoff::dependency();
+            let conversation = &group;
+            let updated = |touch| move |user| Note { user, conversation, touch };
+            for _ in 0..ATTEMPTS_MAX {
+                let joined = changed.joined.iter().map(updated(Touch::Joined(changed.history.join_seq)));
+                let left = changed.left.iter().map(updated(Touch::Other));
+                match inboxes.touch(joined.chain(left)).await {
+                    Ok(()) => return,
+                    // A Redis that is restarted meanwhile has its inboxes built anew from the database.
+                    Err(error) => {
+                        tracing::warn!(%group, %error, "recording a change in inboxes failed: trying again")
+                    }
+                }
+                if !tasks.sleep(backoff.next_delay()).await {
+                    return;
+                }
+            }
+            tracing::error!(%group, attempts = ATTEMPTS_MAX, "a change was not recorded in all inboxes");
+        })
+    }
+}

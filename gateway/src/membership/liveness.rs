@@ -1,0 +1,80 @@
+//! Which gateways are alive.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ahash::{AHashMap, AHashSet};
+use parking_lot::Mutex;
+use shared::redis::live_board::LiveBoard;
+use shared::shutdown::Shutdown;
+
+/// How often a gateway reports that it is alive.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// A gateway without a heartbeat for this long is considered dead, and its users offline.
+pub const GATEWAY_EXPIRY: Duration = Duration::from_secs(6);
+
+/// The gateways that are alive.
+#[derive(Debug)]
+pub struct LiveGateways {
+    registry: LiveBoard,
+    gateway: u64,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// By the last answer of the registry.
+    registered: AHashSet<u64>,
+    /// Gateways whose events were heard, and when: one that has just started may be missing in the last answer.
+    heard: AHashMap<u64, Instant>,
+}
+
+impl LiveGateways {
+    /// Registers this gateway and reads which others there are. Without the registry, it knows of itself only.
+    pub async fn join(registry: LiveBoard, gateway: u64) -> Arc<Self> {
+        let known = Known { registered: AHashSet::from_iter([gateway]), heard: AHashMap::new() };
+        let live = Arc::new(Self { registry, gateway, known: Mutex::new(known) });
+        live.beat().await;
+        live
+    }
+
+    /// Sends a heartbeat every two seconds until the stop; then leaves the registry.
+    pub async fn stay(self: Arc<Self>, shutdown: Shutdown) {
+        while shutdown.sleep(HEARTBEAT_INTERVAL).await {
+            self.beat().await;
+        }
+        if let Err(error) = self.registry.leave(&self.name()).await {
+            tracing::warn!(%error, "leaving the registry of gateways failed: this gateway stays in it until it expires");
+        }
+    }
+
+    /// The numbers of all live gateways, this one included.
+    #[must_use]
+    pub fn all(&self) -> AHashSet<u64> {
+        let known = self.known.lock();
+        known.registered.iter().chain(known.heard.keys()).copied().collect()
+    }
+
+    /// An event of `gateway` was heard.
+    pub(super) fn heard(&self, gateway: u64) {
+        self.known.lock().heard.insert(gateway, Instant::now());
+    }
+
+    fn name(&self) -> String {
+        format!("{:016x}", self.gateway)
+    }
+
+    async fn beat(&self) {
+        match self.registry.beat(&self.name()).await {
+            Ok(all) => {
+                let numbers = all.iter().filter_map(|id| u64::from_str_radix(id, 16).ok());
+                let mut known = self.known.lock();
+                known.registered = numbers.chain([self.gateway]).collect();
+                known.heard.retain(|_, heard| heard.elapsed() < HEARTBEAT_INTERVAL);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the registry of gateways is unreachable: keeping the last known gateways");
+            }
+        }
+    }
+}

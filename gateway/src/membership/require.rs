@@ -1,0 +1,108 @@
+//! What a user may do in a conversation, asked of the database where memory does not know.
+
+use std::time::Instant;
+
+use proto::v1::event::Kind as EventKind;
+use shared::conversation::{Conversation, Kind};
+use shared::ids::{UserId, unix_millis};
+use shared::mysql::groups::{self, GroupError, JoinGroup};
+use shared::mysql::members;
+use shared::permission::{Action, Denied, GroupSettings, Membership, Permissions, Relation};
+
+use super::event::event;
+use super::memberships::Memberships;
+use super::reloader::blockers;
+use crate::wire::api_error::ApiError;
+use crate::wire::denied;
+
+impl Memberships {
+    /// What `user` may do in `conversation`. The user joins an open group on the way.
+    ///
+    /// # Errors
+    /// 403, 404, or 503 where the database is away.
+    pub async fn require(&self, conversation: &Conversation, user: &UserId) -> Result<Permissions, ApiError> {
+        if let Some(known) = self.known(conversation, user) {
+            return Ok(known);
+        }
+        match conversation.kind() {
+            Kind::Private(..) => self.require_participant(conversation, user).await,
+            Kind::Group => self.require_member(conversation, user).await,
+        }
+    }
+
+    async fn require_participant(
+        &self,
+        conversation: &Conversation,
+        user: &UserId,
+    ) -> Result<Permissions, ApiError> {
+        let peer = conversation.peer_of(user.as_str()).ok_or(Denied::NotParticipant)?;
+        let blockers = blockers(&self.pool, user).await.map_err(|e| ApiError::database(&e))?;
+        Ok(Permissions::of_participant(blockers.contains(peer)))
+    }
+
+    async fn require_member(&self, group: &Conversation, user: &UserId) -> Result<Permissions, ApiError> {
+        let found = members::permissions(&self.pool, group, user).await;
+        let (settings, permissions) = found.map_err(|e| ApiError::database(&e))?;
+        match permissions.relation {
+            Relation::Member { .. } => {
+                // The view has missed an event, or the event is on its way.
+                let found = self.view.member_found(group, user, settings.version, Instant::now());
+                self.reloader.follow(found);
+                Ok(permissions)
+            }
+            Relation::Outsider { group_is_open: true } => self.join(group, user).await,
+            Relation::NoGroup if self.open_groups.auto_create => {
+                let sizes = self.open_groups.sizes;
+                groups::create_open(&self.pool, group, sizes).await.map_err(|e| refusal(&e))?;
+                self.join(group, user).await
+            }
+            relation => {
+                relation.check(Action::Read, unix_millis)?;
+                Ok(permissions)
+            }
+        }
+    }
+
+    /// `user` joins an open group.
+    async fn join(&self, group: &Conversation, user: &UserId) -> Result<Permissions, ApiError> {
+        let sizes = self.open_groups.sizes;
+        let changed = groups::change(&self.pool, group, sizes, &JoinGroup { user }).await;
+        let changed = changed.map_err(|e| refusal(&e))?;
+        let membership = Membership::new(changed.history);
+        if let Some(event) = event(group, &changed) {
+            // Here at once, so that the user has the group's pushes before its next pull; elsewhere by the event.
+            if self.view.cache().version(group).is_none() {
+                self.join_first(group, user).await;
+            }
+            self.changed(&event);
+            self.open_groups.announcer.announce(EventKind::MembershipChanged(event));
+            drop(self.open_groups.inbox_updates.record(changed, group));
+        }
+        Ok(Permissions::of_member(GroupSettings::default(), membership))
+    }
+
+    /// `user` has joined a group that has no other member here. If the group cannot be read now, the event leads to a
+    /// reload.
+    async fn join_first(&self, group: &Conversation, user: &UserId) {
+        match members::memberships_in(&self.pool, group, std::slice::from_ref(user)).await {
+            Ok((settings, members)) => {
+                if let Some((_, membership)) = members.first() {
+                    let read = (settings, *membership);
+                    self.reloader.follow(self.view.joined(group, user, read, Instant::now()));
+                }
+            }
+            Err(error) => tracing::warn!(%group, %error, "reading a group after a join failed"),
+        }
+    }
+}
+
+/// What the caller of a change is told.
+pub(super) fn refusal(error: &GroupError) -> ApiError {
+    match error {
+        GroupError::Denied(denied) => (*denied).into(),
+        GroupError::NoSuchMember => denied::no_such_member(),
+        GroupError::Exists => denied::group_exists(),
+        GroupError::Full(members_max) => denied::group_full(*members_max),
+        GroupError::Sql(error) => ApiError::database(error),
+    }
+}
