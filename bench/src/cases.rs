@@ -153,7 +153,8 @@ fn encode_events() -> Box<dyn FnMut()> {
             let seq = message.seq;
             events.committed(message, seq);
         }
-        let batch = v1::EventBatch { stream: 1, shard: Some(7), number: 1, events: events.into_wire() };
+        let batch =
+            v1::EventBatch { stream: 1, shard: Some(7), number: 1, events: events.into_wire(), ends: false };
         black_box(envelope::encode_events(&batch));
     })
 }
@@ -164,7 +165,8 @@ fn decode_events() -> Box<dyn FnMut()> {
         let seq = message.seq;
         events.committed(message, seq);
     }
-    let batch = v1::EventBatch { stream: 1, shard: Some(7), number: 1, events: events.into_wire() };
+    let batch =
+        v1::EventBatch { stream: 1, shard: Some(7), number: 1, events: events.into_wire(), ends: false };
     let body = envelope::encode_events(&batch);
     Box::new(move || {
         black_box(envelope::decode_events(black_box(&body)).is_ok());

@@ -89,6 +89,12 @@ pub struct EventBatch {
     pub number: u64,
     #[prost(message, repeated, tag = "4")]
     pub events: ::prost::alloc::vec::Vec<Event>,
+    /// The stream ends in order with this number. Its source has published everything that it committed and released the
+    /// shard afterwards: a stream that follows for the same shard leaves no doubt about this one. A stream that stops
+    /// without this mark (its source was killed, or is of a version that does not know the mark) may have lost its last
+    /// events. Only in a batch without events: a reader that does not know the mark takes it for a beacon.
+    #[prost(bool, tag = "5")]
+    pub ends: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {

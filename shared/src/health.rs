@@ -11,6 +11,9 @@ pub struct Health {
     failing: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
+/// The reason of a check that has neither passed nor failed yet.
+const STARTING: &str = "starting";
+
 impl Health {
     /// No checks: ready.
     #[must_use]
@@ -21,9 +24,9 @@ impl Health {
     /// Adds a check that fails with "starting" until it is told otherwise.
     #[must_use]
     pub fn check(&self, name: impl Into<String>) -> Check {
-        let check = Check { health: self.clone(), name: name.into() };
-        check.fail("starting");
-        check
+        let name = name.into();
+        self.failing.lock().insert(name.clone(), STARTING.to_owned());
+        Check { health: self.clone(), name }
     }
 
     /// Why the process is not ready, one sentence per failing check; empty if it is.
@@ -48,8 +51,12 @@ pub struct Check {
 impl Check {
     /// All is well.
     pub fn pass(&self) {
-        if self.health.failing.lock().remove(&self.name).is_some() {
-            tracing::info!(check = %self.name, "passes");
+        match self.health.failing.lock().remove(&self.name) {
+            None => {}
+            Some(before) if before == STARTING => {
+                tracing::debug!(check = %self.name, "health check passes for the first time");
+            }
+            Some(before) => tracing::info!(check = %self.name, failed = %before, "health check passes again"),
         }
     }
 
@@ -58,7 +65,10 @@ impl Check {
         let why = why.into();
         let mut failing = self.health.failing.lock();
         if failing.get(&self.name).is_none_or(|before| *before != why) {
-            tracing::warn!(check = %self.name, %why, "fails");
+            tracing::warn!(
+                check = %self.name, %why,
+                "health check fails: /readyz says so until it passes again"
+            );
             failing.insert(self.name.clone(), why);
         }
     }

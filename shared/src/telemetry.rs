@@ -1,6 +1,7 @@
 //! Logs and metrics of a process.
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{ConfigError, Log, LogFormat};
@@ -26,19 +27,27 @@ const SECONDS: [f64; 14] =
 /// Bounds of all histograms that count (`…_messages`): batch sizes.
 const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// Installs the recorder behind the `metrics` macros and returns what renders it as Prometheus text.
+/// Installs the recorder behind the `metrics` macros and returns what renders it as Prometheus text. The recorder belongs
+/// to the process: further calls return a handle to the same one, with the figures of all applications in the process.
 ///
 /// # Errors
-/// If the histogram bounds are refused. A second call in one process gets a handle that renders nothing new.
-pub fn init_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
+/// If the histogram bounds are refused.
+pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
+    static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut installed = INSTALLED.lock();
+    if let Some(handle) = &*installed {
+        return Ok(handle.clone());
+    }
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_messages".to_owned()), &COUNTS)?
         .build_recorder();
     let handle = recorder.handle();
-    let _ = metrics::set_global_recorder(recorder);
+    if metrics::set_global_recorder(recorder).is_err() {
+        tracing::warn!("another metrics recorder is installed in this process: /metrics stays empty");
+    }
     crate::metrics::describe();
-    Ok(handle)
+    Ok(installed.insert(handle).clone())
 }
 
 /// Chooses the cryptography for all TLS connections of the process: lapin, sqlx and fred must agree.
@@ -72,6 +81,15 @@ mod tests {
         Repeats(#[source] std::io::Error),
         #[error("starting")]
         Plain(#[source] Box<Layered>),
+    }
+
+    #[test]
+    fn all_applications_of_a_process_render_the_same_metrics() {
+        let (first, second) = (init_metrics().unwrap(), init_metrics().unwrap());
+        metrics::counter!(crate::metrics::PUSH_DROPPED).increment(3);
+        for handle in [first, second] {
+            assert!(handle.render().contains(crate::metrics::PUSH_DROPPED));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
+use proto::v1;
 use shared::amqp::Broker;
 use shared::amqp::broker::BrokerError;
 use shared::backoff::Backoff;
@@ -17,7 +18,7 @@ use shared::shutdown::Shutdown;
 use tokio::sync::watch;
 
 use super::fanout::Fanout;
-use super::stream_numbers::StreamNumbers;
+use super::stream_numbers::{Header, Kind, StreamNumbers};
 
 /// Batches that the broker sends ahead of their acknowledgement: bounds the memory for a slow gateway.
 const PREFETCH: u16 = 500;
@@ -120,11 +121,9 @@ impl Listener {
                 return;
             }
         };
-        let handed_over = batch.shard.is_some_and(|shard| numbers.speaks(batch.stream, shard));
-        let gap = numbers.heard(batch.stream, batch.number, batch.events.is_empty(), Instant::now());
-        if gap || handed_over {
-            let (shard, number) = (batch.shard, batch.number);
-            tracing::warn!(shard, number, gap, "events may be lost: telling all clients to pull");
+        if let Some(loss) = numbers.heard(header(&batch), Instant::now()) {
+            let (shard, seq) = (batch.shard, batch.number);
+            tracing::warn!(shard, seq, %loss, "events may be lost: telling all clients to pull");
             if shard.is_none() {
                 self.fanout.changes_lost();
             }
@@ -134,6 +133,15 @@ impl Listener {
             self.fanout.handle(kind);
         }
     }
+}
+
+fn header(batch: &v1::EventBatch) -> Header {
+    let kind = match (batch.ends, batch.events.is_empty()) {
+        (true, _) => Kind::End,
+        (false, true) => Kind::Beacon,
+        (false, false) => Kind::Events,
+    };
+    Header { stream: batch.stream, shard: batch.shard, seq: batch.number, kind }
 }
 
 /// Waits for an item and adds it and those that are there already to `into`, `max` at most. False if the stream has ended

@@ -1,93 +1,159 @@
-//! Whether an event was lost: pure bookkeeping of stream numbers.
+//! Whether an event was lost. Pure: it sees only the headers of the batches that this gateway receives.
+//!
+//! Each batch has a sequence number in its stream, and an idle stream repeats its last number each second (a beacon), so
+//! a batch that was lost on its way shows as a gap. What a gap cannot show is the last batch of a stream whose source
+//! was killed. Therefore a worker that releases a shard in order ends its stream with a mark, which every gateway
+//! receives before anything that the next owner commits. When a second stream speaks for a shard:
+//!
+//! | the earlier stream | |
+//! |---|---|
+//! | has ended, and nothing before the end is missing | nothing was lost |
+//! | is still heard: two workers overlap for a moment, in whatever order their batches arrive | nothing was lost so far |
+//! | is silent for [`SILENCE`] and has not ended: killed, stuck, or of a version that does not know the mark | its last events may be lost |
+//!
+//! The second stream's own beginning is checked like any other: its first batch must be number 1, or a beacon of 0.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 
-/// So long after the queue was bound, a stream may be met in the middle: every stream says its number each second.
+/// For this long after the queue was bound, a stream may be met in the middle: every stream repeats its number each second.
 const GRACE: Duration = Duration::from_secs(5);
-/// A stream that was not heard of for so long has ended.
+/// A stream that missed three beacons is silent.
+const SILENCE: Duration = Duration::from_secs(3);
+/// A stream that speaks for no shard, or has ended, is forgotten after this long without a batch.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(120);
+/// Streams remembered before those to be forgotten are looked for.
+const REMEMBERED_MIN: usize = 64;
 
-/// The last number heard of each stream.
+/// What a batch says about its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) stream: u64,
+    /// `None`: a gateway's own stream, which has no successor.
+    pub(super) shard: Option<u32>,
+    /// Sequence number of the batch; a beacon and an end repeat that of the last batch.
+    pub(super) seq: u64,
+    pub(super) kind: Kind,
+}
+
+/// What a batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Events,
+    Beacon,
+    End,
+}
+
+/// Why events may be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// Batches of this stream are missing, the first and the last of them included.
+    Gap { first: u64, last: u64 },
+    /// An earlier stream of the same shard fell silent without an end.
+    BrokenOff { stream: u64 },
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap { first, last } if first == last => write!(f, "batch {first} is missing"),
+            Self::Gap { first, last } => write!(f, "batches {first} to {last} are missing"),
+            Self::BrokenOff { stream } => {
+                write!(f, "the previous owner's stream {stream:016x} fell silent without an end")
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Stream {
+    /// The highest sequence number heard.
+    last: u64,
+    heard: Instant,
+    shard: Option<u32>,
+    ended: bool,
+}
+
+/// The last sequence number of each stream, and the streams that speak for each shard.
 #[derive(Debug)]
 pub(super) struct StreamNumbers {
     bound: Instant,
-    last: AHashMap<u64, (u64, Instant)>,
-    /// The stream that speaks for each shard.
-    speaker: AHashMap<u32, u64>,
+    streams: AHashMap<u64, Stream>,
+    /// The streams of each shard that have not ended, without those whose silence was reported.
+    open: AHashMap<u32, Vec<u64>>,
+    /// The number of streams at which the old ones are removed.
+    forget_at: usize,
 }
 
 impl StreamNumbers {
-    /// A queue that was bound at `now`.
+    /// Of a queue that was bound at `now`.
     pub(super) fn new(now: Instant) -> Self {
-        Self { bound: now, last: AHashMap::new(), speaker: AHashMap::new() }
+        Self { bound: now, streams: AHashMap::new(), open: AHashMap::new(), forget_at: REMEMBERED_MIN }
     }
 
-    /// Notes that `stream` speaks for `shard`. True if another one did before: a worker that died may have taken its last
-    /// events with it.
-    pub(super) fn speaks(&mut self, stream: u64, shard: u32) -> bool {
-        self.speaker.insert(shard, stream).is_some_and(|before| before != stream)
-    }
-
-    /// Notes a batch, or a beacon, which repeats the number of the last batch. True if something before it was lost.
-    pub(super) fn heard(&mut self, stream: u64, number: u64, is_beacon: bool, now: Instant) -> bool {
-        // The number that must have been heard before this one.
-        let before = if is_beacon { number } else { number.saturating_sub(1) };
-        let lost = match self.last.get(&stream) {
-            Some((last, _)) => *last < before,
-            None => before > 0 && now.duration_since(self.bound) > GRACE,
-        };
-        let entry = self.last.entry(stream).or_insert((number, now));
-        *entry = (entry.0.max(number), now);
-        if self.last.len() > 64 {
-            self.last.retain(|_, (_, heard)| now.duration_since(*heard) < FORGOTTEN_AFTER);
+    /// Records a batch. Reports each loss once, one at a time.
+    pub(super) fn heard(&mut self, batch: Header, now: Instant) -> Option<Loss> {
+        let gap = self.gap(batch, now);
+        if let Some(shard) = batch.shard {
+            self.update_open(shard, batch.stream);
         }
-        lost
+        if self.streams.len() > self.forget_at {
+            self.forget(now);
+        }
+        gap.or_else(|| self.broken_off(batch.shard?, batch.stream, now))
+    }
+
+    /// Batches of the same stream that were not heard.
+    fn gap(&mut self, Header { stream, shard, seq, kind }: Header, now: Instant) -> Option<Loss> {
+        // The sequence number that must have been heard before this batch.
+        let before = if kind == Kind::Events { seq.saturating_sub(1) } else { seq };
+        let ended = kind == Kind::End;
+        let Some(known) = self.streams.get_mut(&stream) else {
+            self.streams.insert(stream, Stream { last: seq, heard: now, shard, ended });
+            let late = before > 0 && now.duration_since(self.bound) > GRACE;
+            return late.then_some(Loss::Gap { first: 1, last: before });
+        };
+        let last = known.last;
+        // A batch that arrives behind the end of its stream was reported missing, and leaves the stream ended.
+        (known.last, known.heard, known.ended) = (last.max(seq), now, known.ended || ended);
+        (last < before).then_some(Loss::Gap { first: last + 1, last: before })
+    }
+
+    /// A stream that speaks is open until it has ended, also after its silence was reported.
+    fn update_open(&mut self, shard: u32, heard: u64) {
+        let ended = self.streams.get(&heard).is_some_and(|known| known.ended);
+        let open = self.open.entry(shard).or_default();
+        match open.iter().position(|stream| *stream == heard) {
+            Some(at) if ended => drop(open.swap_remove(at)),
+            None if !ended => open.push(heard),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Another open stream of the same shard that is silent.
+    fn broken_off(&mut self, shard: u32, heard: u64, now: Instant) -> Option<Loss> {
+        let open = self.open.get_mut(&shard)?;
+        let is_silent = |stream: &u64| {
+            let last_heard = self.streams.get(stream).map_or(self.bound, |known| known.heard);
+            *stream != heard && now.duration_since(last_heard) >= SILENCE
+        };
+        let at = open.iter().position(is_silent)?;
+        Some(Loss::BrokenOff { stream: open.swap_remove(at) })
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let open = &self.open;
+        self.streams.retain(|stream, known| {
+            // A stream that broke off is remembered until another one speaks for its shard.
+            let is_open =
+                known.shard.and_then(|shard| open.get(&shard)).is_some_and(|open| open.contains(stream));
+            is_open || now.duration_since(known.heard) < FORGOTTEN_AFTER
+        });
+        self.forget_at = REMEMBERED_MIN.max(self.streams.len() * 2);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BATCH: bool = false;
-    const BEACON: bool = true;
-
-    #[test]
-    fn rising_numbers_are_whole_and_a_gap_is_told_once() {
-        let start = Instant::now();
-        let mut numbers = StreamNumbers::new(start);
-        let later = start + GRACE * 2;
-        assert!(!numbers.heard(7, 1, BATCH, later));
-        assert!(!numbers.heard(7, 2, BATCH, later));
-        assert!(!numbers.heard(7, 2, BEACON, later));
-        assert!(numbers.heard(7, 4, BATCH, later), "3 is missing");
-        assert!(!numbers.heard(7, 5, BATCH, later));
-        assert!(numbers.heard(7, 6, BEACON, later), "the last one before a silence is missing");
-        assert!(!numbers.heard(7, 7, BATCH, later));
-        assert!(!numbers.heard(7, 7, BATCH, later), "a repetition loses nothing");
-    }
-
-    #[test]
-    fn a_shard_that_changes_hands_may_have_lost_events() {
-        let mut numbers = StreamNumbers::new(Instant::now());
-        assert!(!numbers.speaks(7, 0));
-        assert!(!numbers.speaks(7, 0));
-        assert!(!numbers.speaks(8, 1));
-        assert!(numbers.speaks(9, 0));
-        assert!(!numbers.speaks(9, 0));
-    }
-
-    #[test]
-    fn a_stream_may_be_met_in_the_middle_only_right_after_the_binding() {
-        let start = Instant::now();
-        let mut numbers = StreamNumbers::new(start);
-        assert!(!numbers.heard(1, 40, BATCH, start + GRACE / 2));
-        assert!(!numbers.heard(2, 40, BEACON, start + GRACE / 2));
-        assert!(numbers.heard(3, 2, BATCH, start + GRACE * 2));
-        assert!(numbers.heard(4, 1, BEACON, start + GRACE * 2));
-        assert!(!numbers.heard(5, 1, BATCH, start + GRACE * 2));
-        assert!(!numbers.heard(6, 0, BEACON, start + GRACE * 2));
-    }
-}
+mod tests;

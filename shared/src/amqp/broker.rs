@@ -77,6 +77,12 @@ struct State {
 }
 
 impl State {
+    /// Whatever watches the connection is not heard any more.
+    fn closed(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+        self.link.send_replace(Link::Down);
+    }
+
     fn set(&self, epoch: u64, link: Link, why: &str) {
         self.link.send_if_modified(|now| {
             if self.epoch.load(Ordering::Relaxed) != epoch {
@@ -215,8 +221,9 @@ impl Broker {
         Ok(connection)
     }
 
-    /// Closes the connection in order, at most for a second.
+    /// Closes the connection in order, at most for a second. That is no failure: the health check does not hear of it.
     pub async fn close(&self) {
+        self.state.closed();
         if let Some(connection) = self.connection.lock().await.take() {
             let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "bye".into())).await;
         }

@@ -3,78 +3,123 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::BasicPublishOptions;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel};
+use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
 use proto::v1;
 
 use super::Broker;
+use super::broker::BrokerError;
 use crate::envelope;
 
-/// A write that takes longer is given up: what it would have told can be pulled.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest that one publish may take. The events of a batch that takes longer are dropped: what they say can be pulled.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often an idle stream says which number was its last.
+/// How often an idle stream repeats its last sequence number.
 pub const BEACON_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One stream of events with rising numbers. Nothing here fails: an event that cannot be published leaves a gap in the
-/// numbers, and whoever sees the gap tells its clients to pull.
+/// One stream of event batches with rising sequence numbers. No method fails: a batch that cannot be published leaves a
+/// gap in the sequence, and a gateway that finds the gap tells its clients to pull.
 #[derive(Debug)]
 pub struct EventStream {
     broker: Arc<Broker>,
     channel: Option<Channel>,
     stream: u64,
     shard: Option<u32>,
-    number: u64,
+    /// Sequence number of the last batch; 0 before the first.
+    seq: u64,
 }
 
 impl EventStream {
-    /// A new stream, about one shard or about none.
+    /// A new stream, of one shard, or of a gateway (`None`).
     #[must_use]
     pub fn new(broker: Arc<Broker>, shard: Option<u32>) -> Self {
-        Self { broker, channel: None, stream: rand::random(), shard, number: 0 }
+        Self { broker, channel: None, stream: rand::random(), shard, seq: 0 }
     }
 
-    /// Publishes `events` under the next number.
+    /// Publishes `events` under the next sequence number.
     pub async fn publish(&mut self, events: Vec<v1::Event>) {
-        self.number += 1;
-        self.send(events).await;
+        self.seq += 1;
+        let batch = self.batch(events, false);
+        self.send(&batch).await;
     }
 
-    /// Repeats the last number without events, so that the loss of the last batch before a silence is noticed.
+    /// Repeats the last sequence number without events, so that gateways notice if the last batch before a silence was
+    /// lost.
     pub async fn beacon(&mut self) {
-        self.send(Vec::new()).await;
+        let batch = self.batch(Vec::new(), false);
+        self.send(&batch).await;
     }
 
-    async fn send(&mut self, events: Vec<v1::Event>) {
+    /// Leaves a gap in the sequence: something may have been committed that was not announced.
+    pub fn leave_gap(&mut self) {
+        self.seq += 1;
+    }
+
+    /// Publishes that the stream ends in order, and waits until the broker has put that into the queues of all
+    /// gateways. To be called once, after the last batch and before the shard is released: then every gateway receives
+    /// the end before it receives anything that the next owner of the shard commits. Without a confirmation in time,
+    /// gateways treat the stream as one that broke off, and tell their clients to pull.
+    pub async fn end(&mut self) {
+        let batch = self.batch(Vec::new(), true);
         if self.broker.is_blocked() {
-            // Each write would cost the whole patience, and hold up what is announced.
             return;
         }
-        let batch = v1::EventBatch { stream: self.stream, shard: self.shard, number: self.number, events };
-        let body = envelope::encode_events(&batch);
-        match tokio::time::timeout(PATIENCE, self.write(&body)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(number = self.number, shard = self.shard, %error, "events not published");
-                self.channel = None;
-            }
-            Err(_) => {
-                tracing::warn!(number = self.number, shard = self.shard, "events not published in time");
-                self.channel = None;
-            }
-        }
+        let confirmed = tokio::time::timeout(TIMEOUT, self.confirm(&envelope::encode_events(&batch))).await;
+        let reason = match confirmed {
+            Ok(Ok(Confirmation::Ack(_))) => return,
+            Ok(Ok(Confirmation::Nack(_) | Confirmation::NotRequested)) => "RabbitMQ refused it".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "RabbitMQ did not confirm it in time".to_owned(),
+        };
+        tracing::warn!(
+            shard = self.shard, seq = self.seq, %reason,
+            "end of the event stream not published: gateways will tell their clients to pull"
+        );
     }
 
-    async fn write(&mut self, body: &[u8]) -> Result<(), super::broker::BrokerError> {
-        // No confirms on this channel: an un-awaited one would be kept by lapin for ever.
-        let channel = match self.channel.take().filter(|channel| channel.status().connected()) {
-            Some(open) => self.channel.insert(open),
-            None => self.channel.insert(self.broker.channel().await?),
+    fn batch(&self, events: Vec<v1::Event>, ends: bool) -> v1::EventBatch {
+        v1::EventBatch { stream: self.stream, shard: self.shard, number: self.seq, events, ends }
+    }
+
+    async fn send(&mut self, batch: &v1::EventBatch) {
+        if self.broker.is_blocked() {
+            // Each write would take the whole timeout, and delay what is announced next.
+            return;
+        }
+        let body = envelope::encode_events(batch);
+        let reason = match tokio::time::timeout(TIMEOUT, self.write(&body)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "RabbitMQ did not take them in time".to_owned(),
         };
+        tracing::warn!(
+            shard = self.shard, seq = self.seq, %reason,
+            "events not published: gateways will tell their clients to pull"
+        );
+        self.channel = None;
+    }
+
+    async fn write(&mut self, body: &[u8]) -> Result<PublisherConfirm, BrokerError> {
+        // No confirms on this channel: lapin would keep each one that is not awaited.
         let to = self.broker.topology().push_exchange();
-        let options = BasicPublishOptions::default();
-        channel.basic_publish(to, ShortString::default(), options, body, BasicProperties::default()).await?;
-        Ok(())
+        let channel = self.open().await?;
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        Ok(channel.basic_publish(to, ShortString::default(), options, body, properties).await?)
+    }
+
+    /// On the channel of the batches before, so that its confirmation is about those too.
+    async fn confirm(&mut self, body: &[u8]) -> Result<Confirmation, BrokerError> {
+        self.open().await?.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(self.write(body).await?.await?)
+    }
+
+    async fn open(&mut self) -> Result<&mut Channel, BrokerError> {
+        let usable = self.channel.take().filter(|channel| channel.status().connected());
+        let channel = match usable {
+            Some(channel) => channel,
+            None => self.broker.channel().await?,
+        };
+        Ok(self.channel.insert(channel))
     }
 }

@@ -1,5 +1,7 @@
 //! Migrations: run once, also if many processes start at the same moment.
 
+use std::time::{Duration, Instant};
+
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection as _, SqlStr};
 
@@ -43,12 +45,14 @@ fn migration((name, sql): &(&str, &'static str)) -> Option<Migration> {
     Some(Migration::new(version, description.into(), MigrationType::Simple, sql, false))
 }
 
-/// The time for which a process waits for another one that migrates, in seconds.
-const LOCK_WAIT_S: i32 = 120;
+/// The time for which a process waits for another one that migrates.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
+/// Interval of its attempts. Polling, because a statement that waits for the lock is logged as a slow one.
+const LOCK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Brings the schema up to date.
 ///
-/// The lock is taken here with a finite timeout: sqlx asks for it with an infinite one, which MariaDB answers with NULL
+/// The lock is taken here without waiting in the database: sqlx waits without a timeout, which MariaDB answers with NULL
 /// and no lock.
 ///
 /// # Errors
@@ -63,11 +67,19 @@ pub async fn migrate(pool: &Pool) -> Result<(), MigrateError> {
 
 async fn locked(connection: &mut sqlx::MySqlConnection) -> Result<(), MigrateError> {
     // Lock names are limited to 64 characters and belong to the server, not to the schema. (MySQL 9 has no SHA1.)
-    let lock = "SELECT GET_LOCK(CONCAT('im.migrate.', LEFT(SHA2(DATABASE(), 256), 40)), ?)";
-    let got: Option<i64> = sqlx::query_scalar(lock).bind(LOCK_WAIT_S).fetch_one(&mut *connection).await?;
-    if got != Some(1) {
-        let why = format!("another process has been migrating this schema for {LOCK_WAIT_S} s");
-        return Err(MigrateError::Execute(sqlx::Error::Protocol(why)));
+    let lock = "SELECT GET_LOCK(CONCAT('im.migrate.', LEFT(SHA2(DATABASE(), 256), 40)), 0)";
+    let until = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        let got: Option<i64> = sqlx::query_scalar(lock).fetch_one(&mut *connection).await?;
+        if got == Some(1) {
+            break;
+        }
+        if Instant::now() >= until {
+            let why =
+                format!("another process has been migrating this schema for {} s", LOCK_TIMEOUT.as_secs());
+            return Err(MigrateError::Execute(sqlx::Error::Protocol(why)));
+        }
+        tokio::time::sleep(LOCK_INTERVAL).await;
     }
     let mut migrations = Migrator::with_migrations(FILES.iter().filter_map(migration).collect());
     migrations.set_locking(false);

@@ -322,6 +322,12 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         [self.holes.next_deadline(), renumber].into_iter().flatten().min()
     }
 
+    /// Whether the last transaction failed: it may have been committed all the same.
+    #[must_use]
+    pub fn is_uncertain(&self) -> bool {
+        self.stalled
+    }
+
     /// How many messages wait for a lower number or for a fresh one.
     #[must_use]
     pub fn held(&self) -> usize {

@@ -5,6 +5,8 @@
 //! one comes or goes, only the shards that it gets or had move. While views differ, two workers may want one shard: the
 //! broker's single active consumer and the row locks keep that safe.
 
+use std::collections::BTreeMap;
+
 use shared::shard::{ShardCount, ShardId};
 use xxhash_rust::xxh64::xxh64;
 
@@ -21,19 +23,31 @@ pub fn shards_of(me: &str, workers: &[String], shards: ShardCount) -> Vec<ShardI
         .collect()
 }
 
+/// The shards of each of `workers`, rising; a worker without a shard is not in it.
+#[must_use]
+pub(super) fn owners(workers: &[String], shards: ShardCount) -> BTreeMap<&str, Vec<ShardId>> {
+    let mut owners: BTreeMap<&str, Vec<ShardId>> = BTreeMap::new();
+    for shard in shards.all() {
+        if let Some(owner) = workers.iter().max_by_key(|worker| (weight(worker, shard), worker.as_str())) {
+            owners.entry(owner).or_default().push(shard);
+        }
+    }
+    owners
+}
+
 fn weight(worker: &str, shard: ShardId) -> u64 {
     xxh64(worker.as_bytes(), u64::from(shard.0))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
     use super::*;
 
-    fn owners(workers: &[String], shards: ShardCount) -> BTreeMap<ShardId, Vec<&str>> {
+    fn owners_by_shard(workers: &[String], shards: ShardCount) -> BTreeMap<ShardId, Vec<&str>> {
         let mut owners: BTreeMap<ShardId, Vec<&str>> = shards.all().map(|shard| (shard, vec![])).collect();
         for worker in workers {
             for shard in shards_of(worker, workers, shards) {
@@ -69,7 +83,7 @@ mod tests {
             let shards = ShardCount::new(count).unwrap();
             let before: Vec<String> = workers.iter().cloned().collect();
             let after: Vec<String> = workers.into_iter().chain([newcomer.clone()]).collect::<BTreeSet<_>>().into_iter().collect();
-            let (before, after) = (owners(&before, shards), owners(&after, shards));
+            let (before, after) = (owners_by_shard(&before, shards), owners_by_shard(&after, shards));
             for (shard, owner) in &after {
                 prop_assert_eq!(owner.len(), 1);
                 prop_assert!(owner == &before[shard] || owner == &[newcomer.as_str()]);

@@ -17,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::assignment::shards_of;
 use super::shard_task::{Parts, ShardTask};
+use super::standby::Standby;
 
 /// Time between two signs of life.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,6 +37,7 @@ pub struct Heartbeat {
     /// Passes once it is known which shards are this worker's.
     assigned: Check,
     running: BTreeMap<ShardId, Running>,
+    standby: Standby,
     /// The keys of `running`, for others.
     owned: watch::Sender<Vec<ShardId>>,
 }
@@ -52,7 +54,8 @@ impl Heartbeat {
     pub fn new(me: String, board: LiveBoard, shards: ShardCount, parts: Arc<Parts>, health: Health) -> Self {
         let (redis, assigned) = (health.check("redis"), health.check("shards"));
         let (running, (owned, _)) = (BTreeMap::new(), watch::channel(Vec::new()));
-        Self { me, board, shards, parts, health, redis, assigned, running, owned }
+        let standby = Standby::default();
+        Self { me, board, shards, parts, health, redis, assigned, running, standby, owned }
     }
 
     /// The shards that this worker has, rising; changes can be awaited.
@@ -72,6 +75,13 @@ impl Heartbeat {
                     self.redis.pass();
                     self.assign(&shards_of(&self.me, &workers, self.shards), &stop);
                     self.assigned.pass();
+                    if let Some(owners) = self.standby.update(&self.me, &workers, self.shards) {
+                        tracing::info!(
+                            shards = self.shards.get(), %owners,
+                            "standing by: other workers own all shards (shards.count is fixed at the first start); \
+                             this worker takes shards over when one of them stops"
+                        );
+                    }
                 }
                 Err(error) => self.redis.fail(error.to_string()),
             }

@@ -3,3 +3,4 @@
 pub mod assignment;
 pub mod heartbeat;
 pub mod shard_task;
+mod standby;

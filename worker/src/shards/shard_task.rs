@@ -97,15 +97,20 @@ impl ShardTask {
                 backoff.reset();
             }
             if !stop.sleep(backoff.next_delay()).await {
+                self.events.end().await;
                 return;
             }
         }
     }
 
+    /// One session. `Ok` when asked to stop; the event stream has ended then, unless something is left unannounced.
     async fn session(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
         let settings = self.parts.settings;
         let opening = ShardConsumer::open(&self.parts.consuming, self.shard, settings.prefetch_bodies);
-        let Some(consumer) = stop.run_until_stopped(opening).await else { return Ok(()) };
+        let Some(consumer) = stop.run_until_stopped(opening).await else {
+            self.events.end().await;
+            return Ok(());
+        };
         let consumer = consumer?;
         self.check.pass();
         let mut beacon = tokio::time::interval(BEACON_INTERVAL);
@@ -127,6 +132,14 @@ impl ShardTask {
             beacon,
         };
         let ended = session.run(stop).await;
+        if session.committer.is_uncertain() {
+            // What may have been committed is delivered again, and announced then, apart from retries.
+            session.events.leave_gap();
+        }
+        if ended.is_ok() {
+            // Before the queue is released to the next owner.
+            session.events.end().await;
+        }
         session.report_held(0);
         session.consumer.close().await;
         ended

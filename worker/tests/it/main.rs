@@ -6,6 +6,7 @@ mod commit;
 mod dead_letters;
 mod inboxes;
 mod outages;
+mod process;
 mod senders;
 mod sharing;
 mod support;
