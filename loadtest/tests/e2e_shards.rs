@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use loadtest::client::Client;
-use loadtest::stack::{Builder, System, wait_for};
 use parking_lot::Mutex;
+use testbed::client::Client;
+use testbed::stack::{Builder, System, wait_for};
 use tokio::task::JoinHandle;
 
 /// Enough for every shard to have traffic at any moment.

@@ -7,7 +7,7 @@ use proto::v1::event::Kind;
 use shared::ids::Seq;
 use shared::message::Numbered;
 
-use shared::permission::Denied;
+use crate::commit::facts::{Facts, FinalSeq, Refused, Stored};
 
 /// Collects events, the messages of one conversation in one.
 #[derive(Debug, Default)]
@@ -35,19 +35,17 @@ impl Events {
         }
     }
 
-    /// The final number of `message` is `seq`; `changed` if its sender was told another one.
-    pub fn corrected(&mut self, message: &Numbered, seq: Seq, changed: bool) {
+    fn corrected(&mut self, FinalSeq { id, seq, changed }: FinalSeq) {
         self.corrected.push(v1::Corrected {
-            conversation: message.conversation.key().to_owned(),
-            sender_id: message.sender.as_str().to_owned(),
-            msg_id: message.msg_id.as_str().to_owned(),
+            conversation: id.conversation.key().to_owned(),
+            sender_id: id.sender.as_str().to_owned(),
+            msg_id: id.msg_id.as_str().to_owned(),
             seq: seq.0,
             changed,
         });
     }
 
-    /// `message` is not stored, and why.
-    pub fn refused(&mut self, message: &Numbered, denied: Denied) {
+    fn refused(&mut self, Refused { message, denied }: Refused) {
         let mut refused = v1::Refused {
             conversation: message.conversation.key().to_owned(),
             sender_id: message.sender.as_str().to_owned(),
@@ -74,10 +72,21 @@ impl Events {
     }
 }
 
+impl From<Facts> for Events {
+    fn from(facts: Facts) -> Self {
+        let mut events = Self::default();
+        facts.stored.into_iter().for_each(|Stored { message, seq }| events.committed(message, seq));
+        facts.final_seqs.into_iter().for_each(|final_seq| events.corrected(final_seq));
+        facts.refused.into_iter().for_each(|refused| events.refused(refused));
+        events
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use shared::ids::Origin;
     use shared::message::fixture::numbered;
+    use shared::permission::Denied;
 
     use super::*;
 
@@ -91,15 +100,15 @@ mod tests {
 
     #[test]
     fn messages_of_one_conversation_are_one_event_and_corrections_come_last() {
-        let mut events = Events::default();
-        assert!(events.is_empty());
-        events.corrected(&message("group_a", "m1"), Seq(5), true);
-        for (group, id, seq) in
-            [("group_a", "m1", 5), ("group_a", "m2", 6), ("group_a", "m2", 6), ("group_b", "m3", 1)]
-        {
-            events.committed(message(group, id), Seq(seq));
-        }
-        events.refused(&message("group_a", "m4"), Denied::NotMember);
+        assert!(Events::from(Facts::default()).is_empty());
+        let stored = [("group_a", "m1", 5), ("group_a", "m2", 6), ("group_a", "m2", 6), ("group_b", "m3", 1)];
+        let stored = stored.map(|(group, id, seq)| Stored { message: message(group, id), seq: Seq(seq) });
+        let id = message("group_a", "m1").id();
+        let events = Events::from(Facts {
+            stored: stored.into(),
+            final_seqs: vec![FinalSeq { id, seq: Seq(5), changed: true }],
+            refused: vec![Refused { message: message("group_a", "m4"), denied: Denied::NotMember }],
+        });
         assert!(!events.is_empty());
         let kinds: Vec<Kind> = events.into_wire().into_iter().filter_map(|event| event.kind).collect();
         let [Kind::Committed(a), Kind::Committed(b), Kind::Corrected(c), Kind::Refused(d)] = &kinds[..]

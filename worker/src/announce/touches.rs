@@ -12,6 +12,7 @@ use shared::conversation::{Conversation, Kind};
 use shared::ids::Seq;
 use shared::permission::Roster;
 
+use crate::commit::facts::Advanced;
 use crate::commit::pending::DeliveryTag;
 use crate::commit::rights::Rights;
 
@@ -93,6 +94,19 @@ impl Touch {
         }
         self.deliveries.extend(other.deliveries);
     }
+}
+
+/// The inbox updates of a commit. Deliveries of a conversation that nobody reads any more are settled at once.
+#[must_use]
+pub fn inbox_updates(advanced: Vec<Advanced>, settled: &mut Vec<DeliveryTag>) -> Vec<Touch> {
+    let update = |Advanced { conversation, last_seq, rights, deliveries }| match Readers::of(&rights) {
+        Some(readers) => Some(Touch { conversation, last_seq, readers, deliveries }),
+        None => {
+            settled.extend(deliveries);
+            None
+        }
+    };
+    advanced.into_iter().filter_map(update).collect()
 }
 
 /// What one shard has to note.

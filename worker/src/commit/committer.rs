@@ -5,42 +5,21 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use shared::conversation::{Conversation, Kind};
-use shared::ids::{MsgId, Seq, UserId, unix_millis};
+use shared::ids::{Seq, unix_millis};
 use shared::permission::Denied;
 
 use super::batch::Batch;
+use super::facts::{Advanced, Committed, FinalSeq, Refused, Stored};
 use super::holes::Holes;
 use super::ledger::{Attempt, Ledger, LedgerError, Outcome};
 use super::pending::{DeliveryTag, Pending};
-use super::plan::Verdict;
 use super::renumber::{Displaced, Sequencer, number};
 use super::rights::{Memory, Rights};
 use super::spent::Spent;
-use crate::announce::events::Events;
-use crate::announce::touches::{Readers, Touch};
+use super::verdict::Verdict;
 
 /// Pause after Redis failed to give a fresh number.
 const RENUMBER_PAUSE: Duration = Duration::from_millis(500);
-
-/// What a commit leaves to be done: announce, note in inboxes, then acknowledge.
-#[derive(Debug, Default)]
-pub struct Committed {
-    /// What to tell the gateways.
-    pub events: Events,
-    /// The delivery of each message that is settled, once per message.
-    pub settled: Vec<DeliveryTag>,
-    /// What is to be noted in inboxes, with the deliveries of messages that are settled once it is.
-    pub touches: Vec<Touch>,
-}
-
-/// The final number of a message that its sender was told another one for.
-#[derive(Debug)]
-struct FinalNumber {
-    conversation: Conversation,
-    sender: UserId,
-    msg_id: MsgId,
-    seq: Seq,
-}
 
 /// The memory of one shard. Losing it loses no message: whatever is in it is not acknowledged yet.
 #[derive(Debug)]
@@ -55,7 +34,8 @@ pub struct Committer<L, S> {
     renumber_after: Option<Instant>,
     spent: Spent,
     memory: Memory,
-    final_numbers: Vec<FinalNumber>,
+    /// Redis is not told of them yet.
+    final_seqs: Vec<FinalSeq>,
     /// The last transaction failed: time does not count for those who wait.
     stalled: bool,
     /// Nothing is delivered until something that waits here is settled.
@@ -77,7 +57,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             renumber_after: None,
             spent: Spent::default(),
             memory: Memory::default(),
-            final_numbers: Vec::new(),
+            final_seqs: Vec::new(),
             stalled: false,
             blocked: false,
             in_vain: false,
@@ -144,7 +124,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                     }
                 }
                 let committed = self.apply(attempt.batch, &outcome, patience_ended, now);
-                self.in_vain = blocked && committed.settled.is_empty() && committed.touches.is_empty();
+                self.in_vain = blocked && committed.settled.is_empty() && committed.advanced.is_empty();
                 Ok(committed)
             }
             Err(error) => {
@@ -221,14 +201,14 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                     }
                     Verdict::Refuse(denied) => {
                         done.settled.push(delivery);
-                        refused(&pending, denied, &mut done);
+                        refused(pending, denied, &mut done);
                     }
                 }
             }
             for displaced in &mut self.displaced[displaced_before..] {
                 displaced.above = above;
             }
-            done.touch(conversation, head, rights, touched);
+            done.advance(conversation, head, rights, touched);
         }
         counts.record();
         done
@@ -243,7 +223,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         if pending.is_renumbered() {
             self.correct(&pending, pending.seq, done);
         }
-        done.events.committed(pending.message, pending.seq);
+        done.facts.stored.push(Stored { message: pending.message, seq: pending.seq });
     }
 
     fn known(&mut self, pending: Pending, stored: Seq, done: &mut Committed) {
@@ -256,9 +236,9 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         // first one, which is the one that counts: that is not shown.
         let untold = pending.attempted || (pending.redelivered && !message.retry);
         if untold && !pending.is_renumbered() {
-            done.events.committed(pending.message, stored);
+            done.facts.stored.push(Stored { message: pending.message, seq: stored });
         } else if message.retry || message.reply_when_stored || pending.redelivered {
-            done.events.corrected(message, stored, false);
+            done.facts.final_seqs.push(FinalSeq::new(message, stored, false));
         }
     }
 
@@ -269,13 +249,9 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             conversation.id = %message.conversation, msg.id = %message.msg_id,
             told = %message.seq, %seq, "number corrected"
         );
-        done.events.corrected(message, seq, true);
-        self.final_numbers.push(FinalNumber {
-            conversation: message.conversation.clone(),
-            sender: message.sender.clone(),
-            msg_id: message.msg_id.clone(),
-            seq,
-        });
+        let final_seq = FinalSeq::new(message, seq, true);
+        done.facts.final_seqs.push(final_seq.clone());
+        self.final_seqs.push(final_seq);
     }
 
     fn hold(&mut self, mut pending: Pending, patience_ended: Option<Instant>, now: Instant) {
@@ -304,10 +280,10 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         } else if self.displaced.is_empty() {
             self.renumber_after = None;
         }
-        let finals = std::mem::take(&mut self.final_numbers);
-        let told = try_join_all(
-            finals.iter().map(|f| self.sequencer.remember(&f.conversation, &f.sender, &f.msg_id, f.seq)),
-        );
+        let finals = std::mem::take(&mut self.final_seqs);
+        let told = try_join_all(finals.iter().map(|FinalSeq { id, seq, .. }| {
+            self.sequencer.remember(&id.conversation, &id.sender, &id.msg_id, *seq)
+        }));
         let told = told.await;
         asked.and(told.map(drop))
     }
@@ -336,33 +312,30 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
 }
 
 impl Committed {
-    /// Deliveries that are settled when it is noted that `conversation` has messages up to `head`.
-    fn touch(
+    /// Deliveries that are settled when the inboxes show that `conversation` has messages up to `last_seq`.
+    fn advance(
         &mut self,
         conversation: Conversation,
-        head: Seq,
+        last_seq: Seq,
         rights: &Arc<Rights>,
         deliveries: Vec<DeliveryTag>,
     ) {
-        if deliveries.is_empty() {
-            return;
-        }
-        match Readers::of(rights) {
-            Some(readers) => self.touches.push(Touch { conversation, last_seq: head, readers, deliveries }),
-            None => self.settled.extend(deliveries),
+        if !deliveries.is_empty() {
+            let rights = Arc::clone(rights);
+            self.advanced.push(Advanced { conversation, last_seq, rights, deliveries });
         }
     }
 }
 
-fn refused(pending: &Pending, denied: Denied, done: &mut Committed) {
-    let message = &pending.message;
+fn refused(pending: Pending, denied: Denied, done: &mut Committed) {
+    let message = pending.message;
     tracing::info!(
         conversation.id = %message.conversation, msg.id = %message.msg_id,
         seq = %pending.seq, reason = ?denied, "refused at the commit"
     );
     let code = denied.code().to_string();
     metrics::counter!(shared::metrics::WORKER_REFUSED, "code" => code).increment(1);
-    done.events.refused(message, denied);
+    done.facts.refused.push(Refused { message, denied });
 }
 
 /// For the metrics of one batch.

@@ -20,9 +20,10 @@ use sqlx::Connection as _;
 
 use super::batch::Batch;
 use super::pending::Pending;
-use super::plan::{Plan, Recall, Recallable, Situation, plan};
+use super::plan::{Recall, Recallable, Situation, plan};
 use super::rights::{Memory, Rights};
 use super::spent::Spent;
+use super::verdict::Plan;
 
 /// Where timelines are kept.
 pub trait Ledger: Send + Sync {

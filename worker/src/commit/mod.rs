@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod committer;
+pub mod facts;
 pub mod holes;
 pub mod ledger;
 pub mod pending;
@@ -13,3 +14,4 @@ pub mod plan;
 pub mod renumber;
 pub mod rights;
 pub mod spent;
+pub mod verdict;

@@ -25,37 +25,7 @@ use shared::permission::{Action, Denied, RecallTarget, Relation};
 use super::batch::Batch;
 use super::pending::Pending;
 use super::spent::Spent;
-
-/// What becomes of one message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Stored: all numbers below are settled.
-    Take,
-    /// Stored, and the missing numbers below are left behind for ever.
-    Jump {
-        /// How many of them were waited for in vain; 0 after a marked jump.
-        given_up: u64,
-    },
-    /// Waits for a lower number.
-    Hold,
-    /// Needs a fresh number above everything seen here.
-    Renumber,
-    /// Stored already (or by this plan, as an earlier copy).
-    Known {
-        /// Its final number.
-        stored: Seq,
-    },
-    /// Is not stored.
-    Refuse(Denied),
-}
-
-impl Verdict {
-    /// The message becomes a row.
-    #[must_use]
-    pub fn stores(self) -> bool {
-        matches!(self, Verdict::Take | Verdict::Jump { .. })
-    }
-}
+use super::verdict::{Plan, Verdict};
 
 /// What the rules are applied to.
 #[derive(Debug)]
@@ -94,15 +64,6 @@ pub struct Recallable {
     pub sender_id: String,
     /// It is itself a recall.
     pub is_recall: bool,
-}
-
-/// The outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// One per message, in the order of the batch.
-    pub verdicts: Vec<Verdict>,
-    /// The last number of each conversation afterwards, in the order of the batch's groups; never lower than before.
-    pub heads: Vec<Seq>,
 }
 
 /// Applies the rules.

@@ -11,7 +11,7 @@ use shared::conversation::Conversation;
 use shared::ids::Seq;
 
 use super::batch::Batch;
-use super::plan::{Plan, Verdict};
+use super::verdict::Plan;
 
 /// Numbers remembered per shard.
 const NUMBERS_MAX: usize = 65_536;
@@ -56,12 +56,5 @@ impl Spent {
             self.count += fresh.len();
             self.numbers.insert(conversation.clone(), fresh);
         }
-    }
-}
-
-impl Verdict {
-    /// The message ends, or goes on under another number: nobody else brings the one that it has.
-    fn spends(&self) -> bool {
-        matches!(self, Verdict::Known { .. } | Verdict::Renumber | Verdict::Refuse(_))
     }
 }

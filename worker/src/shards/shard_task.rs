@@ -22,8 +22,11 @@ use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::announce::events::Events;
 use crate::announce::inboxes::InboxWriter;
-use crate::commit::committer::{Committed, Committer};
+use crate::announce::touches::inbox_updates;
+use crate::commit::committer::Committer;
+use crate::commit::facts::Committed;
 use crate::commit::ledger::MysqlLedger;
 use crate::commit::pending::DeliveryTag;
 use crate::intake::consumer::{ConsumeError, Gathered, ShardConsumer};
@@ -267,12 +270,14 @@ impl Session<'_> {
     async fn announce_and_settle(&mut self, committed: Committed) -> Result<(), ConsumeError> {
         // A busy conversation must not keep the broker from delivering others.
         let hurry = self.deliveries.unacknowledged() * 2 > usize::from(self.parts.settings.prefetch_bodies);
-        self.inboxes.note(committed.touches, hurry);
-        if !committed.events.is_empty() {
-            self.events.publish(committed.events.into_wire()).await;
+        let Committed { facts, advanced, mut settled } = committed;
+        self.inboxes.note(inbox_updates(advanced, &mut settled), hurry);
+        let events = Events::from(facts);
+        if !events.is_empty() {
+            self.events.publish(events.into_wire()).await;
             self.beacon.reset();
         }
-        self.settle(committed.settled).await
+        self.settle(settled).await
     }
 
     async fn settle(&mut self, settled: Vec<DeliveryTag>) -> Result<(), ConsumeError> {

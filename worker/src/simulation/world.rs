@@ -16,8 +16,9 @@ use shared::permission::{GroupRoster, MemberStatus};
 use super::operations::{Change, Fault, Operation, Profile, Publish};
 use super::twins::{Faults, LedgerFlaws, Redis, Timeline, Timelines, TwinLedger, TwinSequencer};
 use crate::announce::events::Events;
-use crate::announce::touches::{Touch, Touches};
+use crate::announce::touches::{Touch, Touches, inbox_updates};
 use crate::commit::committer::Committer;
+use crate::commit::facts::Committed;
 use crate::commit::pending::{DeliveryTag, Pending};
 use crate::settle::Deliveries;
 
@@ -314,15 +315,17 @@ impl World {
         if published.is_err() && faults.is_dead() {
             return Ok(());
         }
-        self.tell(committed.events)?;
+        let Committed { facts, advanced, mut settled } = committed;
+        let updates = inbox_updates(advanced, &mut settled);
+        self.tell(Events::from(facts))?;
         let (mutation, hurry_above) = (self.mutation, self.prefetch / 2);
         let Some(worker) = self.acting(role) else { return Ok(()) };
-        committed.settled.into_iter().for_each(|tag| worker.deliveries.settle(tag));
+        settled.into_iter().for_each(|tag| worker.deliveries.settle(tag));
         if mutation == Some(Mutation::AcknowledgesBeforeItNotes) {
-            let early = committed.touches.iter().flat_map(|touch| &touch.deliveries);
+            let early = updates.iter().flat_map(|touch| &touch.deliveries);
             early.for_each(|tag| worker.deliveries.settle(*tag));
         }
-        worker.note(committed.touches, hurry_above, now);
+        worker.note(updates, hurry_above, now);
         let acks = worker.deliveries.acks();
         let mut acked = Vec::new();
         let sent = faults.step(|| {
