@@ -14,9 +14,9 @@
 pub mod announce;
 pub mod app;
 pub mod auth;
+mod batch_loader;
 pub mod config;
 pub mod connection;
-mod gather;
 mod http;
 pub mod hub;
 pub mod identity;

@@ -28,7 +28,7 @@ use crate::membership::{
 use crate::presence::{Online, online};
 use crate::push::fanout::{EventTargets, Fanout};
 use crate::push::listener::Listener;
-use crate::read::{ReadSettings, Reads};
+use crate::read::{ReadDeps, ReadSettings, Reads};
 use crate::send::{InFlight, Numbering, Pipeline, PipelineContext, Sends, ShardPublisher};
 use crate::typing::Typing;
 use crate::{connection, http};
@@ -193,26 +193,28 @@ impl Builder {
 
     fn reads(&self, groups: &Groups, announcer: &Announcer) -> anyhow::Result<Arc<Reads>> {
         // The others are for calls and background tasks.
-        let concurrent = usize::try_from(self.config.mysql.connections_max.saturating_sub(2).max(1))?;
+        let concurrency = usize::try_from(self.config.mysql.connections_max.saturating_sub(2).max(1))?;
         let deadline = Duration::from_millis(self.config.limits.request_deadline_ms);
-        let settings = ReadSettings { concurrent, deadline, inbox_ttl_s: self.config.inbox.ttl_s };
-        Ok(Arc::new(Reads::new(
-            self.stores.pool.clone(),
-            Arc::clone(&groups.memberships),
-            announcer.clone(),
-            groups.inboxes.clone(),
-            settings,
-        )))
+        let settings = ReadSettings { concurrency, deadline, inbox_ttl_s: self.config.inbox.ttl_s };
+        let deps = ReadDeps {
+            pool: self.stores.pool.clone(),
+            inboxes: groups.inboxes.clone(),
+            memberships: Arc::clone(&groups.memberships),
+            announcer: announcer.clone(),
+            tasks: self.tasks.clone(),
+        };
+        Ok(Arc::new(Reads::new(deps, settings)))
     }
 
     fn logins(&self, memberships: &Arc<Memberships>) -> Arc<connection::Logins<Loaded>> {
         let memberships = Arc::clone(memberships);
-        let read = move |users: Vec<UserId>| {
+        let load = move |users: Vec<UserId>| {
             let memberships = Arc::clone(&memberships);
             async move { memberships.load(&users).await }.boxed()
         };
         let limits = &self.config.limits;
-        Arc::new(connection::Logins::new(limits.logins_at_once, limits.logins_waiting_max, Box::new(read)))
+        let (concurrency, waiting_max) = (limits.logins_at_once, limits.logins_waiting_max);
+        Arc::new(connection::Logins::new(concurrency, waiting_max, Box::new(load), self.tasks.clone()))
     }
 
     /// Receives events from here on: clients that connect later miss none.

@@ -1,76 +1,74 @@
-//! Batched reads for logins.
+//! Loads what a login needs from MySQL, for many users with one query.
 //!
-//! A few reads run at once, each for all users that have logged in since ([`Gathered`]). After a read comes a pause, the
-//! longer the more users it was for, so that logins in quick succession share a read, too. When thousands of clients
-//! reconnect after a gateway was lost, they cost a few statements, and leave the database to the users that are
-//! connected. A single login does not wait.
+//! While batches are being loaded, further logins wait and form the next batch ([`BatchLoader`]). After a batch follows a
+//! short pause, which is longer the larger the batch was, so that logins in quick succession form batches, too. When
+//! thousands of clients reconnect after the loss of a gateway, they cost a few statements, and the connections to MySQL
+//! stay available to the clients that are connected. A single login does not wait.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::ids::UserId;
-use tokio::sync::Semaphore;
+use shared::shutdown::Shutdown;
 
-use crate::gather::{Gathered, How, Read};
+use crate::batch_loader::{BatchLoader, BatchPolicy, LoadBatch};
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
 
-/// Users per read: a user may be in hundreds of groups.
-const BATCH_USERS_MAX: usize = 64;
-/// Pause after a read, for each user that it was for: with more than 200 logins per second, reads grow until there is one
-/// per [`PAUSE_MAX`]; with fewer, hardly any login waits.
-const PAUSE_EACH: Duration = Duration::from_millis(5);
-/// Longest pause.
+/// Users of one batch: a user may be in hundreds of groups.
+const BATCH_MAX: usize = 64;
+/// The pause after a batch, for each of its users. Above 200 logins per second, batches grow until there is one per
+/// [`PAUSE_MAX`]; below, hardly any login waits.
+const PAUSE_PER_USER: Duration = Duration::from_millis(5);
+/// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// Reads what logins need, in batches; first in, first out.
+/// Handle to the loader of logins; first in, first out.
+#[derive(Debug)]
 pub struct Logins<T> {
-    gathered: Arc<Gathered<UserId, T>>,
-    /// Logins that read or wait.
-    places: Semaphore,
-}
-
-impl<T> fmt::Debug for Logins<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Logins").field("waiting", &self.gathered.waiting()).finish_non_exhaustive()
-    }
+    loader: Arc<BatchLoader<UserId, T>>,
 }
 
 impl<T: Send + 'static> Logins<T> {
-    /// At most `at_once` calls of `read` run at the same time, and at most `waiting_max` users wait for one. `read` returns
-    /// one result for each user, in their order.
+    /// `load` returns for each of its users what a login needs. `concurrency` calls of it may run at the same time, and
+    /// `waiting_max` further logins may wait.
     #[must_use]
-    pub fn new(at_once: usize, waiting_max: usize, read: Box<Read<UserId, T>>) -> Self {
-        let how = How { at_once, together: BATCH_USERS_MAX, pause_after };
-        Self { gathered: Gathered::new(how, read), places: Semaphore::new(at_once + waiting_max) }
+    pub fn new(
+        concurrency: usize,
+        waiting_max: usize,
+        load: Box<LoadBatch<UserId, T>>,
+        tasks: Shutdown,
+    ) -> Self {
+        let policy = BatchPolicy { concurrency, batch_max: BATCH_MAX, waiting_max, overloaded, pause_after };
+        Self { loader: BatchLoader::new(policy, load, tasks) }
     }
 
-    /// The result for `user`, of a read that begins after this call.
+    /// What the login of `user` needs, loaded after this call began.
     ///
     /// # Errors
-    /// 503 at once if too many users wait already; otherwise the error of the read.
+    /// 503 at once if too many logins wait, and the errors of `load`.
     pub async fn load(&self, user: &UserId) -> Result<T, ApiError> {
-        let _place = self.places.try_acquire().map_err(|_| {
-            let message = "too many users are logging in at this moment: try again a little later";
-            ApiError::unavailable(message, RetryDelay::LoginRush)
-        })?;
-        self.gathered.ask(user.clone()).await
+        self.loader.load(user.clone()).await
     }
 }
 
-/// The pause after a read for this many users. A full one has none: others wait already.
+fn overloaded() -> ApiError {
+    let message = "too many users are logging in at this moment: try again a little later";
+    ApiError::unavailable(message, RetryDelay::LoginRush)
+}
+
+/// A full batch is followed by the next one at once: there are others waiting.
 fn pause_after(users: usize) -> Duration {
-    if users >= BATCH_USERS_MAX {
+    if users >= BATCH_MAX {
         return Duration::ZERO;
     }
-    (PAUSE_EACH * u32::try_from(users).unwrap_or(u32::MAX)).min(PAUSE_MAX)
+    (PAUSE_PER_USER * u32::try_from(users).unwrap_or(u32::MAX)).min(PAUSE_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use tokio::sync::mpsc;
+    use tokio::sync::{Semaphore, mpsc};
     use tokio::time::Instant;
 
     use super::*;
@@ -79,16 +77,16 @@ mod tests {
         UserId::parse(&format!("user{n}")).unwrap()
     }
 
-    /// Each read reports how many users it is for, and waits for a permit.
+    /// Each batch reports its size and waits for a permit.
     fn logins(waiting_max: usize) -> (Arc<Logins<String>>, mpsc::Receiver<usize>, Arc<Semaphore>) {
-        let (report, reads) = mpsc::channel(100);
+        let (report, sizes) = mpsc::channel(100);
         let permits = Arc::new(Semaphore::new(0));
-        let gate = Arc::clone(&permits);
-        let read = move |users: Vec<UserId>| {
-            let (report, gate) = (report.clone(), Arc::clone(&gate));
+        let acquired = Arc::clone(&permits);
+        let load = move |users: Vec<UserId>| {
+            let (report, acquired) = (report.clone(), Arc::clone(&acquired));
             async move {
                 report.send(users.len()).await.unwrap();
-                gate.acquire().await.unwrap().forget();
+                acquired.acquire().await.unwrap().forget();
                 if users.iter().any(|user| user.as_str() == "user666") {
                     return Err(ApiError::Internal);
                 }
@@ -96,21 +94,21 @@ mod tests {
             }
             .boxed()
         };
-        (Arc::new(Logins::new(1, waiting_max, Box::new(read))), reads, permits)
+        (Arc::new(Logins::new(1, waiting_max, Box::new(load), Shutdown::new())), sizes, permits)
     }
 
     #[tokio::test]
-    async fn logins_during_a_read_share_the_next_one_and_each_gets_its_own_result() {
-        let (logins, mut reads, permits) = logins(200);
+    async fn logins_during_a_batch_form_the_next_one_and_each_gets_its_own_value() {
+        let (logins, mut sizes, permits) = logins(200);
         let load = |n| {
             let logins = Arc::clone(&logins);
             tokio::spawn(async move { logins.load(&user(n)).await })
         };
         let first = load(0);
-        assert_eq!(reads.recv().await, Some(1));
-        let others: Vec<_> = (1..=BATCH_USERS_MAX + 2).map(load).collect();
+        assert_eq!(sizes.recv().await, Some(1));
+        let others: Vec<_> = (1..=BATCH_MAX + 2).map(load).collect();
         let canceled = load(500);
-        while logins.gathered.waiting() < BATCH_USERS_MAX + 3 {
+        while logins.loader.waiting() < BATCH_MAX + 3 {
             tokio::task::yield_now().await;
         }
         canceled.abort();
@@ -119,54 +117,53 @@ mod tests {
         for (n, other) in (1..).zip(others) {
             assert_eq!(other.await.unwrap().unwrap(), format!("user{n}"));
         }
-        assert_eq!((reads.recv().await, reads.recv().await), (Some(BATCH_USERS_MAX), Some(2)));
-        assert_eq!(logins.gathered.waiting(), 0);
+        assert_eq!((sizes.recv().await, sizes.recv().await), (Some(BATCH_MAX), Some(2)));
+        assert_eq!(logins.loader.waiting(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn logins_in_quick_succession_share_reads_and_a_single_one_does_not_wait() {
-        let pauses =
-            [1, 5, 10, BATCH_USERS_MAX - 1, BATCH_USERS_MAX].map(|users| pause_after(users).as_millis());
+    async fn logins_in_quick_succession_form_batches_and_a_single_one_does_not_wait() {
+        let pauses = [1, 5, 10, BATCH_MAX - 1, BATCH_MAX].map(|users| pause_after(users).as_millis());
         assert_eq!(pauses, [5, 25, 50, 100, 0]);
-        let (logins, mut reads, permits) = logins(200);
+        let (logins, mut sizes, permits) = logins(200);
         permits.add_permits(1_000);
         logins.load(&user(0)).await.unwrap();
-        tokio::time::sleep(PAUSE_EACH).await;
+        tokio::time::sleep(PAUSE_PER_USER).await;
         let start = Instant::now();
         logins.load(&user(0)).await.unwrap();
         assert_eq!(start.elapsed(), Duration::ZERO);
         // One per millisecond, for a second.
-        let all = (0..1_000).map(|n| {
+        let requests = (0..1_000).map(|n| {
             let logins = Arc::clone(&logins);
             async move {
                 tokio::time::sleep(Duration::from_millis(n)).await;
                 logins.load(&user(1)).await.unwrap();
             }
         });
-        futures_util::future::join_all(all).await;
-        let mut sizes = Vec::new();
-        while let Ok(users) = reads.try_recv() {
-            sizes.push(users);
+        futures_util::future::join_all(requests).await;
+        let mut batches = Vec::new();
+        while let Ok(users) = sizes.try_recv() {
+            batches.push(users);
         }
-        assert_eq!(sizes.iter().sum::<usize>(), 1_002);
-        assert!(sizes.len() < 30, "{sizes:?}");
+        assert_eq!(batches.iter().sum::<usize>(), 1_002);
+        assert!(batches.len() < 30, "{batches:?}");
     }
 
     #[tokio::test]
-    async fn a_read_that_fails_refuses_only_its_own_users() {
-        let (logins, _reads, permits) = logins(10);
+    async fn a_failed_batch_refuses_only_its_own_users() {
+        let (logins, _sizes, permits) = logins(10);
         permits.add_permits(2);
         assert!(matches!(logins.load(&user(666)).await, Err(ApiError::Internal)));
         assert_eq!(logins.load(&user(1)).await.unwrap(), "user1");
     }
 
     #[tokio::test]
-    async fn logins_beyond_those_that_read_and_wait_are_refused_at_once() {
-        let (logins, mut reads, permits) = logins(1);
+    async fn logins_above_the_limit_are_refused_with_a_retry_delay() {
+        let (logins, mut sizes, permits) = logins(1);
         let (one, two) = (user(1), user(2));
         let (mut first, mut second) = (Box::pin(logins.load(&one)), Box::pin(logins.load(&two)));
         assert!((&mut first).now_or_never().is_none());
-        assert_eq!(reads.recv().await, Some(1));
+        assert_eq!(sizes.recv().await, Some(1));
         assert!((&mut second).now_or_never().is_none(), "it waits");
         let third = logins.load(&user(3)).await.unwrap_err();
         assert!(matches!(third, ApiError::Unavailable { retry_after_ms: 1_000..=5_000, .. }), "{third:?}");

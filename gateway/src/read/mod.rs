@@ -1,10 +1,15 @@
-//! Answering reads: pulls (cmd 3), reading positions (cmd 4), syncs (cmd 6), and what a heartbeat asks.
+//! Reads: pulls (cmd 3), read positions (cmd 4), syncs (cmd 6), and heartbeats that ask for changes.
+//!
+//! * [`reads`] answers requests, each within a deadline.
+//! * [`page_reader`] reads pages of conversations.
+//! * [`read_positions`] moves and lists read positions.
+//! * [`sync`] lists a user's conversations, and those that changed since a cursor.
+//! * [`tail_cache`] has the newest messages of conversations, for unread counts.
 
-mod pull;
+mod page_reader;
+mod read_positions;
 mod reads;
-mod recent;
-mod shared_reads;
 mod sync;
-mod tails;
+mod tail_cache;
 
-pub use reads::{ReadSettings, Reads};
+pub use reads::{ReadDeps, ReadSettings, Reads};

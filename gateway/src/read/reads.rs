@@ -1,24 +1,22 @@
-//! The entrance for reads.
+//! Answers read requests of all connections.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use proto::v1;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
-use shared::message::origin_to_wire;
 use shared::mysql::Pool;
-use shared::mysql::positions::{self, Advance, ListedPosition};
+use shared::mysql::positions::ListedPosition;
 use shared::mysql::timeline::Direction;
-use shared::redis::inbox::{Inboxes, Note, Touch};
+use shared::redis::inbox::Inboxes;
+use shared::shutdown::Shutdown;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::pull::Pages;
-use super::shared_reads::{Page, SharedReads};
-use super::sync::Syncs;
+use super::page_reader::{PageKey, PageReader};
+use super::read_positions::ReadPositions;
+use super::sync::ConversationLists;
+use super::tail_cache::TailCache;
 use crate::announce::Announcer;
-
 use crate::identity::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
@@ -29,53 +27,61 @@ use crate::wire::reply;
 use crate::wire::request::{Cmd, PullRequest, SyncRequest};
 use crate::wire::retry_delay::RetryDelay;
 
-/// How long a heartbeat waits for the newest version; without it, it is answered plainly.
-const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a heartbeat waits for the version of the newest change. Without it the reply has none.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The entrance for reads, shared by all connections.
+/// The parts that reads use.
 #[derive(Debug)]
-pub struct Reads {
-    pool: Pool,
-    memberships: Arc<Memberships>,
-    announcer: Announcer,
-    inboxes: Inboxes,
-    shared: Arc<SharedReads>,
-    syncs: Syncs,
-    deadline: Duration,
+pub struct ReadDeps {
+    /// MySQL.
+    pub pool: Pool,
+    /// In Redis.
+    pub inboxes: Inboxes,
+    /// For permissions, and the large groups of connected users.
+    pub memberships: Arc<Memberships>,
+    /// For moved read positions.
+    pub announcer: Announcer,
+    /// For reads that are shared by several requests; stopped after the last connection is closed.
+    pub tasks: Shutdown,
 }
 
-/// How reads are done.
+/// Limits of reads.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadSettings {
-    /// Queries for pages that run at once; the others wait, identical ones as one.
-    pub concurrent: usize,
-    /// Every read is answered within this time.
+    /// Page queries that run at the same time. Further ones wait; identical ones are merged.
+    pub concurrency: usize,
+    /// Every request is answered within this time.
     pub deadline: Duration,
     /// As in [`Inboxes`].
     pub inbox_ttl_s: u32,
 }
 
+/// Handle for read requests.
+#[derive(Debug)]
+pub struct Reads {
+    memberships: Arc<Memberships>,
+    pages: PageReader,
+    positions: ReadPositions,
+    lists: ConversationLists,
+    deadline: Duration,
+}
+
 impl Reads {
-    /// Reads from `pool` and `inboxes`.
+    /// Reads from `deps` within `settings`.
     #[must_use]
-    pub fn new(
-        pool: Pool,
-        memberships: Arc<Memberships>,
-        announcer: Announcer,
-        inboxes: Inboxes,
-        settings: ReadSettings,
-    ) -> Self {
-        let syncs = Syncs::new(pool.clone(), inboxes.clone(), Arc::clone(&memberships), settings.inbox_ttl_s);
-        let pages = Arc::new(Pages::new(pool.clone(), settings.concurrent));
-        let read = move |page: Page, for_several| {
-            let pages = Arc::clone(&pages);
-            async move { pages.read(&page, for_several).await }.boxed()
-        };
-        let shared = SharedReads::new(Box::new(read));
-        Self { pool, memberships, announcer, inboxes, shared, syncs, deadline: settings.deadline }
+    pub fn new(deps: ReadDeps, settings: ReadSettings) -> Self {
+        let ReadDeps { pool, inboxes, memberships, announcer, tasks } = deps;
+        let ReadSettings { concurrency, deadline, inbox_ttl_s } = settings;
+        let tails = Arc::new(TailCache::new(pool.clone()));
+        let members = || Arc::clone(&memberships);
+        let lists =
+            ConversationLists::new(pool.clone(), inboxes.clone(), members(), Arc::clone(&tails), inbox_ttl_s);
+        let positions = ReadPositions::new(pool.clone(), inboxes, members(), tails, announcer);
+        let pages = PageReader::new(pool, concurrency, tasks);
+        Self { memberships, pages, positions, lists, deadline }
     }
 
-    /// One page of a conversation as the frame of a pull's answer.
+    /// One page of a conversation as the frame of a pull's reply.
     ///
     /// # Errors
     /// 403, 404, 503.
@@ -87,23 +93,7 @@ impl Reads {
     ) -> Result<Utf8Bytes, ApiError> {
         self.within_deadline(async {
             let floor = self.memberships.require(conversation, user).await?.floor();
-            let page = match request.backward {
-                false => Page {
-                    conversation: conversation.clone(),
-                    cursor: request.cursor.max(floor),
-                    direction: Direction::Forward,
-                    limit: request.limit,
-                    floor: Seq::ZERO,
-                },
-                true => Page {
-                    conversation: conversation.clone(),
-                    cursor: request.cursor,
-                    direction: Direction::Backward,
-                    limit: request.limit,
-                    floor,
-                },
-            };
-            Arc::clone(&self.shared).read(page).await
+            self.pages.read(page_key(conversation.clone(), request, floor)).await
         })
         .await
     }
@@ -111,60 +101,31 @@ impl Reads {
     /// Answers a pull.
     pub async fn pull(
         self: Arc<Self>,
-        asked: RequestContext,
+        context: RequestContext,
         conversation: Conversation,
         request: PullRequest,
         reply_to: ReplyTo,
     ) {
-        let frame = self.page(&asked.by.user, &conversation, request).await;
-        reply_to.send(frame.unwrap_or_else(|refusal| asked.refuse(&refusal, Cmd::PULL, Some(&conversation))));
+        let frame = self.page(&context.by.user, &conversation, request).await;
+        reply_to.send(frame.unwrap_or_else(|error| context.refuse(&error, Cmd::PULL, Some(&conversation))));
     }
 
-    /// Moves a reading position and tells the user's other connections, and the other one of a private chat.
+    /// Answers an ack: moves the read position.
     pub async fn ack(
         self: Arc<Self>,
-        asked: RequestContext,
+        context: RequestContext,
         conversation: Conversation,
         cursor: Seq,
         reply_to: ReplyTo,
     ) {
-        let moved = self.within_deadline(self.advance(&asked.by, &conversation, cursor)).await;
-        reply_to.send(match moved {
+        let advance = self.positions.advance(&context.by, &conversation, cursor);
+        reply_to.send(match self.within_deadline(advance).await {
             Ok(advance) => reply::ack(&conversation.wire(), advance.position),
-            Err(refusal) => asked.refuse(&refusal, Cmd::ACK, Some(&conversation)),
+            Err(error) => context.refuse(&error, Cmd::ACK, Some(&conversation)),
         });
     }
 
-    async fn advance(
-        &self,
-        by: &Identity,
-        conversation: &Conversation,
-        cursor: Seq,
-    ) -> Result<Advance, ApiError> {
-        let standing = self.memberships.require(conversation, &by.user).await?;
-        let advance = positions::advance(&self.pool, &by.user, conversation, cursor)
-            .await
-            .map_err(|e| ApiError::database(&e))?;
-        if !advance.moved {
-            return Ok(advance);
-        }
-        let note = Note { user: &by.user, conversation, touch: Touch::Other };
-        if let Err(error) = self.inboxes.touch(std::iter::once(note)).await {
-            tracing::warn!(%error, "a reading position is not in the inbox of its user");
-        }
-        let counted_from = advance.position.max(standing.history.join_seq);
-        let summary = self.syncs.tails.summary(conversation, advance.position, &by.user, counted_from).await;
-        self.announcer.announce(v1::event::Kind::PositionMoved(v1::PositionMoved {
-            conversation: conversation.key().to_owned(),
-            user_id: by.user.as_str().to_owned(),
-            seq: advance.position.0,
-            origin: Some(origin_to_wire(by.origin)),
-            unread: summary.ok().map(|summary| summary.unread),
-        }));
-        Ok(advance)
-    }
-
-    /// How far the members of a conversation have read, by the order of their ids.
+    /// The read positions of at most `limit` members whose ids are above `cursor`, by id.
     ///
     /// # Errors
     /// 403, 404, 503.
@@ -175,53 +136,34 @@ impl Reads {
         cursor: &str,
         limit: u32,
     ) -> Result<Vec<ListedPosition>, ApiError> {
-        self.within_deadline(async {
-            self.memberships.require(conversation, user).await?;
-            let shared::conversation::Kind::Private(lo, hi) = conversation.kind() else {
-                return positions::of_group(&self.pool, conversation, cursor, limit)
-                    .await
-                    .map_err(|e| ApiError::database(&e));
-            };
-            let mut both = Vec::new();
-            for id in if lo == hi { vec![lo] } else { vec![lo, hi] } {
-                let Ok(reader) = UserId::parse(id) else { continue };
-                let read = positions::of_user(&self.pool, &reader, &[conversation]).await;
-                let read = read.map_err(|e| ApiError::database(&e))?;
-                let seq = read.get(conversation).copied().unwrap_or(Seq::ZERO);
-                both.push(ListedPosition { user_id: id.to_owned(), seq });
-            }
-            both.retain(|position| position.user_id.as_str() > cursor);
-            both.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-            Ok(both)
-        })
-        .await
+        self.within_deadline(self.positions.list(user, conversation, cursor, limit)).await
     }
 
     /// Answers a sync.
-    pub async fn sync(self: Arc<Self>, asked: RequestContext, request: SyncRequest, reply_to: ReplyTo) {
-        let changes = self.syncs.changes(&asked.by.user, request.cursor, usize::from(request.limit));
+    pub async fn sync(self: Arc<Self>, context: RequestContext, request: SyncRequest, reply_to: ReplyTo) {
+        let changes = self.lists.changes(&context.by.user, request.cursor, usize::from(request.limit));
         let listing = self.within_deadline(Box::pin(changes)).await;
         reply_to.send(match listing {
             Ok(listing) => reply::sync(&listing),
-            Err(refusal) => asked.refuse(&refusal, Cmd::SYNC, None),
+            Err(error) => context.refuse(&error, Cmd::SYNC, None),
         });
     }
 
-    /// A user's conversations, those that changed last before `before` (0: now) first.
+    /// A user's conversations that changed before `before` (0: all), newest change first.
     ///
     /// # Errors
     /// 503
     pub async fn conversations(&self, user: &UserId, before: u64, limit: usize) -> Result<Listing, ApiError> {
-        self.within_deadline(Box::pin(self.syncs.newest_first(user, before, limit))).await
+        self.within_deadline(Box::pin(self.lists.newest_first(user, before, limit))).await
     }
 
-    /// Answers a heartbeat that says where the client's last sync ended.
+    /// Answers a heartbeat that has the cursor of the client's last sync.
     pub async fn heartbeat(self: Arc<Self>, by: Arc<Identity>, cursor: u64, reply_to: ReplyTo) {
-        let large = self.memberships.merging_groups_of(&by.user);
-        let newest = tokio::time::timeout(HEARTBEAT_PATIENCE, self.syncs.latest(&by.user, &large)).await;
-        reply_to.send(match newest {
-            Ok(Ok(newest)) => reply::heartbeat_at(newest.max(cursor)),
-            // Redis is away: the client learns it at the next one.
+        let large_groups = self.memberships.merging_groups_of(&by.user);
+        let latest = self.lists.latest(&by.user, &large_groups);
+        reply_to.send(match tokio::time::timeout(HEARTBEAT_TIMEOUT, latest).await {
+            Ok(Ok(version)) => reply::heartbeat_at(version.max(cursor)),
+            // Redis is unavailable: the client learns of changes with a later heartbeat.
             _ => reply::heartbeat(),
         });
     }
@@ -230,10 +172,24 @@ impl Reads {
         &self,
         answer: impl Future<Output = Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
-        let late = || {
+        tokio::time::timeout(self.deadline, answer).await.unwrap_or_else(|_| {
             let message = "the database did not answer in time: try again";
             Err(ApiError::unavailable(message, RetryDelay::StoreUnavailable))
-        };
-        tokio::time::timeout(self.deadline, answer).await.unwrap_or_else(|_| late())
+        })
+    }
+}
+
+/// Equal keys make readers share a page, so a floor that the cursor already implies is left out.
+fn page_key(conversation: Conversation, request: PullRequest, floor: Seq) -> PageKey {
+    let PullRequest { cursor, limit, backward } = request;
+    if backward {
+        return PageKey { conversation, cursor, direction: Direction::Backward, limit, floor };
+    }
+    PageKey {
+        conversation,
+        cursor: cursor.max(floor),
+        direction: Direction::Forward,
+        limit,
+        floor: Seq::ZERO,
     }
 }

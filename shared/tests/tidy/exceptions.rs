@@ -4,7 +4,6 @@
 pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("file length", "gateway/src/membership/memberships.rs", ""),
     ("arguments", "gateway/src/membership/memberships.rs", "new"),
-    ("arguments", "gateway/src/read/reads.rs", "new"),
     ("circle", "worker/src/commit/plan.rs", ""),
     ("direction", "worker/src/commit/committer.rs", "worker/src/announce/events.rs"),
     ("direction", "worker/src/commit/committer.rs", "worker/src/announce/touches.rs"),

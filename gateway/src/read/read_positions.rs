@@ -1,0 +1,105 @@
+//! How far each user has read.
+
+use std::sync::Arc;
+
+use proto::v1;
+use shared::conversation::{Conversation, Kind};
+use shared::ids::{Seq, UserId};
+use shared::message::origin_to_wire;
+use shared::mysql::Pool;
+use shared::mysql::positions::{self, Advance, ListedPosition};
+use shared::redis::inbox::{Inboxes, Note, Touch};
+
+use super::tail_cache::TailCache;
+use crate::announce::Announcer;
+use crate::identity::Identity;
+use crate::membership::Memberships;
+use crate::wire::api_error::ApiError;
+
+/// Moves and lists read positions.
+#[derive(Debug)]
+pub(super) struct ReadPositions {
+    pool: Pool,
+    inboxes: Inboxes,
+    memberships: Arc<Memberships>,
+    tails: Arc<TailCache>,
+    announcer: Announcer,
+}
+
+impl ReadPositions {
+    pub(super) fn new(
+        pool: Pool,
+        inboxes: Inboxes,
+        memberships: Arc<Memberships>,
+        tails: Arc<TailCache>,
+        announcer: Announcer,
+    ) -> Self {
+        Self { pool, inboxes, memberships, tails, announcer }
+    }
+
+    /// Moves the read position forward to `cursor`, records it in the user's inbox, and announces it to the user's other
+    /// connections and to the other user of a private chat.
+    ///
+    /// # Errors
+    /// 403, 404, 503.
+    pub(super) async fn advance(
+        &self,
+        by: &Identity,
+        conversation: &Conversation,
+        cursor: Seq,
+    ) -> Result<Advance, ApiError> {
+        let permissions = self.memberships.require(conversation, &by.user).await?;
+        let advance = positions::advance(&self.pool, &by.user, conversation, cursor)
+            .await
+            .map_err(|e| ApiError::database(&e))?;
+        if !advance.moved {
+            return Ok(advance);
+        }
+        let update = Note { user: &by.user, conversation, touch: Touch::Other };
+        if let Err(error) = self.inboxes.touch(std::iter::once(update)).await {
+            tracing::warn!(
+                user.id = %by.user, conversation.id = %conversation, %error,
+                "Cannot record the read position of user {} in its inbox; the next sync lacks it", by.user
+            );
+        }
+        let counted_from = advance.position.max(permissions.history.join_seq);
+        let summary = self.tails.summary(conversation, advance.position, &by.user, counted_from).await;
+        self.announcer.announce(v1::event::Kind::PositionMoved(v1::PositionMoved {
+            conversation: conversation.key().to_owned(),
+            user_id: by.user.as_str().to_owned(),
+            seq: advance.position.0,
+            origin: Some(origin_to_wire(by.origin)),
+            unread: summary.ok().map(|summary| summary.unread),
+        }));
+        Ok(advance)
+    }
+
+    /// The read positions of at most `limit` members whose ids are above `cursor`, by id.
+    ///
+    /// # Errors
+    /// 403, 404, 503.
+    pub(super) async fn list(
+        &self,
+        user: &UserId,
+        conversation: &Conversation,
+        cursor: &str,
+        limit: u32,
+    ) -> Result<Vec<ListedPosition>, ApiError> {
+        self.memberships.require(conversation, user).await?;
+        let Kind::Private(lo, hi) = conversation.kind() else {
+            let listed = positions::of_group(&self.pool, conversation, cursor, limit).await;
+            return listed.map_err(|e| ApiError::database(&e));
+        };
+        let mut both = Vec::new();
+        for id in if lo == hi { vec![lo] } else { vec![lo, hi] } {
+            let Ok(reader) = UserId::parse(id) else { continue };
+            let read = positions::of_user(&self.pool, &reader, &[conversation]).await;
+            let read = read.map_err(|e| ApiError::database(&e))?;
+            let seq = read.get(conversation).copied().unwrap_or(Seq::ZERO);
+            both.push(ListedPosition { user_id: id.to_owned(), seq });
+        }
+        both.retain(|position| position.user_id.as_str() > cursor);
+        both.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(both)
+    }
+}

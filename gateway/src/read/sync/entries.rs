@@ -1,0 +1,187 @@
+//! What the client sees of each conversation of a page: unread count, read position, last message.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use shared::conversation::{Conversation, Kind};
+use shared::ids::{Seq, UserId};
+use shared::mysql::{Pool, positions};
+use shared::permission::HistoryRange;
+use shared::redis::inbox::Entry;
+
+use super::super::tail_cache::{Summary, TailCache};
+use crate::membership::Memberships;
+use crate::wire::api_error::ApiError;
+use crate::wire::listing::Listed;
+
+/// Last messages of one page, in bytes of content. The page ends before the entry that would exceed this, but has at
+/// least one.
+const PAGE_BYTES_MAX: usize = 512 * 1024;
+
+/// The entries of a page, and the version of the last one if not all fit.
+type Fitting = (Vec<Listed>, Option<u64>);
+
+/// Looks up what belongs to the entries of a page.
+#[derive(Debug)]
+pub(super) struct Entries {
+    pool: Pool,
+    memberships: Arc<Memberships>,
+    tails: Arc<TailCache>,
+}
+
+/// What a user sees of one conversation.
+#[derive(Debug, Clone)]
+enum Details {
+    /// The user is not in this group any more.
+    NotAMember,
+    Member {
+        floor: Seq,
+        last_ack_seq: Seq,
+        summary: Summary,
+    },
+}
+
+impl Entries {
+    pub(super) fn new(pool: Pool, memberships: Arc<Memberships>, tails: Arc<TailCache>) -> Self {
+        Self { pool, memberships, tails }
+    }
+
+    /// The view of `user` on `entries`. `is_complete_list`: the client has no earlier list, so that it need not be told
+    /// about groups that it left.
+    pub(super) async fn of(
+        &self,
+        user: &UserId,
+        entries: Vec<Entry>,
+        is_complete_list: bool,
+    ) -> Result<Fitting, ApiError> {
+        let all: Vec<&Conversation> = entries.iter().map(|entry| &entry.conversation).collect();
+        let groups: Vec<&Conversation> = all.iter().copied().filter(|c| c.kind() == Kind::Group).collect();
+        let acks = positions::of_user(&self.pool, user, &all);
+        let (acks, histories) = futures_util::try_join!(acks, self.memberships.accesses(user, &groups))
+            .map_err(|e| ApiError::database(&e))?;
+        let details = entries.iter().map(|entry| {
+            let last_ack_seq = acks.get(&entry.conversation).copied().unwrap_or(Seq::ZERO);
+            self.details(user, entry, histories.get(&entry.conversation).copied(), last_ack_seq)
+        });
+        let details = try_join_all(details).await.map_err(|e| ApiError::database(&e))?;
+        Ok(fitting(entries.into_iter().zip(details), is_complete_list, PAGE_BYTES_MAX))
+    }
+
+    async fn details(
+        &self,
+        user: &UserId,
+        entry: &Entry,
+        history: Option<HistoryRange>,
+        last_ack_seq: Seq,
+    ) -> Result<Details, shared::mysql::Error> {
+        if history.is_none() && entry.conversation.kind() == Kind::Group {
+            return Ok(Details::NotAMember);
+        }
+        let HistoryRange { join_seq, floor } = history.unwrap_or_default();
+        let counted_from = last_ack_seq.max(join_seq).max(floor);
+        let summary = self.tails.summary(&entry.conversation, entry.last_seq, user, counted_from).await?;
+        Ok(Details::Member { floor, last_ack_seq, summary })
+    }
+}
+
+/// As many entries as fit on a page. It ends only between two versions, because the next page begins behind one.
+fn fitting(
+    entries: impl Iterator<Item = (Entry, Details)>,
+    is_complete_list: bool,
+    bytes_max: usize,
+) -> Fitting {
+    let (mut page, mut bytes, mut last) = (Vec::with_capacity(entries.size_hint().0), 0, None);
+    for (Entry { conversation, version, .. }, details) in entries {
+        if let Details::Member { summary, .. } = &details {
+            bytes += summary.last_message.as_ref().map_or(0, |message| message.kind.body_bytes());
+        }
+        if bytes > bytes_max && last.is_some_and(|last| last != version) {
+            return (page, last);
+        }
+        page.extend(listed(conversation, details, is_complete_list));
+        last = Some(version);
+    }
+    (page, None)
+}
+
+fn listed(conversation: Conversation, details: Details, is_complete_list: bool) -> Option<Listed> {
+    let (floor, last_ack_seq, summary) = match details {
+        Details::NotAMember if is_complete_list => return None,
+        Details::NotAMember => return Some(Listed::Removed(conversation)),
+        Details::Member { floor, last_ack_seq, summary } => (floor, last_ack_seq, summary),
+    };
+    // A private chat without messages does not exist for its users.
+    if summary.last_seq == Seq::ZERO && conversation.kind() != Kind::Group {
+        return None;
+    }
+    Some(Listed::Conversation {
+        conversation,
+        last_seq: summary.last_seq,
+        last_ack_seq,
+        unread: summary.unread,
+        last_message: summary.last_message.filter(|message| message.seq > floor),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::message::{Stored, fixture};
+
+    use super::*;
+
+    fn entry(key: &str, version: u64) -> Entry {
+        Entry { conversation: Conversation::from_key(key).unwrap(), version, last_seq: Seq(1) }
+    }
+
+    fn member(last_seq: u64, floor: u64, content_bytes: usize) -> Details {
+        let numbered = fixture::numbered("group_1", last_seq, "bob", "m");
+        let numbered = fixture::with_kind(numbered, fixture::text(&"x".repeat(content_bytes.max(1))));
+        let message = Stored { message: numbered.message, seq: Seq(last_seq), is_recalled: false };
+        let last_message = (last_seq > 0).then(|| Arc::new(message));
+        let summary = Summary { last_seq: Seq(last_seq), last_message, unread: 3 };
+        Details::Member { floor: Seq(floor), last_ack_seq: Seq(2), summary }
+    }
+
+    fn names(page: &[Listed]) -> Vec<String> {
+        page.iter()
+            .map(|listed| match listed {
+                Listed::Removed(conversation) => format!("removed {}", conversation.key()),
+                Listed::Conversation { conversation, last_message, .. } => {
+                    format!("{} {}", conversation.key(), last_message.is_some())
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn left_groups_are_removed_entries_of_a_sync_and_absent_from_a_complete_list() {
+        let entries = || {
+            [
+                (entry("group_left", 1), Details::NotAMember),
+                (entry("group_new", 2), member(0, 0, 0)),
+                (entry("private_a b", 3), member(0, 0, 0)),
+                (entry("group_hidden", 4), member(7, 7, 1)),
+                (entry("private_a c", 5), member(7, 0, 1)),
+            ]
+            .into_iter()
+        };
+        let (page, cut_at) = fitting(entries(), false, PAGE_BYTES_MAX);
+        let expected = ["removed group_left", "group_new false", "group_hidden false", "private_a c true"];
+        assert_eq!((names(&page), cut_at), (expected.map(String::from).to_vec(), None));
+        let (page, cut_at) = fitting(entries(), true, PAGE_BYTES_MAX);
+        assert_eq!((names(&page), cut_at), (expected[1..].iter().map(|&s| s.to_owned()).collect(), None));
+    }
+
+    #[test]
+    fn a_page_ends_between_two_versions_before_its_bytes_exceed_the_limit() {
+        let page = |sizes: [(u64, usize); 4]| {
+            let entries = sizes.map(|(version, bytes)| (entry("group_1", version), member(7, 0, bytes)));
+            let (page, cut_at) = fitting(entries.into_iter(), false, 100);
+            (page.len(), cut_at)
+        };
+        assert_eq!(page([(1, 50), (2, 50), (3, 1), (4, 1)]), (2, Some(2)));
+        assert_eq!(page([(1, 50), (2, 48), (3, 1), (4, 1)]), (4, None));
+        assert_eq!(page([(1, 200), (2, 1), (3, 1), (4, 1)]), (1, Some(1)), "at least one");
+        assert_eq!(page([(1, 50), (2, 50), (2, 50), (4, 1)]), (3, Some(2)), "one version stays together");
+    }
+}

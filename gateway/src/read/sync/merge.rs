@@ -1,0 +1,124 @@
+//! Merges the two sources of a conversation list into one page: the entries of the user's inbox, and the heads of its
+//! large groups.
+//!
+//! Pure. Both sources carry versions of the same clock. A group may be in both, for instance because it was small once: it
+//! has one entry, at the version of its head if the head is not behind. The inbox is read first and in pages, the heads
+//! after it and completely. Three rules follow:
+//!
+//! * Where the inbox has more entries than were read, the page ends at the last one that was read, because an unread
+//!   entry may lie behind it.
+//! * A page is never cut between two entries of the same version, because the next page begins behind a version.
+//! * A cursor is below the moment at which the inbox was read: a later update may have a lower version than a head that
+//!   is on the page.
+//!
+//! Each page therefore moves the cursor or is the last one, and no change is skipped. An entry may be repeated: if it
+//! changed since, if it has a version from the moment of the read on, or if a large group is in the inbox at a version
+//! that does not belong to the same page as the version of its head.
+
+use ahash::AHashMap;
+use shared::conversation::Conversation;
+use shared::ids::Seq;
+use shared::redis::inbox::{Entry, Inbox, Order};
+
+/// The newest version and the last sequence number of one large group.
+pub(super) type GroupHead = (Conversation, u64, Seq);
+
+/// One page of the merged list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct MergedPage {
+    /// In the requested order.
+    pub(super) entries: Vec<Entry>,
+    /// The version up to which the page is complete.
+    pub(super) reached: u64,
+    /// There are more entries behind the page.
+    pub(super) has_more: bool,
+}
+
+/// Merges `inbox`, which was read in `order` with one entry more than `limit` if there are as many, with all `heads`.
+/// The page has `limit` entries at most, or those of one version.
+pub(super) fn merge(order: Order, limit: usize, inbox: Vec<Entry>, heads: Vec<GroupHead>) -> MergedPage {
+    let limit = limit.max(1);
+    let inbox_has_more = inbox.len() > limit;
+    let complete_to = inbox.last().filter(|_| inbox_has_more).map(|entry| entry.version);
+    let mut entries = one_entry_each(inbox, heads);
+    let (start, end) = (start(order), complete_to.map(|version| position(order, version)));
+    entries.retain(|entry| {
+        let position = position(order, entry.version);
+        position > start && end.is_none_or(|end| position <= end)
+    });
+    entries.sort_unstable_by_key(|entry| position(order, entry.version));
+    let kept = cut(&entries, limit);
+    let has_more = inbox_has_more || kept < entries.len();
+    let complete_to = complete_to.filter(|_| kept == entries.len());
+    entries.truncate(kept);
+    let reached = complete_to.or(entries.last().map(|entry| entry.version)).unwrap_or(match order {
+        Order::RisingAfter(cursor) => cursor,
+        Order::FallingBefore(_) => 0,
+    });
+    MergedPage { entries, reached, has_more }
+}
+
+/// The cursor behind a page that is complete up to `reached`. `read_at` is the clock of Redis when the inbox was read:
+/// whatever is recorded later has this version or a higher one.
+pub(super) fn next_cursor(order: Order, reached: u64, has_more: bool, read_at: u64) -> u64 {
+    let Order::RisingAfter(cursor) = order else { return reached };
+    let safe = reached.min(read_at.saturating_sub(1));
+    // The clock is behind the cursor after a failover of Redis: the client must get on all the same.
+    let next = if has_more && safe <= cursor { reached } else { safe };
+    next.max(cursor)
+}
+
+/// Whether the changes after `cursor` can be told from `inbox`. Otherwise the client gets the complete list.
+pub(super) fn can_answer(inbox: &Inbox, cursor: u64, now: u64, ttl_us: u64) -> bool {
+    let is_from_this_inbox = inbox.floor <= cursor && cursor <= inbox.last.max(now);
+    cursor == 0 || (is_from_this_inbox && now.saturating_sub(cursor) < ttl_us)
+}
+
+/// The distance of a version from the beginning of the list.
+fn position(order: Order, version: u64) -> u64 {
+    match order {
+        Order::RisingAfter(_) => version,
+        Order::FallingBefore(_) => !version,
+    }
+}
+
+/// The position behind which the page begins.
+fn start(order: Order) -> u64 {
+    match order {
+        Order::RisingAfter(version) | Order::FallingBefore(version) => position(order, version),
+    }
+}
+
+fn one_entry_each(mut entries: Vec<Entry>, heads: Vec<GroupHead>) -> Vec<Entry> {
+    let mut heads: AHashMap<Conversation, (u64, Seq)> =
+        heads.into_iter().map(|(group, version, last_seq)| (group, (version, last_seq))).collect();
+    if heads.is_empty() {
+        return entries;
+    }
+    for entry in &mut entries {
+        let Some((version, last_seq)) = heads.remove(&entry.conversation) else { continue };
+        // A head that is behind, as after a late update, must not move the entry to a later page, where its own, lower
+        // `last_seq` would be all that is left.
+        if last_seq >= entry.last_seq {
+            entry.version = entry.version.max(version);
+            entry.last_seq = last_seq;
+        }
+    }
+    let others = heads.into_iter();
+    entries.extend(others.map(|(conversation, (version, last_seq))| Entry {
+        conversation,
+        version,
+        last_seq,
+    }));
+    entries
+}
+
+/// How many of `entries` fit into `limit` if those of one version stay together.
+fn cut(entries: &[Entry], limit: usize) -> usize {
+    let Some(version) = entries.get(limit).map(|entry| entry.version) else { return entries.len() };
+    let end = entries[..limit].iter().rposition(|entry| entry.version != version).map_or(0, |last| last + 1);
+    if end > 0 { end } else { entries.iter().take_while(|entry| entry.version == version).count() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+//! The merge against a model: an inbox and heads that change between pages, and between the two reads of one page.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn conversation(n: u8) -> Conversation {
+    Conversation::from_key(&format!("group_{n}")).unwrap()
+}
+
+fn entry(n: u8, version: u64, last_seq: u64) -> Entry {
+    Entry { conversation: conversation(n), version, last_seq: Seq(last_seq) }
+}
+
+fn head(n: u8, version: u64, last_seq: u64) -> GroupHead {
+    (conversation(n), version, Seq(last_seq))
+}
+
+/// Order, limit, inbox, heads; the entries of the page, `reached` and `has_more`.
+type Case = (Order, usize, Vec<Entry>, Vec<GroupHead>, (Vec<Entry>, u64, bool));
+
+#[test]
+fn sources_are_merged_by_version_and_cut_where_both_are_complete() {
+    use Order::{FallingBefore, RisingAfter};
+    let cases: Vec<Case> = vec![
+        // Nothing, nothing new.
+        (RisingAfter(7), 2, vec![], vec![], (vec![], 7, false)),
+        (FallingBefore(7), 2, vec![], vec![], (vec![], 0, false)),
+        (RisingAfter(7), 2, vec![], vec![head(1, 7, 3)], (vec![], 7, false)),
+        // By version; the limit cuts.
+        (
+            RisingAfter(1),
+            2,
+            vec![entry(1, 3, 1)],
+            vec![head(2, 2, 1), head(3, 4, 1)],
+            (vec![entry(2, 2, 1), entry(1, 3, 1)], 3, true),
+        ),
+        (
+            FallingBefore(9),
+            2,
+            vec![entry(1, 3, 1)],
+            vec![head(2, 2, 1), head(3, 4, 1)],
+            (vec![entry(3, 4, 1), entry(1, 3, 1)], 3, true),
+        ),
+        // A group in both has the version of its head, unless the head is behind.
+        (
+            RisingAfter(1),
+            9,
+            vec![entry(1, 3, 7), entry(2, 5, 2)],
+            vec![head(1, 4, 7), head(2, 4, 3)],
+            (vec![entry(1, 4, 7), entry(2, 5, 3)], 5, false),
+        ),
+        (
+            RisingAfter(1),
+            1,
+            vec![entry(1, 3, 8), entry(2, 5, 2)],
+            vec![head(1, 9, 7)],
+            (vec![entry(1, 3, 8)], 3, true),
+        ),
+        // The inbox has more: heads behind its last entry wait, and the page is complete up to that entry.
+        (
+            RisingAfter(0),
+            1,
+            vec![entry(1, 3, 1), entry(2, 5, 1)],
+            vec![head(3, 6, 1), head(2, 9, 2)],
+            (vec![entry(1, 3, 1)], 5, true),
+        ),
+        // All entries moved behind the page: it is empty, and the cursor moves.
+        (
+            RisingAfter(0),
+            1,
+            vec![entry(1, 3, 1), entry(2, 5, 1)],
+            vec![head(1, 8, 2), head(2, 9, 2)],
+            (vec![], 5, true),
+        ),
+        (
+            FallingBefore(8),
+            1,
+            vec![entry(2, 5, 1), entry(1, 3, 1)],
+            vec![head(1, 8, 2), head(2, 9, 2)],
+            (vec![], 3, true),
+        ),
+        // Entries of one version stay together, on the next page or beyond the limit.
+        (
+            RisingAfter(0),
+            2,
+            vec![entry(1, 3, 1)],
+            vec![head(2, 4, 1), head(3, 4, 1)],
+            (vec![entry(1, 3, 1)], 3, true),
+        ),
+        (
+            FallingBefore(9),
+            1,
+            vec![],
+            vec![head(2, 4, 1), head(3, 4, 1)],
+            (vec![entry(2, 4, 1), entry(3, 4, 1)], 4, false),
+        ),
+    ];
+    for (order, limit, inbox, heads, (entries, reached, has_more)) in cases {
+        let what = format!("{order:?} {limit} {inbox:?} {heads:?}");
+        let mut page = merge(order, limit, inbox, heads);
+        // The order within one version is open.
+        page.entries
+            .sort_by_key(|entry| (position(order, entry.version), entry.conversation.key().to_owned()));
+        assert_eq!(page, MergedPage { entries, reached, has_more }, "{what}");
+    }
+}
+
+#[test]
+fn a_cursor_stays_below_the_moment_of_the_read_unless_it_would_not_move() {
+    let rising = Order::RisingAfter(10);
+    let cases = [
+        // reached, has_more, read_at: next
+        ((15, false, 100), 15),
+        ((15, true, 100), 15),
+        ((10, false, 100), 10),
+        ((120, false, 100), 99),
+        ((120, true, 100), 99),
+        // The clock is behind the cursor.
+        ((12, false, 5), 10),
+        ((12, true, 5), 12),
+    ];
+    for ((reached, has_more, read_at), next) in cases {
+        assert_eq!(next_cursor(rising, reached, has_more, read_at), next, "{reached} {has_more} {read_at}");
+    }
+    assert_eq!(next_cursor(Order::FallingBefore(10), 4, true, 2), 4);
+}
+
+#[test]
+fn a_cursor_is_answered_if_it_is_from_this_inbox_and_not_too_old() {
+    let inbox = Inbox { floor: 50, last: 90, entries: Vec::new() };
+    let answered = |cursor, now, ttl_us| can_answer(&inbox, cursor, now, ttl_us);
+    assert!([0, 50, 90, 100].map(|cursor| answered(cursor, 100, 1_000)).iter().all(|answered| *answered));
+    assert!([49, 101].map(|cursor| answered(cursor, 100, 1_000)).iter().all(|answered| !*answered));
+    assert!(answered(90, 80, 1_000), "the clock went back");
+    assert!(answered(60, 159, 100) && !answered(60, 160, 100) && answered(0, 10_000, 100));
+}
+
+/// One change of the stores.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    /// The clock moves on by so many microseconds, also by none.
+    Tick(u8),
+    /// A message in a small conversation, or a large group's entry from when it was small.
+    Inbox(u8),
+    /// A message in a large group.
+    Head(u8),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (0..4_u8).prop_map(Change::Tick),
+        // 0..8 are small, 4..12 are large: 4..8 are in both sources.
+        (0..8_u8).prop_map(Change::Inbox),
+        (4..12_u8).prop_map(Change::Head),
+    ]
+}
+
+/// What happens before a page is read, and between the reads of inbox and heads; and the page's limit.
+type Step = (Vec<Change>, Vec<Change>, usize);
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let changes = || proptest::collection::vec(change(), 0..6);
+    proptest::collection::vec((changes(), changes(), 1..5_usize), 0..8)
+}
+
+/// The stores, with the versions that the Lua scripts give.
+#[derive(Debug, Default)]
+struct Model {
+    now: u64,
+    inbox_last: u64,
+    inbox: BTreeMap<u8, (u64, u64)>,
+    heads: BTreeMap<u8, (u64, u64)>,
+    /// The last sequence number of each conversation.
+    last_seqs: BTreeMap<u8, u64>,
+}
+
+impl Model {
+    fn after(changes: &[Change]) -> Self {
+        let mut model = Self { now: 1_000, ..Self::default() };
+        model.apply(changes);
+        // A request is later than what was recorded before.
+        model.now = model.now.max(model.inbox_last) + 1;
+        model
+    }
+
+    fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            match *change {
+                Change::Tick(us) => self.now += u64::from(us),
+                Change::Inbox(n) => {
+                    let seq = self.next_seq(n);
+                    self.inbox_last = self.now.max(self.inbox_last + 1);
+                    self.inbox.insert(n, (self.inbox_last, seq));
+                }
+                Change::Head(n) => {
+                    let seq = self.next_seq(n);
+                    let before = self.heads.get(&n).map_or(0, |(version, _)| *version);
+                    self.heads.insert(n, (self.now.max(before + 1), seq));
+                }
+            }
+        }
+    }
+
+    fn next_seq(&mut self, n: u8) -> u64 {
+        let seq = self.last_seqs.entry(n).or_default();
+        *seq += 1;
+        *seq
+    }
+
+    fn inbox(&self, order: Order, limit: usize) -> Vec<Entry> {
+        let mut entries: Vec<_> =
+            self.inbox.iter().map(|(n, (version, seq))| entry(*n, *version, *seq)).collect();
+        entries.retain(|entry| position(order, entry.version) > start(order));
+        entries.sort_by_key(|entry| position(order, entry.version));
+        entries.truncate(limit + 1);
+        entries
+    }
+
+    fn heads(&self) -> Vec<GroupHead> {
+        self.heads.iter().map(|(n, (version, seq))| head(*n, *version, *seq)).collect()
+    }
+}
+
+/// A client that pages, and what it was told of each conversation.
+#[derive(Debug)]
+struct Client {
+    order: Order,
+    told: BTreeMap<Conversation, u64>,
+    times: BTreeMap<Conversation, usize>,
+}
+
+impl Client {
+    fn new(order: Order) -> Self {
+        Self { order, told: BTreeMap::new(), times: BTreeMap::new() }
+    }
+
+    /// Reads a page with `between` happening inside it; whether there is more.
+    fn page(&mut self, model: &mut Model, limit: usize, between: &[Change]) -> bool {
+        let (read_at, inbox) = (model.now, model.inbox(self.order, limit));
+        model.apply(between);
+        let page = merge(self.order, limit, inbox, model.heads());
+        assert!(
+            page.entries.len() <= limit || page.entries.iter().all(|e| e.version == page.entries[0].version)
+        );
+        for entry in &page.entries {
+            let told = self.told.entry(entry.conversation.clone()).or_default();
+            *told = (*told).max(entry.last_seq.0);
+            *self.times.entry(entry.conversation.clone()).or_default() += 1;
+        }
+        let next = next_cursor(self.order, page.reached, page.has_more, read_at);
+        let moved = match self.order {
+            Order::RisingAfter(cursor) => next > cursor,
+            Order::FallingBefore(before) => next < before,
+        };
+        assert!(moved || !page.has_more, "{page:?} does not move {:?} to {next}", self.order);
+        self.order = match self.order {
+            Order::RisingAfter(_) => Order::RisingAfter(next),
+            Order::FallingBefore(_) => Order::FallingBefore(next),
+        };
+        page.has_more
+    }
+
+    /// Reads pages until there are no more, while time passes and nothing changes.
+    fn finish(&mut self, model: &mut Model, limit: usize) {
+        for _ in 0..100 {
+            model.now = model.now.max(model.inbox_last) + 1;
+            if !self.page(model, limit, &[]) {
+                return;
+            }
+        }
+        panic!("the list has no end");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_sync_skips_nothing_however_the_stores_change_meanwhile(
+        before in proptest::collection::vec(change(), 0..30),
+        steps in steps(),
+        limit in 1..5_usize,
+    ) {
+        let mut model = Model::after(&before);
+        let mut client = Client::new(Order::RisingAfter(0));
+        for (changes, between, limit) in steps {
+            model.apply(&changes);
+            model.now = model.now.max(model.inbox_last) + 1;
+            client.page(&mut model, limit, &between);
+        }
+        client.finish(&mut model, limit);
+        client.finish(&mut model, limit);
+        for (n, seq) in &model.last_seqs {
+            prop_assert_eq!(client.told.get(&conversation(*n)), Some(seq), "conversation {}", n);
+        }
+    }
+
+    #[test]
+    fn a_list_at_rest_has_every_conversation_and_repeats_only_groups_of_both_sources(
+        before in proptest::collection::vec(change(), 0..30),
+        limits in proptest::collection::vec(1..5_usize, 1..20),
+        falls in any::<bool>(),
+    ) {
+        let mut model = Model::after(&before);
+        model.now += 1_000;
+        let mut client = Client::new(if falls { Order::FallingBefore(u64::MAX) } else { Order::RisingAfter(0) });
+        let mut limits = limits.into_iter().cycle();
+        let mut pages = 0;
+        while client.page(&mut model, limits.next().unwrap(), &[]) {
+            pages += 1;
+            prop_assert!(pages <= 30, "the list has no end");
+        }
+        let all: BTreeSet<_> = model.last_seqs.keys().map(|n| conversation(*n)).collect();
+        prop_assert_eq!(client.told.keys().cloned().collect::<BTreeSet<_>>(), all);
+        for n in 0..12 {
+            let is_in_both = model.inbox.contains_key(&n) && model.heads.contains_key(&n);
+            let times = client.times.get(&conversation(n)).copied().unwrap_or(0);
+            prop_assert!(times <= 1 + usize::from(is_in_both), "conversation {} {} times", n, times);
+        }
+    }
+}
