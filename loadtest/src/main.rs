@@ -1,4 +1,4 @@
-//! `loadtest`: starts a system or takes a running deployment, loads it, and judges it.
+//! `loadtest`: brings the system up, loads it, and judges it.
 
 mod command;
 
@@ -11,8 +11,7 @@ const USAGE: u8 = 2;
 /// Exit code of a run that could not be completed. 1 is a broken promise.
 const FAILED: u8 = 4;
 
-/// Start the chat system on this machine, or take a running deployment; load it, break it, measure it, and judge whether
-/// every promise was kept. `loadtest burst --help` explains the words.
+/// Brings the whole chat system up on this machine, loads it, and judges what it did.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {

@@ -1,4 +1,4 @@
-//! Whether a process can serve, by named checks.
+//! Readiness of a process, by named checks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ pub struct Health {
     failing: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
-/// The reason of a check that has neither passed nor failed yet.
+/// The reason of a check without a result.
 const STARTING: &str = "starting";
 
 impl Health {
-    /// No checks: ready.
+    /// A process without checks: it is ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a check that fails with "starting" until it is told otherwise.
+    /// Adds a check that fails with "starting" until its first result.
     #[must_use]
     pub fn check(&self, name: impl Into<String>) -> Check {
         let name = name.into();
@@ -29,19 +29,19 @@ impl Health {
         Check { health: self.clone(), name }
     }
 
-    /// Why the process is not ready, one sentence per failing check; empty if it is.
+    /// The failing checks with their reasons; empty if the process is ready.
     #[must_use]
     pub fn failing(&self) -> Vec<String> {
         self.failing.lock().iter().map(|(name, why)| format!("{name}: {why}")).collect()
     }
 
-    /// Not ready from now on: the process is going away.
+    /// Makes the process not ready for good, because it stops.
     pub fn drain(&self) {
         self.failing.lock().insert("draining".to_owned(), "the process is stopping".to_owned());
     }
 }
 
-/// One named check; passes again when dropped.
+/// One named check. It is removed when it is dropped.
 #[derive(Debug)]
 pub struct Check {
     health: Health,
@@ -49,7 +49,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// All is well.
+    /// Records that the check passes.
     pub fn pass(&self) {
         match self.health.failing.lock().remove(&self.name) {
             None => {}
@@ -60,7 +60,7 @@ impl Check {
         }
     }
 
-    /// Something is not: `why` without the check's name.
+    /// Records that the check fails, and logs a new reason. `why` does not contain the name of the check.
     pub fn fail(&self, why: impl Into<String>) {
         let why = why.into();
         let mut failing = self.health.failing.lock();

@@ -24,9 +24,9 @@ impl ShardCount {
     /// The largest useful number: each shard costs a queue, and a channel in every gateway.
     pub const MAX: u16 = 1024;
 
-    /// Of a deployment that asks for no other number. A batch costs much more than the messages in it, and each shard
-    /// makes batches of its own: few shards mean low latency at middling loads, and one alone carries a burst of two
-    /// cores. There is work for so many workers.
+    /// The number for a deployment that configures none. A batch costs much more than a message in it, and each shard has
+    /// its own batches: few shards mean a low latency at medium load, and one shard carries a burst on two cores. There is
+    /// work for at most as many workers as shards.
     pub const DEFAULT: Self = Self(2);
 
     /// Checks the number: `None` for 0, and for more than [`ShardCount::MAX`].

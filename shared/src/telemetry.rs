@@ -6,10 +6,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{ConfigError, Log, LogFormat};
 
-/// Log lines go to standard output from here on.
+/// Starts to write log lines to standard output.
 ///
 /// # Errors
-/// Names `log.filter` where it cannot be parsed.
+/// Names `log.filter` if it cannot be parsed.
 pub fn init_logs(settings: &Log) -> Result<(), ConfigError> {
     let filter = EnvFilter::try_new(&settings.filter).map_err(|e| ConfigError::key("log.filter", e))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
@@ -21,17 +21,17 @@ pub fn init_logs(settings: &Log) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Bounds of all histograms in seconds (`…_seconds`): from what Redis takes to the request deadline.
+/// The bucket bounds of all histograms in seconds (`…_seconds`): from a Redis command to the request deadline.
 const SECONDS: [f64; 14] =
     [0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1.0, 5.0];
-/// Bounds of all histograms that count (`…_messages`): batch sizes.
+/// The bucket bounds of all histograms that count (`…_messages`): batch sizes.
 const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// Installs the recorder behind the `metrics` macros and returns what renders it as Prometheus text. The recorder belongs
-/// to the process: further calls return a handle to the same one, with the figures of all applications in the process.
+/// Installs the recorder of the `metrics` macros and returns its handle, which renders Prometheus text. The recorder
+/// belongs to the process: further calls return a handle to the same one, with the figures of all applications in it.
 ///
 /// # Errors
-/// If the histogram bounds are refused.
+/// The bucket bounds are refused.
 pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
     static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
     let mut installed = INSTALLED.lock();
@@ -50,13 +50,13 @@ pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
     Ok(installed.insert(handle).clone())
 }
 
-/// Chooses the cryptography for all TLS connections of the process: lapin, sqlx and fred must agree.
+/// Chooses the cryptography library for all TLS connections of the process: lapin, sqlx and fred must use the same one.
 pub fn init_tls() {
-    // An error means that it has been chosen already.
+    // An error means that it is chosen already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// An error and its causes on one line, each said once: many errors repeat their causes in their own text.
+/// An error with its sources on one line, without repetitions: many errors contain the text of their sources.
 #[must_use]
 pub fn error_line(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_said_once() {
+    fn a_source_is_not_repeated() {
         let refused = std::io::Error::other("connection refused");
         let error = Layered::Plain(Box::new(Layered::Repeats(refused)));
         assert_eq!(error_line(&error), "starting: connecting: connection refused");

@@ -1,7 +1,7 @@
-//! Whatever stands in a queue is decoded or refused: the bodies of `golden/corpus/bodies`, and what chance makes of them
-//! and of good ones. And ids, by a rule that is written down a second time.
+//! Any body is decoded or refused: those of `golden/corpus/bodies`, and random changes of them and of valid ones. Ids are
+//! checked against a second implementation of their rule.
 
-#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::path::Path;
 
@@ -28,20 +28,20 @@ fn corpus() -> Vec<Vec<u8>> {
     bodies
 }
 
-/// What must hold for any bytes at all.
+/// The property of any bytes.
 fn check(body: &[u8]) -> Result<(), TestCaseError> {
-    // No matter what comes of it.
+    // Any result is right, as long as it does not panic.
     let _ = envelope::decode_events(body);
     let Ok(batch) = decode_batch(body) else { return Ok(()) };
     for message in &batch.messages {
         prop_assert!((1..=4_096).contains(&message.kind.content().len()));
         prop_assert!((1..=Seq::MAX.0).contains(&message.seq.0));
-        // What is taken can be sent on, and is the same.
+        // An accepted message is the same after another encoding.
         let again = decode_batch(&encode_batch(ShardId(0), std::iter::once(message))).unwrap();
         prop_assert_eq!(&again.messages[..], std::slice::from_ref(message));
     }
     for (_, refused) in &batch.refused {
-        // What is set apart is refused again, for the same reason: it is not lost in the dead-letter queue.
+        // A refused message is refused again: it is not lost in the dead-letter queue.
         let again = decode_batch(refused).unwrap();
         prop_assert_eq!((again.messages.len(), again.refused.len()), (0, 1));
     }
@@ -56,7 +56,7 @@ fn every_body_of_the_corpus_is_decoded_or_refused() {
     assert_eq!(decode_batch(&good()).unwrap().messages.len(), 3);
 }
 
-/// The protocol's sentence about ids, once more: 1 to 64 characters, no control characters, no white space, no braces.
+/// The rule of the protocol, implemented again: 1 to 64 characters, no control characters, white space or braces.
 fn is_id(text: &str) -> bool {
     let allowed = |c: char| !(c.is_control() || c.is_whitespace() || c == '{' || c == '}');
     (1..=64).contains(&text.chars().count()) && text.chars().all(allowed)
@@ -66,7 +66,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn what_chance_makes_of_a_body_is_decoded_or_refused(
+    fn a_randomly_changed_body_is_decoded_or_refused(
         first in select(corpus()), second in select(corpus()),
         cut in any::<Index>(), join in any::<Index>(), flips in proptest::collection::vec((any::<Index>(), any::<u8>()), 0..6),
     ) {
@@ -82,7 +82,7 @@ proptest! {
     }
 
     #[test]
-    fn ids_are_what_the_protocol_says(text in "(\\PC|[ \\t\\n{}\u{0}\u{7f}\u{a0}\u{2028}😀]){0,70}") {
+    fn ids_follow_the_rule_of_the_protocol(text in "(\\PC|[ \\t\\n{}\u{0}\u{7f}\u{a0}\u{2028}😀]){0,70}") {
         prop_assert_eq!(UserId::parse(&text).is_ok(), is_id(&text));
         prop_assert_eq!(MsgId::parse(&text).is_ok(), is_id(&text));
     }

@@ -1,6 +1,6 @@
-//! Groups and who is in them, on a real MySQL or MariaDB over TCP.
+//! Groups and their members, on a real MySQL or MariaDB over TCP.
 
-#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ async fn open_groups_are_joined_once() {
 }
 
 #[tokio::test]
-async fn everyone_may_do_what_its_role_allows_and_no_more() {
+async fn a_change_needs_the_role_that_the_rule_names() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     create(&pool, true).await;
@@ -141,7 +141,7 @@ async fn everyone_may_do_what_its_role_allows_and_no_more() {
     assert_eq!(refused(add("carol", "dave").await), "not allowed");
     assert_eq!(refused(add("eve", "eve").await), "not a member");
     assert_eq!(add("admin", "dave").await.unwrap().joined, [user("dave")]);
-    assert_eq!(add("admin", "dave").await.unwrap().version, None, "is in already");
+    assert_eq!(add("admin", "dave").await.unwrap().version, None, "is a member already");
     assert_eq!(refused(rename("carol").await), "not allowed");
     rename("admin").await.unwrap();
     assert_eq!(groups::find(&pool, &here()).await.unwrap().unwrap().name, "There");
@@ -158,7 +158,7 @@ async fn everyone_may_do_what_its_role_allows_and_no_more() {
     assert_eq!(refused(remove("admin", "nobody").await), "no such member");
     assert_eq!(remove("admin", "dave").await.unwrap().left, [user("dave")]);
     assert_eq!(remove("carol", "carol").await.unwrap().left, [user("carol")], "leaves");
-    assert_eq!(refused(remove("owner", "owner").await), "not allowed", "hands over first");
+    assert_eq!(refused(remove("owner", "owner").await), "not allowed", "must name another owner first");
     assert_eq!(refused(role("owner", "owner", Role::Member).await), "not allowed");
     role("owner", "admin", Role::Owner).await.unwrap();
     assert_eq!(permissions_of(&pool, "owner").await.relation.role(), Some(Role::Admin));
@@ -166,11 +166,15 @@ async fn everyone_may_do_what_its_role_allows_and_no_more() {
     assert_eq!(refused(change(&pool, &DismissGroup { by: &actor("owner") }).await), "not a member");
     assert_eq!(change(&pool, &DismissGroup { by: &actor("admin") }).await.unwrap().left, [user("admin")]);
     assert_eq!(refused(self::add(&pool, &Actor::Operator, &users(1)).await), "no group");
-    assert_eq!(permissions_of(&pool, "admin").await.relation, Relation::NoGroup, "a dismissed group is none");
+    assert_eq!(
+        permissions_of(&pool, "admin").await.relation,
+        Relation::NoGroup,
+        "a dismissed group does not exist"
+    );
 }
 
 #[tokio::test]
-async fn newcomers_see_history_as_the_group_was_set_when_they_came() {
+async fn the_history_of_a_new_member_depends_on_the_setting_when_it_joins() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     create(&pool, false).await;
@@ -191,7 +195,7 @@ async fn newcomers_see_history_as_the_group_was_set_when_they_came() {
 }
 
 #[tokio::test]
-async fn groups_become_large_and_small_again_with_some_play() {
+async fn a_group_switches_between_large_and_small_with_hysteresis() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     create(&pool, true).await;
@@ -206,13 +210,13 @@ async fn groups_become_large_and_small_again_with_some_play() {
         assert_eq!(is_large().await, large, "{} of 10", 10 - n);
     }
     let (settings, _) = membership_of(&pool, "owner").await.unwrap();
-    assert!(settings.merges_head, "for as long as an old cursor may come");
+    assert!(settings.merges_head, "while an old cursor may be used");
     assert_eq!(refused(add(&pool, &Actor::Operator, &users(30)).await), "full");
     assert_eq!(groups::find(&pool, &here()).await.unwrap().unwrap().members, 8, "nothing was changed");
 }
 
 #[tokio::test]
-async fn blocks_and_every_other_change_are_listed_with_their_version() {
+async fn every_change_is_in_the_change_log_with_its_version() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     create(&pool, true).await;

@@ -1,6 +1,6 @@
-//! Numbers, on a real Redis.
+//! Sequence numbers, on a real Redis.
 
-#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
 use shared::redis::live_board::LiveBoard;
-use shared::redis::sequence::{Floor, Given, Numbers, Sequence, Wanted};
+use shared::redis::sequence::{AssignedNumber, Floor, NumberRequest, Numbers, Sequence};
 use shared::redis::{self, Client};
 use testbed::stack::Stores;
 
@@ -26,47 +26,47 @@ async fn number(sequence: &Sequence, ids: &[&str], floor: Option<Floor>) -> Numb
     let sender = UserId::parse("alice").unwrap();
     let ids: Vec<_> = ids.iter().map(|id| MsgId::parse(id).unwrap()).collect();
     let messages = ids.iter().map(|id| (&sender, id)).collect();
-    let wanted = [Wanted { conversation: &group(), messages, floor }];
+    let wanted = [NumberRequest { conversation: &group(), messages, floor }];
     sequence.next(&wanted).await.remove(0).unwrap()
 }
 
-fn given(jump: bool, numbers: &[Given]) -> Numbers {
-    Numbers::Given { jump, numbers: numbers.to_vec() }
+fn assigned(jump: bool, numbers: &[AssignedNumber]) -> Numbers {
+    Numbers::Assigned { jump, numbers: numbers.to_vec() }
 }
 
 const NEW_CONVERSATION: Option<Floor> = Some(Floor { last: Seq(0), jump: false });
 
 #[tokio::test]
-async fn numbers_rise_and_a_retry_gets_its_own_again() {
-    use Given::{Known, New};
+async fn numbers_increase_and_a_retry_gets_the_same_number() {
+    use AssignedNumber::{Known, New};
     let stores = Stores::for_test().await.unwrap();
     let sequence = Sequence::new(connect(&stores).await, 60);
     assert_eq!(number(&sequence, &["a"], None).await, Numbers::NoCounter);
     assert_eq!(
         number(&sequence, &["a", "b"], NEW_CONVERSATION).await,
-        given(false, &[New(Seq(1)), New(Seq(2))])
+        assigned(false, &[New(Seq(1)), New(Seq(2))])
     );
     assert_eq!(
         number(&sequence, &["b", "c", "a", "c"], None).await,
-        given(false, &[Known(Seq(2)), New(Seq(3)), Known(Seq(1)), Known(Seq(3))])
+        assigned(false, &[Known(Seq(2)), New(Seq(3)), Known(Seq(1)), Known(Seq(3))])
     );
-    // A floor is for a missing counter only.
+    // A floor counts only for a missing counter.
     let floor = Some(Floor { last: Seq(900), jump: true });
-    assert_eq!(number(&sequence, &["d"], floor).await, given(false, &[New(Seq(4))]));
+    assert_eq!(number(&sequence, &["d"], floor).await, assigned(false, &[New(Seq(4))]));
 }
 
 #[tokio::test]
-async fn a_lost_counter_begins_above_the_floor_with_a_marked_jump() {
+async fn a_missing_counter_starts_above_the_floor_with_a_jump() {
     let stores = Stores::for_test().await.unwrap();
     let sequence = Sequence::new(connect(&stores).await, 60);
     let floor = Some(Floor { last: Seq(1_500), jump: true });
-    assert_eq!(number(&sequence, &["a"], floor).await, given(true, &[Given::New(Seq(1_501))]));
-    assert_eq!(number(&sequence, &["b"], floor).await, given(false, &[Given::New(Seq(1_502))]));
+    assert_eq!(number(&sequence, &["a"], floor).await, assigned(true, &[AssignedNumber::New(Seq(1_501))]));
+    assert_eq!(number(&sequence, &["b"], floor).await, assigned(false, &[AssignedNumber::New(Seq(1_502))]));
 }
 
 #[tokio::test]
-async fn conversations_of_one_call_are_numbered_each_by_its_own_counter() {
-    use Given::{Known, New};
+async fn each_conversation_of_a_call_has_its_own_counter() {
+    use AssignedNumber::{Known, New};
     let stores = Stores::for_test().await.unwrap();
     let sequence = Sequence::new(connect(&stores).await, 60);
     let groups = ["group_1", "group_2", "group_3"].map(|key| Conversation::from_key(key).unwrap());
@@ -74,7 +74,7 @@ async fn conversations_of_one_call_are_numbered_each_by_its_own_counter() {
     let ids: Vec<_> = ["a", "b", "c"].iter().map(|id| MsgId::parse(id).unwrap()).collect();
     let ask = async |floors: [Option<Floor>; 3], asked: [&[usize]; 3]| {
         let of = groups.iter().zip(floors.into_iter().zip(asked));
-        let wanted = of.map(|(conversation, (floor, asked))| Wanted {
+        let wanted = of.map(|(conversation, (floor, asked))| NumberRequest {
             conversation,
             messages: asked.iter().map(|at| (&sender, &ids[*at])).collect(),
             floor,
@@ -87,21 +87,25 @@ async fn conversations_of_one_call_are_numbered_each_by_its_own_counter() {
     assert_eq!(ask([None; 3], [&[0], &[0], &[0]]).await, [none.clone(), none.clone(), none.clone()]);
     assert_eq!(
         ask([NEW_CONVERSATION, None, older], [&[0, 1, 0], &[0], &[2]]).await,
-        [given(false, &[New(Seq(1)), New(Seq(2)), Known(Seq(1))]), none, given(true, &[New(Seq(1_501))])]
+        [
+            assigned(false, &[New(Seq(1)), New(Seq(2)), Known(Seq(1))]),
+            none,
+            assigned(true, &[New(Seq(1_501))])
+        ]
     );
     assert_eq!(
         ask([None, NEW_CONVERSATION, None], [&[1, 2], &[0, 0], &[2, 1]]).await,
         [
-            given(false, &[Known(Seq(2)), New(Seq(3))]),
-            given(false, &[New(Seq(1)), Known(Seq(1))]),
-            given(false, &[Known(Seq(1_501)), New(Seq(1_502))]),
+            assigned(false, &[Known(Seq(2)), New(Seq(3))]),
+            assigned(false, &[New(Seq(1)), Known(Seq(1))]),
+            assigned(false, &[Known(Seq(1_501)), New(Seq(1_502))]),
         ]
     );
     assert!(sequence.next(&[]).await.is_empty());
 }
 
 #[tokio::test]
-async fn a_counter_that_fell_back_is_raised_and_final_numbers_are_remembered() {
+async fn a_counter_that_is_too_low_is_raised_and_final_numbers_are_remembered() {
     let stores = Stores::for_test().await.unwrap();
     let sequence = Sequence::new(connect(&stores).await, 60);
     number(&sequence, &["a", "b"], NEW_CONVERSATION).await;
@@ -109,7 +113,7 @@ async fn a_counter_that_fell_back_is_raised_and_final_numbers_are_remembered() {
     assert_eq!(sequence.take_above(&group(), Seq(50), 1).await.unwrap(), Seq(54));
     let (alice, a) = (UserId::parse("alice").unwrap(), MsgId::parse("a").unwrap());
     sequence.remember(&group(), &alice, &a, Seq(51)).await.unwrap();
-    assert_eq!(number(&sequence, &["a"], None).await, given(false, &[Given::Known(Seq(51))]));
+    assert_eq!(number(&sequence, &["a"], None).await, assigned(false, &[AssignedNumber::Known(Seq(51))]));
 }
 
 #[tokio::test]
@@ -126,10 +130,12 @@ async fn parallel_batches_never_share_a_number() {
     };
     let mut all = Vec::new();
     for batch in futures_util::future::join_all((0..50).map(batch)).await {
-        let Numbers::Given { numbers, .. } = batch.unwrap() else { panic!("the counter is there") };
-        let seqs: Vec<u64> =
-            numbers.iter().map(|n| if let Given::New(seq) = n { seq.0 } else { panic!("new") }).collect();
-        assert!(seqs.is_sorted_by(|a, b| a < b), "in the order asked: {seqs:?}");
+        let Numbers::Assigned { numbers, .. } = batch.unwrap() else { panic!("the counter is there") };
+        let seqs: Vec<u64> = numbers
+            .iter()
+            .map(|n| if let AssignedNumber::New(seq) = n { seq.0 } else { panic!("new") })
+            .collect();
+        assert!(seqs.is_sorted_by(|a, b| a < b), "in the order of the request: {seqs:?}");
         all.extend(seqs);
     }
     all.sort_unstable();

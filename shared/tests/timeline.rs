@@ -1,6 +1,6 @@
 //! The statements, on a real MySQL or MariaDB over TCP.
 
-#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::time::Duration;
 
@@ -30,10 +30,10 @@ async fn migrated(stores: &Stores) -> Pool {
 }
 
 #[tokio::test]
-async fn a_process_starts_where_a_newer_version_has_been_before() {
+async fn a_process_starts_on_the_schema_of_a_newer_version() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
-    // As a version that knows one more migration leaves it.
+    // The state that a version with one more migration leaves.
     sqlx::query(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (900, 'of a newer version', TRUE, X'00', 1)",
@@ -63,7 +63,7 @@ async fn store(pool: &Pool, messages: &[(u64, Numbered)]) -> sqlx::Result<()> {
 }
 
 #[tokio::test]
-async fn ten_processes_migrate_at_the_same_moment_and_once() {
+async fn ten_processes_that_start_together_migrate_once() {
     let stores = Stores::for_test().await.unwrap();
     let pools = futures_util::future::join_all((0..10).map(|_| connect(&stores))).await;
     for migrated in futures_util::future::join_all(pools.iter().map(mysql::migrate)).await {
@@ -143,7 +143,7 @@ async fn an_id_is_stored_once_per_sender_and_conversation_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn heads_are_locked_by_one_transaction_at_a_time() {
+async fn rows_of_conversations_are_locked_by_one_transaction_at_a_time() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     let (a, b, c) = (group("a"), group("b"), group("c"));
@@ -158,7 +158,7 @@ async fn heads_are_locked_by_one_transaction_at_a_time() {
             conversations::lock_heads(&mut tx, &[&a, &b, &c]).await.unwrap()
         })
     };
-    // The second one waits in the server, where no client can see it arrive; give it a moment to get there.
+    // The second transaction waits in the server, where no client can observe it: give it a moment to arrive there.
     assert!(
         tokio::time::timeout(Duration::from_millis(200), async {
             while !second.is_finished() {
@@ -174,7 +174,7 @@ async fn heads_are_locked_by_one_transaction_at_a_time() {
 }
 
 #[tokio::test]
-async fn reading_positions_move_forward_and_end_at_the_newest() {
+async fn read_positions_move_forward_and_stop_at_the_newest_message() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     let (here, alice) = (group("here"), UserId::parse("alice").unwrap());
@@ -186,7 +186,7 @@ async fn reading_positions_move_forward_and_end_at_the_newest() {
     assert_eq!(to(99).await.unwrap(), Advance { position: Seq(10), moved: true });
 }
 
-/// Id of the connection that is used, and the pings that it has had.
+/// The id of the connection that is used, and the number of its pings.
 async fn used(pool: &Pool) -> (u64, u64) {
     let (_, pings): (String, String) =
         sqlx::query_as("SHOW SESSION STATUS LIKE 'Com_admin_commands'").fetch_one(pool).await.unwrap();
@@ -221,7 +221,7 @@ impl Transaction for InsertAndFail {
 }
 
 #[tokio::test]
-async fn a_connection_whose_work_is_done_is_used_again_without_a_ping_and_another_one_never() {
+async fn a_finished_connection_is_reused_without_a_ping_and_any_other_one_is_closed() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
     let before = used(&pool).await;
@@ -230,18 +230,18 @@ async fn a_connection_whose_work_is_done_is_used_again_without_a_ping_and_anothe
     }
     let counted = mysql::run_tx(&pool, &CountOne);
     assert_eq!(counted.await.unwrap(), 1);
-    assert_eq!(used(&pool).await, before, "a transaction gives it back, too");
+    assert_eq!(used(&pool).await, before, "a transaction releases it, too");
 
-    // What the server refuses, and what is taken back, ends well.
+    // A statement that the server refuses, and a rollback, leave the connection usable.
     assert!(sqlx::query("SELECT no_column FROM setting").execute(&pool).await.is_err());
     assert!(mysql::run_tx(&pool, &InsertAndFail).await.is_err());
     let rows = "SELECT COUNT(*) FROM setting WHERE name = 'test'";
     assert_eq!(sqlx::query_scalar::<_, i64>(rows).fetch_one(&pool).await.unwrap(), 0);
     assert_eq!(used(&pool).await, before);
 
-    // Who goes away in the middle of a question takes the connection along: its answer is nobody else's.
+    // A query that is cancelled closes its connection: its answer must not be read by another query.
     let mut left = pool.acquire().await.unwrap();
-    // A server may answer before the first look for its answer: then nobody went away.
+    // The server may answer before the first poll: then the ping was not cancelled.
     while left.ping().now_or_never().is_some() {}
     drop(left);
     let mut slow = Box::pin(sqlx::query("SELECT SLEEP(0.2)").execute(&pool));
@@ -252,7 +252,7 @@ async fn a_connection_whose_work_is_done_is_used_again_without_a_ping_and_anothe
     }
     assert_ne!(used(&pool).await.0, before.0);
 
-    // One that the server has closed costs its user an error and is not used again.
+    // A connection that the server closed fails one query and is not reused.
     let (id, _) = used(&pool).await;
     sqlx::query(sqlx::AssertSqlSafe(format!("KILL {id}"))).execute(pool.sqlx_pool()).await.unwrap();
     let _ = sqlx::query("SELECT 1").execute(&pool).await;
@@ -260,7 +260,7 @@ async fn a_connection_whose_work_is_done_is_used_again_without_a_ping_and_anothe
 }
 
 #[tokio::test]
-async fn who_waits_for_a_connection_gets_the_next_one() {
+async fn callers_that_wait_for_a_connection_get_the_next_one() {
     let stores = Stores::for_test().await.unwrap();
     let settings = config::Mysql { url: stores.mysql_url.as_str().into(), connections_max: 2 };
     let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();

@@ -8,7 +8,7 @@ use shared::conversation::Conversation;
 use shared::ids::Seq;
 use shared::mysql::{self, Pool};
 use shared::redis::RedisError;
-use shared::redis::sequence::{Floor, Given, Numbers, Sequence, Wanted};
+use shared::redis::sequence::{AssignedNumber, Floor, NumberRequest, Numbers, Sequence};
 
 use super::admission::Admitted;
 
@@ -70,7 +70,7 @@ impl AssignSeqs for Numbering {
         for (place, Admitted { message, .. }) in batch.iter().enumerate() {
             let conversation = &message.conversation;
             let at = *index.entry(conversation).or_insert_with(|| {
-                wanted.push(Wanted { conversation, messages: Vec::new(), floor: None });
+                wanted.push(NumberRequest { conversation, messages: Vec::new(), floor: None });
                 places.push(Vec::new());
                 wanted.len() - 1
             });
@@ -94,7 +94,7 @@ impl AssignSeqs for Numbering {
 
 impl Numbering {
     /// The numbers for each of `wanted`. Missing counters are created.
-    async fn next(&self, wanted: Vec<Wanted<'_>>) -> Vec<Result<Vec<AssignedSeq>, NumberError>> {
+    async fn next(&self, wanted: Vec<NumberRequest<'_>>) -> Vec<Result<Vec<AssignedSeq>, NumberError>> {
         let mut answers = self.take(&wanted).await;
         let missing: Vec<usize> =
             (0..answers.len()).filter(|at| matches!(answers[*at], Ok(Numbers::NoCounter))).collect();
@@ -108,7 +108,7 @@ impl Numbering {
     }
 
     /// Seeds counters from MySQL, and takes numbers from them.
-    async fn seed_and_take(&self, mut lost: Vec<Wanted<'_>>) -> Vec<Result<Numbers, NumberError>> {
+    async fn seed_and_take(&self, mut lost: Vec<NumberRequest<'_>>) -> Vec<Result<Numbers, NumberError>> {
         match self.floors(&lost).await {
             Ok(floors) => {
                 for (wanted, floor) in lost.iter_mut().zip(floors) {
@@ -120,13 +120,13 @@ impl Numbering {
         }
     }
 
-    async fn take(&self, wanted: &[Wanted<'_>]) -> Vec<Result<Numbers, NumberError>> {
+    async fn take(&self, wanted: &[NumberRequest<'_>]) -> Vec<Result<Numbers, NumberError>> {
         let answers = self.sequence.next(wanted).await;
         answers.into_iter().map(|answer| answer.map_err(NumberError::Redis)).collect()
     }
 
     /// Where the counters of `lost` begin, in the same order.
-    async fn floors(&self, lost: &[Wanted<'_>]) -> Result<Vec<Floor>, NumberError> {
+    async fn floors(&self, lost: &[NumberRequest<'_>]) -> Result<Vec<Floor>, NumberError> {
         let conversations: Vec<&Conversation> = lost.iter().map(|wanted| wanted.conversation).collect();
         let last = mysql::conversations::last_seqs(&self.pool, &conversations).await;
         let last = last.map_err(|error| NumberError::Mysql(Arc::new(error)))?;
@@ -147,11 +147,11 @@ impl Numbering {
 
 /// The numbers of one conversation with their marks.
 fn marked(numbers: Numbers) -> Result<Vec<AssignedSeq>, NumberError> {
-    let Numbers::Given { mut jump, numbers } = numbers else { return Err(NumberError::Vanished) };
+    let Numbers::Assigned { mut jump, numbers } = numbers else { return Err(NumberError::Vanished) };
     let mark = |given| match given {
         // The first new number takes the mark.
-        Given::New(seq) => AssignedSeq { seq, jump: std::mem::take(&mut jump), retry: false },
-        Given::Known(seq) => AssignedSeq { seq, jump: false, retry: true },
+        AssignedNumber::New(seq) => AssignedSeq { seq, jump: std::mem::take(&mut jump), retry: false },
+        AssignedNumber::Known(seq) => AssignedSeq { seq, jump: false, retry: true },
     };
     Ok(numbers.into_iter().map(mark).collect())
 }

@@ -146,11 +146,7 @@ impl ScenarioArguments {
             target.keep_logs();
         }
         target.stop().await;
-        let mut outcome = outcome?;
-        if !self.gateway.is_empty() {
-            outcome = outcome.without_performance_goals();
-        }
-        Ok(Run { record, outcome, figures: None })
+        Ok(Run { record, outcome: outcome?, figures: None })
     }
 
     async fn target(&self, scenario: &Scenario) -> anyhow::Result<Target> {

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
-
 use super::plot::escaped;
 use super::plots::plots;
 use super::record::Record;
@@ -115,12 +113,9 @@ fn origin(record: &Record, html: &mut String) {
     );
 }
 
-fn options(options: &Value) -> String {
+fn options(options: &serde_json::Value) -> String {
     let Some(options) = options.as_object() else { return "unknown".to_owned() };
-    // Options that were not given and have no default are left out; gateways have their own line.
-    let is_empty =
-        |value: &Value| value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
-    let shown = options.iter().filter(|(name, value)| *name != "gateway" && !is_empty(value));
+    let shown = options.iter().filter(|(name, _)| *name != "gateway");
     shown.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
 }
 

@@ -1,8 +1,8 @@
-//! One connection to RabbitMQ that is made again whenever it is lost.
+//! One connection to RabbitMQ that is restored after it is lost.
 //!
-//! lapin's own recovery is off: it replays only part of what a channel had. Whoever uses a channel gets a new one here
+//! lapin's own recovery is off: it restores only a part of a channel's state. The user of a channel requests a new one here
 //! after any error, and declares or consumes again. Publishing and consuming use a [`Broker`] each, because the server
-//! stops reading from a blocked connection, acknowledgements included.
+//! stops reading from a blocked connection, including acknowledgements.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,49 +18,49 @@ use crate::backoff::Backoff;
 use crate::config::{Amqp, ConfigError};
 use crate::health::Check;
 
-/// Longest that connecting, or opening a channel, may take.
+/// The timeout of connecting and of opening a channel.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long newly declared quorum queues are left alone. RabbitMQ (3.10 at least) confirms a declaration before the name
-/// of the queue's log is on disk: its table of names is saved when nothing has touched it for half a second. Killed
-/// before, it starts the queue anew, empty and without a leader, and what was confirmed is gone.
-const QUEUES_SETTLE: Duration = Duration::from_secs(1);
+/// The pause after quorum queues were declared. RabbitMQ (at least 3.10) confirms a declaration before the name of the
+/// queue's log is on disk: it saves its table of names half a second after the last change. If it is killed before, it
+/// restarts the queue empty and without a leader, and confirmed bodies are lost.
+const DECLARATION_SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// Why there is no channel at the moment. All of it is worth another attempt.
+/// The reason why there is no channel. Every one is worth a retry.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// As lapin says.
+    /// An error of lapin.
     #[error(transparent)]
     Lapin(#[from] lapin::Error),
-    /// It was waited for in vain.
+    /// The server was not reachable within the wait at the start.
     #[error("RabbitMQ at {url} (amqp.url): {source}")]
     Unreachable {
-        /// Without credentials.
+        /// Its address, without credentials.
         url: String,
         /// The last failure.
         source: Box<BrokerError>,
     },
-    /// No answer in time.
+    /// The server did not answer within the timeout.
     #[error("RabbitMQ did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
     Timeout,
 }
 
-/// What is known about the connection.
+/// The state of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
     /// Not connected.
     Down,
     /// Connected.
     Up,
-    /// Connected, but the broker takes nothing (memory or disk alarm).
+    /// Connected, but the broker accepts no publishes (memory or disk alarm).
     Blocked,
 }
 
-/// A connection for one purpose, shared by its users' channels.
+/// A connection for one purpose, shared by several channels.
 #[derive(Debug)]
 pub struct Broker {
     uri: AMQPUri,
-    /// As shown.
+    /// The address without credentials.
     url: String,
     name: String,
     topology: Topology,
@@ -68,7 +68,7 @@ pub struct Broker {
     state: Arc<State>,
 }
 
-/// What the watcher of the current connection says; watchers of earlier ones are not heard.
+/// The state that the watcher of the current connection reports; reports about earlier connections are ignored.
 #[derive(Debug)]
 struct State {
     link: watch::Sender<Link>,
@@ -77,7 +77,7 @@ struct State {
 }
 
 impl State {
-    /// Whatever watches the connection is not heard any more.
+    /// Ignores further reports about the connection, which is closed.
     fn closed(&self) {
         self.epoch.fetch_add(1, Ordering::Relaxed);
         self.link.send_replace(Link::Down);
@@ -98,10 +98,10 @@ impl State {
 }
 
 impl Broker {
-    /// Prepares a connection; the first [`channel`](Self::channel) makes it. `name` is shown in RabbitMQ's management.
+    /// A broker that connects for the first [`channel`](Self::channel). `name` is shown in RabbitMQ's management.
     ///
     /// # Errors
-    /// Names `amqp.url` where it is not an AMQP address.
+    /// Names `amqp.url` if it is not an AMQP address.
     pub fn new(settings: &Amqp, topology: Topology, name: &str, check: Check) -> Result<Self, ConfigError> {
         let mut uri: AMQPUri =
             settings.url.expose().parse().map_err(|e: String| ConfigError::key("amqp.url", e))?;
@@ -117,34 +117,34 @@ impl Broker {
         })
     }
 
-    /// The names to use on this connection.
+    /// The names of exchanges and queues.
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// Up, down or blocked; changes can be awaited.
+    /// The state of the connection, whose changes can be awaited.
     #[must_use]
     pub fn link(&self) -> watch::Receiver<Link> {
         self.state.link.subscribe()
     }
 
-    /// Whether the broker has said that it takes nothing now.
+    /// Whether the broker blocks publishers.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         *self.state.link.borrow() == Link::Blocked
     }
 
-    /// Whether a publish can go out right now.
+    /// Whether publishes are possible now.
     #[must_use]
     pub(crate) fn is_up(&self) -> bool {
         *self.state.link.borrow() == Link::Up
     }
 
-    /// A new channel, on a new connection if the old one is gone. The topology is declared on each new connection.
+    /// Opens a channel, on a new connection if the old one is lost. The topology is declared on each new connection.
     ///
     /// # Errors
-    /// [`BrokerError`]: try again after a while.
+    /// [`BrokerError`]: retry after a delay.
     pub async fn channel(&self) -> Result<Channel, BrokerError> {
         let made =
             tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await.unwrap_or(Err(BrokerError::Timeout));
@@ -154,23 +154,23 @@ impl Broker {
         made
     }
 
-    /// Connects, trying again until `patience` is over. To be called once, at the start of a process, before anything is
-    /// published.
+    /// Connects, and retries for up to `wait`. Call it once, at the start of a process, before anything is published.
     ///
     /// # Errors
     /// The last failure.
-    pub async fn wait_until_up(&self, patience: Duration) -> Result<(), BrokerError> {
-        let (until, mut backoff, mut told) = (Instant::now() + patience, Backoff::dependency(), false);
+    pub async fn wait_until_up(&self, wait: Duration) -> Result<(), BrokerError> {
+        let (deadline, mut backoff, mut is_logged) = (Instant::now() + wait, Backoff::dependency(), false);
         loop {
             let Err(error) = self.channel().await else {
-                tokio::time::sleep(QUEUES_SETTLE).await;
+                tokio::time::sleep(DECLARATION_SETTLE_TIME).await;
                 return Ok(());
             };
-            if Instant::now() >= until {
+            if Instant::now() >= deadline {
                 return Err(BrokerError::Unreachable { url: self.url.clone(), source: Box::new(error) });
             }
-            if !std::mem::replace(&mut told, true) {
-                tracing::warn!(url = %self.url, %error, "waiting for RabbitMQ, up to {} s", patience.as_secs());
+            if !std::mem::replace(&mut is_logged, true) {
+                let (url, wait_s) = (&self.url, wait.as_secs());
+                tracing::warn!(%url, wait_s, %error, "RabbitMQ is not reachable at {url}; retrying for up to {wait_s} s");
             }
             tokio::time::sleep(backoff.next_delay()).await;
         }
@@ -183,7 +183,7 @@ impl Broker {
             Some(live) => live,
             None => self.connect().await?,
         };
-        // Put back before the next await: a caller that gives up must not take the connection with it.
+        // Stored before the next await: a caller that is cancelled must not drop the connection.
         let channel = connection.insert(live).create_channel();
         Ok(channel.await?)
     }
@@ -194,7 +194,7 @@ impl Broker {
         let mut events = Box::pin(connection.events_listener());
         let channel = connection.create_channel().await?;
         self.topology.declare(&channel).await?;
-        // A channel that nobody needs any more; an error while closing it changes nothing.
+        // The channel was only for the declaration: an error while closing it has no effect.
         let _ = channel.close(200, "declared".into()).await;
         let epoch = self.state.epoch.fetch_add(1, Ordering::Relaxed) + 1;
         self.state.set(epoch, Link::Up, "");
@@ -207,7 +207,7 @@ impl Broker {
                         state.set(epoch, Link::Blocked, &format!("RabbitMQ blocks publishers: {reason}"));
                     }
                     Event::ConnectionUnblocked => state.set(epoch, Link::Up, ""),
-                    // A closed channel is told here too; that is its user's concern.
+                    // A closed channel is reported here, too; its user handles that.
                     Event::Error(_) if status.connected() => {}
                     Event::Error(error) => {
                         lost = format!("RabbitMQ connection lost: {error}");
@@ -221,7 +221,7 @@ impl Broker {
         Ok(connection)
     }
 
-    /// Closes the connection in order, at most for a second. That is no failure: the health check does not hear of it.
+    /// Closes the connection, and waits at most one second for that. That is no failure: the health check does not hear of it.
     pub async fn close(&self) {
         self.state.closed();
         if let Some(connection) = self.connection.lock().await.take() {

@@ -87,7 +87,7 @@ pub async fn read(tx: &mut Tx, queries: &[RosterQuery<'_>]) -> sqlx::Result<Vec<
     Ok(answers.collect())
 }
 
-/// The groups among `queries` that there are, without their members.
+/// The existing groups among `queries`, without their members.
 async fn groups<'a>(
     tx: &mut Tx,
     queries: &[RosterQuery<'a>],
@@ -107,7 +107,7 @@ async fn groups<'a>(
     Ok(groups)
 }
 
-/// Who has blocked whom, within the private conversations among `queries`.
+/// The blocks within the private conversations among `queries`, as pairs of the blocking and the blocked user.
 async fn blocks<'a>(tx: &mut Tx, queries: &[RosterQuery<'a>]) -> sqlx::Result<AHashSet<(&'a str, &'a str)>> {
     let mut pairs = Vec::new();
     for query in queries {

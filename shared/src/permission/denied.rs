@@ -96,7 +96,7 @@ impl Denied {
         };
     }
 
-    /// Reads the reason from an event. A text that is not known, of a later version, is read by its code: as
+    /// Reads the reason from an event. The unknown text of a later version is read by its code: as
     /// [`Denied::NoGroup`] or [`Denied::NotMember`].
     #[must_use]
     pub fn read_from(event: &v1::Refused) -> Self {

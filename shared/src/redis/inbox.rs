@@ -1,12 +1,12 @@
-//! Inboxes: which of a user's conversations changed after which version.
+//! Inboxes: the conversations of each user, by the version of their last change.
 //!
-//! An inbox is a sorted set of conversations by *version* and a hash with the last number of each. Versions are
-//! microseconds by the server's clock, or one more than the last one where that is higher: they only rise, also over
-//! a loss of the inbox, and stay below 2^53, which a score and a JavaScript number hold exactly. However many messages
-//! came, a conversation is one entry.
+//! An inbox is a sorted set of conversations by *version*, and a hash with the `last_seq` of each. A version is the Redis
+//! clock in microseconds, or the last version plus one if that is higher: versions increase, also after an inbox was lost,
+//! and stay below 2^53, which a score and a JavaScript number represent exactly. A conversation has one entry, however many
+//! messages it got.
 //!
-//! Only users who ask have an inbox. It lives in Redis alone: whoever finds it missing, or kept by a server that was
-//! restarted since, builds it anew from the database.
+//! Only users who sync have an inbox. It is stored in Redis alone: a gateway that finds it missing, or built before a
+//! restart of the server, rebuilds it from MySQL.
 
 use std::sync::LazyLock;
 
@@ -26,15 +26,15 @@ static READ: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("
 static OPEN: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/open_inbox.lua")));
 static FILL: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/fill_inbox.lua")));
 
-/// Lifetime of an inbox that nobody asks for.
+/// The time after which an inbox expires that its user does not sync, in seconds.
 pub const TTL_S_DEFAULT: u32 = 7 * 86_400;
-/// How much longer than an inbox the head of a large group is kept: whoever could have a cursor from before the head's
-/// last change must still find it.
+/// The time by which a group head outlives an inbox: a client whose cursor is older than the head's last change must find
+/// it.
 const GROUP_HEAD_EXTRA_S: u32 = 86_400;
-/// An inbox that was begun and never filled is forgotten after this.
+/// The time after which an inbox expires that was opened and not filled, in seconds.
 const FILLING_S: u32 = 60;
-/// Entries filled in by one call: it holds up everyone else meanwhile.
-const FILLED_AT_ONCE: usize = 500;
+/// Most entries that one call fills in: the script blocks other commands meanwhile.
+const FILLED_PER_CALL_MAX: usize = 500;
 /// Inboxes written by one call, likewise: some 5 us each.
 const TOUCHED_AT_ONCE: usize = 50;
 
@@ -63,40 +63,40 @@ pub struct Note<'n> {
 /// One conversation in an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Which one.
+    /// The conversation.
     pub conversation: Conversation,
-    /// When it changed last.
+    /// The version of its last change.
     pub version: u64,
-    /// Its last number, or more.
+    /// Its `last_seq`, or a higher number.
     pub last_seq: Seq,
 }
 
-/// An inbox, as far as it was asked for.
+/// A page of an inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The server's clock: whatever is noted later gets at least this version.
     pub now: u64,
-    /// `None`: there is no inbox that could be believed.
+    /// `None`: the inbox is missing or invalid.
     pub inbox: Option<Inbox>,
 }
 
-/// See [`Page`].
+/// The inbox of a [`Page`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbox {
-    /// Cursors from here on can be answered.
+    /// The lowest cursor that the inbox can answer.
     pub floor: u64,
     /// The highest version in it.
     pub last: u64,
-    /// What was asked for.
+    /// The requested entries.
     pub entries: Vec<Entry>,
 }
 
-/// Which way to read.
+/// The order of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// What changed after a version, oldest change first.
+    /// Changes after a version, the oldest first.
     RisingAfter(u64),
-    /// What changed before a version, newest change first.
+    /// Changes before a version, the newest first.
     FallingBefore(u64),
 }
 
@@ -108,7 +108,7 @@ pub struct Inboxes {
 }
 
 impl Inboxes {
-    /// An inbox that nobody asks for is forgotten after `ttl_s`.
+    /// Inboxes that expire after `ttl_s` seconds without a sync.
     #[must_use]
     pub fn new(client: Client, ttl_s: u32) -> Self {
         Self { client, ttl_s: ttl_s.max(1) }
@@ -147,10 +147,10 @@ impl Inboxes {
         self.client.script::<i64>(&TOUCH_GROUP, vec![keys::group_head(group)], arguments).await.map(drop)
     }
 
-    /// Reads at most `limit` entries; with 0 only the facts.
+    /// Reads at most `limit` entries; with 0 only the properties of the inbox.
     ///
     /// # Errors
-    /// As Redis says.
+    /// Redis's.
     pub async fn read(&self, user: &UserId, order: Order, limit: usize) -> Result<Page, RedisError> {
         let (bound, falling) = match order {
             Order::RisingAfter(version) => (version, "0"),
@@ -162,10 +162,10 @@ impl Inboxes {
         page(&answer).ok_or_else(|| RedisError::Answer(format!("{answer:?} for an inbox")))
     }
 
-    /// What is noted about large groups: version and last number, `None` where nothing is.
+    /// The group heads of large groups: version and `last_seq`; `None` for a group without one.
     ///
     /// # Errors
-    /// As Redis says.
+    /// Redis's.
     pub async fn group_heads(&self, groups: &[Conversation]) -> Result<Vec<Option<(u64, Seq)>>, RedisError> {
         let asked = groups.iter().map(|group| async move {
             let answer: (Option<u64>, Option<u64>) =
@@ -175,10 +175,10 @@ impl Inboxes {
         try_join_all(asked).await
     }
 
-    /// Begins an inbox anew. From here on it takes notes; now read the database, then [`fill`](Self::fill).
+    /// Starts a new inbox, which records updates from now on. Read the database next, then call [`fill`](Self::fill).
     ///
     /// # Errors
-    /// As Redis says.
+    /// Redis's.
     pub async fn open(&self, user: &UserId) -> Result<Opened, RedisError> {
         let token = uuid::Uuid::new_v4().to_string();
         let arguments = vec![token.clone(), FILLING_S.to_string()];
@@ -186,20 +186,20 @@ impl Inboxes {
         Ok(Opened { token, base })
     }
 
-    /// Fills in all conversations of `user` with their last numbers, the one that changed last at the end. False if
-    /// someone else has begun the inbox anew: read it again.
+    /// Fills in all conversations of `user` with their `last_seq`, ordered by their last change. Returns false if the inbox
+    /// was opened again by another caller: read it again.
     ///
     /// # Errors
-    /// As Redis says; the inbox is not believed then.
+    /// Redis's; the inbox is invalid then.
     pub async fn fill(
         &self,
         user: &UserId,
         opened: &Opened,
         conversations: &[(Conversation, Seq)],
     ) -> Result<bool, RedisError> {
-        // Versions end at the base, right below the first note.
+        // The versions end at the base, directly below that of the first update.
         let floor = opened.base.saturating_sub(conversations.len() as u64);
-        let mut chunks = conversations.chunks(FILLED_AT_ONCE).peekable();
+        let mut chunks = conversations.chunks(FILLED_PER_CALL_MAX).peekable();
         let mut version = floor;
         loop {
             let chunk = chunks.next().unwrap_or_default();
@@ -218,7 +218,7 @@ impl Inboxes {
     }
 }
 
-/// An inbox that takes notes and is not filled yet.
+/// An inbox that records updates and is not filled yet.
 #[derive(Debug, Clone)]
 pub struct Opened {
     token: String,
@@ -230,9 +230,9 @@ fn inbox_keys(user: &UserId) -> Vec<String> {
 }
 
 fn page(answer: &[String]) -> Option<Page> {
-    let (facts, rest) = answer.split_at_checked(4)?;
-    let now = facts[0].parse().ok()?;
-    if facts[1] != "1" {
+    let (properties, rest) = answer.split_at_checked(4)?;
+    let now = properties[0].parse().ok()?;
+    if properties[1] != "1" {
         return Some(Page { now, inbox: None });
     }
     let entries = rest.chunks_exact(3).map(|entry| {
@@ -245,6 +245,6 @@ fn page(answer: &[String]) -> Option<Page> {
     let entries = entries.collect::<Option<Vec<_>>>()?;
     Some(Page {
         now,
-        inbox: Some(Inbox { floor: facts[2].parse().ok()?, last: facts[3].parse().ok()?, entries }),
+        inbox: Some(Inbox { floor: properties[2].parse().ok()?, last: properties[3].parse().ok()?, entries }),
     })
 }

@@ -29,7 +29,7 @@ pub struct Floor {
 
 /// A request for numbers for messages of one conversation.
 #[derive(Debug, Clone)]
-pub struct Wanted<'m> {
+pub struct NumberRequest<'m> {
     /// The conversation.
     pub conversation: &'m Conversation,
     /// The sender and the id of each message, in order.
@@ -40,7 +40,7 @@ pub struct Wanted<'m> {
 
 /// The number of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Given {
+pub enum AssignedNumber {
     /// A new number.
     New(Seq),
     /// The number that it had already: this is a retry.
@@ -53,11 +53,11 @@ pub enum Numbers {
     /// Redis has no counter for this conversation: read its `last_seq` and ask again with a [`Floor`].
     NoCounter,
     /// One number per message, in order.
-    Given {
+    Assigned {
         /// The first new number follows a jump.
         jump: bool,
         /// The numbers.
-        numbers: Vec<Given>,
+        numbers: Vec<AssignedNumber>,
     },
 }
 
@@ -77,33 +77,33 @@ impl Sequence {
 
     /// Numbers messages, at most [`MESSAGES_PER_CALL_MAX`] in total. All are in one call, because a call costs Redis and this
     /// process several times as much as a message; in a cluster, where conversations are on different servers, there is one
-    /// call for each. Returns one result for each of `wanted`, which are of distinct conversations.
+    /// call for each. Returns one result for each of `requests`, which are of distinct conversations.
     ///
     /// # Errors
     /// The numbers may have been assigned: a retry with the same ids returns them.
-    pub async fn next(&self, wanted: &[Wanted<'_>]) -> Vec<Result<Numbers, Arc<RedisError>>> {
-        let together = self.client.keys_together(wanted.len()).max(1);
-        let calls = wanted.chunks(together).map(|wanted| async move {
-            match self.call(wanted).await {
+    pub async fn next(&self, requests: &[NumberRequest<'_>]) -> Vec<Result<Numbers, Arc<RedisError>>> {
+        let together = self.client.keys_together(requests.len()).max(1);
+        let calls = requests.chunks(together).map(|requests| async move {
+            match self.call(requests).await {
                 Ok(numbers) => numbers.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(Arc::new(error)); wanted.len()],
+                Err(error) => vec![Err(Arc::new(error)); requests.len()],
             }
         });
         // Started together, so that they are sent in one write.
         join_all(calls).await.into_iter().flatten().collect()
     }
 
-    async fn call(&self, wanted: &[Wanted<'_>]) -> Result<Vec<Numbers>, RedisError> {
+    async fn call(&self, requests: &[NumberRequest<'_>]) -> Result<Vec<Numbers>, RedisError> {
         let mut script_keys = Vec::new();
         let mut arguments = vec![self.sent_ttl_s.to_string()];
-        for Wanted { conversation, messages, floor } in wanted {
+        for NumberRequest { conversation, messages, floor } in requests {
             script_keys.push(keys::seq(conversation));
             script_keys.extend(messages.iter().map(|(sender, id)| keys::sent(conversation, sender, id)));
             let (last, jump) = floor.map_or((String::new(), false), |f| (f.last.to_string(), f.jump));
             arguments.extend([messages.len().to_string(), last, u8::from(jump).to_string()]);
         }
         let answer: Vec<i64> = self.client.script(&NEXT, script_keys, arguments).await?;
-        let counts = wanted.iter().map(|wanted| wanted.messages.len());
+        let counts = requests.iter().map(|request| request.messages.len());
         read(&answer, counts)
             .ok_or_else(|| RedisError::Answer(format!("{} values for message numbers", answer.len())))
     }
@@ -142,9 +142,9 @@ impl Sequence {
 
 /// Parses the answer of the script for conversations with `counts` messages.
 fn read(mut answer: &[i64], counts: impl Iterator<Item = usize>) -> Option<Vec<Numbers>> {
-    let given = |number: &i64| match *number {
-        known if known < 0 => Given::Known(Seq(known.unsigned_abs())),
-        new => Given::New(Seq(new.unsigned_abs())),
+    let assigned = |number: &i64| match *number {
+        known if known < 0 => AssignedNumber::Known(Seq(known.unsigned_abs())),
+        new => AssignedNumber::New(Seq(new.unsigned_abs())),
     };
     let mut all = Vec::with_capacity(counts.size_hint().0);
     for count in counts {
@@ -155,7 +155,7 @@ fn read(mut answer: &[i64], counts: impl Iterator<Item = usize>) -> Option<Vec<N
             continue;
         }
         let (numbers, rest) = rest.split_at_checked(count)?;
-        all.push(Numbers::Given { jump: *mark == 1, numbers: numbers.iter().map(given).collect() });
+        all.push(Numbers::Assigned { jump: *mark == 1, numbers: numbers.iter().map(assigned).collect() });
         answer = rest;
     }
     answer.is_empty().then_some(all)
@@ -168,9 +168,10 @@ mod tests {
     #[test]
     fn an_answer_is_split_by_conversation() {
         let counts = || [2, 1, 1].into_iter();
-        let given = |jump, numbers: &[Given]| Numbers::Given { jump, numbers: numbers.to_vec() };
-        let (new, known) = (|n| Given::New(Seq(n)), |n| Given::Known(Seq(n)));
-        let all = [given(false, &[new(7), known(3)]), Numbers::NoCounter, given(true, &[new(1_001)])];
+        let assigned =
+            |jump, numbers: &[AssignedNumber]| Numbers::Assigned { jump, numbers: numbers.to_vec() };
+        let (new, known) = (|n| AssignedNumber::New(Seq(n)), |n| AssignedNumber::Known(Seq(n)));
+        let all = [assigned(false, &[new(7), known(3)]), Numbers::NoCounter, assigned(true, &[new(1_001)])];
         assert_eq!(read(&[0, 7, -3, -1, 1, 1_001], counts()), Some(all.to_vec()));
         for broken in [&[0, 7, -3, -1, 1, 1_001, 5][..], &[0, 7, -3, -1, 1], &[0, 7, -3], &[]] {
             assert_eq!(read(broken, counts()), None, "{broken:?}");

@@ -7,7 +7,7 @@ use shared::envelope;
 use shared::ids::Seq;
 use shared::message::fixture::{text, with_kind};
 use shared::message::{MessageKind, Numbered};
-use shared::redis::sequence::{Given, Numbers, Sequence, Wanted};
+use shared::redis::sequence::{AssignedNumber, NumberRequest, Numbers, Sequence};
 
 #[tokio::test]
 async fn two_gateways_interleave_and_everyone_reads_one_order() {
@@ -43,13 +43,19 @@ async fn a_hole_is_given_up_in_time_and_the_late_message_gets_a_later_number() {
     let redis = shared::redis::connect(&ends.settings.redis, HOLE_TIMEOUT).await.unwrap();
     let sequence = Sequence::new(redis, 60);
     let (known, new) = (message(&chat, 1, "alice", "a1"), message(&chat, 1, "alice", "a2"));
-    let expected = Numbers::Given { jump: false, numbers: vec![Given::Known(Seq(3)), Given::New(Seq(4))] };
+    let expected = Numbers::Assigned {
+        jump: false,
+        numbers: vec![AssignedNumber::Known(Seq(3)), AssignedNumber::New(Seq(4))],
+    };
     eventually("the final number in Redis", async || {
         let messages = [&known, &new].map(|m| (&m.sender, &m.msg_id)).to_vec();
-        let wanted = [Wanted { conversation: &chat, messages, floor: None }];
+        let wanted = [NumberRequest { conversation: &chat, messages, floor: None }];
         let numbers = sequence.next(&wanted).await.remove(0).unwrap();
         // Asked again, the second one is known too.
-        let known = Numbers::Given { jump: false, numbers: vec![Given::Known(Seq(3)), Given::Known(Seq(4))] };
+        let known = Numbers::Assigned {
+            jump: false,
+            numbers: vec![AssignedNumber::Known(Seq(3)), AssignedNumber::Known(Seq(4))],
+        };
         if numbers == expected || numbers == known { Ok(()) } else { Err(numbers) }
     })
     .await;

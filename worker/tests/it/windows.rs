@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use shared::ids::Seq;
 use shared::mysql::{self, Ping};
-use shared::redis::sequence::{Given, Numbers, Sequence, Wanted};
+use shared::redis::sequence::{AssignedNumber, NumberRequest, Numbers, Sequence};
 
 use crate::support::{Ends, HOLE_TIMEOUT, SHARDS, eventually, group, message};
 
@@ -96,10 +96,10 @@ async fn a_window_full_of_late_messages_does_not_hold_up_those_behind_it() {
         for _ in 0..count {
             let mut live = message(&chat, 1, "carol", &format!("c{said}"));
             let messages = vec![(&live.sender, &live.msg_id)];
-            let wanted = [Wanted { conversation: &chat, messages, floor: None }];
+            let wanted = [NumberRequest { conversation: &chat, messages, floor: None }];
             let asked = sequence.next(&wanted).await.remove(0).unwrap();
-            let Numbers::Given { numbers, .. } = asked else { panic!("{asked:?}") };
-            let [Given::New(seq)] = numbers[..] else { panic!("{numbers:?}") };
+            let Numbers::Assigned { numbers, .. } = asked else { panic!("{asked:?}") };
+            let [AssignedNumber::New(seq)] = numbers[..] else { panic!("{numbers:?}") };
             live.seq = seq;
             ends.publish(&[live]).await;
             said += 1;

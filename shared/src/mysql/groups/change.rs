@@ -43,7 +43,7 @@ impl TxError for GroupError {
     }
 }
 
-/// A committed change. Whoever applies the changes of a group in the order of their versions knows its members.
+/// A committed change. A reader that applies all changes of a group in the order of their versions has its members.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changed {
     /// The access version since the change; `None` if nothing had to be changed.

@@ -1,10 +1,10 @@
--- Notes a process's sign of life and returns all live processes of its kind, sorted by id.
+-- Records the heartbeat of a process and returns all live processes of its kind, sorted by id.
 --
--- By the server's clock: a process whose own clock is wrong is neither dead nor immortal.
+-- Times are those of the server, so that a wrong clock of a process has no effect.
 --
 -- KEYS[1]  sorted set of processes
--- ARGV[1]  the process's id, or '' to ask only
--- ARGV[2]  seconds of silence after which a process counts as dead
+-- ARGV[1]  the id of the process, or '' to record no heartbeat
+-- ARGV[2]  seconds without a heartbeat after which a process is dead
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))

@@ -1,13 +1,13 @@
--- Fills an inbox that was begun, with what the database knows.
+-- Fills an opened inbox with conversations from the database.
 --
 -- KEYS[1]  sorted set: conversation by version
--- KEYS[2]  hash: the last number of each conversation, and facts about the inbox
--- ARGV[1]  the token of the one who began it
--- ARGV[2]  '' if there is more to come, else the version below all that was filled in: the inbox is whole then
+-- KEYS[2]  hash: the last_seq of each conversation, and properties of the inbox
+-- ARGV[1]  the token of the caller that opened it
+-- ARGV[2]  '' if more calls follow, else the version below all that were filled in: the inbox is complete then
 -- ARGV[3]  seconds until the inbox expires
--- ARGV[4]  and further triples: a conversation, its last number, its version
+-- ARGV[4]  and further triples: a conversation, its last_seq, its version
 --
--- What was noted meanwhile is newer and stays. Returns 0 if someone else has begun it anew.
+-- Updates that were recorded meanwhile are newer and stay. Returns 0 if another caller has opened the inbox again.
 if redis.call('HGET', KEYS[2], '#token') ~= ARGV[1] then
   return 0
 end

@@ -1,15 +1,15 @@
 -- Numbers a batch of messages of several conversations.
 --
--- KEYS     for each conversation its counter, then one key per message, remembering the number that its id got; a key may
---          occur twice
+-- KEYS     for each conversation its counter, then one key per message, which stores the number of its id; a key may occur
+--          twice
 -- ARGV[1]  seconds for which an id is remembered
--- ARGV     then three for each conversation: how many messages; what to set a missing counter to, or '' not to; '1' if
---          numbers above that begin after a jump (the conversation is older than the counter)
+-- ARGV     then three for each conversation: the number of messages; the value of a missing counter, or '' not to set it;
+--          '1' if the numbers above that value follow a jump (the conversation is older than the counter)
 --
--- Returns for each conversation -1 if its counter is missing and was not to be set; otherwise 1 if the first new number
--- follows a jump, 0 if not, and then the numbers: one that was given before is negative.
+-- Returns for each conversation -1 if its counter is missing and is not to be set; otherwise 1 if the first new number
+-- follows a jump, 0 if not, and then the numbers: one that was assigned before is negative.
 --
--- Sent again after a lost answer, it returns the same numbers, as known ones.
+-- A repeated call returns the same numbers, as assigned before.
 local answer = {}
 local key = 1
 for arg = 2, #ARGV, 3 do

@@ -1,15 +1,14 @@
--- Reads what changed in one user's inbox.
+-- Reads a page of one user's inbox.
 --
 -- KEYS[1]  sorted set: conversation by version
--- KEYS[2]  hash: the last number of each conversation, and facts about the inbox
--- ARGV[1]  the version after which (rising) or before which (falling) to read
--- ARGV[2]  how many at most
--- ARGV[3]  '1' to read falling
--- ARGV[4]  seconds until the inbox expires, counted anew from here
+-- KEYS[2]  hash: the last_seq of each conversation, and properties of the inbox
+-- ARGV[1]  the version after which (ascending) or before which (descending) to read
+-- ARGV[2]  most entries
+-- ARGV[3]  '1' to read in descending order
+-- ARGV[4]  seconds until the inbox expires, from now
 --
--- Returns {now, whole, floor, last}, then a conversation, its version and its last number for each entry. whole is 1 if
--- the inbox can be believed: it was built to the end, and by the server that still runs. One that was restarted may have
--- come back with an earlier state.
+-- Returns {now, valid, floor, last}, then a conversation, its version and its last_seq for each entry. valid is 1 if the
+-- inbox was filled completely, and by this run of the server: after a restart the server may have an earlier state.
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000000 + time[2])
 local facts = redis.call('HMGET', KEYS[2], '#ready', '#run', '#floor', '#last')

@@ -1,10 +1,10 @@
--- Notes the last number of a large group, which has no place in its members' inboxes.
+-- Records the group head of a large group, which has no entries in its members' inboxes.
 --
 -- KEYS[1]  hash: version and seq
--- ARGV[1]  the group's last number
--- ARGV[2]  seconds after which the note may be forgotten
+-- ARGV[1]  the group's last_seq
+-- ARGV[2]  seconds until the group head expires
 --
--- Versions are of the same kind as those of inboxes. Sent again, it changes nothing.
+-- Versions are of the same kind as those of inboxes. A repeated call changes nothing.
 local before = redis.call('HMGET', KEYS[1], 'version', 'seq')
 if before[2] and tonumber(before[2]) >= tonumber(ARGV[1]) then
   return 0

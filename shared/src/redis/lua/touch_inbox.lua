@@ -1,12 +1,12 @@
--- Notes in the inboxes of users that conversations have changed.
+-- Records updates of conversations in the inboxes of users.
 --
--- KEYS  for each user of each conversation a pair: the sorted set of conversations by version; the hash with the last
---       number of each conversation, whose '#last' is the highest version
--- ARGV  four for each conversation: how many users; which conversation; its last number, or ''; '1' where something else
---       about it changed
+-- KEYS  for each user of each conversation a pair: the sorted set of conversations by version; the hash with the last_seq
+--       of each conversation, whose '#last' is the highest version
+-- ARGV  four for each conversation: the number of users; the conversation; its last_seq, or ''; '1' if something else of
+--       it changed
 --
--- A user without an inbox gets none: whoever asks for it first builds it from the database. Sent again, it changes
--- nothing, unless something else changed. Returns how many notes were made.
+-- A user without an inbox gets no entry: its first sync builds the inbox from the database. A repeated call changes
+-- nothing, unless something else changed. Returns the number of changed inboxes.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local touched = 0
