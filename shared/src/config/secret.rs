@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::ConfigError;
+use super::load::ConfigError;
 
 /// A key or password. Its `Debug` shows only whether it is set.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn from_environment(value: &str) -> Result<Settings, ConfigError> {
-        super::super::load_from(None, [("IM__AUTH__KEY".to_owned(), value.to_owned())].into())
+        crate::config::load_from(None, [("IM__AUTH__KEY".to_owned(), value.to_owned())].into())
     }
 
     #[test]

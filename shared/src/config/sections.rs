@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::load::ConfigError;
 use crate::shard::ShardCount;
 
 /// An address that may contain a password, which is never printed.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::ConnectOptions as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 
-use super::pool::Pool;
+use super::pool::{Ping, Pool};
 use crate::backoff::Backoff;
 use crate::config::{ConfigError, Mysql};
 
@@ -28,15 +28,6 @@ pub enum ConnectError {
         /// The last failure.
         source: sqlx::Error,
     },
-}
-
-/// Whether a connection that was idle for a while is pinged before it is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ping {
-    /// It is pinged after a second of idleness: one more round trip, but a connection that was lost fails no request.
-    BeforeUse,
-    /// It is not pinged: for a caller that retries in any case.
-    Never,
 }
 
 /// Connects, and retries for up to `wait`.

@@ -22,12 +22,10 @@ pub mod timeline;
 mod transaction;
 pub mod unread;
 
-pub use connect::{ConnectError, Ping, connect, is_unavailable};
+pub use connect::{ConnectError, connect, is_unavailable};
 pub use migrate::migrate;
-pub use transaction::{Transaction, TxError, is_duplicate_key, is_lock_conflict, run_tx};
+pub use transaction::{Transaction, Tx, TxError, is_duplicate_key, is_lock_conflict, run_tx};
 
-pub use pool::{Connection, Pool};
+pub use pool::{Connection, Ping, Pool};
 /// The error of a statement.
 pub use sqlx::Error;
-/// A connection with a transaction open on it, see [`run_tx`].
-pub type Tx = sqlx::MySqlConnection;

@@ -23,12 +23,19 @@ use sqlx::{Connection as _, Either, Execute, Executor, MySql, MySqlPool, SqlStr}
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::connect::Ping;
-
 /// A connection that was idle for longer is pinged before use, with [`Ping::BeforeUse`].
 const IDLE_MAX_WITHOUT_PING: Duration = Duration::from_secs(1);
 /// A connection is returned to sqlx after this time; sqlx closes connections that are old or idle.
 const KEPT_MAX: Duration = Duration::from_secs(60);
+
+/// Whether a connection that was idle for a while is pinged before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ping {
+    /// It is pinged after a second of idleness: one more round trip, but a connection that was lost fails no request.
+    BeforeUse,
+    /// It is not pinged: for a caller that retries in any case.
+    Never,
+}
 
 /// Connections to one schema. Cheap to clone. Queries run on it directly, as on sqlx's own pool.
 #[derive(Debug, Clone)]

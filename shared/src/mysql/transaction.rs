@@ -6,8 +6,11 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use sqlx::mysql::MySqlConnection;
 
-use super::{Pool, Tx};
+use super::Pool;
 use crate::backoff::Backoff;
+
+/// A connection with a transaction open on it.
+pub type Tx = MySqlConnection;
 
 /// The error of a transaction.
 pub trait TxError: From<sqlx::Error> {

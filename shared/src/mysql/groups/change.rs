@@ -1,47 +1,13 @@
 //! The transaction around every change of a group.
 
+use super::error::GroupError;
 use super::policy::{GroupSizes, LARGE_LINGERS_MS};
 use super::read::find_in;
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
 use crate::mysql::conversations::Head;
-use crate::mysql::{Pool, Transaction, Tx, TxError, access, run_tx};
-use crate::permission::{Denied, HistoryRange};
-
-/// The reason why a change was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum GroupError {
-    /// The caller may not make it.
-    #[error("not allowed: {0:?}")]
-    Denied(Denied),
-    /// The name of the group is taken.
-    #[error("the group exists already")]
-    Exists,
-    /// The user to change or to remove is not a member of the group.
-    #[error("no such member")]
-    NoSuchMember,
-    /// The group would have more members than this.
-    #[error("more than {0} members")]
-    Full(u32),
-    /// A statement failed.
-    #[error(transparent)]
-    Sql(#[from] sqlx::Error),
-}
-
-impl From<Denied> for GroupError {
-    fn from(denied: Denied) -> Self {
-        Self::Denied(denied)
-    }
-}
-
-impl TxError for GroupError {
-    fn sql(&self) -> Option<&sqlx::Error> {
-        match self {
-            Self::Sql(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+use crate::mysql::{Pool, Transaction, Tx, access, run_tx};
+use crate::permission::HistoryRange;
 
 /// A committed change. A reader that applies all changes of a group in the order of their versions has its members.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Creating groups.
 
-use super::change::{Changed, Difference, GroupChange, GroupError, change};
+use super::change::{Changed, Difference, GroupChange, change};
+use super::error::GroupError;
 use super::policy::{GroupSizes, history_of_newcomer};
 use super::read::find_in;
 use super::rows::{insert_members, set_role};

@@ -1,6 +1,7 @@
 //! Adding, removing and changing the members of a group.
 
-use super::change::{Difference, GroupChange, GroupError};
+use super::change::{Difference, GroupChange};
+use super::error::GroupError;
 use super::policy::history_of_newcomer;
 use super::read::Group;
 use super::rows::{existing, insert_members, relation_of, role_of, roles, set_role};

@@ -6,14 +6,16 @@
 
 mod change;
 mod create;
+mod error;
 mod members;
 mod policy;
 mod read;
 mod rows;
 mod update;
 
-pub use change::{Changed, GroupChange, GroupError, change};
+pub use change::{Changed, GroupChange, change};
 pub use create::{CreateGroup, create_open};
+pub use error::GroupError;
 pub use members::{AddMembers, JoinGroup, MemberUpdate, RemoveMember, UpdateMember};
 pub use policy::{ADDED_MAX, GroupSizes, NAME_CHARS_MAX};
 pub use read::{Group, find};

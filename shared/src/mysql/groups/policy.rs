@@ -1,6 +1,6 @@
 //! The rules about the size of groups and the history of new members. Pure.
 
-use super::change::GroupError;
+use super::error::GroupError;
 use crate::ids::Seq;
 use crate::permission::HistoryRange;
 

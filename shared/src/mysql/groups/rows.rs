@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use ahash::AHashMap;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::change::GroupError;
+use super::error::GroupError;
 use super::read::{Group, find_in};
 use crate::conversation::Conversation;
 use crate::ids::{UserId, unix_millis};

@@ -1,6 +1,7 @@
 //! Changing a group's settings, and dismissing it.
 
-use super::change::{Difference, GroupChange, GroupError};
+use super::change::{Difference, GroupChange};
+use super::error::GroupError;
 use super::rows::{existing, relation_of};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
