@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 
-use testbed::client::{Chat, Client, Pace, Packet, Report, Sender, Sent, chat_frame, websocket};
+use testbed::client::{Assignment, Chat, Client, Pace, Packet, Report, Sender, Sent, chat_frame, websocket};
 use testbed::judge::{Verdict, judge};
 use testbed::stack::{Direction, End, System, wait_for};
 
@@ -173,8 +173,8 @@ pub async fn overload(
         let gateway = gateways[n % gateways.len()].clone();
         let (user, group) = (format!("load{n}"), format!("group_load{}", n % GROUPS));
         Client::connect(&gateway, &user).await?.pull(&group, 0, 1).await?;
-        let pace = Pace::Window(1);
-        let sender = Sender::new(user, group, 0, SIZE, Vec::new(), pace, Arc::new(Report::default()))?;
+        let assignment = Assignment { conversation: group, messages: 0, size: SIZE, pace: Pace::Window(1) };
+        let sender = Sender::new(user, assignment, Vec::new(), Arc::new(Report::default()))?;
         let (mode, counts) = (watched.clone(), Arc::clone(&counts));
         talking.spawn(async move { talk(&gateway, sender, mode, &counts).await });
     }

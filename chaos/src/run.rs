@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::fault::Fault;
 use crate::inflict::Inflictor;
 use crate::monitor::{Longest, Monitor, Watched};
-use testbed::client::{Client, Pace, Reader, Reading, Report, Sender, Sent};
+use testbed::client::{Assignment, Client, Pace, Reader, Reading, Report, Sender, Sent};
 use testbed::judge::{Lists, Verdict, judge_and_keep, judge_follower};
 use testbed::stack::{System, wait_for};
 
@@ -460,8 +460,9 @@ impl Crowd {
                     stop: crowd.stop_sending.clone(),
                 };
                 index += 1;
-                let mut sender =
-                    Sender::new(user, conversation.clone(), 0, SIZE, order(), pace, Arc::clone(report))?;
+                let conversation = conversation.clone();
+                let assignment = Assignment { conversation, messages: 0, size: SIZE, pace };
+                let mut sender = Sender::new(user, assignment, order(), Arc::clone(report))?;
                 watched.senders.push(Arc::clone(&sender.progress));
                 crowd.sending.spawn(async move {
                     let sent = sender.run(start).await;

@@ -1,4 +1,4 @@
-//! `loadtest`: brings the system up, loads it, and judges it.
+//! `loadtest`: starts a system or takes a running deployment, loads it, and judges it.
 
 mod command;
 
@@ -11,7 +11,8 @@ const USAGE: u8 = 2;
 /// Exit code of a run that could not be completed. 1 is a broken promise.
 const FAILED: u8 = 4;
 
-/// Brings the whole chat system up on this machine, loads it, and judges what it did.
+/// Start the chat system on this machine, or take a running deployment; load it, break it, measure it, and judge whether
+/// every promise was kept. `loadtest burst --help` explains the words.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use loadtest::scenario::{Deployment, Load, run};
-use testbed::client::{Chat, Client, Pace, Report, Sender, StoredMessage};
+use testbed::client::{Assignment, Chat, Client, Pace, Report, Sender, StoredMessage};
 use testbed::judge::{Verdict, judge, judge_reader};
 use testbed::stack::{Builder, System, wait_for};
 use tokio::time::Instant;
@@ -29,8 +29,8 @@ impl Burst {
             gateways.rotate_left(n % 2);
             let (user, conversation) = (format!("user{n}"), format!("group_{}", n % 2));
             let pace = Pace::Window(16);
-            let sender =
-                Sender::new(user, conversation, messages_each, 100, gateways, pace, Arc::clone(&report));
+            let assignment = Assignment { conversation, messages: messages_each, size: 100, pace };
+            let sender = Sender::new(user, assignment, gateways, Arc::clone(&report));
             tokio::spawn(async move {
                 let mut sender = sender?;
                 sender.run(Instant::now()).await?;

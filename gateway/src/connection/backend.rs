@@ -46,10 +46,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// The wall clock, in milliseconds since 1970.
     fn unix_millis(&self) -> i64;
 
-    /// An id that no other connection has.
+    /// A new connection id.
     fn next_connection_id(&self) -> Origin;
 
-    /// Who a token proves its bearer to be.
+    /// Verifies a token.
     ///
     /// # Errors
     /// 401.
@@ -73,10 +73,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// at once.
     fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), ApiError>>;
 
-    /// Takes a message, which is answered through `reply_to`.
+    /// Takes a message. Its reply is sent through `reply_to`.
     ///
     /// `Some` if something has to be looked up first: the caller handles no further request of this connection until the
-    /// future has ended, so that its messages keep their order.
+    /// future has ended, so that the messages of the connection keep their order.
     fn submit(
         &self,
         by: &Arc<Identity>,

@@ -31,9 +31,9 @@ pub(super) struct Deadlines {
     token_warning_ms: u64,
     /// The client has to log in by then; `None` once it has sent a valid token.
     login_by: Option<Instant>,
-    /// When the client was last heard. While the connection does not read, the client cannot be called silent.
+    /// When the client last sent a frame. While the connection does not read, the client does not count as silent.
     heard_at: Instant,
-    /// Since when the client has not taken a byte, although some wait for it.
+    /// Since when bytes wait for the client and it has taken none of them.
     blocked_since: Option<Instant>,
     token: Option<Token>,
 }
@@ -64,17 +64,17 @@ impl Deadlines {
         self.heard_at = now;
     }
 
-    /// The client sent a valid token: from here on it may not be silent.
+    /// The client sent a valid token: the deadline for silence replaces the one for the login.
     pub(super) fn authenticated(&mut self) {
         self.login_by = None;
     }
 
-    /// The connection lives by this token from here on. To be checked at once.
+    /// The connection uses this token from now on. The next check is due at once.
     pub(super) fn set_token(&mut self, expiry: TokenExpiry, now: Instant) {
         self.token = Some(Token { expiry, check_at: Some(now) });
     }
 
-    /// Bytes wait for the client, which has taken some of them just now, or none yet.
+    /// Bytes wait for the client. It has just taken some of them, or they have just begun to wait.
     pub(super) fn write_blocked(&mut self, now: Instant) {
         self.blocked_since = Some(now);
     }
@@ -103,7 +103,7 @@ impl Deadlines {
             Some(_) => {}
             None if self.heard_at + self.silence > now => {}
             None if reading => return Due::Close(Close::Silent),
-            // The frames that the client may have sent are left in the socket.
+            // Frames of the client may wait in the socket: count from now.
             None => self.heard_at = now,
         }
         self.check_token(now, unix_ms)
@@ -197,8 +197,8 @@ mod tests {
             None
         }
 
-        /// Plays `events`, each so many milliseconds after the one before, and returns when and why the connection was
-        /// closed. Checks are made each millisecond, or only when they are asked for.
+        /// Plays `events`, each with its delay after the previous one in milliseconds, and returns when and why the
+        /// connection was closed. Checks every millisecond, or only at `next_check`.
         fn play(&mut self, events: &[(u64, Event)], every_ms: bool) -> Option<(u64, Close)> {
             let mut events = events.iter();
             let mut next = events.next().map(|(delay, event)| (*delay, *event));
@@ -233,15 +233,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn checks_that_come_early_or_often_change_nothing(
+        fn early_or_frequent_checks_change_nothing(
             (login, heartbeat, stalled) in (1_u64..300, 1_u64..100, 1_u64..300),
             events in proptest::collection::vec((1_u64..80, event()), 0..40),
         ) {
             let timeouts = timeouts(login, heartbeat, stalled);
-            let (mut asked, mut often) = (Clocked::new(&timeouts), Clocked::new(&timeouts));
-            let closed = asked.play(&events, false);
+            let (mut due, mut often) = (Clocked::new(&timeouts), Clocked::new(&timeouts));
+            let closed = due.play(&events, false);
             prop_assert_eq!(closed, often.play(&events, true));
-            prop_assert_eq!(asked.warnings, often.warnings);
+            prop_assert_eq!(due.warnings, often.warnings);
             let quiet: Vec<_> = events.iter().map(|(delay, event)| match event {
                 Event::EarlyCheck => (*delay, Event::Reading(true)),
                 other => (*delay, *other),
@@ -252,7 +252,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_closes_a_connection_before_its_time(
+        fn no_connection_is_closed_before_a_deadline(
             (login, heartbeat, stalled) in (1_u64..300, 1_u64..100, 1_u64..300),
             events in proptest::collection::vec((1_u64..80, event()), 0..40),
         ) {
@@ -299,8 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_for_a_moment_does_not_shorten_the_time_to_log_in() {
-        // Once the stall had moved the timer, which was taken for the login's deadline.
+    fn a_short_stall_does_not_shorten_the_time_to_log_in() {
         let mut connection = Clocked::new(&timeouts(1_000, 1_000, 100));
         let events =
             [(10, Event::Frame), (0, Event::Blocked), (5, Event::Unblocked), (95, Event::EarlyCheck)];
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_move_the_silence_of_a_user_and_not_the_login_of_an_anonymous_client() {
+    fn frames_extend_the_silence_deadline_but_not_the_login_deadline() {
         let frames = [(90, Event::Frame), (90, Event::Frame)];
         let anonymous = Clocked::new(&timeouts(200, 40, 1_000)).play(&frames, false);
         assert_eq!(anonymous, Some((200, Close::NotLoggedIn)));
@@ -318,14 +317,14 @@ mod tests {
     }
 
     #[test]
-    fn a_client_whose_frames_are_not_read_is_not_silent() {
+    fn silence_does_not_count_while_frames_are_not_read() {
         let events = [(0, Event::Authenticated), (0, Event::Reading(false)), (250, Event::Reading(true))];
         let closed = Clocked::new(&timeouts(1_000, 40, 1_000)).play(&events, false);
-        assert_eq!(closed, Some((360, Close::Silent)), "counted anew at 120 and 240");
+        assert_eq!(closed, Some((360, Close::Silent)), "counted again from 120 and from 240");
     }
 
     #[test]
-    fn a_token_is_warned_about_once_and_a_new_one_takes_its_place() {
+    fn a_token_causes_one_warning_and_a_new_token_replaces_it() {
         let mut connection = Clocked::new(&timeouts(1_000, 1_000, 1_000));
         let events = [(0, Event::Authenticated), (0, Event::Token(100)), (80, Event::Token(200))];
         assert_eq!(connection.play(&events, false), Some((280, Close::TokenExpired)));

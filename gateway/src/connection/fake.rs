@@ -1,4 +1,4 @@
-//! A gateway for tests: a real hub, and requests that are answered when the test says so.
+//! A fake gateway for tests: a real hub, and replies that the test controls.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,13 +32,13 @@ pub(super) struct FakeBackend {
     pub(super) hub: Hub,
     start: Instant,
     connections: AtomicU64,
-    /// One permit per login that may end.
+    /// One permit for each login that may finish.
     pub(super) logins: Arc<Semaphore>,
     pub(super) database_is_away: AtomicBool,
     pub(super) revoked: Mutex<AHashSet<UserId>>,
-    /// Lookups before messages to these conversations, with one permit per lookup that may end.
+    /// Messages to these conversations need a lookup first; one permit for each lookup that may finish.
     pub(super) lookups: Mutex<AHashMap<String, Arc<Semaphore>>>,
-    /// Whether requests are answered at once, by their conversation or id.
+    /// Requests are answered at once; otherwise by `answer_one`.
     pub(super) answers_at_once: AtomicBool,
     /// Requests that are not answered yet.
     owed: Arc<Mutex<VecDeque<(String, ReplyTo)>>>,
@@ -63,14 +63,14 @@ impl FakeBackend {
         }
     }
 
-    /// Makes messages to this conversation wait for a lookup.
+    /// Messages to this conversation need a lookup first.
     pub(super) fn look_up(&self, conversation: &str) -> Arc<Semaphore> {
         let gate = Arc::new(Semaphore::new(0));
         self.lookups.lock().insert(conversation.to_owned(), Arc::clone(&gate));
         gate
     }
 
-    /// Answers the oldest request that is owed a reply, with its own text.
+    /// Answers the oldest open request. False if there is none.
     pub(super) fn answer_one(&self) -> bool {
         let Some((text, reply_to)) = self.owed.lock().pop_front() else { return false };
         reply_to.send(Utf8Bytes::from(text));

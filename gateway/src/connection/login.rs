@@ -1,7 +1,7 @@
-//! Who a client is, as types: `Anonymous → Authenticating → LoggedIn`.
+//! The login state of a client, as types: `Anonymous → Authenticating → LoggedIn`.
 //!
-//! Each says what to do about a frame. Only [`LoggedIn`] has a user, and only it understands requests, so that nothing can
-//! be done for a client before it has logged in. No sockets, clocks or stores.
+//! Each decides what to do about a frame. Only [`LoggedIn`] has a user, and only it handles requests, so that no request
+//! can be handled before the login. No sockets, clocks or stores.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(crate) struct VerifiedLogin {
     pub(crate) device: Option<DeviceId>,
 }
 
-/// A client that has not logged in: it may do nothing else.
+/// A client that has not logged in. It may only log in.
 #[derive(Debug)]
 pub(super) struct Anonymous {
     malformed: MalformedFrames,
@@ -37,9 +37,9 @@ pub(super) struct Anonymous {
 /// What to do about a frame of an anonymous client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum AnonymousAction {
-    /// Nothing but to send this.
+    /// Send this reply.
     Reply(Utf8Bytes),
-    /// Check the token, and log in.
+    /// Verify the token, and log in.
     Login {
         token: String,
         device: Option<DeviceId>,
@@ -89,13 +89,13 @@ impl Authenticating {
         &self.who
     }
 
-    /// Its memberships are known. The token that it lives by is returned beside it.
+    /// The memberships are loaded. Returns the expiry of the token as well.
     pub(super) fn memberships_loaded(self, malformed_max: u32) -> (LoggedIn, TokenExpiry) {
         (LoggedIn::new(self.who, malformed_max), self.token)
     }
 }
 
-/// A client that is logged in, and may make requests.
+/// A client that is logged in and may send requests.
 #[derive(Debug)]
 pub struct LoggedIn {
     who: Arc<Identity>,
@@ -105,16 +105,16 @@ pub struct LoggedIn {
 /// What to do about a frame of a user.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing but to send this.
+    /// Send this reply.
     Reply(Utf8Bytes),
-    /// Check the token, and let the connection live by it instead of the earlier one.
+    /// Verify the token, and replace the earlier one with it.
     RenewToken {
         /// As sent.
         token: String,
     },
     /// Send a message (cmd 2).
     Chat(Conversation, ChatRequest),
-    /// Answer in a task of its own.
+    /// Answer the query in a task of its own.
     Query(Query),
     /// Close the connection.
     Close(Close),

@@ -1,4 +1,4 @@
-//! One client's connection: from the upgrade to the close.
+//! The connection of one client, from the upgrade to the close.
 
 mod backend;
 mod deadlines;
@@ -7,7 +7,6 @@ mod deps;
 mod fake;
 pub mod login;
 pub mod logins;
-
 pub mod socket;
 pub mod task;
 mod token_expiry;

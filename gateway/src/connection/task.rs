@@ -1,9 +1,9 @@
 //! One task per connection: from the upgrade to the close.
 //!
-//! The life of a connection is [`Connection::serve`]: log in, register, load the memberships, then one frame after the
-//! other. Everything waits in [`Connection::step`], the only `select!`. What has to be looked up before the next frame may
-//! be handled (memberships at the login, an unknown membership at a send) is waited for there instead of the next frame,
-//! which keeps the order of one connection's messages.
+//! The life of a connection is [`Connection::serve`]: log in, register, load the memberships, then handle one frame after
+//! the other. Everything waits in [`Connection::step`], the only `select!`. While something is looked up (memberships at
+//! the login, an unknown membership at a send), no further frame is read, which keeps the order of the messages of one
+//! connection.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use super::deadlines::{Deadlines, Due};
 use super::login::{Action, Anonymous, AnonymousAction, Authenticating, LoggedIn, VerifiedLogin};
 use super::socket::Counted;
 use super::token_expiry::TokenExpiry;
-use super::transport::{Ended, Happened, Transport};
+use super::transport::{Ended, SocketEvent, Transport};
 use crate::identity::Identity;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::wire::api_error::ApiError;
@@ -66,8 +66,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         }
     }
 
-    /// Serves the client until the end of the connection. `login`: what the upgrade request proved; without it the client
-    /// has to log in by its first frame.
+    /// Serves the client until the end of the connection. `login`: the verified login of the upgrade request; without it
+    /// the client has to log in by its first frame.
     pub(crate) async fn run(mut self, login: Option<VerifiedLogin>) {
         let Err(ended) = self.serve(login).await;
         tracing::debug!(connection = self.origin.connection, ?ended, "connection ends");
@@ -78,7 +78,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         self.outbox.end();
     }
 
-    /// The life of the connection. It ends with the registration, so that nothing more is pushed while it closes.
+    /// The life of the connection, up to its close. The registration ends with it, so that nothing is pushed during the
+    /// close.
     async fn serve(&mut self, login: Option<VerifiedLogin>) -> Result<Infallible, Ended> {
         let (login, answer) = match login {
             Some(login) => (login, false),
@@ -148,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         if answer {
             self.outbox.reserve().send(self.login_reply(session.who()));
         }
-        self.live_by(token)?;
+        self.set_token(token)?;
         Ok(session)
     }
 
@@ -196,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         if self.backend.is_revoked(&who.user, login.issued_at_ms) {
             return Err(Ended::Close(Close::TokenRevoked));
         }
-        self.live_by(TokenExpiry::new(&login))
+        self.set_token(TokenExpiry::new(&login))
     }
 
     fn login_reply(&self, who: &Identity) -> Utf8Bytes {
@@ -204,10 +205,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         reply::login(&who.user, &who.device, self.backend.unix_millis(), heartbeat_ms)
     }
 
-    /// The connection lives by this token from here on: a short-lived one is warned about at once.
-    fn live_by(&mut self, token: TokenExpiry) -> Result<(), Ended> {
+    /// The connection uses this token from now on. A token that expires soon causes a warning at once.
+    fn set_token(&mut self, token: TokenExpiry) -> Result<(), Ended> {
         self.deadlines.set_token(token, Instant::now());
-        // The frames that came meanwhile are not read yet.
+        // Frames that arrived during the login are not read yet.
         self.check_deadlines(false)
     }
 
@@ -240,22 +241,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
             }
             tokio::select! {
                 biased;
-                // Writing goes first, since replies make room for further requests. A frame that has arrived counts
-                // before the deadline that it moves.
-                happened = self.transport.next(&self.outbox, reading) => match happened? {
-                    Happened::Frame(frame) => {
+                // Socket: writes first, since replies make room for further requests. Before the timer, since a frame
+                // that has arrived extends a deadline.
+                event = self.transport.next(&self.outbox, reading) => match event? {
+                    SocketEvent::Frame(frame) => {
                         self.deadlines.frame_received(Instant::now());
                         return Ok(Step::Frame(frame));
                     }
-                    Happened::WriteBlocked => self.deadlines.write_blocked(Instant::now()),
-                    Happened::WriteUnblocked => self.deadlines.write_unblocked(),
+                    SocketEvent::WriteBlocked => self.deadlines.write_blocked(Instant::now()),
+                    SocketEvent::WriteUnblocked => self.deadlines.write_unblocked(),
                 },
-                // What has to be known before the next frame.
+                // Lookup: has to end before the next frame is read.
                 found = async { match &mut lookup {
                     Some(lookup) => lookup.await,
                     None => std::future::pending().await,
                 } } => return Ok(Step::LookedUp(found)),
-                // A deadline, or an earlier one that has moved since the timer was set.
+                // Timer: a deadline, or the former time of one that was extended.
                 () = &mut self.timer => {
                     self.check_deadlines(reading)?;
                     self.timer.as_mut().reset(self.deadlines.next_check());
@@ -279,7 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
     }
 }
 
-/// A connection's place in the hub, given up when dropped.
+/// The registration of a connection in the hub. Deregisters when dropped.
 struct Registration<B: Backend> {
     backend: Arc<B>,
     who: Arc<Identity>,

@@ -1,11 +1,11 @@
-//! When the token of a connection expires: pure rules, the caller says what time it is.
+//! The expiry of a connection's token. Pure: the caller passes the time in.
 
 use crate::auth::token::Login;
 
 /// Longest pause between two checks, in milliseconds. The wall clock may be set meanwhile.
 const CHECK_INTERVAL_MS: i64 = 60_000;
 
-/// The expiry of the token that a connection lives by.
+/// The expiry of a connection's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenExpiry {
     expires_at_ms: Option<i64>,

@@ -1,7 +1,7 @@
-//! Frames in, frames out: a WebSocket on any byte stream.
+//! A WebSocket over any byte stream: frames in, frames out.
 //!
-//! Writing and reading are polled side by side, so that a client that takes nothing from its socket is still heard, and
-//! one that says nothing still gets its pushes.
+//! Writing and reading are polled side by side, so that frames of a stalled reader are still read, and a silent
+//! client still gets its pushes.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -29,14 +29,14 @@ pub(super) enum Ended {
     Gone,
 }
 
-/// What happened on the socket.
+/// An event on the socket.
 #[derive(Debug)]
-pub(super) enum Happened {
+pub(super) enum SocketEvent {
     /// The client sent this frame.
     Frame(Message),
-    /// Bytes wait for the client: it has not taken any yet, or has taken some of them.
+    /// Bytes wait for the client. It has just taken some of them, or they have just begun to wait.
     WriteBlocked,
-    /// The client has taken all that waited for it.
+    /// The client has taken all bytes that waited for it.
     WriteUnblocked,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Transport<S> {
     socket: WebSocketStream<Counted<S>>,
     /// Frames were handed to the socket since the last complete flush.
     unflushed: bool,
-    /// Bytes written when the client was last said to block; `None` if it does not.
+    /// The bytes written at the last [`SocketEvent::WriteBlocked`]; `None` while writing is not blocked.
     blocked_at: Option<u64>,
 }
 
@@ -55,12 +55,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         Self { socket, unflushed: false, blocked_at: None }
     }
 
-    /// Writes what is in `outbox`, until something happens. Reads frames if `reading`, and `outbox` has room for replies.
-    /// Nothing is lost if the future is dropped.
+    /// Writes the frames in `outbox`, and waits for an event. Reads frames if `reading`, and if `outbox` has room for
+    /// replies. Cancel safe.
     ///
     /// # Errors
-    /// When the connection ends: by the outbox, by a frame that breaks the rules, or by the client.
-    pub(super) async fn next(&mut self, outbox: &Outbox, reading: bool) -> Result<Happened, Ended> {
+    /// [`Ended`]: closed by the outbox, by a frame that breaks the rules, or by the client.
+    pub(super) async fn next(&mut self, outbox: &Outbox, reading: bool) -> Result<SocketEvent, Ended> {
         poll_fn(|cx| self.poll_next(cx, outbox, reading)).await
     }
 
@@ -69,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         cx: &mut Context<'_>,
         outbox: &Outbox,
         reading: bool,
-    ) -> Poll<Result<Happened, Ended>> {
+    ) -> Poll<Result<SocketEvent, Ended>> {
         outbox.watch(cx);
         let Ok(is_blocked) = self.poll_write(cx, outbox) else { return Poll::Ready(Err(Ended::Gone)) };
         let closing = outbox.close_reason();
@@ -80,8 +80,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
                 return Poll::Ready(Err(Ended::Close(close)));
             }
         }
-        if let Some(happened) = self.write_progress(is_blocked) {
-            return Poll::Ready(Ok(happened));
+        if let Some(event) = self.write_progress(is_blocked) {
+            return Poll::Ready(Ok(event));
         }
         if reading && closing.is_none() && outbox.has_room() {
             return self.poll_read(cx);
@@ -89,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         Poll::Pending
     }
 
-    /// Hands frames to the socket until it is full, then flushes once. True if the client has not taken everything.
+    /// Writes frames until the socket is full or the outbox is empty, then flushes once. True if bytes still wait.
     fn poll_write(&mut self, cx: &mut Context<'_>, outbox: &Outbox) -> Result<bool, Error> {
         let mut is_blocked = false;
         loop {
@@ -109,33 +109,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         Ok(is_blocked)
     }
 
-    /// What is new about the client's taking.
-    fn write_progress(&mut self, is_blocked: bool) -> Option<Happened> {
+    /// The event, if the write progress has changed since the last one.
+    fn write_progress(&mut self, is_blocked: bool) -> Option<SocketEvent> {
         let written = self.socket.get_ref().written();
         match (is_blocked, self.blocked_at) {
             (false, None) => None,
             (false, Some(_)) => {
                 self.blocked_at = None;
-                Some(Happened::WriteUnblocked)
+                Some(SocketEvent::WriteUnblocked)
             }
             (true, Some(before)) if before == written => None,
             (true, _) => {
                 self.blocked_at = Some(written);
-                Some(Happened::WriteBlocked)
+                Some(SocketEvent::WriteBlocked)
             }
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Happened, Ended>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<SocketEvent, Ended>> {
         Pin::new(&mut self.socket).poll_next(cx).map(|frame| match frame {
             Some(Ok(Message::Close(_))) => Err(Ended::Gone),
-            Some(Ok(frame)) => Ok(Happened::Frame(frame)),
+            Some(Ok(frame)) => Ok(SocketEvent::Frame(frame)),
             Some(Err(error)) => Err(ended(&error)),
             None => Err(Ended::Gone),
         })
     }
 
-    /// Writes the replies that are owed and the close frame, and waits for that of the client.
+    /// Writes the replies that are ready, and the close frame, and waits for the client's close frame.
     ///
     /// # Errors
     /// The socket broke.

@@ -59,7 +59,7 @@ struct AdmissionLimits {
 }
 
 /// The time for one batch, from its sequence numbers to its confirm: half of a request's time. A message that has less
-/// left is refused before, so that everyone gets a reply by the deadline.
+/// left is refused, so that every sender gets a reply by the deadline.
 pub(super) fn batch_timeout(limits: &Limits) -> Duration {
     Duration::from_millis(limits.request_deadline_ms) / 2
 }
@@ -87,8 +87,8 @@ impl Sends {
 
     /// Takes a message. Its reply is sent through `reply_to`, now or within the deadline.
     ///
-    /// `Some` if something has to be looked up first (an unknown membership, the message to recall): the caller takes
-    /// nothing further from this connection until the future has ended, so that its messages keep their order.
+    /// `Some` if something has to be looked up first (an unknown membership, the message to recall): the caller handles no
+    /// further request of this connection until the future has ended, so that its messages keep their order.
     #[must_use]
     pub(crate) fn submit(
         self: &Arc<Self>,
@@ -135,7 +135,7 @@ impl Sends {
         Some(Admitted { message, origin: by.origin, reply_when_stored, reply, permit })
     }
 
-    /// Looks up what is not known, and leaves enough time for a batch.
+    /// Looks up the membership, and the message to recall, in time for a batch.
     async fn look_up(self: Arc<Self>, admitted: Admitted, recalls: Option<Seq>) {
         let until = admitted.reply.deadline() - self.limits.batch;
         let checked = timeout_at(until, self.check(&admitted, recalls)).await;

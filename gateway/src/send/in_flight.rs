@@ -9,12 +9,11 @@
 //! | a worker stores the message, under the same number or another one | none: the sender has its reply | code 0 |
 //! | a worker refuses the message | the outcome, if the confirm comes later | 403 or 404 |
 //! | the deadline passes | none: a batch ends before the deadlines of its messages | 503 |
-//! | the reply is dropped, since its task ends | 503 | 503 |
+//! | the reply is dropped, because its task ends | 503 | 503 |
 //!
-//! An outcome is what a worker decided otherwise than the sequence number said: another number, or a refusal. Its event
-//! may be quicker than the confirm, so it is remembered for a while, and the last answer tells what is final. Second
-//! answers, to all connections of the sender, are sent by `push/fanout.rs` for the same two events, and for
-//! nothing else.
+//! An outcome overrides the sequence number: a worker has stored the message under another number, or refused it. Its
+//! event may arrive before the confirm, so the outcome is remembered for a while, and the last answer is the final one.
+//! Second answers, to all connections of the sender, are sent by `push/fanout.rs` for these two events only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +37,8 @@ use crate::wire::retry_delay::RetryDelay;
 pub(super) const EXPIRE_INTERVAL: Duration = Duration::from_millis(250);
 /// How long an outcome is remembered: longer than a batch waits for its confirm.
 const OUTCOME_TTL: Duration = Duration::from_secs(10);
-/// Outcomes that are remembered. Beyond that, a reply whose confirm comes after its outcome tells the first number, and a
-/// retry tells the final one.
+/// Outcomes that are remembered. At the limit, further outcomes are not: a reply whose confirm comes after its outcome has
+/// the first number, and a retry gets the final one.
 const OUTCOMES_MAX: usize = 16_384;
 
 /// 503, to be sent again with the same `msg_id`.
@@ -115,7 +114,7 @@ impl InFlightMessage {
     }
 }
 
-/// What became of a message in the end.
+/// The final decision about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     /// It is stored under this sequence number.
@@ -124,13 +123,13 @@ enum Outcome {
     Refused(ApiError),
 }
 
-/// The replies of this gateway from the sequence number on, shared by the pipelines, which publish, and the fanout, which
-/// hears what the workers decided.
+/// The replies of this gateway from the sequence number on. Shared by the pipelines, which publish, and the fanout, which
+/// receives the events of the workers.
 #[derive(Debug, Default)]
 pub struct InFlight {
     /// Replies that wait for the commit. There are no more than connections have reserved places for replies.
     until_stored: Mutex<AHashMap<MessageId, Vec<PendingReply>>>,
-    /// Outcomes that differ from the sequence number, with the time of their events.
+    /// Outcomes that override the sequence number, with the time of their events.
     outcomes: RwLock<AHashMap<MessageId, (Instant, Outcome)>>,
 }
 
@@ -141,8 +140,8 @@ impl InFlight {
         Self::default()
     }
 
-    /// `batch` is about to be published. Replies that wait for the commit are recorded before, since the commit may be
-    /// quicker than the confirm.
+    /// `batch` is about to be published. Replies that wait for the commit are recorded before, because the commit may come
+    /// before the confirm.
     pub(super) fn publish(&self, mut batch: Vec<InFlightMessage>) -> Publishing<'_> {
         self.forget_refusals(&batch);
         let mut until_stored = None;
@@ -238,12 +237,12 @@ impl Publishing<'_> {
         self.batch.iter().map(|one| &one.message)
     }
 
-    /// The broker has the batch: those who asked for that get their replies.
+    /// The broker has the batch: sends the replies that wait for that.
     pub(super) fn confirmed(self) {
         self.finish(|message, reply| reply.accept(message.seq));
     }
 
-    /// The broker is not known to have the batch: everyone gets a reply.
+    /// The broker is not known to have the batch: sends all replies.
     pub(super) fn failed(self, why: &str) {
         for one in self.batch.iter().filter(|one| one.message.reply_when_stored) {
             self.in_flight.reply_to_waiting(&one.message.id(), &Outcome::Refused(try_again(why)));

@@ -32,10 +32,10 @@ Promises that the judge checks; each number counts violations and must be 0:
   (renumbered counts messages whose seq changed in a repair, and whose sender was told: this is allowed.)
 
 Exit codes:
-  0  complete: all promises were kept, nothing was refused, no push is missing
+  0  complete: no promise was broken, nothing was refused, no push is missing
   1  a promise was broken
   2  wrong usage: nothing was run
-  3  incomplete: all promises were kept, but messages were refused first or pushes are missing; the figures describe
+  3  incomplete: no promise was broken, but messages were refused first or pushes are missing; the figures describe
      what the limits allow
   4  the run failed: no gateway or server, a refused token, a refusal that a retry does not change
 docs/load-testing.md explains the report line by line.";

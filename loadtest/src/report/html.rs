@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 use super::plot::escaped;
 use super::plots::plots;
 use super::record::Record;
@@ -113,9 +115,12 @@ fn origin(record: &Record, html: &mut String) {
     );
 }
 
-fn options(options: &serde_json::Value) -> String {
+fn options(options: &Value) -> String {
     let Some(options) = options.as_object() else { return "unknown".to_owned() };
-    let shown = options.iter().filter(|(name, _)| *name != "gateway");
+    // Options that were not given and have no default are left out; gateways have their own line.
+    let is_empty =
+        |value: &Value| value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
+    let shown = options.iter().filter(|(name, value)| *name != "gateway" && !is_empty(value));
     shown.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
 }
 

@@ -34,13 +34,14 @@ pub struct Plot {
 
 const WIDTH: f64 = 620.0;
 const HEIGHT: f64 = 250.0;
-const LEFT: f64 = 66.0;
+const LEFT: f64 = 78.0;
 const RIGHT: f64 = 22.0;
 const TOP: f64 = 30.0;
-const BOTTOM: f64 = 40.0;
+const BOTTOM: f64 = 50.0;
 /// Height of a row of the legend, under the plot.
-const LEGEND_ROW: f64 = 16.0;
-const LEGEND_COLUMN: f64 = 180.0;
+const LEGEND_ROW: f64 = 20.0;
+/// Wide enough for the longest name at the font size of narrow screens.
+const LEGEND_COLUMN: f64 = 270.0;
 /// Distinguishable on white and on black, also with most color vision deficiencies.
 const COLORS: [&str; 8] =
     ["#3b7dd8", "#e07b39", "#3a9d5d", "#c2458f", "#8a6bd1", "#a8892c", "#4aa6b5", "#d1495b"];
@@ -104,7 +105,7 @@ impl Plot {
             let _ = write!(
                 svg,
                 r#"<text x="{x:.1}" y="{:.1}" text-anchor="middle" opacity=".8">{text}</text>"#,
-                HEIGHT - BOTTOM + 15.0
+                HEIGHT - BOTTOM + 17.0
             );
         }
         let _ = write!(
@@ -112,7 +113,7 @@ impl Plot {
             r#"<line x1="{LEFT}" x2="{:.1}" y1="{y:.1}" y2="{y:.1}" stroke="currentColor" stroke-opacity=".5"/><text x="{:.1}" y="{:.1}" text-anchor="middle" opacity=".8">{}</text><text x="12" y="{mid:.1}" text-anchor="middle" opacity=".8" transform="rotate(-90 12 {mid:.1})">{}</text>"#,
             WIDTH - RIGHT,
             (LEFT + WIDTH - RIGHT) / 2.0,
-            HEIGHT - BOTTOM + 30.0,
+            HEIGHT - BOTTOM + 38.0,
             escaped(&self.x_name),
             escaped(&self.y_name),
             y = HEIGHT - BOTTOM,

@@ -1,5 +1,8 @@
 //! The origin of figures: date, commit, machine, options and gateways, without which they cannot be compared later.
 
+use std::path::Path;
+use std::process::Command;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,7 +24,7 @@ pub struct Machine {
 pub struct Record {
     /// The version of this program.
     pub version: String,
-    /// The commit of the working folder, if it is one; with a `+` if files differ from it.
+    /// The commit of the sources, if they are beside the program or in the working folder; with a `+` if files differ.
     pub commit: Option<String>,
     /// The machine of the load generator.
     pub machine: Machine,
@@ -90,11 +93,22 @@ impl Machine {
     }
 }
 
+/// The program is usually built inside of its sources; another repository's commit would be wrong.
 fn commit() -> Option<String> {
+    let program = std::env::current_exe().ok();
+    let beside_program = program.as_deref().and_then(Path::parent).and_then(commit_of);
+    beside_program.or_else(|| commit_of(&std::env::current_dir().ok()?))
+}
+
+fn commit_of(folder: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
-        let output = std::process::Command::new("git").args(arguments).output().ok()?;
+        let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
+    let top = git(&["rev-parse", "--show-toplevel"])?;
+    if !Path::new(&top).join("loadtest/Cargo.toml").is_file() {
+        return None;
+    }
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
     let changed =
         git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|files| !files.is_empty());

@@ -114,7 +114,7 @@ impl Figures {
             None => format!("window {window}"),
         };
         format!(
-            "{} messages of {size} bytes, {groups} groups of {senders} senders and {listeners} listeners, {pace}, \
+            "{} messages of {size} bytes; groups {groups}, senders each {senders}, listeners each {listeners}, {pace}, \
              acknowledged when {when}",
             self.acked
         )

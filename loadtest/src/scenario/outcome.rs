@@ -154,6 +154,15 @@ impl Outcome {
         self.figures.push(Figure { name: name.to_owned(), value, unit: unit.to_owned(), goal });
     }
 
+    /// Removes goals of speed and size: they are set for a system of its own and full size on a known machine.
+    #[must_use]
+    pub fn without_performance_goals(mut self) -> Self {
+        for figure in &mut self.figures {
+            figure.goal = figure.goal.filter(|goal| matches!(goal, Goal::Exactly(_)));
+        }
+        self
+    }
+
     /// The conclusion: decides the exit code.
     #[must_use]
     pub fn conclusion(&self) -> Conclusion {
@@ -184,9 +193,9 @@ impl Outcome {
 impl std::fmt::Display for Conclusion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Complete => "complete: all promises were kept, nothing was refused, no push is missing",
+            Self::Complete => "complete: no promise was broken, nothing was refused, no push is missing",
             Self::Incomplete => {
-                "INCOMPLETE: all promises were kept, but the load was refused in part or pushes are missing; the \
+                "INCOMPLETE: no promise was broken, but the load was refused in part or pushes are missing; the \
                  figures describe what the limits above allow"
             }
             Self::Broken => "BROKEN: a promise was broken",

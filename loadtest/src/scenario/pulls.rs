@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::listeners::CONNECTING;
 use super::load::{FIFTY_SENDERS, Load, Participants};
 use super::outcome::{Goal, Outcome};
 use super::pages::{PageReply, page_reply};
@@ -83,9 +85,16 @@ async fn read(
     let deployment = target.deployment().clone();
     let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut reading = JoinSet::new();
-    for (n, user) in readers.iter().enumerate() {
+    // All connect before the first one reads: readers at full speed would slow down the other logins.
+    let join = |(n, user): (usize, &String)| {
+        let (user, (conversation, _)) = (user.clone(), page(n, 0));
+        let deployment = deployment.clone();
+        async move { anyhow::Ok((n, deployment.join(n, &user, &conversation).await?)) }
+    };
+    let joining: Vec<_> = readers.iter().enumerate().map(join).collect();
+    let joining = futures_util::stream::iter(joining).buffer_unordered(CONNECTING);
+    for (n, client) in joining.try_collect::<Vec<_>>().await? {
         let (conversation, _) = page(n, 0);
-        let client = deployment.join(n, user, &conversation).await?;
         let frame = |turn| pull_frame(&conversation, page(n, turn).1, PAGE, false);
         let frames = (0..2 * WINDOW).map(frame).collect();
         reading.spawn(pull(client, frames, Arc::clone(&done), Arc::clone(&stop), Arc::clone(report)));

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -14,7 +15,7 @@ use super::figures::{Figures, percentiles};
 use super::listeners::{CONNECTING, Probe, histogram, listen};
 use super::load::{Load, Participants};
 use super::outcome::Latency;
-use testbed::client::{Pace, Report, Sender, pull_frame};
+use testbed::client::{Assignment, Pace, Report, Sender, pull_frame};
 use testbed::judge::judge;
 use testbed::meter::{Used, per_1000};
 
@@ -75,10 +76,7 @@ pub(super) async fn run_as(
     let (after, counted) = (cpu(), Counted::of(report).since(counted_before));
     drop(listeners);
 
-    let mut latency = histogram()?;
-    for sender in &senders {
-        latency.add(&sender.latency)?;
-    }
+    let latency = latency_of(&senders)?;
     let delivery = Latency::of("send to push", &probe.latency.lock());
     #[expect(clippy::cast_precision_loss, reason = "below 2^52")]
     let per_second = |count: u64, duration: Duration| count as f64 / duration.as_secs_f64();
@@ -135,6 +133,14 @@ impl Counted {
     }
 }
 
+fn latency_of(senders: &[Sender]) -> anyhow::Result<Histogram<u64>> {
+    let mut latency = histogram()?;
+    for sender in senders {
+        latency.add(&sender.latency)?;
+    }
+    Ok(latency)
+}
+
 fn senders(
     participants: &Participants<'_>,
     deployment: &Deployment,
@@ -157,8 +163,8 @@ fn senders(
         let mut order = gateways.to_vec();
         order.rotate_left(index % gateways.len());
         let (user, conversation) = (participants.user(group, place), participants.conversation(group));
-        let mut sender =
-            Sender::new(user, conversation, messages, load.size, order, pace, Arc::clone(report))?;
+        let assignment = Assignment { conversation, messages, size: load.size, pace };
+        let mut sender = Sender::new(user, assignment, order, Arc::clone(report))?;
         sender.stored = load.stored;
         sender.credentials = deployment.credentials().clone();
         Ok(sender)

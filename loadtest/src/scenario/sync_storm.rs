@@ -61,21 +61,7 @@ pub(super) async fn sync_storm(target: &mut Target, scale: &Scale) -> anyhow::Re
     for (user, cursor) in cursors.into_iter().enumerate() {
         returning.spawn(Arc::clone(&storm).come_back(user, cursor, begun));
     }
-    let mut current = Histogram::<u64>::new_with_max(600_000_000, 3)?;
-    let (mut refused, mut wrong) = (0, 0);
-    let all = async {
-        while let Some(returned) = returning.join_next().await {
-            let returned = returned??;
-            current.saturating_record(u64::try_from(returned.after.as_micros())?);
-            refused += returned.refused;
-            if let Some(why) = returned.wrong {
-                wrong += 1;
-                eprintln!("{why}");
-            }
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(STORM_TIMEOUT, all).await.context("not all users are current in time")??;
+    let Returns { current, refused, wrong } = all_current(returning).await?;
     sampler.mark("all are current");
     let after = (selects(mysql.as_mut()).await?, counted(target).await?);
     let (samples, marks) = sampler.finish();
@@ -103,6 +89,32 @@ pub(super) async fn sync_storm(target: &mut Target, scale: &Scale) -> anyhow::Re
     outcome.latencies.push(current);
     sent.add_to(&mut outcome);
     Ok(outcome)
+}
+
+struct Returns {
+    /// Microseconds until a user was current.
+    current: Histogram<u64>,
+    refused: u64,
+    wrong: u64,
+}
+
+async fn all_current(mut returning: JoinSet<anyhow::Result<Returned>>) -> anyhow::Result<Returns> {
+    let mut current = Histogram::<u64>::new_with_max(600_000_000, 3)?;
+    let (mut refused, mut wrong) = (0, 0);
+    let all = async {
+        while let Some(returned) = returning.join_next().await {
+            let returned = returned??;
+            current.saturating_record(u64::try_from(returned.after.as_micros())?);
+            refused += returned.refused;
+            if let Some(why) = returned.wrong {
+                wrong += 1;
+                eprintln!("{why}");
+            }
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(STORM_TIMEOUT, all).await.context("not all users are current in time")??;
+    Ok(Returns { current, refused, wrong })
 }
 
 /// Each user's groups follow each other, and begin at another one for each user.

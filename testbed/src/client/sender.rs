@@ -9,18 +9,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
-use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::connection::Ended;
 use super::credentials::{ConnectError, Credentials};
+use super::pace::{Assignment, Pace};
 use super::packet::{Chat, chat_frame};
 use super::refusals::{Request, cause};
+use super::reply::{Refused, Reply};
 use super::report::{Progress, Report, messages_in};
 
 /// A message without a reply after this time is sent again on a new connection.
@@ -35,38 +35,6 @@ const UNANSWERED_MAX: usize = 256;
 const FRAMES_AT_ONCE: usize = 64;
 /// Milliseconds before a message is sent again whose refusal names no time.
 const RETRY_DEFAULT_MS: u64 = 1_000;
-
-/// When the next message goes out.
-#[derive(Debug, Clone)]
-pub enum Pace {
-    /// As soon as fewer than this many are unanswered.
-    Window(usize),
-    /// At these moments after the start, whether earlier messages were answered or not. Latency counts from them.
-    Schedule(Arc<[Duration]>),
-    /// At these moments of each period, until it is stopped. Latency counts from them.
-    Endless {
-        /// Within one period, rising.
-        moments: Arc<[Duration]>,
-        /// The moments repeat after this time.
-        period: Duration,
-        /// Ends the sending of new messages.
-        stop: CancellationToken,
-    },
-}
-
-impl Pace {
-    /// When message `n` is due, if that does not depend on answers.
-    fn due(&self, n: usize) -> Option<Duration> {
-        match self {
-            Self::Window(_) => None,
-            Self::Schedule(moments) => moments.get(n).copied(),
-            Self::Endless { moments, period, .. } => {
-                let round = u32::try_from(n / moments.len()).ok()?;
-                Some(*period * round + moments[n % moments.len()])
-            }
-        }
-    }
-}
 
 /// State of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,31 +72,6 @@ pub struct Sender {
     report: Arc<Report>,
 }
 
-/// A reply, with the fields that a sender needs; borrowed, because there are many.
-#[derive(Deserialize)]
-struct Reply<'a> {
-    cmd: i64,
-    code: u16,
-    #[serde(default)]
-    msg_id: Option<&'a str>,
-    #[serde(default)]
-    seq: Option<u64>,
-    #[serde(borrow, default)]
-    payload: Option<&'a serde_json::value::RawValue>,
-}
-
-/// The payload of a refusal: a sentence, or an object with one.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Refused<'a> {
-    Later {
-        #[serde(borrow)]
-        message: Cow<'a, str>,
-        retry_after_ms: Option<u64>,
-    },
-    Sentence(#[serde(borrow)] Cow<'a, str>),
-}
-
 impl Sender {
     /// A sender that begins with the first of `gateways` and changes to the next one when the connection ends.
     ///
@@ -136,13 +79,11 @@ impl Sender {
     /// Never, unless the histogram's bounds are wrong.
     pub fn new(
         user: String,
-        conversation: String,
-        messages: usize,
-        size: usize,
+        assignment: Assignment,
         gateways: Vec<String>,
-        pace: Pace,
         report: Arc<Report>,
     ) -> anyhow::Result<Self> {
+        let Assignment { conversation, messages, size, pace } = assignment;
         let sent = vec![Sent { acked: None, repeated: false }; messages];
         let latency = Histogram::new_with_max(120_000_000, 3)?;
         let begun = (0..messages).map(|_| AtomicU64::new(0)).collect();

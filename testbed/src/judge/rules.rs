@@ -20,17 +20,26 @@ pub struct Renumbered {
 /// messages whose senders may have missed a corrected reply; a retry must tell them.
 #[must_use]
 pub fn judge_list(senders: &[&Sender], list: &[StoredMessage], verdict: &mut Verdict) -> Vec<Renumbered> {
-    let mut renumbered = Vec::new();
     for pair in list.windows(2) {
         if pair[0].seq >= pair[1].seq {
             verdict.record(|v| &mut v.unordered, || format!("{} after {}", pair[1].seq, pair[0].seq));
         }
     }
+    let mut renumbered = Vec::new();
+    for (at, places) in places_of(senders, list, verdict).iter().enumerate() {
+        judge_sender(at, senders[at], places, &mut renumbered, verdict);
+    }
+    renumbered
+}
+
+/// By sender and message: its sequence number in the list.
+type Places = Vec<Vec<Option<u64>>>;
+
+/// Finds each message of the list among those that were sent.
+fn places_of(senders: &[&Sender], list: &[StoredMessage], verdict: &mut Verdict) -> Places {
     let of: HashMap<&str, usize> =
         senders.iter().enumerate().map(|(at, sender)| (sender.user.as_str(), at)).collect();
-    // By sender and message: its sequence number in the list.
-    let mut places: Vec<Vec<Option<u64>>> =
-        senders.iter().map(|sender| vec![None; sender.sent.len()]).collect();
+    let mut places: Places = senders.iter().map(|sender| vec![None; sender.sent.len()]).collect();
     for message in list {
         let at = of.get(message.sender_id.as_str()).copied();
         let n = message.msg_id.rsplit_once('-').and_then(|(_, n)| n.parse::<usize>().ok());
@@ -51,38 +60,44 @@ pub fn judge_list(senders: &[&Sender], list: &[StoredMessage], verdict: &mut Ver
             );
         }
     }
-    for (at, places) in places.iter().enumerate() {
-        let sender = senders[at];
-        let mut last = 0;
-        for (n, (sent, place)) in sender.sent.iter().zip(places).enumerate() {
-            if let Some(acked) = sent.acked {
-                verdict.acked += 1;
-                match place {
-                    None => verdict
-                        .record(|v| &mut v.lost, || format!("lost: {} with seq {acked}", sender.msg_id(n))),
-                    Some(seq) if *seq != acked => {
-                        renumbered.push(Renumbered { sender: at, n, acked, seq: *seq })
-                    }
-                    Some(_) => {}
+    places
+}
+
+/// Compares the acknowledgements of one sender with the places of its messages.
+fn judge_sender(
+    at: usize,
+    sender: &Sender,
+    places: &[Option<u64>],
+    renumbered: &mut Vec<Renumbered>,
+    verdict: &mut Verdict,
+) {
+    let mut last = 0;
+    for (n, (sent, place)) in sender.sent.iter().zip(places).enumerate() {
+        if let Some(acked) = sent.acked {
+            verdict.acked += 1;
+            match place {
+                None => {
+                    verdict.record(|v| &mut v.lost, || format!("lost: {} with seq {acked}", sender.msg_id(n)))
                 }
-            }
-            // A message that was sent again, or renumbered in a repair that its sender has not heard of, may have a later
-            // place.
-            if let Some(seq) = place
-                && !sent.repeated
-                && sent.acked.is_none_or(|acked| acked == *seq)
-            {
-                if *seq < last {
-                    verdict.record(
-                        |v| &mut v.reordered,
-                        || format!("reordered: {} at {seq} after {last}", sender.msg_id(n)),
-                    );
-                }
-                last = last.max(*seq);
+                Some(seq) if *seq != acked => renumbered.push(Renumbered { sender: at, n, acked, seq: *seq }),
+                Some(_) => {}
             }
         }
+        // A message that was sent again, or renumbered in a repair that its sender has not heard of, may have a later
+        // place.
+        if let Some(seq) = place
+            && !sent.repeated
+            && sent.acked.is_none_or(|acked| acked == *seq)
+        {
+            if *seq < last {
+                verdict.record(
+                    |v| &mut v.reordered,
+                    || format!("reordered: {} at {seq} after {last}", sender.msg_id(n)),
+                );
+            }
+            last = last.max(*seq);
+        }
     }
-    renumbered
 }
 
 /// Judges the pages that a reader pulled during the run, each from the cursor of the page before: together they must be
@@ -136,20 +151,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::client::{Pace, Report, Sent};
+    use crate::client::{Assignment, Pace, Report, Sent};
 
     fn sender() -> Sender {
-        let pace = Pace::Window(1);
-        let mut sender = Sender::new(
-            "alice".into(),
-            "group_1".into(),
-            3,
-            10,
-            Vec::new(),
-            pace,
-            Arc::new(Report::default()),
-        )
-        .unwrap();
+        let assignment =
+            Assignment { conversation: "group_1".into(), messages: 3, size: 10, pace: Pace::Window(1) };
+        let mut sender =
+            Sender::new("alice".into(), assignment, Vec::new(), Arc::new(Report::default())).unwrap();
         for (n, sent) in sender.sent.iter_mut().enumerate() {
             *sent = Sent { acked: Some(n as u64 + 1), repeated: false };
         }

@@ -1,4 +1,4 @@
-//! Connections over in-memory streams, with paused time: whatever waits, waits for exactly as long as it should.
+//! Connections over in-memory streams, with paused time.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -157,7 +157,7 @@ async fn garbage_and_pings_do_not_prolong_the_time_to_log_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_moment_of_stalled_writing_does_not_shorten_the_time_to_log_in() {
+async fn a_short_stall_does_not_shorten_the_time_to_log_in() {
     let mut config = config();
     config.timeouts.stalled_ms = 1_000;
     // The reply to the garbage does not fit into the stream at once.
@@ -171,7 +171,7 @@ async fn a_moment_of_stalled_writing_does_not_shorten_the_time_to_log_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_frame_that_is_no_login_and_a_bad_token_close_with_4401() {
+async fn a_first_frame_other_than_a_login_and_a_bad_token_close_with_4401() {
     let backend = backend(config());
     let mut hasty = Client::anonymous(&backend).await;
     hasty.chat("m1", "private_alice_bob").await;
@@ -217,7 +217,7 @@ async fn pushes_to_a_silent_user_do_not_keep_its_connection_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_takes_nothing_is_closed_with_4413() {
+async fn a_stalled_reader_is_closed_with_4413() {
     let mut config = config();
     config.timeouts.heartbeat_ms = 1_000_000;
     let backend = backend(config);
@@ -229,13 +229,13 @@ async fn a_reader_that_takes_nothing_is_closed_with_4413() {
     assert_eq!(backend.hub.connections(), 1, "not yet");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(backend.hub.connections(), 0);
-    // It reads again while the gateway waits for the close.
+    // The client reads again while the gateway waits for its close frame.
     let (texts, (code, ..)) = client.until_closed().await;
     assert_eq!((code, texts.len()), (4413, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_keeps_its_connection_while_it_takes_something() {
+async fn a_slow_reader_keeps_its_connection_while_it_makes_progress() {
     let mut config = config();
     config.timeouts.heartbeat_ms = 1_000_000;
     let backend = backend(config);
@@ -246,7 +246,7 @@ async fn a_slow_reader_keeps_its_connection_while_it_takes_something() {
     let server = tokio::spawn(Connection::new(Arc::clone(&backend), socket).run(login));
     settle().await;
     outboxes(&backend).remove(0).notify(Utf8Bytes::from("x".repeat(5_000)));
-    // One KiB takes four pauses, each shorter than the limit.
+    // Each pause is shorter than the limit, all of them together are much longer.
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_secs(20)).await;
         let mut some = [0; 256];
@@ -293,7 +293,7 @@ async fn frames_that_break_the_rules_of_websockets_close_with_their_codes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_draining_gateway_answers_what_it_has_read_and_reads_nothing_more() {
+async fn a_draining_gateway_answers_open_requests_and_reads_no_more_frames() {
     let backend = backend(config());
     let mut client = Client::logged_in(&backend).await;
     backend.answers_at_once.store(false, Ordering::Relaxed);
@@ -315,7 +315,7 @@ async fn a_draining_gateway_answers_what_it_has_read_and_reads_nothing_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn replies_that_are_written_already_go_out_before_any_close() {
+async fn ready_replies_are_written_before_the_close_frame() {
     let backend = backend(config());
     let client = Client::logged_in(&backend).await;
     let outbox = outboxes(&backend).remove(0);
@@ -342,7 +342,7 @@ async fn a_token_that_expires_during_the_login_is_answered_and_then_closed_with_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_warned_about_once_and_a_renewed_one_keeps_the_connection() {
+async fn a_token_causes_one_warning_and_a_renewed_token_keeps_the_connection() {
     let backend = backend(config());
     let mut client = Client::open(&backend, ROOMY, verified(&backend, "alice:61000")).await;
     let warning = client.json().await;
@@ -413,7 +413,7 @@ async fn a_user_has_a_limited_number_of_connections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_that_finds_no_database_is_refused_and_told_when_to_return() {
+async fn a_login_while_the_database_is_away_is_refused_with_a_retry_delay() {
     let backend = backend(config());
     backend.database_is_away.store(true, Ordering::Relaxed);
     let mut by_frame = Client::anonymous(&backend).await;
@@ -446,7 +446,7 @@ async fn no_further_frame_is_handled_while_a_membership_is_looked_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lookup_that_takes_long_is_not_the_silence_of_its_client() {
+async fn a_slow_lookup_does_not_count_as_silence_of_the_client() {
     let backend = backend(config());
     let mut client = Client::logged_in(&backend).await;
     let gate = backend.look_up("group_unknown");

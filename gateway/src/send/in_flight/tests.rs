@@ -36,7 +36,7 @@ fn stored_reply(seq: u64) -> String {
 }
 
 #[test]
-fn the_confirm_answers_one_and_the_commit_the_other() {
+fn an_accepted_reply_waits_for_the_confirm_and_a_stored_reply_for_the_commit() {
     let in_flight = InFlight::new();
     let ((accepted, at_confirm), (stored, at_commit)) = (numbered(false, later()), numbered(true, later()));
     let publishing = in_flight.publish(accepted.into_iter().chain(stored).collect());
@@ -50,7 +50,7 @@ fn the_confirm_answers_one_and_the_commit_the_other() {
 }
 
 #[test]
-fn the_commit_answers_everyone_who_waits_for_that_message() {
+fn the_commit_sends_every_reply_that_waits_for_the_message() {
     let in_flight = InFlight::new();
     let ((first, at_first), (retry, at_retry)) = (numbered(true, later()), numbered(true, later()));
     let (_first, _retry) = (in_flight.publish(first), in_flight.publish(retry));
@@ -75,7 +75,7 @@ fn a_message_that_is_not_stored_in_time_is_refused_once() {
 }
 
 #[test]
-fn a_batch_that_fails_answers_everyone_once() {
+fn a_failed_batch_sends_every_reply_once() {
     let in_flight = InFlight::new();
     let ((accepted, at_confirm), (stored, at_commit)) = (numbered(false, later()), numbered(true, later()));
     in_flight.publish(accepted.into_iter().chain(stored).collect()).failed("the message queue is full");
@@ -87,7 +87,7 @@ fn a_batch_that_fails_answers_everyone_once() {
 }
 
 #[test]
-fn a_refusal_by_the_worker_answers_who_waits_and_who_is_confirmed_later() {
+fn a_refusal_by_the_worker_decides_waiting_replies_and_later_confirms() {
     let in_flight = InFlight::new();
     let ((accepted, at_confirm), (stored, at_commit)) = (numbered(false, later()), numbered(true, later()));
     let publishing = in_flight.publish(accepted.into_iter().chain(stored).collect());
@@ -101,7 +101,7 @@ fn a_refusal_by_the_worker_answers_who_waits_and_who_is_confirmed_later() {
 }
 
 #[test]
-fn a_new_number_that_is_quicker_than_the_confirm_is_what_the_sender_is_told() {
+fn a_new_number_that_comes_before_the_confirm_decides_the_reply() {
     let in_flight = InFlight::new();
     let ((first, at_first), (second, at_second)) = (numbered(false, later()), numbered(false, later()));
     let (confirmed, failed) = (in_flight.publish(first), in_flight.publish(second));
@@ -109,7 +109,11 @@ fn a_new_number_that_is_quicker_than_the_confirm_is_what_the_sender_is_told() {
     confirmed.confirmed();
     failed.failed("the message queue did not confirm");
     assert_eq!(at_first.pop().unwrap(), stored_reply(12));
-    assert_eq!(at_second.pop().unwrap(), stored_reply(12), "it is stored, whatever the broker says");
+    assert_eq!(
+        at_second.pop().unwrap(),
+        stored_reply(12),
+        "it is stored, although the broker did not confirm"
+    );
     in_flight.expire(Instant::now() + OUTCOME_TTL);
     let (later, outbox) = numbered(false, later());
     in_flight.publish(later).confirmed();
@@ -117,7 +121,7 @@ fn a_new_number_that_is_quicker_than_the_confirm_is_what_the_sender_is_told() {
 }
 
 #[test]
-fn a_reply_that_is_dropped_is_a_503() {
+fn a_dropped_reply_is_a_503() {
     let in_flight = InFlight::new();
     let ((accepted, at_confirm), (stored, at_commit)) = (numbered(false, later()), numbered(true, later()));
     drop(in_flight.publish(accepted.into_iter().chain(stored).collect()));
@@ -139,5 +143,5 @@ fn outcomes_are_remembered_up_to_a_limit() {
     let publishing = in_flight.publish(batch);
     in_flight.refused(&group(), "alice", "m1", forbidden());
     publishing.confirmed();
-    assert!(outbox.pop().unwrap().contains(r#""code":403"#), "one that is remembered is still updated");
+    assert!(outbox.pop().unwrap().contains(r#""code":403"#), "a remembered outcome can still change");
 }

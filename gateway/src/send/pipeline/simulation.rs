@@ -1,7 +1,7 @@
-//! A pipeline, the replies of its messages, a broker and a worker, with paused time and faults by chance.
+//! Simulation of a pipeline with a fake broker and worker: paused time, random faults.
 //!
-//! Whatever happens, every message gets exactly one reply, in time, and a second answer only where the protocol allows
-//! one: after another number or a refusal by the worker. What is not simulated: several shards, and the admission.
+//! Every message gets exactly one reply, in time, and a second answer only where the protocol allows one: after a new
+//! number or a refusal by the worker. Not simulated: several shards, and the admission.
 
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -31,14 +31,14 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const TIMER: Duration = Duration::from_millis(2);
 const MESSAGES: usize = 60;
 
-/// One request, and everything that its connection was told.
+/// One request, and the frames that its connection received.
 struct Request {
     id: String,
     stored: bool,
     sent_at: Instant,
     outbox: Arc<Outbox>,
     frames: Vec<(Instant, String)>,
-    /// Second answers that were put into its outbox.
+    /// Second answers that were sent to its outbox.
     second_answers: Vec<String>,
     connection_ended: bool,
 }
@@ -52,7 +52,7 @@ struct World {
     up_at: Instant,
     /// Ids whose batches were confirmed.
     confirmed: HashSet<String>,
-    /// Ids that a worker has stored or refused, as far as its event came.
+    /// Ids that a worker has decided about.
     decided: HashSet<String>,
 }
 
@@ -145,7 +145,7 @@ impl PublishBatch for FakeBroker {
     }
 }
 
-/// A worker decides about a batch, before or after its confirm, and its events come or are lost.
+/// A worker decides about a batch, before or after its confirm. Some of its events are lost.
 async fn work(messages: Vec<Numbered>, world: Shared, in_flight: Arc<InFlight>) {
     let delay = {
         let mut world = world.lock();
@@ -158,7 +158,7 @@ async fn work(messages: Vec<Numbered>, world: Shared, in_flight: Arc<InFlight>) 
     for message in messages {
         let Message { conversation, sender, msg_id, .. } = &message.message;
         let mut world = world.lock();
-        // One message has one end, however often it was sent.
+        // A message that was sent several times is decided once.
         let first = world.decided.insert(msg_id.as_str().to_owned());
         let second_answer = match world.random.random_range(0..100) {
             0..70 => {
@@ -188,7 +188,7 @@ async fn work(messages: Vec<Numbered>, world: Shared, in_flight: Arc<InFlight>) 
     }
 }
 
-/// As the fanout does: all connections of the sender.
+/// Sends a second answer to all connections of the sender, as the fanout does.
 fn tell_sender(world: &mut World, id: &str, frame: &Utf8Bytes) {
     for request in world.requests.iter_mut().filter(|request| request.id == id) {
         request.outbox.notify(frame.clone());
@@ -196,7 +196,7 @@ fn tell_sender(world: &mut World, id: &str, frame: &Utf8Bytes) {
     }
 }
 
-/// Puts down when a connection was told what.
+/// Records the frames of a connection with their times.
 async fn read(world: Shared, number: usize, outbox: Arc<Outbox>) {
     loop {
         let frame = poll_fn(|cx| {
@@ -211,7 +211,7 @@ async fn read(world: Shared, number: usize, outbox: Arc<Outbox>) {
 fn admit(world: &Shared, number: usize, places: &Arc<Semaphore>) -> Admitted {
     let mut state = world.lock();
     let outbox = Outbox::new(8, 1_000);
-    // Some are retries of an earlier one, from another connection.
+    // Some are retries of an earlier message, from another connection.
     let again = if state.chance(15) { number.checked_sub(1) } else { None };
     let id = again.map_or_else(|| format!("m{number}"), |n| state.requests[n].id.clone());
     let stored = state.chance(40);
@@ -311,7 +311,7 @@ fn check(world: &World) -> Result<(), String> {
             let at = replies.iter().position(|(_, frame)| frame == answer);
             match at {
                 Some(at) => _ = replies.remove(at),
-                None => return fault("a second answer got lost"),
+                None => return fault("a second answer is missing"),
             }
         }
         let (replied_at, reply) = replies[0];
@@ -320,12 +320,12 @@ fn check(world: &World) -> Result<(), String> {
         }
         let accepted = reply.contains(r#""code":0"#);
         if accepted && *stored && !world.decided.contains(id) {
-            return fault("said to be stored and is not");
+            return fault("reported as stored, but is not");
         }
         if accepted && !world.confirmed.contains(id) && !world.decided.contains(id) {
-            return fault("said to be accepted and is not");
+            return fault("reported as accepted, but is not");
         }
-        // The last answer tells what is final, unless it asks for a retry.
+        // The last answer is the final one, unless it asks for a retry.
         if let (Some(last), Some((_, told))) = (second_answers.last(), frames.last())
             && told != last
             && !told.contains(r#""code":503"#)
@@ -352,6 +352,6 @@ fn every_message_gets_exactly_one_reply_in_time() {
         }
         second += world.requests.iter().map(|request| request.second_answers.len()).sum::<usize>();
     }
-    // Chance reaches everything.
+    // The seeds reach every kind of reply.
     assert!(accepted > 3_000 && refused > 1_000 && second > 500, "{accepted} {refused} {second}");
 }
