@@ -1,32 +1,32 @@
-//! What can break.
+//! The faults.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// One way to break something, and to mend it again.
+/// One way to break something, and to repair it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing breaks: what the others are compared with.
+    /// Nothing breaks: the figures to compare the others with.
     Nothing,
     /// A gateway is killed, and started again after 3 s.
     KillGateway,
-    /// A gateway is stopped in order, and started again when it has ended.
+    /// A gateway drains after SIGTERM, and is started again when it has ended.
     DrainGateway,
     /// A worker is killed, and started again after 3 s.
     KillWorker,
     /// All workers are killed at once, and started again after 5 s.
     KillAllWorkers,
-    /// Every gateway and worker is stopped in order and started again, one by one.
+    /// Every gateway and worker drains after SIGTERM and is started again, one by one.
     RollingRestart,
-    /// A gateway stands still for 20 s, its connections open.
+    /// A gateway is frozen for 20 s; its connections stay open.
     FreezeGateway,
-    /// A worker stands still for 20 s and wakes up believing that it owns its shards.
+    /// A worker is frozen for 20 s, and continues as if it still owned its shards.
     FreezeWorker,
-    /// MySQL stands still for 20 s.
+    /// MySQL is frozen for 20 s.
     FreezeMysql,
-    /// Redis stands still for 20 s.
+    /// Redis is frozen for 20 s.
     FreezeRedis,
-    /// RabbitMQ stands still for 20 s.
+    /// RabbitMQ is frozen for 20 s.
     FreezeRabbitmq,
     /// MySQL is killed and started again.
     KillMysql,
@@ -36,21 +36,21 @@ pub enum Fault {
     KillRabbitmq,
     /// Redis is replaced by an empty one.
     RedisEmpty,
-    /// Redis loses the last seconds of its file: counters fall back.
+    /// Redis loses its last seconds of writes: counters go back.
     RedisBack,
     /// Every gateway's push queue is deleted.
     PushQueuesDeleted,
-    /// Nothing is delivered to any gateway's push queue any more, and no gateway is told.
+    /// Every gateway's push queue loses its binding: nothing is delivered to it, and no gateway is notified.
     PushQueuesUnbound,
-    /// MySQL is away for a minute.
+    /// MySQL is stopped for a minute.
     MysqlAway,
     /// RabbitMQ blocks publishers for 10 s.
     MemoryAlarm,
-    /// The work queues are full: RabbitMQ refuses what is published.
+    /// The work queues are full: RabbitMQ refuses publishes.
     QueuesFull,
-    /// A worker commits, and dies before its acknowledgements reach RabbitMQ.
+    /// A worker is killed after a commit, before its acknowledgements reach RabbitMQ.
     WorkerDiesUnacked,
-    /// A worker cannot reach Redis for 12 s: the others share out its shards, it keeps them.
+    /// A worker cannot reach Redis for 12 s: the others take its shards, and it keeps them.
     TwoOwners,
     /// A gateway's clock is an hour ahead, then an hour behind.
     ClockGateway,
@@ -58,54 +58,65 @@ pub enum Fault {
     ClockWorker,
     /// MySQL's disk is full for 15 s.
     DiskFull,
-    /// Those of another version are replaced, one by one (see [`previous`](testbed::stack::Builder::previous)).
+    /// Processes of another version are replaced, one by one (see [`previous`](testbed::stack::Builder::previous)).
     VersionChange,
-    /// Members who never read, or a byte a second.
+    /// Members that never read, or one byte a second.
     HostileReaders,
     /// A thousand connections a second are opened and closed.
     HostileConnections,
     /// Ten thousand logins with wrong tokens.
     HostileLogins,
-    /// Half frames, nesting, no UTF-8, compression, giant ids.
+    /// Half frames, deep nesting, invalid UTF-8, compression, giant ids.
     HostileFrames,
-    /// Something happens to a wire for 10 s.
+    /// A wire is damaged for 10 s.
     Wire(Damage, Wire),
 }
 
-/// What happens to a wire.
+/// How a wire is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    /// Connections are reset, and new ones too.
+    /// Open connections and new ones are reset.
     Cut,
-    /// Nothing gets through, and nobody is told.
+    /// Nothing gets through, and no connection ends.
     Stall,
-    /// 150 ms each way, and 100 KB/s.
+    /// A delay of 150 ms each way, and 100 KB/s.
     Slow,
 }
 
-/// Between whom. One of the gateways or workers is concerned.
+/// The two ends of a wire. It is the wire of one gateway or worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
-    /// All clients of a gateway.
+    /// From all its clients to a gateway.
     ClientsGateway,
-    /// A gateway's to MySQL.
+    /// From a gateway to MySQL.
     GatewayMysql,
-    /// A gateway's to Redis.
+    /// From a gateway to Redis.
     GatewayRedis,
-    /// A gateway's to RabbitMQ.
+    /// From a gateway to RabbitMQ.
     GatewayRabbitmq,
-    /// A worker's to MySQL.
+    /// From a worker to MySQL.
     WorkerMysql,
-    /// A worker's to Redis.
+    /// From a worker to Redis.
     WorkerRedis,
-    /// A worker's to RabbitMQ.
+    /// From a worker to RabbitMQ.
     WorkerRabbitmq,
+}
+
+/// What kind of process a fault concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// One gateway.
+    Gateway,
+    /// One worker.
+    Worker,
+    /// A server, all workers, all processes, or none.
+    Other,
 }
 
 const DAMAGES: [(Damage, &str, &str); 3] = [
     (Damage::Cut, "cut", "is cut for 10 s"),
-    (Damage::Stall, "stall", "lets nothing through for 10 s, and nobody is told"),
-    (Damage::Slow, "slow", "takes 150 ms each way and 100 KB/s for 10 s"),
+    (Damage::Stall, "stall", "lets nothing through for 10 s, and no connection ends"),
+    (Damage::Slow, "slow", "has a delay of 150 ms each way and 100 KB/s for 10 s"),
 ];
 
 const WIRES: [(Wire, &str, &str); 7] = [
@@ -119,7 +130,7 @@ const WIRES: [(Wire, &str, &str); 7] = [
 ];
 
 const OTHERS: &[(Fault, &str, &str)] = &[
-    (Fault::Nothing, "nothing", "nothing breaks, to compare with"),
+    (Fault::Nothing, "nothing", "nothing breaks: the figures to compare the others with"),
     (Fault::KillGateway, "kill-gateway", "kill -9 of one gateway, started again after 3 s"),
     (Fault::DrainGateway, "drain-gateway", "SIGTERM of one gateway, started again when it has ended"),
     (Fault::KillWorker, "kill-worker", "kill -9 of one worker, started again after 3 s"),
@@ -137,21 +148,17 @@ const OTHERS: &[(Fault, &str, &str)] = &[
     (Fault::KillMysql, "kill-mysql", "kill -9 of MySQL, started again at once"),
     (Fault::KillRedis, "kill-redis", "kill -9 of Redis, started again at once"),
     (Fault::KillRabbitmq, "kill-rabbitmq", "kill -9 of RabbitMQ, started again at once"),
-    (Fault::RedisEmpty, "redis-empty", "Redis is killed and comes back empty"),
-    (Fault::RedisBack, "redis-back", "Redis is killed and comes back without its last 3 s"),
+    (Fault::RedisEmpty, "redis-empty", "kill -9 of Redis, started again empty"),
+    (Fault::RedisBack, "redis-back", "kill -9 of Redis, started again without its last 3 s of writes"),
     (Fault::PushQueuesDeleted, "push-queues-deleted", "every gateway's push queue is deleted"),
     (
         Fault::PushQueuesUnbound,
         "push-queues-unbound",
-        "every gateway's push queue stays, but gets nothing any more",
+        "every gateway's push queue loses its binding and gets nothing",
     ),
     (Fault::MysqlAway, "mysql-away", "MySQL is stopped for a minute"),
     (Fault::MemoryAlarm, "memory-alarm", "RabbitMQ blocks publishers for 10 s"),
-    (
-        Fault::QueuesFull,
-        "queues-full",
-        "workers stand still until RabbitMQ refuses messages (reject-publish)",
-    ),
+    (Fault::QueuesFull, "queues-full", "workers are frozen until RabbitMQ refuses messages (reject-publish)"),
     (
         Fault::WorkerDiesUnacked,
         "worker-dies-unacked",
@@ -160,14 +167,14 @@ const OTHERS: &[(Fault, &str, &str)] = &[
     (
         Fault::TwoOwners,
         "two-owners",
-        "one worker is cut off the board for 12 s: two believe they own its shards",
+        "one worker cannot reach Redis for 12 s: two act as owners of its shards",
     ),
-    (Fault::ClockGateway, "clock-gateway", "one gateway's clock goes an hour ahead, then an hour behind"),
-    (Fault::ClockWorker, "clock-worker", "one worker's clock goes an hour ahead, then an hour behind"),
+    (Fault::ClockGateway, "clock-gateway", "one gateway's clock is an hour ahead, then an hour behind"),
+    (Fault::ClockWorker, "clock-worker", "one worker's clock is an hour ahead, then an hour behind"),
     (
         Fault::HostileReaders,
         "hostile-readers",
-        "40 members of busy groups who never read, or a byte a second",
+        "40 members of busy groups that never read, or one byte a second",
     ),
     (
         Fault::HostileConnections,
@@ -178,20 +185,45 @@ const OTHERS: &[(Fault, &str, &str)] = &[
     (
         Fault::HostileFrames,
         "hostile-frames",
-        "half frames, 64 KiB of nesting, no UTF-8, compression, giant ids",
+        "half frames, 64 KiB of nesting, invalid UTF-8, compression, giant ids",
     ),
     (Fault::VersionChange, "version-change", "the processes of --previous are replaced by this version's"),
     (Fault::DiskFull, "disk-full", "MySQL's disk is full for 15 s"),
 ];
 
 impl Fault {
-    /// All of them.
+    /// All faults.
     pub fn all() -> impl Iterator<Item = Self> {
         let wires = WIRES.iter().flat_map(|(wire, ..)| DAMAGES.map(|(damage, ..)| Self::Wire(damage, *wire)));
         OTHERS.iter().map(|(fault, ..)| *fault).chain(wires)
     }
 
-    /// As on the command line.
+    /// What kind of process it concerns.
+    pub(crate) fn target(self) -> Target {
+        match self {
+            Self::KillGateway
+            | Self::DrainGateway
+            | Self::FreezeGateway
+            | Self::ClockGateway
+            | Self::HostileReaders
+            | Self::HostileConnections
+            | Self::HostileLogins
+            | Self::HostileFrames
+            | Self::Wire(
+                _,
+                Wire::ClientsGateway | Wire::GatewayMysql | Wire::GatewayRedis | Wire::GatewayRabbitmq,
+            ) => Target::Gateway,
+            Self::KillWorker
+            | Self::FreezeWorker
+            | Self::ClockWorker
+            | Self::WorkerDiesUnacked
+            | Self::TwoOwners
+            | Self::Wire(_, Wire::WorkerMysql | Wire::WorkerRedis | Wire::WorkerRabbitmq) => Target::Worker,
+            _ => Target::Other,
+        }
+    }
+
+    /// The name on the command line.
     #[must_use]
     pub fn name(self) -> String {
         match self {
@@ -204,9 +236,9 @@ impl Fault {
         }
     }
 
-    /// What happens, in a few words.
+    /// A description in a few words.
     #[must_use]
-    pub fn what(self) -> String {
+    pub fn description(self) -> String {
         match self {
             Self::Wire(damage, wire) => {
                 let damage = DAMAGES.iter().find(|(one, ..)| *one == damage).map_or("", |(.., what)| what);
@@ -230,7 +262,7 @@ impl FromStr for Fault {
     fn from_str(name: &str) -> Result<Self, String> {
         Self::all().find(|fault| fault.name() == name).ok_or_else(|| {
             let names: Vec<_> = Self::all().map(Self::name).collect();
-            format!("there is no such fault; there are: {}", names.join(", "))
+            format!("there is no fault {name}; there are: {}", names.join(", "))
         })
     }
 }
@@ -240,11 +272,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_has_a_name_of_its_own_that_leads_back_to_it() {
+    fn faults_of_one_process_are_named_after_its_kind() {
+        let (gateways, workers) =
+            (["-gateway", "gateway-", "hostile-"], ["-worker", "worker-", "two-owners"]);
+        for fault in Fault::all().filter(|fault| *fault != Fault::KillAllWorkers) {
+            let name = fault.name();
+            let expected = match name {
+                _ if gateways.iter().any(|part| name.contains(part)) => Target::Gateway,
+                _ if workers.iter().any(|part| name.contains(part)) => Target::Worker,
+                _ => Target::Other,
+            };
+            assert_eq!(fault.target(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_fault_has_a_unique_name() {
         assert_eq!(Fault::all().count(), OTHERS.len() + WIRES.len() * DAMAGES.len());
         for fault in Fault::all() {
             assert_eq!(fault.name().parse(), Ok(fault));
-            assert!(!fault.what().is_empty());
+            assert!(!fault.description().is_empty());
         }
         assert!("no-such-fault".parse::<Fault>().unwrap_err().contains("stall-worker-redis"));
     }

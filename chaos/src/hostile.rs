@@ -1,4 +1,4 @@
-//! Clients that do not want to chat: each does its worst, and says if the gateway did not answer as it should.
+//! Hostile clients. Each fails if the gateway does not answer as it should.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 use testbed::client::{Chat, Client, chat_frame, pull_frame};
 
-/// How long they are at it.
-const LASTS: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(15);
-/// The largest frame that is not too large.
+/// How long they attack.
+const DURATION: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Close to the largest frame that a gateway accepts.
 const FRAME_BYTES: usize = 64 * 1024 - 256;
 const READERS: usize = 40;
 const CONNECTIONS_PER_SECOND: u64 = 1_000;
@@ -24,25 +24,25 @@ const AT_ONCE: usize = 50;
 /// Frames of each kind.
 const FRAMES: usize = 40;
 
-/// Runs hostile clients on a thread of their own that only gets what processor time nobody else wants: they stand for
-/// machines elsewhere, and what is to be seen is what they cost the system, not what they cost this machine.
-pub(super) async fn aside(
+/// Runs hostile clients on a thread of their own with the lowest priority: they stand for other machines, and must not take
+/// this machine's processor time from the system.
+pub(crate) async fn at_low_priority(
     clients: impl Future<Output = anyhow::Result<()>> + Send + 'static,
 ) -> anyhow::Result<()> {
     let run = move || {
         let thread = nix::unistd::gettid().to_string();
         let yielding = std::process::Command::new("renice").args(["-n", "19", "-p", &thread]).output();
-        anyhow::ensure!(yielding.is_ok_and(|output| output.status.success()), "renice is not there");
+        anyhow::ensure!(yielding.is_ok_and(|output| output.status.success()), "renice is not installed");
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(clients)
     };
-    // Not one of the runtime's own threads: those are lent to others afterwards, at the same low priority.
-    let (tell, told) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || tell.send(run()));
-    told.await.context("the hostile clients' thread is gone")?
+    // Not one of the runtime's threads, which would keep the low priority for other tasks.
+    let (sender, result) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || sender.send(run()));
+    result.await.context("the thread of the hostile clients has ended")?
 }
 
-/// Members of busy groups who never read, and others who read a byte a second.
-pub(super) async fn readers(url: &str, groups: &[String]) -> anyhow::Result<()> {
+/// Members of busy groups that never read, and others that read one byte a second.
+pub(crate) async fn readers(url: &str, groups: &[String]) -> anyhow::Result<()> {
     let mut lazy = Vec::new();
     for n in 0..READERS {
         let group = groups.get(n % groups.len().max(1)).context("no group")?;
@@ -50,10 +50,10 @@ pub(super) async fn readers(url: &str, groups: &[String]) -> anyhow::Result<()> 
         Client::connect(url, &user).await?.pull(group, 0, 1).await?;
         lazy.push(handshake(url, &format!("user_id={user}"), "").await?.0);
     }
-    let until = Instant::now() + LASTS;
-    while Instant::now() < until {
+    let deadline = Instant::now() + DURATION;
+    while Instant::now() < deadline {
         for stream in lazy.iter_mut().skip(READERS / 2) {
-            // Nothing may be there.
+            // There may be nothing to read.
             let _ = timeout(Duration::from_millis(1), stream.read(&mut [0])).await;
         }
         sleep(Duration::from_secs(1)).await;
@@ -62,11 +62,11 @@ pub(super) async fn readers(url: &str, groups: &[String]) -> anyhow::Result<()> 
 }
 
 /// Opens and closes a thousand connections a second: half of them as WebSockets.
-pub(super) async fn connections(url: &str) -> anyhow::Result<()> {
-    let begun = Instant::now();
+pub(crate) async fn connections(url: &str) -> anyhow::Result<()> {
+    let begin = Instant::now();
     let mut running = tokio::task::JoinSet::new();
-    for n in 0..CONNECTIONS_PER_SECOND * LASTS.as_secs() {
-        sleep_until(begun + Duration::from_micros(1_000_000 / CONNECTIONS_PER_SECOND * n)).await;
+    for n in 0..CONNECTIONS_PER_SECOND * DURATION.as_secs() {
+        sleep_until(begin + Duration::from_micros(1_000_000 / CONNECTIONS_PER_SECOND * n)).await;
         let url = url.to_owned();
         running.spawn(async move {
             if n % 2 == 0 {
@@ -81,8 +81,8 @@ pub(super) async fn connections(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ten thousand logins with wrong tokens, half of them by the first frame. Each must be turned away.
-pub(super) async fn logins(url: &str) -> anyhow::Result<()> {
+/// Ten thousand logins with wrong tokens, half of them by the first frame. Each must be refused.
+pub(crate) async fn logins(url: &str) -> anyhow::Result<()> {
     let attempts = iter(0..LOGINS).map(|n| async move {
         let token = format!("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.wrong{n}");
         if n % 2 == 0 {
@@ -104,8 +104,8 @@ pub(super) async fn logins(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Frames that are none, or too much.
-pub(super) async fn frames(url: &str) -> anyhow::Result<()> {
+/// Invalid and oversized frames.
+pub(crate) async fn frames(url: &str) -> anyhow::Result<()> {
     let halves = half_frames(url).await?;
     for n in 0..FRAMES {
         nested(url, n).await?;
@@ -117,12 +117,12 @@ pub(super) async fn frames(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Half a frame, and then nothing: they stay open until they are dropped.
+/// Half a frame each. The connections stay open until they are dropped.
 async fn half_frames(url: &str) -> anyhow::Result<Vec<TcpStream>> {
     let mut halves = Vec::new();
     for n in 0..FRAMES {
         let (mut stream, _) = handshake(url, &format!("user_id=half{n}"), "").await?;
-        // Text, masked, 60,000 bytes to come, of which some do.
+        // Text, masked, 60,000 bytes long; only the first three follow.
         stream.write_all(&[0x81, 0xfe, 0xea, 0x60, 1, 2, 3, 4, 5, 6, 7]).await?;
         halves.push(stream);
     }
@@ -153,17 +153,17 @@ async fn not_utf8(url: &str) -> anyhow::Result<()> {
     // Text, masked with zeros: a lone continuation byte.
     stream.write_all(&[0x81, 0x83, 0, 0, 0, 0, b'a', 0x80, b'b']).await?;
     let code = close_code(&mut stream).await?;
-    anyhow::ensure!(code == 1007, "text that is no UTF-8 was answered with {code}");
+    anyhow::ensure!(code == 1007, "text that is not UTF-8 was answered with {code}");
     Ok(())
 }
 
-/// Compression is offered, must not be taken, and is used all the same.
+/// Offers compression, which must not be accepted, and uses it anyway.
 async fn compressed(url: &str) -> anyhow::Result<()> {
     let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
     let (mut stream, head) = handshake(url, "user_id=squeezed", offer).await?;
     anyhow::ensure!(
         !head.to_ascii_lowercase().contains("sec-websocket-extensions"),
-        "it took compression: {head}"
+        "it accepted compression: {head}"
     );
     stream.write_all(&[0xc1, 0x81, 0, 0, 0, 0, b'x']).await?;
     let code = close_code(&mut stream).await?;
@@ -201,7 +201,7 @@ fn address(url: &str) -> &str {
     host.split('/').next().unwrap_or(host)
 }
 
-/// A WebSocket by hand, and the head of the answer.
+/// Opens a WebSocket by hand, and returns it with the head of the answer.
 async fn handshake(url: &str, query: &str, fields: &str) -> anyhow::Result<(TcpStream, String)> {
     let opened = async {
         let mut stream = TcpStream::connect(address(url)).await?;
@@ -213,15 +213,15 @@ async fn handshake(url: &str, query: &str, fields: &str) -> anyhow::Result<(TcpS
         stream.write_all(request.as_bytes()).await?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            // Byte by byte: what follows is no head any more.
+            // Byte by byte: frames may follow the head.
             head.push(stream.read_u8().await?);
         }
         Ok((stream, String::from_utf8_lossy(&head).into_owned()))
     };
-    timeout(PATIENCE, opened).await.context("no answer to an upgrade in time")?
+    timeout(TIMEOUT, opened).await.context("no answer to an upgrade in time")?
 }
 
-/// Reads frames of the server until its close frame.
+/// Reads frames of the server until its close frame, and returns its code.
 async fn close_code(stream: &mut TcpStream) -> anyhow::Result<u16> {
     let read = async {
         loop {
@@ -242,5 +242,5 @@ async fn close_code(stream: &mut TcpStream) -> anyhow::Result<u16> {
             }
         }
     };
-    timeout(PATIENCE, read).await.context("no close frame in time")?
+    timeout(TIMEOUT, read).await.context("no close frame in time")?
 }

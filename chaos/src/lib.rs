@@ -1,15 +1,20 @@
-//! Things that break while messages flow, and the verdict on what was promised.
+//! Injects faults while messages flow, and judges whether every promise was kept.
 //!
-//! Senders and readers use the public protocol as an app would; faults are done to real processes, real servers and the
-//! wires between them.
+//! Senders and readers use the public protocol as an app does. Faults happen to real processes, real servers and the wires
+//! between them.
 
+mod disk;
 mod fault;
 mod hostile;
-mod inflict;
+mod injector;
 mod monitor;
+mod outcome;
 pub mod overload;
+mod participants;
+mod push_check;
 mod run;
+mod service_fault;
 
 pub use fault::{Damage, Fault, Wire};
-pub use inflict::{Inflictor, MysqlDisk};
-pub use run::{Course, Inflicted, News, Options, Outcome, run};
+pub use outcome::{Injection, Outcome, Progress};
+pub use run::{Course, Options, run};

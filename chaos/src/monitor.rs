@@ -1,4 +1,4 @@
-//! Watches senders and readers from outside: how long nobody is answered, and who is behind.
+//! Watches senders and readers: how long they wait for answers, and how far readers are behind.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use tokio::time::Instant;
 
 use testbed::client::{Progress, Reading, Report};
 
-/// How often it looks.
-pub(super) const EVERY: Duration = Duration::from_millis(50);
-/// Nobody waits for longer when nothing is wrong.
-const AT_REST: Duration = Duration::from_secs(1);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// Every wait is shorter while nothing is broken.
+const RECOVERED_BELOW: Duration = Duration::from_secs(1);
 
-/// One conversation as it is seen from outside.
+/// The senders and readers of one conversation.
 #[derive(Debug)]
-pub(super) struct Watched {
-    pub(super) senders: Vec<Arc<Progress>>,
-    pub(super) readers: Vec<Arc<Reading>>,
+pub(crate) struct Watched {
+    pub(crate) senders: Vec<Arc<Progress>>,
+    pub(crate) readers: Vec<Arc<Reading>>,
 }
 
-/// The longest of each kind, in all or since a moment.
+/// The longest waits.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Longest {
-    /// Nobody at all was told that a message is accepted.
-    pub(super) silence: Duration,
+pub(crate) struct Longest {
+    /// No message at all was accepted.
+    pub(crate) silence: Duration,
     /// One message waited for its answer.
-    pub(super) answer: Duration,
-    /// A reader had not seen what a sender knew to be accepted.
-    pub(super) lag: Duration,
+    pub(crate) answer: Duration,
+    /// A reader was without a message whose sender had the answer.
+    pub(crate) lag: Duration,
 }
 
 #[derive(Debug)]
@@ -39,20 +39,20 @@ struct State {
     acked_at: Instant,
     longest: Longest,
     now: Longest,
-    /// By conversation: when it was first seen that so much is accepted.
+    /// For each conversation: accepted sequence numbers that a reader lacks, and when they were first seen.
     accepted: Vec<VecDeque<(Instant, u64)>>,
 }
 
-/// Looks at everyone again and again.
+/// Looks at all senders and readers at intervals.
 #[derive(Debug)]
-pub(super) struct Monitor {
+pub(crate) struct Monitor {
     watched: Vec<Watched>,
     report: Arc<Report>,
     state: Mutex<State>,
 }
 
 impl Monitor {
-    pub(super) fn new(watched: Vec<Watched>, report: Arc<Report>) -> Self {
+    pub(crate) fn new(watched: Vec<Watched>, report: Arc<Report>) -> Self {
         let accepted = watched.iter().map(|_| VecDeque::new()).collect();
         let state = State {
             acked: 0,
@@ -64,11 +64,11 @@ impl Monitor {
         Self { watched, report, state: Mutex::new(state) }
     }
 
-    /// Looks until it is dropped.
-    pub(super) async fn run(&self) {
+    /// Runs until it is dropped.
+    pub(crate) async fn run(&self) {
         loop {
             self.look(Instant::now());
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(INTERVAL).await;
         }
     }
 
@@ -87,8 +87,8 @@ impl Monitor {
             for sender in &watched.senders {
                 seen.answer = seen.answer.max(sender.waiting(now));
             }
-            let behind = watched.readers.iter().map(|reader| reader.cursor()).min().unwrap_or(u64::MAX);
-            while accepted.front().is_some_and(|(_, seq)| *seq <= behind) {
+            let slowest = watched.readers.iter().map(|reader| reader.cursor()).min().unwrap_or(u64::MAX);
+            while accepted.front().is_some_and(|(_, seq)| *seq <= slowest) {
                 accepted.pop_front();
             }
             if let Some((since, _)) = accepted.front() {
@@ -102,29 +102,29 @@ impl Monitor {
         longest.lag = longest.lag.max(seen.lag);
     }
 
-    /// The longest so far; counted anew from here on.
-    pub(super) fn take_longest(&self) -> Longest {
+    /// The longest waits since the last call.
+    pub(crate) fn take_longest(&self) -> Longest {
         std::mem::take(&mut self.state.lock().longest)
     }
 
-    /// As it is at this moment.
-    pub(super) fn now(&self) -> Longest {
+    /// The waits at this moment.
+    pub(crate) fn now(&self) -> Longest {
         self.state.lock().now
     }
 
-    /// Waits until nobody waits for long and nobody is behind. `None` if that takes longer than `patience`.
-    pub(super) async fn at_rest(&self, patience: Duration) -> Option<Duration> {
-        let begun = Instant::now();
+    /// Waits until all waits are short. Returns after how long; `None` after `timeout`.
+    pub(crate) async fn recovered(&self, timeout: Duration) -> Option<Duration> {
+        let begin = Instant::now();
         loop {
             self.look(Instant::now());
             let Longest { silence, answer, lag } = self.now();
-            if silence.max(answer).max(lag) < AT_REST {
-                return Some(begun.elapsed());
+            if silence.max(answer).max(lag) < RECOVERED_BELOW {
+                return Some(begin.elapsed());
             }
-            if begun.elapsed() > patience {
+            if begin.elapsed() > timeout {
                 return None;
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(INTERVAL).await;
         }
     }
 }
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn silence_and_lag_are_counted_from_when_they_began() {
+    async fn silence_and_lag_count_from_their_begin() {
         let report = Arc::new(Report::default());
         let watched = Watched { senders: vec![Arc::default()], readers: vec![Arc::default()] };
         let monitor = Monitor::new(vec![watched], Arc::clone(&report));

@@ -1,6 +1,6 @@
-//! A short mix of faults, and single ones that need a look at their effect.
+//! A short mix of faults, and single faults whose effect is checked.
 
-#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use chaos::overload::{Overload, overload};
 use chaos::{Course, Fault, Options, Outcome, run};
 use testbed::stack::Builder;
 
-/// Enough for every shard to have something on its way at any moment; a debug build bears it.
+/// Enough for every shard to have messages in flight at any moment, and not too much for a debug build.
 const PER_SECOND: f64 = 150.0;
 
 async fn outcome(course: Course, seed: u64) -> Outcome {
@@ -36,42 +36,42 @@ async fn a_short_mix_of_faults_breaks_no_promise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_broker_refuses_and_what_a_dead_worker_committed_is_stored_once() {
+async fn messages_that_the_broker_refused_or_a_dead_worker_committed_are_stored_once() {
     let faults =
         vec![Fault::WorkerDiesUnacked, Fault::QueuesFull, Fault::RedisBack, Fault::PushQueuesDeleted];
     let outcome = outcome(Course::Each(faults), 1).await;
     assert!(outcome.is_good(), "{outcome}");
-    assert!(outcome.faults[1].refused > 0, "a full queue was felt\n{outcome}");
+    assert!(outcome.faults[1].refused > 0, "a full queue refused nothing\n{outcome}");
     assert!(outcome.acked > 1_000, "{outcome}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sends_more_than_the_system_can_take_is_answered_in_time() {
-    // Long wires to RabbitMQ and small batches: what a debug build can still be overloaded with.
+async fn requests_beyond_the_peak_are_answered_in_time() {
+    // A delay to RabbitMQ and small batches, so that a debug build can be overloaded.
     let builder = Builder::new().unlimited().linked().set("IM__LIMITS__BATCH_MESSAGES_MAX", 4);
     let mut system = builder.on_own_servers().await.unwrap();
     let how = Overload { connections: 40, factor: 3.0, seconds: 10.0, narrow: true };
-    let endured = overload(&mut system, how, |_| {}).await.unwrap();
-    println!("{endured}");
+    let report = overload(&mut system, how, |_| {}).await.unwrap();
+    println!("{report}");
     system.stop().await;
-    assert!(endured.is_good(), "{endured}");
-    assert!(endured.refused > 0, "it was no overload\n{endured}");
+    assert!(report.is_good(), "{report}");
+    assert!(report.refused > 0, "it was no overload\n{report}");
     let ours =
         |(process, _): &(&String, &u64)| process.starts_with("gateway") || process.starts_with("worker");
-    for (process, mib) in endured.memory_mib.iter().filter(ours) {
-        assert!(*mib < MEMORY_MIB_MAX, "{process}\n{endured}");
+    for (process, mib) in report.memory_mib.iter().filter(ours) {
+        assert!(*mib < MEMORY_MIB_MAX, "{process}\n{report}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gateways_whose_push_queues_get_nothing_any_more_find_out() {
+async fn gateways_notice_that_their_push_queues_get_nothing() {
     let outcome = outcome(Course::Each(vec![Fault::PushQueuesUnbound]), 1).await;
     assert!(outcome.is_good(), "{outcome}");
-    let [felt] = &outcome.faults[..] else { panic!("{outcome}") };
-    assert!(felt.longest_lag_s > 5.0, "nobody was deaf\n{felt}");
+    let [injection] = &outcome.faults[..] else { panic!("{outcome}") };
+    assert!(injection.longest_lag_s > 5.0, "no reader missed a push\n{injection}");
 }
 
-/// Several times what a gateway or a worker needs, and much less than what an unbounded queue would take.
+/// Several times what a gateway or a worker needs, and much less than an unbounded queue would take.
 const MEMORY_MIB_MAX: u64 = 200;
 
 /// Set by `make rolling`: a folder with the gateway and the worker of an earlier commit.
@@ -80,7 +80,7 @@ const PREVIOUS_ENV: &str = "IM_PREVIOUS_BIN_DIR";
 #[tokio::test(flavor = "multi_thread")]
 async fn an_earlier_version_runs_beside_this_one_and_is_replaced() {
     let Some(folder) = std::env::var_os(PREVIOUS_ENV) else {
-        println!("{PREVIOUS_ENV} is not set: nothing to compare with");
+        println!("{PREVIOUS_ENV} is not set: there is no earlier version");
         return;
     };
     let builder = Builder::new().previous(folder.as_ref());

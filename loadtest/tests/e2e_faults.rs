@@ -330,11 +330,11 @@ async fn redis_comes_back_as_it_was_a_while_ago() {
     let mut system = Builder::new().unlimited().for_test().await.unwrap();
     let burst = Burst::start(&system, 2_000);
     burst.until_acked(2_000).await;
-    system.redis().unwrap().remember_data().unwrap();
+    system.redis().unwrap().take_snapshot().unwrap();
     burst.until_acked(8_000).await;
     let redis = system.redis().unwrap();
     redis.kill();
-    redis.go_back().unwrap();
+    redis.restore_snapshot().unwrap();
     redis.start_again().await.unwrap();
     let senders = burst.finish().await;
     let verdict = settle(&system, &senders).await;

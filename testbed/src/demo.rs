@@ -1,22 +1,24 @@
-//! A short conversation that shows that everything works.
+//! A short conversation that shows that the system works.
+
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use crate::client::Client;
 
-/// Lets alice and bob talk across two gateways (or one), and carol come back after being away.
+/// Alice and bob talk across two gateways (or one); carol pulls what she missed while she was not connected.
 ///
 /// # Errors
-/// If anything is not as it should be.
+/// If an answer is wrong or missing.
 pub async fn show(gateways: &[String]) -> anyhow::Result<()> {
-    let (here, there) = (&gateways[0], gateways.last().context("no gateway")?);
-    println!("\na short conversation across {here} and {there}:");
+    let (first, second) = (gateways.first().context("no gateway")?, gateways.last().context("no gateway")?);
+    println!("\na short conversation across {first} and {second}:");
     let run = uuid::Uuid::new_v4().simple().to_string();
     let id = |n: usize| format!("{run}-{n}");
-    let mut alice = Client::connect(here, "alice").await?;
-    let mut bob = Client::connect(there, "bob").await?;
+    let mut alice = Client::connect(first, "alice").await?;
+    let mut bob = Client::connect(second, "bob").await?;
 
-    // Where this talk begins; an earlier demo may have left messages.
+    // Messages of an earlier demo are at or below this cursor.
     let private = "private_alice_bob";
     let group = "group_demo";
     let private_cursor = newest(&mut bob, private).await?;
@@ -24,28 +26,29 @@ pub async fn show(gateways: &[String]) -> anyhow::Result<()> {
     println!("  alice -> {private}: accepted as {seq}");
     let push =
         bob.wait_for(|packet| packet.cmd == 5 && packet.conversation_id.as_deref() == Some(private)).await?;
-    println!("  bob got it pushed: {:?}", push.messages()?.last().map(|message| message.content.clone()));
+    let pushed = push.messages()?.pop().context("a push without a message")?;
+    println!("  bob receives the push: {}", pushed.content);
     let seq = bob.say("private_bob_alice", &id(2), "I am, on another gateway.").await?;
     println!("  bob -> private_bob_alice, which is the same conversation: accepted as {seq}");
 
-    let mut carol = Client::connect(there, "carol").await?;
+    let mut carol = Client::connect(second, "carol").await?;
     let cursor = newest(&mut carol, group).await?;
     alice.pull(group, cursor, 1).await?;
     drop(carol);
-    println!("  carol has read {group} up to {cursor} and goes away");
+    println!("  carol has read {group} up to {cursor} and disconnects");
     let mut last = 0;
     for (n, text) in ["Carol will miss this,", "and this,", "and this."].iter().enumerate() {
         last = alice.say(group, &id(10 + n), text).await?;
     }
-    settle(&mut alice, group, last).await?;
-    let mut carol = Client::connect(here, "carol").await?;
+    wait_for_commit(&mut alice, group, last).await?;
+    let mut carol = Client::connect(first, "carol").await?;
     let missed = carol.pull_all(group, cursor).await?;
-    println!("  carol comes back on the other gateway and pulls {} messages:", missed.len());
+    println!("  carol connects to the other gateway and pulls {} messages:", missed.len());
     for message in &missed {
         println!("    {} {}: {}", message.seq, message.sender_id, message.content);
     }
-    anyhow::ensure!(missed.len() == 3, "carol should have got 3");
-    settle(&mut alice, private, seq).await?;
+    anyhow::ensure!(missed.len() == 3, "carol should have pulled 3 messages");
+    wait_for_commit(&mut alice, private, seq).await?;
     let all = alice.pull_all(private, private_cursor).await?;
     anyhow::ensure!(all.len() == 2, "alice and bob should see 2 messages, not {}", all.len());
     Ok(())
@@ -55,9 +58,12 @@ async fn newest(client: &mut Client, conversation: &str) -> anyhow::Result<u64> 
     Ok(client.pull_all(conversation, 0).await?.last().map_or(0, |message| message.seq))
 }
 
+/// For an accepted message to be committed.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Accepted messages are committed a moment later.
-async fn settle(client: &mut Client, conversation: &str, seq: u64) -> anyhow::Result<()> {
-    crate::stack::wait_for(conversation, std::time::Duration::from_secs(10), async || {
+async fn wait_for_commit(client: &mut Client, conversation: &str, seq: u64) -> anyhow::Result<()> {
+    crate::stack::wait_for(conversation, COMMIT_TIMEOUT, async || {
         let newest = newest(client, conversation).await?;
         anyhow::ensure!(newest >= seq, "at {newest}, not yet at {seq}");
         Ok(())

@@ -5,43 +5,43 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chaos::{Course, Fault, Inflicted, News, Options, Outcome, run};
+use chaos::{Course, Fault, Injection, Options, Outcome, Progress, run};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use testbed::stack::{Builder, Install, System, require_for_chaos};
 
-/// Break things while messages flow, and judge whether every promise was kept.
+/// Inject faults while messages flow, and judge whether every promise was kept.
 ///
-/// Two gateways and two workers on servers of their own, with a wire that can be cut between each two. Senders send again
-/// what was not answered; readers apply pushes and pull from their cursors. In the end everything is compared. Exit code 0:
-/// nothing lost, doubled, reordered, nobody deaf.
+/// Starts two gateways and two workers on private servers, with a wire between each two that can be cut. Senders retry
+/// messages without an answer; readers apply pushes and pull from their cursors. In the end the judge compares what was
+/// accepted, stored and read. Exit code 0: nothing is lost, duplicated or reordered, and every connection receives pushes.
 #[derive(Debug, Args)]
 pub(crate) struct Chaos {
-    /// Do these faults, one after the other (see --list); may be given several times, or `all`.
+    /// Inject this fault (see --list), or `all` of them, one after the other; may be given several times.
     #[arg(long, value_name = "NAME", conflicts_with = "minutes")]
     fault: Vec<String>,
-    /// Do a random mix of faults for so long.
+    /// Inject a random mix of faults for this time.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// Decides the mix, and which gateway or worker is concerned.
+    /// Seed of the random choices: the mix, and the gateway or worker of each fault.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Messages per second in all, five times as many in the last second of each ten.
+    /// Messages per second in all; five times as many in the last of each ten seconds.
     #[arg(long, default_value_t = 200.0)]
     per_second: f64,
-    /// Readers at least, twenty to a group.
+    /// The fewest readers; twenty are in a group.
     #[arg(long, default_value_t = 15)]
     readers: usize,
-    /// Say what faults there are.
+    /// List the faults.
     #[arg(long)]
     list: bool,
-    /// Write the outcome to this file as JSON.
+    /// Write the result to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// The first gateway and the first worker are another version's, which are in this folder.
+    /// Run the first gateway and the first worker of another version, from this folder.
     #[arg(long, value_name = "FOLDER")]
     previous: Option<PathBuf>,
-    /// Keep logs and data here.
+    /// The folder of logs and data, which stays. Without it: a temporary folder.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
     /// Install missing servers with apt-get, if allowed.
@@ -52,7 +52,7 @@ pub(crate) struct Chaos {
 impl Chaos {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         if self.list {
-            Fault::all().for_each(|fault| println!("{:<24} {}", fault.name(), fault.what()));
+            Fault::all().for_each(|fault| println!("{:<24} {}", fault.name(), fault.description()));
             return Ok(ExitCode::SUCCESS);
         }
         anyhow::ensure!(
@@ -60,22 +60,23 @@ impl Chaos {
             "--per-second and --minutes must be above 0"
         );
         super::raise_file_limit();
-        require_for_chaos(if self.install { Install::Allowed } else { Install::No })?;
+        require_for_chaos(if self.install { Install::Allowed } else { Install::No }).await?;
         let course = self.course()?;
-        let changes = matches!(&course, Course::Each(faults) if faults.contains(&Fault::VersionChange));
-        anyhow::ensure!(!changes || self.previous.is_some(), "version-change needs --previous");
+        let version_change =
+            matches!(&course, Course::Each(faults) if faults.contains(&Fault::VersionChange));
+        anyhow::ensure!(!version_change || self.previous.is_some(), "version-change needs --previous");
         let disk_full = matches!(&course, Course::Each(faults) if faults.contains(&Fault::DiskFull));
         let options = Options { course, seed: self.seed, per_second: self.per_second, readers: self.readers };
         let bar = ProgressBar::new_spinner();
         bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);
-        bar.set_message("bringing the system up");
-        let mut system = self.bring_up(disk_full).await?;
-        bar.suspend(|| println!("{}", Inflicted::HEAD));
-        let news = |news: News<'_>| match news {
-            News::Doing(what) => bar.set_message(what),
-            News::Done(done) => bar.suspend(|| println!("{done}")),
+        bar.set_message("starting the system");
+        let mut system = self.start(disk_full).await?;
+        bar.suspend(|| println!("{}", Injection::HEAD));
+        let tell = |progress: Progress<'_>| match progress {
+            Progress::Step(text) => bar.set_message(text),
+            Progress::Injected(injection) => bar.suspend(|| println!("{injection}")),
         };
-        let outcome = run(&mut system, &options, news).await;
+        let outcome = run(&mut system, &options, tell).await;
         bar.finish_and_clear();
         if !outcome.as_ref().is_ok_and(Outcome::is_good) {
             system.keep_logs();
@@ -97,7 +98,7 @@ impl Chaos {
         let mut faults = Vec::new();
         for name in &self.fault {
             match name.as_str() {
-                // Its disk does not outlive MySQL, which others kill.
+                // Both need a system of their own: a small disk ends with MySQL, which other faults kill.
                 "all" => faults.extend(
                     Fault::all().filter(|fault| !matches!(fault, Fault::DiskFull | Fault::VersionChange)),
                 ),
@@ -106,12 +107,12 @@ impl Chaos {
         }
         anyhow::ensure!(
             faults.len() == 1 || !faults.contains(&Fault::DiskFull),
-            "disk-full must be alone: MySQL's small disk is gone when MySQL is"
+            "give disk-full alone: MySQL's small disk ends with MySQL, which other faults kill"
         );
         Ok(Course::Each(faults))
     }
 
-    async fn bring_up(&self, disk_full: bool) -> anyhow::Result<System> {
+    async fn start(&self, disk_full: bool) -> anyhow::Result<System> {
         let mut builder = Builder::new().unlimited().many_shards().linked();
         if disk_full {
             builder = builder.small_disk();

@@ -65,7 +65,7 @@ impl Compare {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let plan = self.plan()?;
         let record = Record::new(serde_json::to_value(&self)?, &[]);
-        require(if self.install { Install::Allowed } else { Install::No })?;
+        require(if self.install { Install::Allowed } else { Install::No }).await?;
         let comparison = until_interrupted(measure(&plan)).await?;
         println!("{comparison}");
         if let Some(file) = &self.json {

@@ -58,22 +58,6 @@ pub(super) fn gateway(text: &str) -> Result<String, String> {
     })
 }
 
-/// Parses a setting as in the files (`limits.batches_at_once=8`) or as in the environment
-/// (`IM__LIMITS__BATCHES_AT_ONCE=8`).
-pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("give KEY=VALUE")?;
-    let key = match key.split_once('.') {
-        Some((section, name)) => format!("IM__{section}__{name}").to_uppercase(),
-        None => key.to_owned(),
-    };
-    if key.starts_with("IM__") {
-        Ok((key, value.to_owned()))
-    } else {
-        // The processes would ignore it, and the figures would be of another configuration.
-        Err(format!("{key} is no setting: give one such as limits.batches_at_once=8"))
-    }
-}
-
 /// Writes settings into a report, without the values of secrets and addresses.
 pub(super) fn without_secrets<S: Serializer>(
     settings: &[(String, String)],
@@ -109,14 +93,6 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_is_written_as_in_a_file_or_as_in_the_environment() {
-        for text in ["limits.batches_at_once=8", "IM__LIMITS__BATCHES_AT_ONCE=8"] {
-            assert_eq!(setting(text), Ok(("IM__LIMITS__BATCHES_AT_ONCE".to_owned(), "8".to_owned())));
-        }
-        assert!(setting("batches_at_once=8").is_err() && setting("limits.batches_at_once").is_err());
-    }
-
-    #[test]
     fn reports_do_not_show_secrets() {
         #[derive(Serialize)]
         struct Options {
@@ -125,7 +101,7 @@ mod tests {
         }
         let settings =
             ["auth.hs256_secret=abc", "mysql.url=mysql://u:abc@h/s", "auth.api_key=abc", "shards.count=4"];
-        let settings = settings.map(|text| setting(text).unwrap()).to_vec();
+        let settings = settings.map(|text| testbed::stack::parse_setting(text).unwrap()).to_vec();
         let shown = serde_json::to_string(&Options { settings }).unwrap();
         assert!(!shown.contains("abc") && shown.contains(r#""IM__SHARDS__COUNT":"4""#), "{shown}");
     }

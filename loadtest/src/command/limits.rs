@@ -8,7 +8,7 @@ use clap::Args;
 use loadtest::limits::{Limits, Settings, limits};
 use loadtest::report::Record;
 use serde::Serialize;
-use testbed::stack::{Install, require};
+use testbed::stack::{Install, TemporaryFolder, require};
 
 use super::usage;
 
@@ -63,7 +63,7 @@ impl LimitsArguments {
 
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         self.check()?;
-        require(if self.install { Install::Allowed } else { Install::No })?;
+        require(if self.install { Install::Allowed } else { Install::No }).await?;
         let record = Record::new(serde_json::to_value(&self)?, &[]);
         let settings = Settings {
             seconds: self.seconds,
@@ -72,7 +72,7 @@ impl LimitsArguments {
             sockets: self.sockets,
             messages_per_push: self.messages_per_push,
         };
-        let folder = tempfile::tempdir()?;
+        let folder = TemporaryFolder::new()?;
         eprintln!("starting MySQL, Redis and RabbitMQ");
         let measured = limits(&settings, folder.path(), |part| eprintln!("{part}")).await?;
         println!("{measured}");

@@ -6,9 +6,9 @@ use clap::Args;
 use loadtest::report::Record;
 use loadtest::scenario::{Load, Rate, Target, idle_outcome, measure};
 use serde::Serialize;
-use testbed::stack::{Builder, require};
+use testbed::stack::{Builder, parse_setting, require};
 
-use super::deployed::{Tokens, gateway, setting, without_secrets};
+use super::deployed::{Tokens, gateway, without_secrets};
 use super::glossary::GLOSSARY;
 use super::output::Output;
 use super::stack::Where;
@@ -87,7 +87,7 @@ struct Place {
     #[serde(flatten)]
     tokens: Tokens,
     /// A setting of the gateways and workers that are started, such as limits.batches_at_once=8; repeatable.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
     #[serde(serialize_with = "without_secrets")]
     settings: Vec<(String, String)>,
     #[command(flatten)]
@@ -219,7 +219,7 @@ impl Place {
         let system = match self.servers.given() {
             Some(urls) => builder.on(urls).await?,
             None => {
-                require(self.servers.install())?;
+                require(self.servers.install()).await?;
                 builder.on_own_servers().await?
             }
         };

@@ -17,7 +17,7 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Bring the system up, or its servers for another program.
+    /// Start a whole system, or servers for another program.
     #[command(subcommand)]
     Stack(stack::Stack),
     /// Send a burst, measure it, and judge whether every promise was kept.
@@ -26,9 +26,9 @@ pub(crate) enum Command {
     Rate(load::Steady),
     /// Open idle connections; measure a gateway's memory for each.
     Idle(load::IdleArguments),
-    /// Break things while messages flow, and judge whether every promise was kept.
+    /// Inject faults while messages flow, and judge whether every promise was kept.
     Chaos(chaos::Chaos),
-    /// Send several times what the system can take, and see that everyone is answered in time.
+    /// Send several times the peak, and check that every request is answered in time.
     Overload(overload::Overload),
     /// Compare this system with simpler ones, in alternating rounds.
     Compare(compare::Compare),
@@ -43,7 +43,17 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Runs it until its end, Ctrl-C or SIGTERM.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            // Stops its processes in order.
+            Self::Stack(stack) => stack.run().await,
+            // Dropped before its end, a command ends all processes and removes all folders that it has made.
+            other => until_interrupted(Box::pin(other.run_to_its_end())).await,
+        }
+    }
+
+    async fn run_to_its_end(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Stack(stack) => stack.run().await,
             Self::Burst(burst) => burst.run().await,
@@ -71,8 +81,7 @@ async fn interrupted() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs until it is done, or ends with an error at Ctrl-C or SIGTERM. Dropped half way, a system takes with it all that it
-/// has started.
+/// Runs `run` until its end, or until Ctrl-C or SIGTERM, which is an error.
 async fn until_interrupted<T>(run: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::select! {
         done = Box::pin(run) => done,
@@ -96,10 +105,10 @@ fn usage(sentence: impl Into<String>) -> anyhow::Error {
 /// For 50,000 connections, both ends.
 const FILES_WANTED: u64 = 150_000;
 
-/// Each connection is a file; the usual limit of 1,024 is soon reached. Children inherit it.
+/// Raises the limit of open files: each connection is one, and the usual limit is 1,024. Children inherit it.
 fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    // As many as root may have; others, as many as they are allowed.
+    // Only root may raise the hard limit; other users get as many as it allows.
     if setrlimit(Resource::RLIMIT_NOFILE, FILES_WANTED, FILES_WANTED).is_ok() {
         return;
     }

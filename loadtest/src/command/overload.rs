@@ -7,30 +7,30 @@ use anyhow::Context as _;
 use chaos::overload;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use testbed::stack::{Builder, Install, require};
+use testbed::stack::{Builder, Install, parse_setting, require};
 
-use super::deployed::setting;
-
-/// Send several times what the system can take, and see that everyone is answered in time.
+/// Send several times the peak, and check that every request is answered in time.
 ///
-/// Measures the peak first. Exit code 0: every request was answered with 0, 429 or 503 by its deadline, and what was
-/// accepted is stored once.
+/// Measures the peak first. Exit code 0: every request was answered with 0, 429 or 503 by its deadline, and every accepted
+/// message is stored once.
 #[derive(Debug, Args)]
 pub(crate) struct Overload {
+    /// Connections that send.
     #[arg(long, default_value_t = 200)]
     connections: usize,
-    /// How many times what the system can take.
+    /// The offered load as a multiple of the peak.
     #[arg(long, default_value_t = 3.0)]
     factor: f64,
+    /// How long the overload lasts.
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
-    /// Long wires to RabbitMQ, so that the system can take less than this machine can send.
+    /// Add a delay to RabbitMQ, so that the peak is below what this machine can send.
     #[arg(long)]
     narrow: bool,
     /// A setting of gateways and workers, such as limits.batch_messages_max=1000; may be given several times.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
-    /// Write the outcome to this file as JSON.
+    /// Write the result to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Install missing servers with apt-get, if allowed.
@@ -45,31 +45,31 @@ impl Overload {
             "--connections, --factor and --seconds must be above 0"
         );
         super::raise_file_limit();
-        require(if self.install { Install::Allowed } else { Install::No })?;
+        require(if self.install { Install::Allowed } else { Install::No }).await?;
         let bar = ProgressBar::new_spinner();
         bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);
-        bar.set_message("bringing the system up");
+        bar.set_message("starting the system");
         let mut builder = Builder::new().unlimited();
         if self.narrow {
             builder = builder.linked().set("IM__LIMITS__BATCH_MESSAGES_MAX", 16);
         }
         let builder = self.settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
         let mut system = builder.on_own_servers().await?;
-        let how = overload::Overload {
+        let overload = overload::Overload {
             connections: self.connections,
             factor: self.factor,
             seconds: self.seconds,
             narrow: self.narrow,
         };
-        let endured = overload::overload(&mut system, how, |what| bar.set_message(what)).await;
+        let report = overload::overload(&mut system, overload, |step| bar.set_message(step)).await;
         bar.finish_and_clear();
         system.stop().await;
-        let endured = endured?;
-        println!("{endured}");
+        let report = report?;
+        println!("{report}");
         if let Some(file) = self.json {
-            std::fs::write(&file, serde_json::to_vec_pretty(&endured)?)
+            std::fs::write(&file, serde_json::to_vec_pretty(&report)?)
                 .with_context(|| file.display().to_string())?;
         }
-        Ok(if endured.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

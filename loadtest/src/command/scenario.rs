@@ -8,9 +8,9 @@ use clap::Args;
 use loadtest::report::{Record, Run, plots, read_json};
 use loadtest::scenario::{SCENARIOS, Scale, Scenario, Target, find};
 use serde::Serialize;
-use testbed::stack::{Install, require};
+use testbed::stack::{Install, parse_setting, require};
 
-use super::deployed::{Tokens, gateway, setting, without_secrets};
+use super::deployed::{Tokens, gateway, without_secrets};
 use super::glossary::GLOSSARY;
 use super::output::{Output, exit_code, write_page};
 use super::{raise_file_limit, until_interrupted, usage};
@@ -34,7 +34,7 @@ pub(crate) struct ScenarioArguments {
     #[arg(long, requires = "names")]
     workers: Option<usize>,
     /// A setting of the gateways and workers that are started, such as limits.batches_at_once=8; repeatable.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting, requires = "names")]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting, requires = "names")]
     #[serde(serialize_with = "without_secrets")]
     settings: Vec<(String, String)>,
     /// A gateway of a running deployment, ws://host:port/ws; repeatable. Without it, a system is started for each scenario.
@@ -123,7 +123,7 @@ impl ScenarioArguments {
             return Ok(ExitCode::SUCCESS);
         }
         if self.gateway.is_empty() {
-            require(if self.install { Install::Allowed } else { Install::No })?;
+            require(if self.install { Install::Allowed } else { Install::No }).await?;
         }
         raise_file_limit();
         let scale = Scale { factor: self.scale, peak: self.peak };

@@ -3,6 +3,7 @@
 mod backoff;
 mod connection;
 mod credentials;
+mod home;
 mod http;
 mod pace;
 mod packet;

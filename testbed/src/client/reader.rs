@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Ended, websocket};
+use super::home::Home;
 use super::packet::{Packet, StoredMessage, pull_frame};
 use super::sender::{ANSWER_TIMEOUT, RECONNECT};
 
@@ -29,6 +30,7 @@ pub struct Reading {
     pushed: AtomicU64,
     /// Since when it is connected and has pulled all messages.
     current: parking_lot::Mutex<Option<Instant>>,
+    home: Home,
 }
 
 impl Reading {
@@ -47,6 +49,11 @@ impl Reading {
     #[must_use]
     pub fn current_since(&self) -> Option<Instant> {
         *self.current.lock()
+    }
+
+    /// Lets it connect to the first of its gateways, if it is connected to another one.
+    pub fn return_home(&self) {
+        self.home.call();
     }
 
     /// The highest sequence number that was pushed to its current connection.
@@ -108,17 +115,23 @@ impl Reader {
     /// Follows until `stop`.
     pub async fn run(&mut self, stop: CancellationToken) {
         let following = async {
-            for turn in 0.. {
-                let url = format!(
-                    "{}?user_id={}&device_id=reader",
-                    self.gateways[turn % self.gateways.len()],
-                    self.user
-                );
+            let mut next = 0;
+            loop {
+                let n = next % self.gateways.len();
+                next = n + 1;
+                let url = format!("{}?user_id={}&device_id=reader", self.gateways[n], self.user);
                 let mut pause = Duration::from_millis(rand::random_range(RECONNECT));
                 if let Ok(Ok(socket)) = tokio::time::timeout(ANSWER_TIMEOUT, websocket(&url)).await {
                     self.reading.pushed.store(0, Ordering::Relaxed);
                     // The next connection continues from the cursor, also after an error.
-                    let ended = self.follow(socket).await;
+                    let reading = Arc::clone(&self.reading);
+                    let ended = tokio::select! {
+                        ended = self.follow(socket) => ended,
+                        () = reading.home.called(n > 0) => {
+                            next = 0;
+                            Ok(Ended(None))
+                        }
+                    };
                     *self.reading.current.lock() = None;
                     self.reconnects += 1;
                     pause = ended.ok().and_then(|ended| ended.retry_after()).unwrap_or(pause);

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::home::Home;
 use super::refusals::Refusals;
 
 /// Counters that all clients of a run share.
@@ -50,6 +51,7 @@ impl Report {
 pub struct Progress {
     oldest: Mutex<Option<Instant>>,
     newest_acked: AtomicU64,
+    pub(super) home: Home,
 }
 
 impl Progress {
@@ -66,6 +68,11 @@ impl Progress {
     /// Records an acknowledged sequence number.
     pub fn acked(&self, seq: u64) {
         self.newest_acked.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    /// Lets it connect to the first of its gateways, if it is connected to another one.
+    pub fn return_home(&self) {
+        self.home.call();
     }
 
     /// The highest acknowledged sequence number.

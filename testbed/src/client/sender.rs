@@ -143,11 +143,21 @@ impl Sender {
             reconnect_after: None,
             last_success: Instant::now(),
         };
-        for turn in 0.. {
-            if let Some(socket) = self.connect(turn).await?
-                && self.converse(socket, &mut state, start).await?
-            {
-                return Ok(());
+        let (progress, mut next) = (Arc::clone(&self.progress), 0);
+        loop {
+            let n = next % self.gateways.len();
+            next = n + 1;
+            if let Some(socket) = self.connect(n).await? {
+                let finished = tokio::select! {
+                    finished = self.converse(socket, &mut state, start) => finished?,
+                    () = progress.home.called(n > 0) => {
+                        next = 0;
+                        false
+                    }
+                };
+                if finished {
+                    return Ok(());
+                }
             }
             let silent = state.last_success.elapsed();
             anyhow::ensure!(
@@ -165,12 +175,11 @@ impl Sender {
             let pause = Duration::from_millis(rand::random_range(RECONNECT));
             tokio::time::sleep(state.reconnect_after.take().unwrap_or(pause)).await;
         }
-        Ok(())
     }
 
     /// `None` if the gateway cannot be reached at the moment.
-    async fn connect(&self, turn: usize) -> anyhow::Result<Option<WebSocketStream<TcpStream>>> {
-        let gateway = &self.gateways[turn % self.gateways.len()];
+    async fn connect(&self, n: usize) -> anyhow::Result<Option<WebSocketStream<TcpStream>>> {
+        let gateway = &self.gateways[n];
         let connecting = self.credentials.websocket(gateway, &self.user, Some("load"));
         match tokio::time::timeout(ANSWER_TIMEOUT, connecting).await {
             Ok(Ok(socket)) => Ok(Some(socket)),

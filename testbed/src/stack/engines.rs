@@ -1,25 +1,26 @@
 //! Which servers are used: those of this machine, or another set from a folder of its own.
 //!
-//! Debian stable has other servers than production may run. A folder made by mmdebstrap holds the newest of them, and they
-//! run from it beside the machine's own: each in a mount namespace of its own, which is gone with it.
+//! Debian stable has older servers than production may run. A folder made by mmdebstrap holds the newest of them, and they
+//! run from it beside the machine's own: each in a mount namespace of its own, which ends with the process.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
-use super::install::{self, Install};
+use super::apt::{self, Install};
 use super::process::Process;
+use super::programs;
 
 /// Set to `latest`, or to a folder: the servers come from there.
 pub const ENGINES_ENV: &str = "IM_ENGINES";
 /// Packages of the newest set: MySQL 9, RabbitMQ 4, Valkey.
 const LATEST: &str = "mysql-server-core,mysql-client-core,rabbitmq-server,valkey-server";
-/// Makes the system's files and `$1` visible in `$0`, for itself only, and becomes the program.
+/// Mounts the system's files and `$1` into `$0`, in this namespace only, and executes the program.
 const INSIDE: &str = r#"mount --rbind /proc "$0/proc" && mount --rbind /dev "$0/dev" && mkdir -p "$0$1" \
 && mount --bind "$1" "$0$1" && root="$0" && shift && exec chroot "$root" "$@""#;
 
-/// A server's program, and the folder that it lives in if that is not `/`.
+/// A server's program, and the folder that it is installed in if that is not `/`.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     path: PathBuf,
@@ -27,15 +28,15 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// The first of `names` that is there.
+    /// The first of `names` that is installed.
     pub(super) fn find(names: &[&str]) -> Option<Self> {
         let root = root();
         names.iter().find_map(|name| {
-            let mut places = install::PLACES.iter().map(|place| Path::new(place).join(name));
+            let mut paths = programs::DEBIAN_FOLDERS.iter().map(|folder| Path::new(folder).join(name));
             let path = match &root {
-                None => places.find(|path| path.is_file()).or_else(|| install::find(name))?,
-                // Links that lead to a place in the folder cannot be followed from outside.
-                Some(root) => places.find(|path| {
+                None => paths.find(|path| path.is_file()).or_else(|| programs::find(name))?,
+                // Links to a place in the folder cannot be followed from outside.
+                Some(root) => paths.find(|path| {
                     root.join(path.strip_prefix("/").unwrap_or(path)).symlink_metadata().is_ok()
                 })?,
             };
@@ -47,7 +48,7 @@ impl Program {
         &self.path
     }
 
-    /// Whether it lives in a folder of its own.
+    /// Whether it is installed in a folder of its own.
     pub(super) fn is_inside(&self) -> bool {
         self.root.is_some()
     }
@@ -61,14 +62,14 @@ impl Program {
         set_up: impl FnOnce(&mut Command),
     ) -> anyhow::Result<Process> {
         let Some(root) = &self.root else { return Process::start(name, &self.path, log, set_up) };
-        let unshare = install::find("unshare").context("unshare is not installed")?;
+        let unshare = programs::find("unshare").context("unshare is not installed")?;
         Process::start(name, &unshare, log, |command| {
             command.args(["--mount", "sh", "-c", INSIDE]).args([root, folder, &self.path]);
             set_up(command);
         })
     }
 
-    /// The same for something that is run and waited for.
+    /// A command that runs it, with the same view of the folders as [`start`](Self::start).
     pub(super) fn command(&self, folder: &Path) -> Command {
         let Some(root) = &self.root else { return Command::new(&self.path) };
         let mut command = Command::new("unshare");
@@ -88,15 +89,15 @@ fn cache() -> PathBuf {
     std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("im-engines/latest")
 }
 
-/// Makes sure that the set that is asked for is there; true if one is.
+/// Makes sure that the chosen set is there. Returns whether one was chosen.
 ///
 /// # Errors
-/// Says what is missing.
-pub(super) fn require(install: Install) -> anyhow::Result<bool> {
+/// Names what is missing.
+pub(super) async fn require(install: Install) -> anyhow::Result<bool> {
     let Some(root) = root() else { return Ok(false) };
     if !root.is_dir() {
         anyhow::ensure!(root == cache(), "{ENGINES_ENV}: there is no folder {}", root.display());
-        build(&root, install)?;
+        build(&root, install).await?;
     }
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
@@ -105,29 +106,30 @@ pub(super) fn require(install: Install) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// About half a minute and 650 MB.
-fn build(root: &Path, install: Install) -> anyhow::Result<()> {
-    if install::find("mmdebstrap").is_none() {
+/// Takes about half a minute and 650 MB.
+async fn build(root: &Path, install: Install) -> anyhow::Result<()> {
+    if programs::find("mmdebstrap").is_none() {
         anyhow::ensure!(
             install == Install::Allowed,
-            "{ENGINES_ENV}: install mmdebstrap first, or say --install"
+            "{ENGINES_ENV}: install mmdebstrap first, or give --install"
         );
-        install::packages(&["mmdebstrap"], "missing: mmdebstrap")?;
+        apt::install(&["mmdebstrap"], "missing: mmdebstrap").await?;
     }
     eprintln!("making a folder with the newest servers: {}", root.display());
-    // Made beside its place: half of it must not be left behind.
+    // Renamed when it is complete: an interrupted build must not be taken for a finished one.
     let unfinished = root.with_extension("unfinished");
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished)?;
     }
     std::fs::create_dir_all(&unfinished)?;
-    let made = Command::new("mmdebstrap")
+    let made = tokio::process::Command::new("mmdebstrap")
         .args(["--variant=minbase", "--mode=root", "--aptopt=Acquire::Check-Valid-Until \"false\""])
         .arg(format!("--include={LATEST}"))
         .arg("unstable")
         .arg(&unfinished)
         .stdin(Stdio::null())
-        .status()?;
+        .status()
+        .await?;
     anyhow::ensure!(made.success(), "mmdebstrap failed ({made})");
     std::fs::write(unfinished.join("etc/hosts"), "127.0.0.1 localhost\n")?;
     Ok(std::fs::rename(&unfinished, root)?)

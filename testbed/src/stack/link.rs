@@ -1,7 +1,7 @@
-//! A wire between two processes that can be cut, stalled, slowed down and narrowed.
+//! A wire between two processes that can be cut, stalled, delayed and throttled.
 //!
-//! A TCP proxy on a port of its own, which stays the same while what is behind it restarts. It moves bytes and knows
-//! nothing of what they mean.
+//! A TCP proxy on a port of its own, which stays the same while its target restarts. It moves bytes and does not interpret
+//! them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -14,29 +14,29 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Bytes that are read at once.
+/// Bytes of one read.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Chunks on their way in one direction of one connection. When they are as many, nothing more is read, and the sender's
-/// own buffers fill, as on a long wire.
+/// Chunks in flight in one direction of one connection. Beyond this nothing is read, and the buffers of the sender fill, as
+/// on a long wire.
 const CHUNKS_MAX: usize = 64;
-/// A narrow wire passes on what fits into this time at once.
+/// A throttled wire writes the bytes of this time at once.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// Seen from the end that connects.
+/// As seen from the end that connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// Towards what is behind the link.
+    /// Towards the target.
     There,
-    /// What comes back from it.
+    /// From the target.
     Back,
     /// Both.
     Both,
 }
 
-/// What one direction is like.
+/// The state of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Flow {
-    /// Nothing moves, the end of a connection neither.
+    /// Nothing moves, not even the end of a connection.
     stalled: bool,
     delay: Duration,
     bytes_per_second: Option<u64>,
@@ -49,7 +49,7 @@ struct State {
     back: Flow,
 }
 
-/// A link, whole at first. Gone when dropped.
+/// A link, healthy at first. Closed when dropped.
 #[derive(Debug)]
 pub struct Link {
     port: u16,
@@ -60,12 +60,12 @@ pub struct Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.accepting.abort();
-        // Connections watch the state, and end with it.
+        // Connections watch the state, and end when its sender is dropped.
     }
 }
 
 impl Link {
-    /// A link to what listens on `port` on this machine, now or later.
+    /// A link to `port` on this machine, which may be opened later.
     ///
     /// # Errors
     /// If there is no free port.
@@ -78,33 +78,33 @@ impl Link {
         Ok(Self { port: own_port, state, accepting })
     }
 
-    /// Where to connect instead.
+    /// The port to connect to instead.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Resets every connection, and every new one at once.
+    /// Resets all open connections, and new ones at once.
     pub fn cut(&self) {
         self.state.send_modify(|state| state.cut = true);
     }
 
-    /// Nothing moves any more, and nobody is told: connections stay, and new ones can be opened.
+    /// Stops all bytes. Connections stay open, and new ones can be opened.
     pub fn stall(&self, direction: Direction) {
         self.change(direction, |flow| flow.stalled = true);
     }
 
-    /// Every byte takes so much longer.
+    /// Delays every byte.
     pub fn delay(&self, direction: Direction, delay: Duration) {
         self.change(direction, |flow| flow.delay = delay);
     }
 
-    /// Each connection gets no more than this through.
+    /// Limits the rate of each connection.
     pub fn throttle(&self, direction: Direction, bytes_per_second: u64) {
         self.change(direction, |flow| flow.bytes_per_second = Some(bytes_per_second.max(1)));
     }
 
-    /// Whole again. What a stall had held back goes on; what a cut has ended does not.
+    /// Ends all damage. Bytes that a stall held back are delivered; connections that a cut has ended stay closed.
     pub fn heal(&self) {
         self.state.send_replace(State::default());
     }
@@ -123,7 +123,7 @@ impl Link {
 
 async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receiver<State>) {
     loop {
-        // Out of file descriptors, for instance.
+        // It fails without file descriptors, for instance.
         let Ok((near, _)) = listener.accept().await else {
             sleep(SLICE).await;
             continue;
@@ -143,7 +143,7 @@ async fn connection(mut near: TcpStream, target: SocketAddr, state: watch::Recei
     let ended = {
         let ((near_out, near_in), (far_out, far_in)) = (near.split(), far.split());
         let moved = async {
-            // Both end in order, or one fails.
+            // Until both directions end, or one fails.
             tokio::try_join!(
                 pump(near_out, far_in, |state| state.there, state.clone()),
                 pump(far_out, near_in, |state| state.back, state.clone())
@@ -151,7 +151,7 @@ async fn connection(mut near: TcpStream, target: SocketAddr, state: watch::Recei
         };
         tokio::select! {
             moved = moved => moved.is_ok(),
-            // An error: the link itself is gone.
+            // An error: the link is dropped.
             _ = until.wait_for(|state| state.cut) => false,
         }
     };
@@ -161,7 +161,7 @@ async fn connection(mut near: TcpStream, target: SocketAddr, state: watch::Recei
     }
 }
 
-/// Nobody takes a reset for an orderly end.
+/// Ends a connection with a reset, which differs from an orderly end.
 fn reset(stream: TcpStream) {
     let _ = stream.set_zero_linger();
 }
@@ -172,8 +172,8 @@ async fn pump(
     flow: fn(&State) -> Flow,
     state: watch::Receiver<State>,
 ) -> anyhow::Result<()> {
-    let (chunks, on_their_way) = mpsc::channel(CHUNKS_MAX);
-    tokio::try_join!(read(from, chunks), write(on_their_way, to, flow, state)).map(drop)
+    let (chunks, in_flight) = mpsc::channel(CHUNKS_MAX);
+    tokio::try_join!(read(from, chunks), write(in_flight, to, flow, state)).map(drop)
 }
 
 async fn read(mut from: ReadHalf<'_>, chunks: mpsc::Sender<(Instant, Bytes)>) -> anyhow::Result<()> {
@@ -192,10 +192,10 @@ async fn write(
     flow: fn(&State) -> Flow,
     mut state: watch::Receiver<State>,
 ) -> anyhow::Result<()> {
-    while let Some((came, mut chunk)) = chunks.recv().await {
+    while let Some((read_at, mut chunk)) = chunks.recv().await {
         while !chunk.is_empty() {
             let now = flow(&*state.wait_for(|state| !flow(state).stalled).await?);
-            sleep_until(came + now.delay).await;
+            sleep_until(read_at + now.delay).await;
             if flow(&state.borrow()).stalled {
                 continue;
             }
@@ -219,7 +219,7 @@ async fn write(
 mod tests {
     use super::*;
 
-    /// Something that sends back what it gets, behind a link.
+    /// An echo server behind a link, and a connection to it.
     async fn echo() -> (Link, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let link = Link::to(listener.local_addr().unwrap().port()).await.unwrap();
@@ -239,7 +239,7 @@ mod tests {
         TcpStream::connect((Ipv4Addr::LOCALHOST, link.port())).await.unwrap()
     }
 
-    async fn say(stream: &mut TcpStream, text: &[u8]) -> std::io::Result<Vec<u8>> {
+    async fn echoed(stream: &mut TcpStream, text: &[u8]) -> std::io::Result<Vec<u8>> {
         stream.write_all(text).await?;
         let mut back = vec![0; text.len()];
         stream.read_exact(&mut back).await?;
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_whole_link_passes_everything_and_the_end_too() {
+    async fn a_healthy_link_passes_all_bytes_and_the_end() {
         let (_link, mut stream) = echo().await;
         let long: Vec<u8> = (0..500_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
         let (mut from, mut to) = stream.split();
@@ -263,21 +263,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_resets_what_is_open_and_what_is_opened_until_it_is_healed() {
+    async fn a_cut_resets_open_and_new_connections_until_it_is_healed() {
         let (link, mut stream) = echo().await;
-        say(&mut stream, b"hello").await.unwrap();
+        echoed(&mut stream, b"hello").await.unwrap();
         link.cut();
         assert_eq!(stream.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
         // The kernel may open it before the link resets it.
-        assert!(say(&mut open(&link).await, b"hello").await.is_err());
+        assert!(echoed(&mut open(&link).await, b"hello").await.is_err());
         link.heal();
-        assert_eq!(say(&mut open(&link).await, b"hello").await.unwrap(), b"hello");
+        assert_eq!(echoed(&mut open(&link).await, b"hello").await.unwrap(), b"hello");
     }
 
     #[tokio::test]
-    async fn a_stalled_link_keeps_its_connections_and_what_was_said_meanwhile() {
+    async fn a_stalled_link_keeps_its_connections_and_delivers_after_it_is_healed() {
         let (link, mut stream) = echo().await;
-        say(&mut stream, b"before").await.unwrap();
+        echoed(&mut stream, b"before").await.unwrap();
         link.stall(Direction::Back);
         stream.write_all(b"meanwhile").await.unwrap();
         let mut back = [0; 9];
@@ -293,13 +293,13 @@ mod tests {
         let (link, mut stream) = echo().await;
         link.delay(Direction::There, Duration::from_millis(100));
         let begun = Instant::now();
-        say(&mut stream, b"hello").await.unwrap();
+        echoed(&mut stream, b"hello").await.unwrap();
         assert!(begun.elapsed() >= Duration::from_millis(100), "{:?}", begun.elapsed());
         link.heal();
         link.throttle(Direction::Both, 10_000);
         let begun = Instant::now();
-        say(&mut stream, &[7; 3_000]).await.unwrap();
-        // What is read in one piece is on its way back as soon as its first slice is.
+        echoed(&mut stream, &[7; 3_000]).await.unwrap();
+        // The echo server sends the first slice back before it has read the last.
         assert!(begun.elapsed() >= Duration::from_millis(280), "{:?}", begun.elapsed());
     }
 }

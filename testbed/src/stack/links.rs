@@ -1,4 +1,4 @@
-//! The links of a system: one for each two that talk to each other.
+//! The links of a system: one between each two parts that communicate.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use super::{Link, Urls};
 pub enum End {
     /// All clients.
     Clients,
-    /// The gateway with this number.
+    /// The gateway with this index.
     Gateway(usize),
-    /// The worker with this number.
+    /// The worker with this index.
     Worker(usize),
     /// MySQL.
     Mysql,
@@ -23,12 +23,12 @@ pub enum End {
     Rabbitmq,
 }
 
-/// By who connects, and to whom.
+/// By the end that connects, and the end that listens.
 #[derive(Debug, Default)]
 pub(super) struct Links(BTreeMap<(End, End), Link>);
 
 impl Links {
-    /// Puts links between `end` and the three servers.
+    /// Adds links from `end` to the three servers.
     pub(super) async fn between(&mut self, end: End, urls: &Urls) -> anyhow::Result<()> {
         for (server, url) in
             [(End::Mysql, &urls.mysql), (End::Redis, &urls.redis), (End::Rabbitmq, &urls.amqp)]
@@ -38,7 +38,7 @@ impl Links {
         Ok(())
     }
 
-    /// Puts a link between two, of which the second listens on `port`.
+    /// Adds a link from one end to another, which listens on `port`.
     pub(super) async fn to(&mut self, from: End, to: End, port: u16) -> anyhow::Result<()> {
         self.0.insert((from, to), Link::to(port).await?);
         Ok(())
@@ -48,7 +48,7 @@ impl Links {
         self.0.get(&(from, to))
     }
 
-    /// Where `end` is to look for the servers.
+    /// The addresses of the servers for `end`.
     pub(super) fn urls(&self, end: End, urls: &Urls) -> Urls {
         let through = |server, url: &String| match (self.get(end, server), port(url)) {
             (Some(link), Ok((place, _))) => {
@@ -66,10 +66,11 @@ impl Links {
     }
 }
 
-/// The port in an address on this machine, and where in the text it stands.
+/// The port in an address on this machine, and its place in the text.
 fn port(url: &str) -> anyhow::Result<(std::ops::Range<usize>, u16)> {
     const HOST: &str = "127.0.0.1:";
-    let begin = url.rfind(HOST).with_context(|| format!("links lead to {HOST}, not to {url}"))? + HOST.len();
+    let begin = url.rfind(HOST).with_context(|| format!("a link needs an address with {HOST}, not {url}"))?
+        + HOST.len();
     let digits = url[begin..].find(|c: char| !c.is_ascii_digit()).unwrap_or(url.len() - begin);
     let place = begin..begin + digits;
     Ok((place.clone(), url[place].parse()?))
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn addresses_lead_through_the_links_of_their_end_only() {
+    async fn the_addresses_of_an_end_are_those_of_its_links() {
         let urls = Urls {
             mysql: "mysql://root@127.0.0.1:3306/im".into(),
             redis: "redis://127.0.0.1:6379".into(),

@@ -8,8 +8,12 @@ use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::engines::Program;
-use super::process::Process;
-use super::{free_port, wait_for};
+use super::process::{Process, TAIL_LINES};
+use super::{free_port, programs, wait_for};
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A server with its data in a folder of its own, with full durability.
 #[derive(Debug)]
@@ -20,13 +24,13 @@ pub struct MysqlServer {
     small_disk: bool,
 }
 
-/// Room on a small disk: for the logs and tables that every server begins with, and some messages.
+/// Size of a small disk: for the logs and tables of an empty server, and some messages.
 const SMALL_DISK: &str = "size=640m";
-/// Puts a disk in memory over `$1`, with what is in `$2`, for itself only, and becomes the server.
+/// Mounts a disk in memory at `$1`, in this namespace only, copies `$2` to it, and executes the server.
 const ON_SMALL_DISK: &str = r#"mount -t tmpfs -o "$0" im "$1" && cp -a "$2/." "$1/" && shift 2 && exec "$@""#;
 
 impl MysqlServer {
-    /// Starts it, on data that is there or new data, and waits until it answers.
+    /// Starts it on the data in `folder`, or on new data, and waits until it answers.
     ///
     /// # Errors
     /// With the end of its log.
@@ -34,7 +38,7 @@ impl MysqlServer {
         Self::start_on(folder, false).await
     }
 
-    /// As [`start`](Self::start), with its data on a small disk of its own, which is gone with the process. Needs root.
+    /// As [`start`](Self::start), with its data on a small disk of its own, which ends with the process. Needs root.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -59,7 +63,7 @@ impl MysqlServer {
         let is_mysql = program.path().ends_with("mysqld");
         let data = self.folder.join("data");
         if !data.join("mysql").is_dir() {
-            // Made beside its place: a start that is interrupted here must not leave half of it behind.
+            // Renamed when it is complete: an interrupted installation must not be taken for a finished one.
             let unfinished = self.folder.join("data.unfinished");
             if unfinished.exists() {
                 std::fs::remove_dir_all(&unfinished)?;
@@ -69,7 +73,7 @@ impl MysqlServer {
         }
         let disk = self.folder.join("small");
         let (start, data) = if self.small_disk {
-            anyhow::ensure!(!program.is_inside(), "a small disk is for this machine's own servers");
+            anyhow::ensure!(!program.is_inside(), "a small disk works with this machine's own servers only");
             std::fs::create_dir_all(&disk)?;
             (Program::find(&["unshare"]).context("unshare is not installed")?, disk)
         } else {
@@ -90,7 +94,7 @@ impl MysqlServer {
                 .arg("--innodb-flush-log-at-trx-commit=1")
                 .args(["--innodb-buffer-pool-size=512M", "--max-connections=500"]);
             if is_mysql {
-                // Its root is root@localhost, which is known by its name only.
+                // Its root is root@localhost, which it finds by name only.
                 command.args(["--innodb-redo-log-capacity=256M", "--mysqlx=OFF", "--secure-file-priv="]);
             } else {
                 command.args(["--skip-name-resolve", "--innodb-log-file-size=256M"]);
@@ -98,7 +102,7 @@ impl MysqlServer {
         })?;
         let process = self.process.insert(process);
         let url = format!("mysql://root@127.0.0.1:{}", self.port);
-        wait_for("MySQL", Duration::from_secs(60), async || {
+        wait_for("MySQL", START_TIMEOUT, async || {
             process.must_run()?;
             connect(&url).await.map(drop)
         })
@@ -110,13 +114,17 @@ impl MysqlServer {
         self.process = None;
     }
 
-    /// The process, if it runs.
+    /// The process, unless it was killed or stopped.
     #[must_use]
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }
 
-    /// Where the small disk can be seen from outside.
+    pub(super) fn process_mut(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// The path of the small disk outside its namespace.
     #[must_use]
     pub fn small_disk(&self) -> Option<PathBuf> {
         let process = self.process.as_ref().filter(|_| self.small_disk)?;
@@ -124,10 +132,10 @@ impl MysqlServer {
         Some(PathBuf::from(format!("/proc/{}/root{}", process.id(), inside.display())))
     }
 
-    /// Stops it in order.
+    /// SIGTERM, and waits for the end.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            process.terminate(Duration::from_secs(20)).await;
+            process.terminate(STOP_TIMEOUT).await;
         }
     }
 
@@ -135,6 +143,13 @@ impl MysqlServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("mysql://root@127.0.0.1:{}", self.port)
+    }
+
+    /// A command line that opens `schema` in a client.
+    #[must_use]
+    pub fn client_command(&self, schema: &str) -> String {
+        let client = if programs::find("mysql").is_none() { "mariadb" } else { "mysql" };
+        format!("{client} --host=127.0.0.1 --port={} --user=root {schema}", self.port)
     }
 }
 
@@ -157,7 +172,7 @@ async fn initialize(is_mysql: bool, data: &Path, folder: &Path) -> anyhow::Resul
             command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
         }
     })?;
-    wait_for("MySQL's installer", Duration::from_secs(120), async || {
+    wait_for("MySQL's installer", INSTALL_TIMEOUT, async || {
         anyhow::ensure!(process.ended().is_some(), "it still runs");
         Ok(())
     })
@@ -166,7 +181,7 @@ async fn initialize(is_mysql: bool, data: &Path, folder: &Path) -> anyhow::Resul
     anyhow::ensure!(
         succeeded && data.join("mysql").is_dir(),
         "MySQL's installer failed:\n{}",
-        process.tail()
+        process.tail(TAIL_LINES)
     );
     Ok(())
 }
@@ -183,8 +198,8 @@ pub(super) async fn execute(url: &str, statement: String) -> anyhow::Result<()> 
     Ok(connection.close().await?)
 }
 
-/// Drops a schema, however many connections still use it: a failed test leaves transactions open, which a plain drop
-/// would wait for.
+/// Drops a schema and ends the connections that use it: a failed test leaves transactions open, and a plain drop would wait
+/// for them.
 pub(super) async fn drop_schema(url: &str, schema: &str) -> anyhow::Result<()> {
     let mut connection = connect(url).await?;
     let users: Vec<u64> =
@@ -193,7 +208,7 @@ pub(super) async fn drop_schema(url: &str, schema: &str) -> anyhow::Result<()> {
             .fetch_all(&mut connection)
             .await?;
     for id in users {
-        // It may have gone by now.
+        // It may have ended by now.
         let _ = connection.execute(AssertSqlSafe(format!("KILL {id}"))).await;
     }
     connection.execute(AssertSqlSafe(format!("DROP DATABASE {schema}"))).await?;

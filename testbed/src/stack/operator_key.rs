@@ -11,7 +11,7 @@ use anyhow::Context as _;
 const FILE: &str = "operator.key";
 
 /// The key of `folder`, made at the first start and kept.
-pub(super) fn of(folder: &Path) -> anyhow::Result<String> {
+pub(super) fn load_or_create(folder: &Path) -> anyhow::Result<String> {
     let path = folder.join(FILE);
     let context = || path.display().to_string();
     match File::options().write(true).create_new(true).mode(0o600).open(&path) {
@@ -42,9 +42,9 @@ mod tests {
     #[test]
     fn a_folder_keeps_its_key_and_shows_it_to_nobody_else() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let key = of(one.path()).unwrap();
-        assert_eq!(of(one.path()).unwrap(), key);
-        assert_ne!(of(other.path()).unwrap(), key);
+        let key = load_or_create(one.path()).unwrap();
+        assert_eq!(load_or_create(one.path()).unwrap(), key);
+        assert_ne!(load_or_create(other.path()).unwrap(), key);
         assert!(key.len() >= 32);
         let mode = std::fs::metadata(one.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -1,12 +1,14 @@
-//! Ports that nobody uses.
+//! Free ports on loopback.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 
 use parking_lot::Mutex;
 
-/// A free port on loopback, chosen by the kernel, and never the same one twice: whoever asked before may not have bound
-/// it yet.
+/// Where the first gateway listens if nothing else is asked for.
+pub const DEFAULT_PORT: u16 = 8081;
+
+/// A free port on loopback, chosen by the kernel. Never the same one twice: the first caller may not have bound it yet.
 ///
 /// # Errors
 /// If there is none.
@@ -20,10 +22,59 @@ pub fn free_port() -> std::io::Result<u16> {
     }
 }
 
-/// `wanted` if it is free on all addresses, else any free one.
-pub(super) fn this_or_free_port(wanted: u16) -> std::io::Result<u16> {
-    match TcpListener::bind((Ipv4Addr::UNSPECIFIED, wanted)) {
-        Ok(_) => Ok(wanted),
-        Err(_) => free_port(),
+/// Ports for `count` gateways: `first` and those after it, or from [`DEFAULT_PORT`] on. Of the default ports, each one that
+/// is taken is replaced by a free one.
+///
+/// # Errors
+/// If one of the ports that were asked for is taken, or is above 65535.
+pub fn gateway_ports(first: Option<u16>, count: usize) -> anyhow::Result<Vec<u16>> {
+    let port = |n: usize| -> anyhow::Result<u16> {
+        let port = u16::try_from(usize::from(first.unwrap_or(DEFAULT_PORT)) + n);
+        let port = port.map_err(|_| anyhow::anyhow!("there is no port above 65535 for gateway {n}"))?;
+        if is_free(port) {
+            return Ok(port);
+        }
+        anyhow::ensure!(
+            first.is_none(),
+            "port {port}, for gateway {n}, is taken. This shows by which process: ss -ltnp 'sport = :{port}'. Give \
+             another --port, or leave it out for any free ports"
+        );
+        Ok(free_port()?)
+    };
+    (0..count).map(port).collect()
+}
+
+/// Whether nothing listens on `port`, on any address.
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_an_error_that_names_it() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = gateway_ports(Some(port), 1).unwrap_err().to_string();
+        assert!(error.contains(&format!("port {port}, for gateway 0, is taken")), "{error}");
+        drop(taken);
+        assert_eq!(gateway_ports(Some(port), 1).unwrap(), [port]);
+    }
+
+    #[test]
+    fn ports_end_at_65535() {
+        let error = gateway_ports(Some(u16::MAX), 2).unwrap_err().to_string();
+        assert!(error.contains("above 65535") || error.contains("port 65535"), "{error}");
+    }
+
+    #[test]
+    fn a_taken_default_port_is_replaced() {
+        // Another process may have it already.
+        let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
+        let ports = gateway_ports(None, 1).unwrap();
+        assert_ne!(ports, [DEFAULT_PORT]);
+        assert!(is_free(ports[0]));
     }
 }

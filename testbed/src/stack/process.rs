@@ -1,6 +1,7 @@
-//! Child processes that never outlive their owner.
+//! Child processes that end with their owner.
 
 use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,14 +10,16 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::Dead;
+use super::programs;
 
 /// Lines of a log that are shown when its process failed.
-const TAIL_LINES: usize = 30;
+pub(super) const TAIL_LINES: usize = 30;
+/// Bytes of a log that are read for its last lines.
+const TAIL_BYTES: u64 = 64 * 1024;
 
 /// A running program in a process group of its own, with its output in a file. Killed when dropped.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program`; `set_up` adds arguments and environment. What it prints is added to `log`.
+    /// Starts `program`; `set_up` adds arguments and environment. Its output is appended to `log`.
     ///
     /// # Errors
     /// If the program cannot be started.
@@ -39,8 +42,8 @@ impl Process {
     ) -> anyhow::Result<Self> {
         let output =
             File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
-        // Dies with its parent even where the parent is killed and cannot clean up.
-        let mut command = match super::install::find("setpriv") {
+        // The kernel kills it with its parent: a parent that is killed cannot clean up.
+        let mut command = match programs::find("setpriv") {
             Some(setpriv) => {
                 let mut command = Command::new(setpriv);
                 command.args(["--pdeathsig", "KILL", "--"]).arg(program);
@@ -60,7 +63,7 @@ impl Process {
         &self.name
     }
 
-    /// The process's number.
+    /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -80,24 +83,32 @@ impl Process {
             None => Ok(()),
             Some(status) => {
                 let (name, log) = (&self.name, self.log.display());
-                Err(Dead(format!("{name} ended ({status}); its log {log} ends with:\n{}", self.tail()))
-                    .into())
+                let tail = self.tail(TAIL_LINES);
+                Err(Dead(format!("{name} ended ({status}); its log {log} ends with:\n{tail}")).into())
             }
         }
     }
 
-    /// The last lines of its log.
+    /// The file with its output.
     #[must_use]
-    pub fn tail(&self) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    pub fn log_file(&self) -> &Path {
+        &self.log
     }
 
-    /// Everything it has printed so far.
+    /// The last lines of its output: at most `lines`, and at most 64 KiB.
     #[must_use]
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+    pub fn tail(&self, lines: usize) -> String {
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut file = File::open(&self.log)?;
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+            let mut end = Vec::new();
+            file.take(TAIL_BYTES).read_to_end(&mut end)?;
+            Ok(end)
+        };
+        let end = String::from_utf8_lossy(&read().unwrap_or_default()).into_owned();
+        let all: Vec<_> = end.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
     }
 
     /// Sends `signal` to the whole process group.
@@ -108,17 +119,17 @@ impl Process {
         }
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// SIGKILL, and waits for the end.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
     }
 
-    /// SIGTERM, then SIGKILL after `patience`. Returns how it ended.
-    pub async fn terminate(&mut self, patience: Duration) -> Option<ExitStatus> {
+    /// SIGTERM, then SIGKILL after `timeout`. Returns the exit status; `None` if it had to be killed.
+    pub async fn terminate(&mut self, timeout: Duration) -> Option<ExitStatus> {
         self.signal(Signal::SIGTERM);
-        let until = Instant::now() + patience;
-        while Instant::now() < until {
+        let deadline = Instant::now() + timeout;
+        while Instant::now() < deadline {
             if let Some(status) = self.ended() {
                 return Some(status);
             }
@@ -153,21 +164,21 @@ impl Drop for Process {
 }
 
 /// Starts `command` on a thread that lives as long as this process. The kernel takes the *thread* that starts a child for
-/// its parent: servers that several tests share would die with the thread of the test that happened to come first.
+/// its parent: servers that several tests share would end with the thread of the first test.
 fn spawn(command: Command) -> anyhow::Result<Child> {
     type Job = (Command, SyncSender<std::io::Result<Child>>);
     static STARTER: LazyLock<SyncSender<Job>> = LazyLock::new(|| {
-        let (jobs, to_do) = sync_channel::<Job>(0);
+        let (jobs, queue) = sync_channel::<Job>(0);
         std::thread::spawn(move || {
-            for (mut command, answer) in to_do {
-                // Whoever asked waits for it.
-                let _ = answer.send(command.spawn());
+            for (mut command, reply) in queue {
+                // The caller waits for it.
+                let _ = reply.send(command.spawn());
             }
         });
         jobs
     });
-    let (answer, child) = sync_channel(1);
-    STARTER.send((command, answer)).ok().context("the thread that starts processes has ended")?;
+    let (reply, child) = sync_channel(1);
+    STARTER.send((command, reply)).ok().context("the thread that starts processes has ended")?;
     Ok(child.recv().context("the thread that starts processes has ended")??)
 }
 

@@ -12,10 +12,16 @@ use super::engines::Program;
 use super::process::Process;
 use super::{free_port, wait_for};
 
+/// The node's name.
+const NODE: &str = "im@localhost";
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+const EPMD_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// A node with its data in a folder of its own, and an epmd (Erlang's port mapper) of its own.
 #[derive(Debug)]
 pub struct RabbitServer {
-    // Before its port mapper, so that it ends first.
+    // Declared before its port mapper, so that it ends first.
     process: Option<Process>,
     epmd: Option<Process>,
     folder: PathBuf,
@@ -25,7 +31,7 @@ pub struct RabbitServer {
 }
 
 impl RabbitServer {
-    /// Starts it, on data that is there or new data, and waits until it answers.
+    /// Starts it on the data in `folder`, or on new data, and waits until it answers.
     ///
     /// # Errors
     /// With the end of its log.
@@ -45,13 +51,16 @@ impl RabbitServer {
         Ok(server)
     }
 
-    /// Starts it again on the same port after [`kill`](Self::kill).
+    /// Starts it again on the same port after [`kill`](Self::kill), and its port mapper if that has ended.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.start_epmd().await?;
-        // Found in a folder that is not on the PATH, where the wrapper insists on the user that the package made.
+        if self.process.as_mut().is_some_and(|process| process.ended().is_none()) {
+            return Ok(());
+        }
+        // Not the wrapper on the PATH, which insists on the user that the package created.
         let program = Program::find(&["rabbitmq-server"]).context("rabbitmq-server is not installed")?;
         let process =
             program.start("RabbitMQ", &self.folder.join("server.log"), &self.folder, |command| {
@@ -59,7 +68,7 @@ impl RabbitServer {
             })?;
         let process = self.process.insert(process);
         let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port);
-        wait_for("RabbitMQ", Duration::from_secs(120), async || {
+        wait_for("RabbitMQ", START_TIMEOUT, async || {
             process.must_run()?;
             let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
             Ok(connection.close(200, "ready".into()).await?)
@@ -67,7 +76,7 @@ impl RabbitServer {
         .await
     }
 
-    /// Erlang would start its port mapper as a daemon, which nothing stops; one that already answers is used instead.
+    /// Erlang would start its port mapper as a daemon, which nothing stops; it uses one that already answers.
     async fn start_epmd(&mut self) -> anyhow::Result<()> {
         if self.epmd.as_mut().is_some_and(|epmd| epmd.ended().is_none()) {
             return Ok(());
@@ -78,7 +87,7 @@ impl RabbitServer {
             command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
         })?;
         let process = self.epmd.insert(process);
-        wait_for("epmd", Duration::from_secs(10), async || {
+        wait_for("epmd", EPMD_TIMEOUT, async || {
             process.must_run()?;
             TcpStream::connect(("127.0.0.1", port)).await?;
             Ok(())
@@ -90,14 +99,14 @@ impl RabbitServer {
         let file = |name: &str| self.folder.join(name);
         command
             // The node's data folder is named after it.
-            .env("RABBITMQ_NODENAME", "im@localhost")
+            .env("RABBITMQ_NODENAME", NODE)
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.port.to_string())
             .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", erlang_arguments())
-            // Lets the script become Erlang instead of starting it as a child, which would outlive a killed script.
+            // Lets the script execute Erlang instead of starting it as a child, which would survive a killed script.
             .env("RABBITMQ_ALLOW_INPUT", "1")
             .env("RABBITMQ_CONFIG_FILE", file("rabbitmq.conf"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", file("enabled_plugins"))
@@ -112,38 +121,38 @@ impl RabbitServer {
         self.process = None;
     }
 
-    /// Raises or clears the memory alarm: while it lasts, the node takes nothing from publishers.
+    /// Raises or clears the memory alarm, which blocks publishers.
     ///
     /// # Errors
-    /// If the node cannot be told.
+    /// If `rabbitmqctl` fails.
     pub async fn set_memory_alarm(&self, raised: bool) -> anyhow::Result<()> {
         self.control(&["set_vm_memory_high_watermark", if raised { "0.00001" } else { "0.4" }]).await
     }
 
-    /// Closes every client's connection, and with it the queues that are exclusive to it.
+    /// Closes every client's connection, which deletes the queues that are exclusive to it.
     ///
     /// # Errors
-    /// If the node cannot be told.
+    /// If `rabbitmqctl` fails.
     pub async fn close_connections(&self) -> anyhow::Result<()> {
         self.control(&["close_all_connections", "a test"]).await
     }
 
-    /// Deletes every queue that is exclusive to a connection, as their end or a failover would, and leaves the connections.
+    /// Deletes every exclusive queue, as a failover would, and leaves the connections open.
     ///
     /// # Errors
-    /// If the node cannot be told.
+    /// If `rabbitmqctl` fails.
     pub async fn delete_exclusive_queues(&self) -> anyhow::Result<()> {
         let delete = "[rabbit_amqqueue:delete(Q, false, false, <<\"a test\">>) \
                       || Q <- rabbit_amqqueue:list(<<\"/\">>), amqqueue:get_exclusive_owner(Q) =/= none].";
         self.control(&["eval", delete]).await
     }
 
-    /// Removes the bindings of all exclusive queues: their consumers hear nothing any more, and are not told.
+    /// Removes the bindings of all exclusive queues: their consumers receive nothing more, and no notification.
     ///
     /// # Errors
-    /// If the node cannot be told.
+    /// If `rabbitmqctl` fails.
     pub async fn unbind_exclusive_queues(&self) -> anyhow::Result<()> {
-        // The default exchange, whose name is empty, lets nobody unbind from it.
+        // Nothing can be unbound from the default exchange, whose name is empty.
         let unbind = "[rabbit_binding:remove(B, <<\"a test\">>) \
                       || Q <- rabbit_amqqueue:list(<<\"/\">>), amqqueue:get_exclusive_owner(Q) =/= none, \
                       B <- rabbit_binding:list_for_destination(amqqueue:get_name(Q)), \
@@ -151,17 +160,17 @@ impl RabbitServer {
         self.control(&["eval", unbind]).await
     }
 
-    /// Lets every work queue hold no more than so many bodies, and refuse what is published beyond (`None`: as before).
+    /// Limits every work queue to `bodies`, beyond which it refuses publishes; `None` removes the limit.
     ///
     /// # Errors
-    /// If the node cannot be told.
-    pub async fn bound_work_queues(&self, bodies: Option<u32>) -> anyhow::Result<()> {
+    /// If `rabbitmqctl` fails.
+    pub async fn limit_work_queues(&self, bodies: Option<u32>) -> anyhow::Result<()> {
         match bodies {
             Some(bodies) => {
                 let policy = format!(r#"{{"max-length":{bodies},"overflow":"reject-publish"}}"#);
-                self.control(&["set_policy", "bound", r"\.msg\.", &policy, "--apply-to", "queues"]).await
+                self.control(&["set_policy", "limit", r"\.msg\.", &policy, "--apply-to", "queues"]).await
             }
-            None => self.control(&["clear_policy", "bound"]).await,
+            None => self.control(&["clear_policy", "limit"]).await,
         }
     }
 
@@ -169,22 +178,32 @@ impl RabbitServer {
         let program = Program::find(&["rabbitmqctl"]).context("rabbitmqctl is not installed")?;
         let mut command = program.command(&self.folder);
         self.set_up(&mut command);
-        command.args(["-n", "im@localhost"]).args(arguments).stdin(std::process::Stdio::null());
+        command.args(["-n", NODE]).args(arguments).stdin(std::process::Stdio::null());
         let output = tokio::process::Command::from(command).output().await?;
         anyhow::ensure!(output.status.success(), "rabbitmqctl: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
-    /// The process, if it runs.
+    /// The node's process, unless it was killed or stopped.
     #[must_use]
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }
 
-    /// Stops it in order.
+    /// The processes of the node and of its port mapper.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.process.iter().chain(&self.epmd)
+    }
+
+    /// The same.
+    pub(super) fn processes_mut(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.process.iter_mut().chain(&mut self.epmd)
+    }
+
+    /// SIGTERM, and waits for the end.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            process.terminate(Duration::from_secs(20)).await;
+            process.terminate(STOP_TIMEOUT).await;
         }
     }
 
@@ -193,11 +212,21 @@ impl RabbitServer {
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
+
+    /// A command line that lists its queues; `None` if its tools are not installed on this machine.
+    #[must_use]
+    pub fn client_command(&self) -> Option<String> {
+        let tool = Program::find(&["rabbitmqctl"]).filter(|tool| !tool.is_inside())?;
+        // The cookie that lets a tool talk to the node is in its home folder.
+        let (port, home) = (self.epmd_port, self.folder.join("home"));
+        let (home, tool) = (home.display(), tool.path().display());
+        Some(format!("ERL_EPMD_PORT={port} HOME={home} {tool} -n {NODE} list_queues name messages"))
+    }
 }
 
-/// On loopback only. Erlang's threads sleep when they have nothing to do, instead of spinning for a while first: on few
-/// cores that time is others'. And there is one thread for two cores, because waking each other is most of what two do
-/// at middling loads; a burst does not need the second.
+/// On loopback only. Erlang's threads do not spin before they sleep: on few cores other processes need that time. There is
+/// one thread for two cores, because at medium loads two spend most of their time waking each other; a burst does not need
+/// the second.
 fn erlang_arguments() -> String {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let schedulers = cores.div_ceil(2);
@@ -207,5 +236,5 @@ fn erlang_arguments() -> String {
     )
 }
 
-/// Quiet, and with a disk limit that leaves the machine room to breathe.
+/// Logs warnings only, and refuses publishes before the disk is full.
 const CONFIG: &str = "log.console.level = warning\ndisk_free_limit.absolute = 1GB\n";

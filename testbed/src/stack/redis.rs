@@ -11,6 +11,9 @@ use super::engines::Program;
 use super::process::Process;
 use super::{free_port, wait_for};
 
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A server with an append-only file in a folder of its own.
 #[derive(Debug)]
 pub struct RedisServer {
@@ -20,7 +23,7 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts it, on data that is there or empty, and waits until it answers.
+    /// Starts it on the data in `folder`, or empty, and waits until it answers.
     ///
     /// # Errors
     /// With the end of its log.
@@ -45,7 +48,7 @@ impl RedisServer {
             command.args(["--maxmemory-policy", "noeviction"]);
         })?;
         let process = self.process.insert(process);
-        wait_for("Redis", Duration::from_secs(30), async || {
+        wait_for("Redis", START_TIMEOUT, async || {
             process.must_run()?;
             ping(self.port).await
         })
@@ -57,7 +60,7 @@ impl RedisServer {
         self.process = None;
     }
 
-    /// Forgets everything: what a replaced server would know. Only after [`kill`](Self::kill).
+    /// Removes all data, as if the server was replaced. Only after [`kill`](Self::kill).
     ///
     /// # Errors
     /// If the files cannot be removed.
@@ -66,34 +69,38 @@ impl RedisServer {
         Ok(std::fs::remove_dir_all(self.folder.join("data"))?)
     }
 
-    /// Copies its data as they are on disk now, for [`go_back`](Self::go_back).
+    /// Copies the data that are on disk now, for [`restore_snapshot`](Self::restore_snapshot).
     ///
     /// # Errors
     /// If the files cannot be copied.
-    pub fn remember_data(&self) -> anyhow::Result<()> {
-        copy_folder(&self.folder.join("data"), &self.folder.join("remembered"))
+    pub fn take_snapshot(&self) -> anyhow::Result<()> {
+        copy_folder(&self.folder.join("data"), &self.folder.join("snapshot"))
     }
 
-    /// Puts the remembered data in the place of the present: what a disk that lost its last writes, or a replica that
-    /// was behind, would know. Only after [`kill`](Self::kill).
+    /// Replaces the data by those of the snapshot, as after a disk lost its last writes, or a failover to a replica that
+    /// was behind. Only after [`kill`](Self::kill).
     ///
     /// # Errors
     /// If the files cannot be copied.
-    pub fn go_back(&mut self) -> anyhow::Result<()> {
+    pub fn restore_snapshot(&mut self) -> anyhow::Result<()> {
         self.lose_data()?;
-        copy_folder(&self.folder.join("remembered"), &self.folder.join("data"))
+        copy_folder(&self.folder.join("snapshot"), &self.folder.join("data"))
     }
 
-    /// The process, if it runs.
+    /// The process, unless it was killed or stopped.
     #[must_use]
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref()
     }
 
-    /// Stops it in order.
+    pub(super) fn process_mut(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// SIGTERM, and waits for the end.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
-            process.terminate(Duration::from_secs(10)).await;
+            process.terminate(STOP_TIMEOUT).await;
         }
     }
 
@@ -101,6 +108,12 @@ impl RedisServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// A command line that opens it in a client.
+    #[must_use]
+    pub fn client_command(&self) -> String {
+        format!("redis-cli -h 127.0.0.1 -p {}", self.port)
     }
 }
 

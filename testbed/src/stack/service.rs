@@ -8,14 +8,15 @@ use anyhow::Context as _;
 use nix::sys::signal::Signal;
 
 use super::process::Process;
+use super::settings::PREFIX;
 use super::wait_for;
 
-/// How long it may take to be ready.
-const START_PATIENCE: Duration = Duration::from_secs(60);
-/// How long it may take to drain.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// Until it is ready.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Until it has drained and ended.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A gateway or worker with a port of its own, that can be stopped in many ways and started again.
+/// A gateway or worker with a port of its own, which stays the same when it is started again.
 #[derive(Debug)]
 pub struct Service {
     name: String,
@@ -45,17 +46,17 @@ impl Service {
     /// With the end of its log.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.launch()?;
-        self.ready(START_PATIENCE).await
+        self.ready(START_TIMEOUT).await
     }
 
     /// Starts it without waiting.
     ///
     /// # Errors
-    /// If there is no such program.
+    /// If the program cannot be started.
     pub fn launch(&mut self) -> anyhow::Result<()> {
         let process = Process::start(&self.name, &self.program, &self.log, |command| {
-            // Settings of the caller's own shell are not meant for it.
-            for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("IM__")) {
+            // Settings in the environment of the caller do not apply to it.
+            for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with(PREFIX)) {
                 command.env_remove(key);
             }
             command.envs(self.environment.iter().map(|(key, value)| (key, value)));
@@ -64,35 +65,39 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until `/readyz` says so.
+    /// Waits until it is ready.
     ///
     /// # Errors
-    /// With its answer, and the end of its log if it has ended.
-    pub async fn ready(&mut self, patience: Duration) -> anyhow::Result<()> {
-        let url = format!("{}/readyz", self.http_url());
-        let process = self.process.as_mut().context("it was not started")?;
-        wait_for(&self.name, patience, async || {
-            process.must_run()?;
-            let answer = reqwest::get(&url).await?;
-            let (ready, text) = (answer.status().is_success(), answer.text().await?);
-            anyhow::ensure!(ready, "{}", text.trim());
-            Ok(())
-        })
-        .await
+    /// After `timeout`, with the answer of `/readyz`; with the end of its log if it has ended.
+    pub async fn ready(&mut self, timeout: Duration) -> anyhow::Result<()> {
+        let name = self.name.clone();
+        wait_for(&name, timeout, async || self.check_ready().await).await
     }
 
-    /// Changes its environment from the next start on.
+    /// Asks `/readyz` once.
+    ///
+    /// # Errors
+    /// With the answer if it is not ready; with the end of its log if it has ended.
+    pub(super) async fn check_ready(&mut self) -> anyhow::Result<()> {
+        self.process.as_mut().context("it was not started")?.must_run()?;
+        let answer = reqwest::get(format!("{}/readyz", self.http_url())).await?;
+        let (ready, text) = (answer.status().is_success(), answer.text().await?);
+        anyhow::ensure!(ready, "{}", text.trim());
+        Ok(())
+    }
+
+    /// Sets an environment variable for the next start.
     pub fn set(&mut self, key: &str, value: &str) {
         self.unset(key);
         self.environment.push((key.to_owned(), value.to_owned()));
     }
 
-    /// Takes back [`set`](Self::set).
+    /// Removes an environment variable for the next start.
     pub fn unset(&mut self, key: &str) {
         self.environment.retain(|(known, _)| known != key);
     }
 
-    /// Makes the next start one of another program.
+    /// Sets the program for the next start.
     pub(super) fn replace(&mut self, program: PathBuf) {
         self.program = program;
     }
@@ -102,12 +107,12 @@ impl Service {
         self.process = None;
     }
 
-    /// SIGTERM, and waits for the end; `None` if it had to be killed.
+    /// SIGTERM, and waits for the end. Returns the exit status; `None` if it had to be killed.
     pub async fn terminate(&mut self) -> Option<ExitStatus> {
-        self.process.take()?.terminate(STOP_PATIENCE).await
+        self.process.take()?.terminate(STOP_TIMEOUT).await
     }
 
-    /// SIGSTOP: it stands still, its connections stay open.
+    /// SIGSTOP: its connections stay open.
     pub fn freeze(&self) {
         if let Some(process) = &self.process {
             process.signal(Signal::SIGSTOP);
@@ -121,30 +126,30 @@ impl Service {
         }
     }
 
-    /// Its process, if it runs.
+    /// Its process, unless it was killed or terminated.
     pub fn process(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
     }
 
-    /// As in the list of processes.
+    /// Such as `gateway 0`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it listens.
+    /// The port that it listens on.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where its HTTP is.
+    /// The address of its HTTP interface.
     #[must_use]
     pub fn http_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Where clients of a gateway connect.
+    /// The address for clients of a gateway.
     #[must_use]
     pub fn ws_url(&self) -> String {
         format!("ws://127.0.0.1:{}/ws", self.port)

@@ -1,22 +1,22 @@
-//! Stores for one test: a schema, a Redis and queue names of its own.
+//! Stores for one test: an own schema, Redis and queue names.
 
 use std::sync::{Arc, Weak};
 
 use anyhow::Context as _;
 use tokio::sync::Mutex;
 
-use super::{MysqlServer, RabbitServer, RedisServer};
+use super::{MysqlServer, RabbitServer, RedisServer, TemporaryFolder};
 
-/// Set by `loadtest stack exec`: MySQL without a schema.
+/// Set by `loadtest stack exec`: the address of MySQL, without a schema.
 pub const MYSQL_ENV: &str = "IM_TEST_MYSQL_URL";
-/// Set by `loadtest stack exec`: RabbitMQ.
+/// Set by `loadtest stack exec`: the address of RabbitMQ.
 pub const AMQP_ENV: &str = "IM_TEST_AMQP_URL";
 
-/// MySQL and RabbitMQ, which take seconds to start and are shared by the tests of a run.
+/// MySQL and RabbitMQ, which take seconds to start. The tests of a run share them.
 #[derive(Debug)]
 enum Shared {
     Given { mysql: String, amqp: String },
-    Own { mysql: MysqlServer, rabbit: Box<RabbitServer>, _folder: tempfile::TempDir },
+    Own { mysql: MysqlServer, rabbit: Box<RabbitServer>, _folder: TemporaryFolder },
 }
 
 impl Shared {
@@ -30,7 +30,7 @@ impl Shared {
         let shared = Arc::new(match (std::env::var(MYSQL_ENV), std::env::var(AMQP_ENV)) {
             (Ok(mysql), Ok(amqp)) => Self::Given { mysql, amqp },
             _ => {
-                let folder = tempfile::tempdir()?;
+                let folder = TemporaryFolder::new()?;
                 let (mysql, rabbit) = (folder.path().join("mysql"), folder.path().join("rabbitmq"));
                 let (mysql, rabbit) =
                     tokio::try_join!(MysqlServer::start(&mysql), RabbitServer::start(&rabbit))?;
@@ -56,32 +56,32 @@ impl Shared {
     }
 }
 
-/// What one test works on. Removed when dropped.
+/// The stores of one test. Removed when dropped.
 #[derive(Debug)]
 pub struct Stores {
     /// An empty schema.
     pub mysql_url: String,
     /// An empty Redis.
     pub redis_url: String,
-    /// A broker that other tests use too: under other names.
+    /// A broker that other tests use too, with other names.
     pub amqp_url: String,
-    /// Begins all names of this test.
+    /// Begins all names of this test in the broker.
     pub amqp_prefix: String,
-    /// The Redis, to be killed or emptied.
+    /// The Redis, for tests that kill or empty it.
     pub redis: RedisServer,
     schema: String,
     shared: Arc<Shared>,
-    _folder: tempfile::TempDir,
+    _folder: TemporaryFolder,
 }
 
 impl Stores {
-    /// Makes everything anew.
+    /// Makes new stores.
     ///
     /// # Errors
     /// If a server cannot be started or reached.
     pub async fn for_test() -> anyhow::Result<Self> {
         let shared = Shared::get().await?;
-        let folder = tempfile::tempdir()?;
+        let folder = TemporaryFolder::new()?;
         let redis = RedisServer::start(folder.path()).await?;
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
         let schema = format!("CREATE DATABASE {name} DEFAULT CHARACTER SET utf8mb4");
@@ -110,7 +110,7 @@ impl Drop for Stores {
                 super::mysql::drop_schema(&mysql, &schema).await?;
                 delete_names(&amqp, &prefix).await
             };
-            runtime.block_on(async { tokio::time::timeout(CLEANING_PATIENCE, clean).await? })
+            runtime.block_on(async { tokio::time::timeout(CLEANUP_TIMEOUT, clean).await? })
         });
         if let Ok(Err(error)) = cleaned.join() {
             eprintln!("cleaning up after a test: {error:#}");
@@ -118,13 +118,13 @@ impl Drop for Stores {
     }
 }
 
-/// A test's verdict is worth more than a clean server.
-const CLEANING_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// A cleanup that takes longer must not delay the other tests.
+const CLEANUP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Most shards that a test uses.
+/// The most shards of a test.
 const SHARDS_MAX: usize = 8;
 
-/// Deletes what the system declares under `prefix`. Deleting what is not there is no error for RabbitMQ.
+/// Deletes the queues and exchanges of the system with `prefix`. For RabbitMQ, deleting an unknown name is no error.
 async fn delete_names(amqp: &str, prefix: &str) -> anyhow::Result<()> {
     let connection = lapin::Connection::connect(amqp, lapin::ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;

@@ -1,0 +1,152 @@
+//! Starts the gateways and workers of a system.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use super::links::End;
+use super::settings::Program;
+use super::system::System;
+use super::{Service, free_port};
+
+impl System {
+    pub(super) async fn start_services(&mut self) -> anyhow::Result<()> {
+        if self.plan.linked {
+            for n in 0..self.plan.workers {
+                self.links.between(End::Worker(n), &self.urls).await?;
+            }
+            for n in 0..self.plan.gateways {
+                self.links.between(End::Gateway(n), &self.urls).await?;
+            }
+        }
+        // All at once, as on many machines: migrations must allow that. Another version runs before the new one starts.
+        let old = usize::from(self.plan.previous.is_some());
+        let (workers, gateways) = (self.plan.workers, self.plan.gateways);
+        for (workers, gateways) in
+            [(0..old.min(workers), 0..old.min(gateways)), (old..workers, old..gateways)]
+        {
+            let (workers, gateways) = tokio::try_join!(
+                futures_util::future::try_join_all(workers.map(|n| self.start_worker(n))),
+                futures_util::future::try_join_all(gateways.map(|n| self.start_gateway(n)))
+            )?;
+            self.workers.extend(workers);
+            self.gateways.extend(gateways);
+        }
+        if self.plan.linked {
+            for (n, gateway) in self.gateways.iter().enumerate() {
+                self.links.to(End::Clients, End::Gateway(n), gateway.port()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_worker(&self, n: usize) -> anyhow::Result<Service> {
+        let port = free_port()?;
+        let mut environment = self.environment(End::Worker(n), Program::Worker);
+        environment.push(("IM__OPS__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
+        self.start(n, "worker", port, environment).await
+    }
+
+    async fn start_gateway(&self, n: usize) -> anyhow::Result<Service> {
+        let port = match self.plan.ports.get(n) {
+            Some(port) => *port,
+            None => free_port()?,
+        };
+        let mut environment = self.environment(End::Gateway(n), Program::Gateway);
+        // First, so that a setting of the builder replaces it.
+        environment.insert(0, ("IM__AUTH__API_KEY".to_owned(), self.operator_key.clone()));
+        environment.push(("IM__LISTEN__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
+        self.start(n, "gateway", port, environment).await
+    }
+
+    /// An earlier version refuses settings that it does not know: it is started without them.
+    async fn start(
+        &self,
+        n: usize,
+        name: &str,
+        port: u16,
+        mut environment: Vec<(String, String)>,
+    ) -> anyhow::Result<Service> {
+        let log = self.logs.join(format!("{name}-{n}.log"));
+        let earlier = self.plan.previous.as_ref().filter(|_| n == 0);
+        let file = earlier.map_or_else(|| program(name), |folder| Ok(folder.join(name)))?;
+        loop {
+            let (file, log) = (file.clone(), log.clone());
+            let started = Service::start(format!("{name} {n}"), file, log, port, environment.clone()).await;
+            let unknown = started.as_ref().err().and_then(|error| unknown_setting(&format!("{error:#}")));
+            let count = environment.len();
+            environment.retain(|(key, _)| !unknown.as_ref().is_some_and(|unknown| key.ends_with(unknown)));
+            if earlier.is_none() || environment.len() == count {
+                return started;
+            }
+        }
+    }
+
+    fn environment(&self, end: End, program: Program) -> Vec<(String, String)> {
+        let urls = self.links.urls(end, &self.urls);
+        let own = [
+            ("IM__MYSQL__URL", &urls.mysql),
+            ("IM__REDIS__URL", &urls.redis),
+            ("IM__AMQP__URL", &urls.amqp),
+            ("IM__AMQP__PREFIX", &self.prefix),
+        ];
+        let own = own.into_iter().map(|(key, value)| (key.to_owned(), value.clone()));
+        own.chain(self.plan.environment.iter().filter(|(key, _)| program.takes(key)).cloned()).collect()
+    }
+
+    /// Starts one more worker.
+    ///
+    /// # Errors
+    /// If it does not start, with the end of its log.
+    pub async fn add_worker(&mut self) -> anyhow::Result<()> {
+        let n = self.workers.len();
+        if self.plan.linked {
+            self.links.between(End::Worker(n), &self.urls).await?;
+        }
+        let worker = self.start_worker(n).await?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    /// Stops the processes of another version, one by one, and starts this version in their place.
+    ///
+    /// # Errors
+    /// If one has to be killed, or does not start.
+    pub async fn change_version(&mut self) -> anyhow::Result<()> {
+        for (service, name) in [(&mut self.workers[0], "worker"), (&mut self.gateways[0], "gateway")] {
+            service.terminate().await.context("it had to be killed")?;
+            service.replace(program(name)?);
+            service.start_again().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The end of the name of the setting that a process did not know, according to its log.
+fn unknown_setting(error: &str) -> Option<String> {
+    let field = error.rsplit_once("unknown field `")?.1.split('`').next()?;
+    Some(format!("__{}", field.to_uppercase()))
+}
+
+/// The file of `gateway` or `worker`: beside this program, or in the folder that `IM_BIN_DIR` names.
+///
+/// # Errors
+/// If it is not built.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let folder = match std::env::var_os("IM_BIN_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let own = std::env::current_exe()?;
+            let folder = own.parent().context("this program has no folder")?;
+            // Test programs are in a subfolder.
+            if folder.ends_with("deps") {
+                folder.parent().unwrap_or(folder).to_owned()
+            } else {
+                folder.to_owned()
+            }
+        }
+    };
+    let program = folder.join(name);
+    anyhow::ensure!(program.is_file(), "{} is not built: cargo build --bins", program.display());
+    Ok(program)
+}
