@@ -13,7 +13,7 @@ use gateway::wire::{reply, request};
 use proto::v1;
 use shared::conversation::Conversation;
 use shared::envelope;
-use shared::ids::{DeviceId, Origin, Seq, UserId};
+use shared::ids::{ConnectionId, DeviceId, Seq, UserId};
 use shared::message::Numbered;
 use shared::message::fixture::{numbered, text, with_kind};
 use shared::shard::ShardId;
@@ -76,7 +76,7 @@ fn group() -> Option<Conversation> {
 fn message(n: usize) -> Numbered {
     let (sender, msg_id) = (format!("user-{}", n % 5), format!("01234567-89ab-cdef-0123-{n:012}"));
     Numbered {
-        origin: Some(Origin { gateway: 3, connection: n as u64 % 5 }),
+        origin: Some(ConnectionId { gateway: 3, connection: n as u64 % 5 }),
         ..with_kind(numbered(GROUP, n as u64 + 1, &sender, &msg_id), text(CONTENT))
     }
 }
@@ -93,7 +93,7 @@ fn read_frame() -> Box<dyn FnMut()> {
 
 fn decide() -> Box<dyn FnMut()> {
     let session = user(1).zip(DeviceId::parse("phone").ok()).map(|(user, device)| {
-        let origin = Origin { gateway: 1, connection: 1 };
+        let origin = ConnectionId { gateway: 1, connection: 1 };
         LoggedIn::new(Arc::new(Identity { user, device, origin }), 3)
     });
     let mut session = session;
@@ -206,7 +206,7 @@ fn fan_out() -> Box<dyn FnMut()> {
             continue;
         };
         let outbox = Outbox::new(256, 256 * 1024);
-        let who = Identity { user, device, origin: Origin { gateway: 1, connection: n as u64 } };
+        let who = Identity { user, device, origin: ConnectionId { gateway: 1, connection: n as u64 } };
         if hub.register(&who, &outbox, 8).is_ok() {
             hub.subscribe(&who.user, group);
             outboxes.push(outbox);

@@ -51,7 +51,7 @@ fn collected(program: &Path, case: &str, repetitions: u64) -> anyhow::Result<u64
 pub fn dearer(before: &Counts, now: &Counts) -> Vec<String> {
     let grown = |(name, now): (&String, &u64)| {
         let Some(before) = before.get(name) else { return Some(format!("{name}: has no stored count")) };
-        #[allow(clippy::cast_precision_loss)] // far below 2^52
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let share = *now as f64 / (*before).max(1) as f64 - 1.0;
         (share > TOLERANCE)
             .then(|| format!("{name}: {before} instructions became {now} (+{:.1} %)", share * 100.0))

@@ -14,14 +14,14 @@ const BATCH_EVENTS_MAX: usize = 256;
 
 /// Handle to the event publisher. Cheap to clone; never blocks.
 #[derive(Debug, Clone)]
-pub struct Announcer {
+pub(crate) struct Announcer {
     queue: mpsc::Sender<v1::event::Kind>,
 }
 
 impl Announcer {
     /// Queues an event for all gateways, this one included. If the queue is full the event is lost. Any event may be
     /// lost: its content is in the database, and no guarantee depends on its arrival.
-    pub fn announce(&self, event: v1::event::Kind) {
+    pub(crate) fn announce(&self, event: v1::event::Kind) {
         if self.queue.try_send(event).is_err() {
             tracing::warn!("the event queue is full: an event for the other gateways is dropped");
         }
@@ -29,7 +29,7 @@ impl Announcer {
 }
 
 /// Returns the handle and the task that publishes queued events until all handles are dropped.
-pub fn announcer(broker: Arc<Broker>) -> (Announcer, impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn announcer(broker: Arc<Broker>) -> (Announcer, impl Future<Output = ()> + Send + 'static) {
     let (queue, mut events) = mpsc::channel(WAITING_MAX);
     let task = async move {
         let mut stream = EventStream::new(broker, None);

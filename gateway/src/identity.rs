@@ -1,6 +1,6 @@
 //! Who a connection belongs to.
 
-use shared::ids::{DeviceId, Origin, UserId};
+use shared::ids::{ConnectionId, DeviceId, UserId};
 
 /// The user, device and id of a connection that is logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,5 +10,5 @@ pub struct Identity {
     /// Its device.
     pub device: DeviceId,
     /// This connection.
-    pub origin: Origin,
+    pub origin: ConnectionId,
 }

@@ -11,9 +11,11 @@
 //!
 //! A pull (cmd 3) goes from the connection to [`read`] and back through the outbox.
 
-pub mod announce;
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime"))]
+
+mod announce;
 pub mod app;
-pub mod auth;
+mod auth;
 mod batch_loader;
 pub mod config;
 pub mod connection;
@@ -21,12 +23,12 @@ mod http;
 pub mod hub;
 pub mod identity;
 mod listen;
-pub mod membership;
+mod membership;
 pub mod outbox;
-pub mod presence;
+mod presence;
 mod push;
-pub mod rates;
-pub mod read;
-pub mod send;
-pub mod typing;
+mod rates;
+mod read;
+mod send;
+mod typing;
 pub mod wire;

@@ -99,6 +99,7 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, address)) => {
                 let extensions = (ConnectionPermit(Arc::new(permit)), Peer(address));
+                #[expect(clippy::disallowed_methods, reason = "a slow HTTP client must not delay the drain")]
                 tokio::spawn(serve(stream, extensions, header_timeout, routes.clone(), stop.clone()));
             }
             Err(error) => {

@@ -28,7 +28,7 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(ENTRY_TTL_S.unsigned_abs() 
 
 /// Handle to presence. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Online {
+pub(crate) struct Online {
     queue: mpsc::Sender<UserId>,
     overflowed: Arc<AtomicBool>,
     presence: Presence,
@@ -37,7 +37,7 @@ pub struct Online {
 
 impl Online {
     /// A connection of `user` was opened or closed.
-    pub fn changed(&self, user: &UserId) {
+    pub(crate) fn changed(&self, user: &UserId) {
         if self.queue.try_send(user.clone()).is_err() {
             self.overflowed.store(true, Ordering::Relaxed);
         }
@@ -47,7 +47,7 @@ impl Online {
     ///
     /// # Errors
     /// Redis is unavailable.
-    pub async fn among(&self, users: &[UserId]) -> Result<Vec<bool>, RedisError> {
+    pub(crate) async fn among(&self, users: &[UserId]) -> Result<Vec<bool>, RedisError> {
         let gateways = self.presence.gateways_of(users).await?;
         let live = self.live.all();
         Ok(gateways.iter().map(|of_user| of_user.iter().any(|gateway| live.contains(gateway))).collect())
@@ -55,7 +55,7 @@ impl Online {
 }
 
 /// Returns the handle and the task that keeps the records up to date until the stop.
-pub fn online(
+pub(crate) fn online(
     presence: Presence,
     hub: Arc<Hub>,
     live: Arc<LiveGateways>,

@@ -13,7 +13,7 @@ const KEYS_MAX: usize = 100_000;
 
 /// One token bucket per key: per user, or per address.
 #[derive(Debug)]
-pub struct Rates<K: Hash + Eq + Clone> {
+pub(crate) struct Rates<K: Hash + Eq + Clone> {
     limiter: DefaultKeyedRateLimiter<K>,
     clock: DefaultClock,
     /// The number of keys that starts the next removal of full buckets.
@@ -23,7 +23,7 @@ pub struct Rates<K: Hash + Eq + Clone> {
 impl<K: Hash + Eq + Clone> Rates<K> {
     /// A limit of `per_second` with `burst` at once; `None` if `per_second` is 0: no limit.
     #[must_use]
-    pub fn new(per_second: u32, burst: u32) -> Option<Self> {
+    pub(crate) fn new(per_second: u32, burst: u32) -> Option<Self> {
         let per_second = NonZeroU32::new(per_second)?;
         let burst = NonZeroU32::new(burst).unwrap_or(per_second);
         Some(Self::with_quota(Quota::per_second(per_second).allow_burst(burst)))
@@ -31,7 +31,7 @@ impl<K: Hash + Eq + Clone> Rates<K> {
 
     /// A limit of `burst` at once, then one every `period`.
     #[must_use]
-    pub fn every(period: Duration, burst: NonZeroU32) -> Option<Self> {
+    pub(crate) fn every(period: Duration, burst: NonZeroU32) -> Option<Self> {
         Some(Self::with_quota(Quota::with_period(period)?.allow_burst(burst)))
     }
 
@@ -47,7 +47,7 @@ impl<K: Hash + Eq + Clone> Rates<K> {
     ///
     /// # Errors
     /// The milliseconds until the next token, at least 1.
-    pub fn take(&self, key: &K) -> Result<(), u64> {
+    pub(crate) fn take(&self, key: &K) -> Result<(), u64> {
         if self.limiter.len() > self.cleanup_at.load(Ordering::Relaxed) {
             self.limiter.retain_recent();
             // If most buckets are in use, an immediate second pass would remove nothing either.

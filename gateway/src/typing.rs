@@ -24,7 +24,7 @@ const BURST: u32 = 5;
 
 /// Checks typing notices and announces them.
 #[derive(Debug)]
-pub struct Typing {
+pub(crate) struct Typing {
     memberships: Arc<Memberships>,
     announcer: Announcer,
     rates: Option<Rates<UserId>>,
@@ -33,12 +33,12 @@ pub struct Typing {
 impl Typing {
     /// Announces through `announcer`.
     #[must_use]
-    pub fn new(memberships: Arc<Memberships>, announcer: Announcer) -> Self {
+    pub(crate) fn new(memberships: Arc<Memberships>, announcer: Announcer) -> Self {
         Self { memberships, announcer, rates: Rates::new(PER_SECOND, BURST) }
     }
 
     /// Announces a notice and answers it.
-    pub async fn notice(
+    pub(crate) async fn notice(
         self: Arc<Self>,
         context: RequestContext,
         conversation: Conversation,

@@ -1,7 +1,7 @@
 //! Whatever a client sends is understood or refused with a sentence: the frames of `golden/corpus/frames`, and what
 //! chance makes of them.
 
-#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+#![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::path::Path;
 

@@ -72,7 +72,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ids::{Origin, Seq};
+    use crate::ids::{ConnectionId, Seq};
     use crate::message::fixture::{numbered, text};
     use crate::message::{BODY_BYTES_MAX, MessageKind};
 
@@ -80,7 +80,7 @@ mod tests {
         Numbered {
             jump: true,
             retry: true,
-            origin: Some(Origin { gateway: 3, connection: 9 }),
+            origin: Some(ConnectionId { gateway: 3, connection: 9 }),
             reply_when_stored: true,
             ..numbered("private_alice bob", 7, "alice", "m1")
         }

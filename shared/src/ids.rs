@@ -168,7 +168,7 @@ impl fmt::Display for Seq {
 
 /// One connection of one gateway process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Origin {
+pub struct ConnectionId {
     /// The gateway's id, random at its start, never 0.
     pub gateway: u64,
     /// Increases within that process.

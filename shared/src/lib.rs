@@ -5,6 +5,8 @@
 //! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`message`], [`permission`], [`shard`], [`envelope`] and [`backoff`]
 //! are pure.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime"))]
+
 pub mod amqp;
 pub mod backoff;
 pub mod concurrency_limit;

@@ -18,6 +18,8 @@
 //! A worker that dies between any two steps does no harm: what is not acknowledged is delivered again, and every step
 //! may be done twice. The `simulation` module (tests) does just that, a few hundred times with each test run.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime"))]
+
 pub mod announce;
 pub mod app;
 pub mod commit;

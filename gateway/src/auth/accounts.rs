@@ -50,7 +50,7 @@ impl AccountSettings {
 
 /// Creates accounts and verifies passwords, within rate limits.
 #[derive(Debug)]
-pub struct Accounts {
+pub(crate) struct Accounts {
     pool: Pool,
     /// Each permit uses one core and 19 MiB.
     permits: Arc<Semaphore>,
@@ -84,7 +84,7 @@ impl Accounts {
     ///
     /// # Errors
     /// 429
-    pub fn check_rate(&self, user: &UserId, address: IpAddr) -> Result<(), ApiError> {
+    pub(crate) fn check_rate(&self, user: &UserId, address: IpAddr) -> Result<(), ApiError> {
         let by_address = self.by_address.as_ref().map_or(Ok(()), |rates| rates.take(&address));
         let both = by_address.and_then(|()| self.by_user.as_ref().map_or(Ok(()), |rates| rates.take(user)));
         both.map_err(|retry_after_ms| ApiError::RateLimited {
@@ -97,7 +97,12 @@ impl Accounts {
     ///
     /// # Errors
     /// 400 for an invalid password or nickname, 409 if the id is taken, 503.
-    pub async fn register(&self, user: &UserId, password: String, nickname: &str) -> Result<(), ApiError> {
+    pub(crate) async fn register(
+        &self,
+        user: &UserId,
+        password: String,
+        nickname: &str,
+    ) -> Result<(), ApiError> {
         if password.chars().count() < self.password_chars_min {
             let message =
                 format!("password is too short: send at least {} characters", self.password_chars_min);
@@ -125,7 +130,7 @@ impl Accounts {
     ///
     /// # Errors
     /// 401 with the same message for an unknown user and a wrong password; 503.
-    pub async fn check(&self, user: &UserId, password: String) -> Result<(), ApiError> {
+    pub(crate) async fn check(&self, user: &UserId, password: String) -> Result<(), ApiError> {
         check_length(&password)?;
         let stored = accounts::password_hash(&self.pool, user).await.map_err(|e| ApiError::database(&e))?;
         let known = stored.is_some();

@@ -10,13 +10,13 @@ use crate::config::AuthMode;
 use crate::wire::api_error::ApiError;
 
 /// The header with the operator's key.
-pub const API_KEY: &str = "x-api-key";
+pub(crate) const API_KEY: &str = "x-api-key";
 /// The header with the user that the operator acts for.
-pub const ACTING_FOR: &str = "x-user-id";
+pub(crate) const ACTING_FOR: &str = "x-user-id";
 
 /// The caller of an HTTP call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Caller {
+pub(crate) enum Caller {
     /// A user.
     User(UserId),
     /// The operator, and the user that it acts for, if it names one.
@@ -25,18 +25,18 @@ pub enum Caller {
 
 /// The parameters of the query string that name the caller.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Claims<'a> {
+pub(crate) struct Claims<'a> {
     /// `token`
-    pub token: Option<&'a str>,
+    pub(crate) token: Option<&'a str>,
     /// `user_id`, accepted only with [`AuthMode::Insecure`].
-    pub user_id: Option<&'a str>,
+    pub(crate) user_id: Option<&'a str>,
 }
 
 /// The user of a request; `None` if the request names none.
 ///
 /// # Errors
 /// 401 for an invalid token, or for `user_id` without a token; 400 for a malformed user id.
-pub fn user(
+pub(crate) fn user(
     tokens: &Tokens,
     mode: AuthMode,
     headers: &HeaderMap,
@@ -59,7 +59,7 @@ pub fn user(
 ///
 /// # Errors
 /// 401 for a wrong key; 400 for a malformed user id beside the right key.
-pub fn operator(key: &OperatorKey, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+pub(crate) fn operator(key: &OperatorKey, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
     let Some(given) = headers.get(API_KEY) else { return Ok(None) };
     if !key.matches(given.as_bytes()) {
         return Err(ApiError::Unauthenticated("X-Api-Key is not the operator's key".to_owned()));

@@ -1,8 +1,8 @@
 //! Who a client is.
 
-pub mod accounts;
-pub mod caller;
-pub mod keys;
-pub mod operator;
-pub mod revocations;
-pub mod token;
+pub(crate) mod accounts;
+pub(crate) mod caller;
+pub(crate) mod keys;
+pub(crate) mod operator;
+pub(crate) mod revocations;
+pub(crate) mod token;

@@ -5,18 +5,18 @@ use subtle::ConstantTimeEq as _;
 
 /// Recognizes the operator by its key, which is compared in constant time and never shown.
 #[derive(Debug)]
-pub struct OperatorKey(Secret);
+pub(crate) struct OperatorKey(Secret);
 
 impl OperatorKey {
     /// An empty `key` matches no key.
     #[must_use]
-    pub fn new(key: Secret) -> Self {
+    pub(crate) fn new(key: Secret) -> Self {
         Self(key)
     }
 
     /// Whether `given` is the key.
     #[must_use]
-    pub fn matches(&self, given: &[u8]) -> bool {
+    pub(crate) fn matches(&self, given: &[u8]) -> bool {
         !self.0.is_empty() && bool::from(self.0.expose().as_bytes().ct_eq(given))
     }
 }

@@ -25,17 +25,17 @@ const COMMIT_DELAY_MS: i64 = 10_000;
 
 /// The revoked users, each with the time up to which issued tokens are revoked.
 #[derive(Debug, Default)]
-pub struct Revoked(RwLock<AHashMap<UserId, i64>>);
+pub(crate) struct Revoked(RwLock<AHashMap<UserId, i64>>);
 
 impl Revoked {
     /// Whether a token of `user` that was issued at `issued_at_ms` is revoked.
     #[must_use]
-    pub fn is_revoked(&self, user: &UserId, issued_at_ms: i64) -> bool {
+    pub(crate) fn is_revoked(&self, user: &UserId, issued_at_ms: i64) -> bool {
         self.0.read().get(user).is_some_and(|not_before_ms| issued_at_ms <= *not_before_ms)
     }
 
     /// Records a revocation; false if it is not newer than the recorded one.
-    pub fn insert(&self, user: &UserId, not_before_ms: i64) -> bool {
+    pub(crate) fn insert(&self, user: &UserId, not_before_ms: i64) -> bool {
         // A shared lock suffices for the usual case: the row was read before.
         if self.is_revoked(user, not_before_ms) {
             return false;
@@ -50,7 +50,7 @@ impl Revoked {
 
 /// Revokes tokens, applies the revocations of other gateways, and closes connections.
 #[derive(Debug)]
-pub struct Revocations {
+pub(crate) struct Revocations {
     pool: Pool,
     announcer: Announcer,
     hub: Arc<Hub>,
@@ -64,7 +64,7 @@ impl Revocations {
     ///
     /// # Errors
     /// The database is unavailable.
-    pub async fn load(
+    pub(crate) async fn load(
         pool: Pool,
         announcer: Announcer,
         hub: Arc<Hub>,
@@ -79,7 +79,7 @@ impl Revocations {
     ///
     /// # Errors
     /// 503 if the database is unavailable.
-    pub async fn revoke(&self, user: &UserId) -> Result<i64, ApiError> {
+    pub(crate) async fn revoke(&self, user: &UserId) -> Result<i64, ApiError> {
         let not_before_ms = unix_millis();
         revocations::revoke(&self.pool, user, not_before_ms).await.map_err(|e| ApiError::database(&e))?;
         tracing::info!(user = user.as_str(), "tokens revoked");
@@ -91,19 +91,19 @@ impl Revocations {
     }
 
     /// Applies a revocation; true if it is new and the user has a connection here.
-    pub fn apply(&self, user: &UserId, not_before_ms: i64) -> bool {
+    pub(crate) fn apply(&self, user: &UserId, not_before_ms: i64) -> bool {
         self.revoked.insert(user, not_before_ms)
             && self.hub.each_of(user.as_str(), |member| member.outbox.revoke(not_before_ms))
     }
 
     /// Whether a token of `user` that was issued at `issued_at_ms` is revoked.
     #[must_use]
-    pub fn is_revoked(&self, user: &UserId, issued_at_ms: i64) -> bool {
+    pub(crate) fn is_revoked(&self, user: &UserId, issued_at_ms: i64) -> bool {
         self.revoked.is_revoked(user, issued_at_ms)
     }
 
     /// Reads new revocations until the stop.
-    pub async fn follow(self: Arc<Self>, shutdown: Shutdown) {
+    pub(crate) async fn follow(self: Arc<Self>, shutdown: Shutdown) {
         let mut failing = false;
         while shutdown.sleep(READ_INTERVAL).await {
             let Some(read) = shutdown.run_until_stopped(self.read()).await else { return };

@@ -48,25 +48,25 @@ struct NewClaims<'a> {
 
 /// A verified user, with the times of its token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
+pub(crate) struct Login {
     /// The user.
-    pub user: UserId,
+    pub(crate) user: UserId,
     /// When the token was issued, in milliseconds since 1970; 0 without `iat`, so that any revocation ends it.
-    pub issued_at_ms: i64,
+    pub(crate) issued_at_ms: i64,
     /// The expiry in milliseconds since 1970; `None`: it never expires.
-    pub expires_at_ms: Option<i64>,
+    pub(crate) expires_at_ms: Option<i64>,
 }
 
 impl Login {
     /// A login without proof, for demos with `auth.mode = "insecure"`.
     #[must_use]
-    pub fn unverified(user: UserId) -> Self {
+    pub(crate) fn unverified(user: UserId) -> Self {
         Self { user, issued_at_ms: unix_millis(), expires_at_ms: None }
     }
 }
 
 /// Issues and verifies tokens. The library compares signatures in constant time; tokens are never logged.
-pub struct Tokens {
+pub(crate) struct Tokens {
     settings: Auth,
     signing: Option<EncodingKey>,
     keys: RwLock<Arc<Keys>>,
@@ -84,7 +84,7 @@ impl Tokens {
     ///
     /// # Errors
     /// A file contains no key, or cannot be read; the message names the setting.
-    pub fn new(settings: &Auth, revoked: Arc<Revoked>) -> Result<Self, ConfigError> {
+    pub(crate) fn new(settings: &Auth, revoked: Arc<Revoked>) -> Result<Self, ConfigError> {
         let secret = settings.hs256_secret.expose().as_bytes();
         Ok(Self {
             signing: (!secret.is_empty()).then(|| EncodingKey::from_secret(secret)),
@@ -98,14 +98,14 @@ impl Tokens {
     ///
     /// # Errors
     /// A file is unusable; the message names the setting.
-    pub fn reload(&self) -> Result<(), ConfigError> {
+    pub(crate) fn reload(&self) -> Result<(), ConfigError> {
         let keys = Keys::read(&self.settings)?;
         *self.keys.write() = Arc::new(keys);
         Ok(())
     }
 
     /// Reads the key files periodically until the stop, so that keys can be added and removed without a restart.
-    pub async fn follow_files(self: Arc<Self>, shutdown: Shutdown) {
+    pub(crate) async fn follow_files(self: Arc<Self>, shutdown: Shutdown) {
         if self.settings.public_key_file.as_os_str().is_empty()
             && self.settings.jwks_file.as_os_str().is_empty()
         {
@@ -132,7 +132,7 @@ impl Tokens {
     ///
     /// # Errors
     /// 400 for a lifetime of 0 or of more than a year; 404 without a secret to sign with.
-    pub fn mint(&self, user: &UserId, ttl_s: Option<u64>) -> Result<(String, i64), ApiError> {
+    pub(crate) fn mint(&self, user: &UserId, ttl_s: Option<u64>) -> Result<(String, i64), ApiError> {
         let Some(key) = &self.signing else {
             return Err(ApiError::NotFound(
                 "this gateway issues no tokens: auth.hs256_secret is not set".to_owned(),
@@ -157,7 +157,7 @@ impl Tokens {
     ///
     /// # Errors
     /// 401, with a message that says whether a new token helps.
-    pub fn check(&self, token: &str) -> Result<Login, ApiError> {
+    pub(crate) fn check(&self, token: &str) -> Result<Login, ApiError> {
         let refuse = |why: &str| Err(ApiError::Unauthenticated(why.to_owned()));
         let keys = Arc::clone(&self.keys.read());
         if keys.is_empty() {

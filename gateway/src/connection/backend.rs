@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use shared::conversation::Conversation;
-use shared::ids::{Origin, Seq, UserId};
+use shared::ids::{ConnectionId, Seq, UserId};
 
 use super::deps::Deps;
 use crate::auth::token::Login;
@@ -47,7 +47,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn unix_millis(&self) -> i64;
 
     /// A new connection id.
-    fn next_connection_id(&self) -> Origin;
+    fn next_connection_id(&self) -> ConnectionId;
 
     /// Verifies a token.
     ///
@@ -98,9 +98,9 @@ impl Backend for Deps {
         shared::ids::unix_millis()
     }
 
-    fn next_connection_id(&self) -> Origin {
+    fn next_connection_id(&self) -> ConnectionId {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
-        Origin { gateway: self.gateway, connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed) }
+        ConnectionId { gateway: self.gateway, connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed) }
     }
 
     fn check_token(&self, token: &str) -> Result<Login, ApiError> {

@@ -18,7 +18,7 @@ use crate::typing::Typing;
 /// The parts of the gateway that connections use.
 #[derive(Debug)]
 pub(crate) struct Deps {
-    /// The id of this process, as in [`shared::ids::Origin::gateway`].
+    /// The id of this process, as in [`shared::ids::ConnectionId::gateway`].
     pub(crate) gateway: u64,
     pub(crate) config: Arc<Config>,
     pub(crate) hub: Arc<Hub>,

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
-use shared::ids::{Origin, UserId};
+use shared::ids::{ConnectionId, UserId};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -94,8 +94,8 @@ impl Backend for FakeBackend {
         START_UNIX_MS + i64::try_from(self.start.elapsed().as_millis()).unwrap()
     }
 
-    fn next_connection_id(&self) -> Origin {
-        Origin { gateway: 1, connection: self.connections.fetch_add(1, Ordering::Relaxed) }
+    fn next_connection_id(&self) -> ConnectionId {
+        ConnectionId { gateway: 1, connection: self.connections.fetch_add(1, Ordering::Relaxed) }
     }
 
     fn check_token(&self, token: &str) -> Result<Login, ApiError> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use shared::conversation::{Conversation, ConversationError};
-use shared::ids::{DeviceId, Origin};
+use shared::ids::{ConnectionId, DeviceId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::backend::Query;
@@ -78,7 +78,7 @@ pub(super) struct Authenticating {
 
 impl Authenticating {
     /// The connection with this id belongs to the user of `verified`.
-    pub(super) fn new(verified: VerifiedLogin, origin: Origin) -> Self {
+    pub(super) fn new(verified: VerifiedLogin, origin: ConnectionId) -> Self {
         let VerifiedLogin { login, device } = verified;
         let token = TokenExpiry::new(&login);
         let device = device.unwrap_or_else(DeviceId::generate);
@@ -214,7 +214,7 @@ mod tests {
     fn alice() -> LoggedIn {
         let login = Login { user: UserId::parse("alice").unwrap(), issued_at_ms: 0, expires_at_ms: None };
         let verified = VerifiedLogin { login, device: Some(DeviceId::parse("phone").unwrap()) };
-        let authenticating = Authenticating::new(verified, Origin { gateway: 1, connection: 1 });
+        let authenticating = Authenticating::new(verified, ConnectionId { gateway: 1, connection: 1 });
         assert_eq!(authenticating.who().device.as_str(), "phone");
         authenticating.memberships_loaded(3).0
     }

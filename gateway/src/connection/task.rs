@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use shared::ids::Origin;
+use shared::ids::ConnectionId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -43,7 +43,7 @@ enum Step<T> {
 /// The connection of one client.
 pub(crate) struct Connection<S, B: Backend> {
     backend: Arc<B>,
-    origin: Origin,
+    origin: ConnectionId,
     transport: Transport<S>,
     outbox: Arc<Outbox>,
     deadlines: Deadlines,

@@ -128,7 +128,7 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::{DeviceId, Origin};
+    use shared::ids::{ConnectionId, DeviceId};
 
     use super::*;
 
@@ -136,7 +136,7 @@ mod tests {
         Identity {
             user: UserId::parse(user).unwrap(),
             device: DeviceId::parse(device).unwrap(),
-            origin: Origin { gateway: 1, connection },
+            origin: ConnectionId { gateway: 1, connection },
         }
     }
 

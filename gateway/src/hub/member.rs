@@ -11,7 +11,7 @@ use crate::outbox::Outbox;
 pub struct Member {
     /// The user that is logged in.
     pub user: UserId,
-    /// [`shared::ids::Origin::connection`]
+    /// [`shared::ids::ConnectionId::connection`]
     pub connection: u64,
     /// The connection's outbox.
     pub outbox: Arc<Outbox>,

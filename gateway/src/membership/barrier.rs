@@ -21,7 +21,7 @@ pub(super) const BARRIER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The barriers of this gateway that are open, and its answers to those of others.
 #[derive(Debug)]
-pub struct Barriers {
+pub(crate) struct Barriers {
     gateway: u64,
     announcer: Announcer,
     live: Arc<LiveGateways>,
@@ -39,18 +39,18 @@ struct Open {
 impl Barriers {
     /// No barrier is open.
     #[must_use]
-    pub fn new(gateway: u64, announcer: Announcer, live: Arc<LiveGateways>) -> Self {
+    pub(crate) fn new(gateway: u64, announcer: Announcer, live: Arc<LiveGateways>) -> Self {
         Self { gateway, announcer, live, next_number: AtomicU64::new(1), open: Mutex::default() }
     }
 
     /// Makes this gateway known to the others, so that their changes wait for it. To be called once its events arrive,
     /// before the first client is accepted.
-    pub async fn hello(&self) {
+    pub(crate) async fn hello(&self) {
         self.wait(None).await;
     }
 
     /// Announces `event` and waits until every live gateway has applied it, for at most a second.
-    pub async fn announce(&self, event: Kind) {
+    pub(crate) async fn announce(&self, event: Kind) {
         self.wait(Some(event)).await;
     }
 
@@ -78,7 +78,7 @@ impl Barriers {
     }
 
     /// Answers a barrier: all changes before it are applied here.
-    pub fn answer(&self, barrier: &v1::Fence) {
+    pub(crate) fn answer(&self, barrier: &v1::Fence) {
         let v1::Fence { gateway, number } = *barrier;
         let answer = v1::FenceReached { gateway, number, by: self.gateway };
         self.live.heard(gateway);
@@ -90,7 +90,7 @@ impl Barriers {
     }
 
     /// A gateway has answered a barrier. Returns whether the barrier was this gateway's.
-    pub fn answered(&self, answer: &v1::FenceReached) -> bool {
+    pub(crate) fn answered(&self, answer: &v1::FenceReached) -> bool {
         // Of two gateways that start together, the one whose queue is bound first hears of the other by this only.
         self.live.heard(answer.by);
         if answer.gateway != self.gateway {

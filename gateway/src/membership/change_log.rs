@@ -27,7 +27,7 @@ const CLEAN_INTERVAL: Duration = Duration::from_secs(300);
 const SILENCE_MAX: Duration = Duration::from_millis(CHANGES_KEPT_MS.unsigned_abs() / 2);
 
 /// Follows the list until the stop. To be started before the first client is accepted.
-pub async fn follow_change_log(memberships: Arc<Memberships>, shutdown: Shutdown) {
+pub(crate) async fn follow_change_log(memberships: Arc<Memberships>, shutdown: Shutdown) {
     let now = Instant::now();
     let mut log = ChangeLog { memberships, position: None, last_read: None, last_cleaned: now };
     loop {

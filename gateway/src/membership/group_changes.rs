@@ -27,7 +27,7 @@ const INBOX_TIMEOUT: Duration = Duration::from_secs(1);
 /// Changes groups and blocks. When one of its calls returns, the change holds on every live gateway, or the barrier has
 /// timed out.
 #[derive(Debug)]
-pub struct GroupChanges {
+pub(crate) struct GroupChanges {
     pool: Pool,
     memberships: Arc<Memberships>,
     barriers: Arc<Barriers>,
@@ -46,7 +46,7 @@ enum ChangeKind {
 impl GroupChanges {
     /// Changes are committed through `pool` and announced through `barriers`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         pool: Pool,
         memberships: Arc<Memberships>,
         barriers: Arc<Barriers>,
@@ -60,7 +60,7 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 409 if the name is taken or there are too many members, 503.
-    pub async fn create(&self, group: &Conversation, new: CreateGroup) -> Result<(), ApiError> {
+    pub(crate) async fn create(&self, group: &Conversation, new: CreateGroup) -> Result<(), ApiError> {
         self.change(group, &new, ChangeKind::Members).await
     }
 
@@ -68,7 +68,7 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 403, 404, 503.
-    pub async fn update(&self, group: &Conversation, update: UpdateGroup<'_>) -> Result<(), ApiError> {
+    pub(crate) async fn update(&self, group: &Conversation, update: UpdateGroup<'_>) -> Result<(), ApiError> {
         self.change(group, &update, ChangeKind::Settings).await
     }
 
@@ -76,7 +76,7 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 403, 404, 503.
-    pub async fn dismiss(&self, group: &Conversation, by: &Actor) -> Result<(), ApiError> {
+    pub(crate) async fn dismiss(&self, group: &Conversation, by: &Actor) -> Result<(), ApiError> {
         self.change(group, &DismissGroup { by }, ChangeKind::Dismissal).await
     }
 
@@ -84,7 +84,12 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 403, 404, 409 if there are too many, 503.
-    pub async fn add(&self, group: &Conversation, by: &Actor, users: &[UserId]) -> Result<(), ApiError> {
+    pub(crate) async fn add(
+        &self,
+        group: &Conversation,
+        by: &Actor,
+        users: &[UserId],
+    ) -> Result<(), ApiError> {
         self.change(group, &AddMembers { by, users }, ChangeKind::Members).await
     }
 
@@ -92,7 +97,12 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 403, 404, 503.
-    pub async fn remove(&self, group: &Conversation, by: &Actor, user: &UserId) -> Result<(), ApiError> {
+    pub(crate) async fn remove(
+        &self,
+        group: &Conversation,
+        by: &Actor,
+        user: &UserId,
+    ) -> Result<(), ApiError> {
         self.change(group, &RemoveMember { by, user }, ChangeKind::Members).await
     }
 
@@ -100,7 +110,7 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 403, 404, 503.
-    pub async fn update_member(
+    pub(crate) async fn update_member(
         &self,
         group: &Conversation,
         by: &Actor,
@@ -114,7 +124,7 @@ impl GroupChanges {
     ///
     /// # Errors
     /// 503
-    pub async fn block(&self, user: &UserId, other: &UserId, blocked: bool) -> Result<(), ApiError> {
+    pub(crate) async fn block(&self, user: &UserId, other: &UserId, blocked: bool) -> Result<(), ApiError> {
         let changed =
             blocks::set(&self.pool, user, other, blocked).await.map_err(|e| ApiError::database(&e))?;
         if changed.is_some() {

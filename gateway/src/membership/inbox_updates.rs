@@ -13,7 +13,7 @@ const ATTEMPTS_MAX: usize = 20;
 
 /// Records changes in tasks of its own. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct InboxUpdates {
+pub(crate) struct InboxUpdates {
     inboxes: Inboxes,
     tasks: Shutdown,
 }
@@ -21,7 +21,7 @@ pub struct InboxUpdates {
 impl InboxUpdates {
     /// Tasks that still try when `tasks` is stopped end then.
     #[must_use]
-    pub fn new(inboxes: Inboxes, tasks: Shutdown) -> Self {
+    pub(crate) fn new(inboxes: Inboxes, tasks: Shutdown) -> Self {
         Self { inboxes, tasks }
     }
 

@@ -11,11 +11,11 @@ use shared::shutdown::Shutdown;
 /// How often a gateway reports that it is alive.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// A gateway without a heartbeat for this long is considered dead, and its users offline.
-pub const GATEWAY_EXPIRY: Duration = Duration::from_secs(6);
+pub(crate) const GATEWAY_EXPIRY: Duration = Duration::from_secs(6);
 
 /// The gateways that are alive.
 #[derive(Debug)]
-pub struct LiveGateways {
+pub(crate) struct LiveGateways {
     registry: LiveBoard,
     gateway: u64,
     known: Mutex<Known>,
@@ -31,7 +31,7 @@ struct Known {
 
 impl LiveGateways {
     /// Registers this gateway and reads which others there are. Without the registry, it knows of itself only.
-    pub async fn join(registry: LiveBoard, gateway: u64) -> Arc<Self> {
+    pub(crate) async fn join(registry: LiveBoard, gateway: u64) -> Arc<Self> {
         let known = Known { registered: AHashSet::from_iter([gateway]), heard: AHashMap::new() };
         let live = Arc::new(Self { registry, gateway, known: Mutex::new(known) });
         live.beat().await;
@@ -39,7 +39,7 @@ impl LiveGateways {
     }
 
     /// Sends a heartbeat every two seconds until the stop; then leaves the registry.
-    pub async fn stay(self: Arc<Self>, shutdown: Shutdown) {
+    pub(crate) async fn stay(self: Arc<Self>, shutdown: Shutdown) {
         while shutdown.sleep(HEARTBEAT_INTERVAL).await {
             self.beat().await;
         }
@@ -50,7 +50,7 @@ impl LiveGateways {
 
     /// The numbers of all live gateways, this one included.
     #[must_use]
-    pub fn all(&self) -> AHashSet<u64> {
+    pub(crate) fn all(&self) -> AHashSet<u64> {
         let known = self.known.lock();
         known.registered.iter().chain(known.heard.keys()).copied().collect()
     }

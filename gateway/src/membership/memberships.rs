@@ -22,20 +22,20 @@ use crate::wire::api_error::ApiError;
 
 /// Groups that anyone may join by using them.
 #[derive(Debug)]
-pub struct OpenGroups {
+pub(crate) struct OpenGroups {
     /// A group that does not exist is created, open to everyone, when someone uses it.
-    pub auto_create: bool,
+    pub(crate) auto_create: bool,
     /// Limits of groups.
-    pub sizes: GroupSizes,
+    pub(crate) sizes: GroupSizes,
     /// Announces joins.
-    pub announcer: Announcer,
+    pub(crate) announcer: Announcer,
     /// Records joins.
-    pub inbox_updates: InboxUpdates,
+    pub(crate) inbox_updates: InboxUpdates,
 }
 
 /// What connected users may do, from memory, and what all others may do, from the database.
 #[derive(Debug)]
-pub struct Memberships {
+pub(crate) struct Memberships {
     pub(super) view: Arc<View>,
     pub(super) reloader: Arc<Reloader>,
     pub(super) pool: Pool,
@@ -45,7 +45,7 @@ pub struct Memberships {
 impl Memberships {
     /// Nothing is known yet about the users of `hub`. Reloads run in `tasks`.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, pool: Pool, open_groups: OpenGroups, tasks: Shutdown) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, pool: Pool, open_groups: OpenGroups, tasks: Shutdown) -> Self {
         let view = Arc::new(View::new(hub, Instant::now()));
         let reloader = Reloader::new(Arc::clone(&view), pool.clone(), tasks);
         Self { view, reloader, pool, open_groups }
@@ -53,7 +53,7 @@ impl Memberships {
 
     /// What `user` may do in `conversation`, if that is known without asking anyone.
     #[must_use]
-    pub fn known(&self, conversation: &Conversation, user: &UserId) -> Option<Permissions> {
+    pub(crate) fn known(&self, conversation: &Conversation, user: &UserId) -> Option<Permissions> {
         if !self.view.freshness().is_fresh(Instant::now()) {
             return None;
         }
@@ -63,7 +63,7 @@ impl Memberships {
     /// The same for sending. While the database is away, a message is accepted by what is known, although that may be old:
     /// there is nothing else to ask, and its sender is checked again at the commit.
     #[must_use]
-    pub fn known_to_send(&self, conversation: &Conversation, user: &UserId) -> Option<Permissions> {
+    pub(crate) fn known_to_send(&self, conversation: &Conversation, user: &UserId) -> Option<Permissions> {
         let freshness = self.view.freshness();
         if !freshness.is_fresh(Instant::now()) && !freshness.is_database_away() {
             return None;
@@ -73,13 +73,13 @@ impl Memberships {
 
     /// Whether the group is known to have no entries in inboxes, because it is, or was lately, too large.
     #[must_use]
-    pub fn merges_head(&self, conversation: &Conversation) -> bool {
+    pub(crate) fn merges_head(&self, conversation: &Conversation) -> bool {
         self.view.cache().settings(conversation).is_some_and(|settings| settings.merges_head)
     }
 
     /// Those of a connected user's groups that may have no entries in inboxes, so that syncs merge them in.
     #[must_use]
-    pub fn merging_groups_of(&self, user: &UserId) -> Vec<Conversation> {
+    pub(crate) fn merging_groups_of(&self, user: &UserId) -> Vec<Conversation> {
         let mut groups = self.view.hub().groups_of(user.as_str());
         groups.retain(|group| self.view.cache().settings(group).is_none_or(|settings| settings.merges_head));
         groups
@@ -89,7 +89,7 @@ impl Memberships {
     ///
     /// # Errors
     /// As the database says.
-    pub async fn accesses(
+    pub(crate) async fn accesses(
         &self,
         user: &UserId,
         groups: &[&Conversation],
@@ -114,38 +114,38 @@ impl Memberships {
     ///
     /// # Errors
     /// 503 where the database is away.
-    pub async fn load(&self, users: &[UserId]) -> Result<Vec<Loaded>, ApiError> {
+    pub(crate) async fn load(&self, users: &[UserId]) -> Result<Vec<Loaded>, ApiError> {
         self.reloader.load(users).await.map_err(|e| ApiError::database(&e))
     }
 
     /// Takes over what [`load`](Self::load) has read about `user`.
-    pub fn logged_in(&self, user: &UserId, loaded: Loaded) {
+    pub(crate) fn logged_in(&self, user: &UserId, loaded: Loaded) {
         self.reloader.start(self.view.logged_in(user, loaded, Instant::now()));
     }
 
     /// Removes a connection from the hub. If it was the last one of its user, what is known about the user is forgotten.
-    pub fn disconnected(&self, identity: &Identity) {
+    pub(crate) fn disconnected(&self, identity: &Identity) {
         self.view.disconnected(identity, Instant::now());
     }
 
     /// A gateway changed a group. To be called for every such event, and for this gateway's own changes when they are
     /// made. Returns whether someone here is concerned.
-    pub fn changed(&self, change: &v1::MembershipChanged) -> bool {
+    pub(crate) fn changed(&self, change: &v1::MembershipChanged) -> bool {
         self.reloader.follow(self.view.changed(change, Instant::now()))
     }
 
     /// A user blocked another one, or takes its messages again; as [`changed`](Self::changed).
-    pub fn block_changed(&self, change: &v1::BlockChanged) -> bool {
+    pub(crate) fn block_changed(&self, change: &v1::BlockChanged) -> bool {
         self.reloader.follow(self.view.block_changed(change))
     }
 
     /// Resolves when all changes that were heard of by now are applied.
-    pub async fn caught_up(&self) {
+    pub(crate) async fn caught_up(&self) {
         self.reloader.finished().await;
     }
 
     /// Events were lost: nothing is relied on until the list of changes was read.
-    pub fn events_lost(&self) {
+    pub(crate) fn events_lost(&self) {
         self.view.freshness().invalidate();
     }
 }

@@ -36,10 +36,10 @@ mod require;
 mod simulation;
 mod view;
 
-pub use barrier::Barriers;
-pub use change_log::follow_change_log;
-pub use group_changes::GroupChanges;
-pub use inbox_updates::InboxUpdates;
-pub use liveness::{GATEWAY_EXPIRY, LiveGateways};
-pub use memberships::{Memberships, OpenGroups};
-pub use view::Loaded;
+pub(crate) use barrier::Barriers;
+pub(crate) use change_log::follow_change_log;
+pub(crate) use group_changes::GroupChanges;
+pub(crate) use inbox_updates::InboxUpdates;
+pub(crate) use liveness::{GATEWAY_EXPIRY, LiveGateways};
+pub(crate) use memberships::{Memberships, OpenGroups};
+pub(crate) use view::Loaded;

@@ -20,7 +20,11 @@ impl Memberships {
     ///
     /// # Errors
     /// 403, 404, or 503 where the database is away.
-    pub async fn require(&self, conversation: &Conversation, user: &UserId) -> Result<Permissions, ApiError> {
+    pub(crate) async fn require(
+        &self,
+        conversation: &Conversation,
+        user: &UserId,
+    ) -> Result<Permissions, ApiError> {
         if let Some(known) = self.known(conversation, user) {
             return Ok(known);
         }

@@ -59,7 +59,7 @@ pub(super) struct Marks {
 
 /// What a login has read about its user.
 #[derive(Debug)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     pub(super) groups: Vec<GroupMembership>,
     pub(super) blockers: AHashSet<UserId>,
     /// As of before the reading.

@@ -12,4 +12,4 @@ mod reads;
 mod sync;
 mod tail_cache;
 
-pub use reads::{ReadDeps, ReadSettings, Reads};
+pub(crate) use reads::{ReadDeps, ReadSettings, Reads};

@@ -32,33 +32,33 @@ const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The parts that reads use.
 #[derive(Debug)]
-pub struct ReadDeps {
+pub(crate) struct ReadDeps {
     /// MySQL.
-    pub pool: Pool,
+    pub(crate) pool: Pool,
     /// In Redis.
-    pub inboxes: Inboxes,
+    pub(crate) inboxes: Inboxes,
     /// For permissions, and the large groups of connected users.
-    pub memberships: Arc<Memberships>,
+    pub(crate) memberships: Arc<Memberships>,
     /// For moved read positions.
-    pub announcer: Announcer,
+    pub(crate) announcer: Announcer,
     /// For reads that are shared by several requests; stopped after the last connection is closed.
-    pub tasks: Shutdown,
+    pub(crate) tasks: Shutdown,
 }
 
 /// Limits of reads.
 #[derive(Debug, Clone, Copy)]
-pub struct ReadSettings {
+pub(crate) struct ReadSettings {
     /// Page queries that run at the same time. Further ones wait; identical ones are merged.
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     /// Every request is answered within this time.
-    pub deadline: Duration,
+    pub(crate) deadline: Duration,
     /// As in [`Inboxes`].
-    pub inbox_ttl_s: u32,
+    pub(crate) inbox_ttl_s: u32,
 }
 
 /// Handle for read requests.
 #[derive(Debug)]
-pub struct Reads {
+pub(crate) struct Reads {
     memberships: Arc<Memberships>,
     pages: PageReader,
     positions: ReadPositions,
@@ -69,7 +69,7 @@ pub struct Reads {
 impl Reads {
     /// Reads from `deps` within `settings`.
     #[must_use]
-    pub fn new(deps: ReadDeps, settings: ReadSettings) -> Self {
+    pub(crate) fn new(deps: ReadDeps, settings: ReadSettings) -> Self {
         let ReadDeps { pool, inboxes, memberships, announcer, tasks } = deps;
         let ReadSettings { concurrency, deadline, inbox_ttl_s } = settings;
         let tails = Arc::new(TailCache::new(pool.clone()));
@@ -85,7 +85,7 @@ impl Reads {
     ///
     /// # Errors
     /// 403, 404, 503.
-    pub async fn page(
+    pub(crate) async fn page(
         &self,
         user: &UserId,
         conversation: &Conversation,
@@ -99,7 +99,7 @@ impl Reads {
     }
 
     /// Answers a pull.
-    pub async fn pull(
+    pub(crate) async fn pull(
         self: Arc<Self>,
         context: RequestContext,
         conversation: Conversation,
@@ -111,7 +111,7 @@ impl Reads {
     }
 
     /// Answers an ack: moves the read position.
-    pub async fn ack(
+    pub(crate) async fn ack(
         self: Arc<Self>,
         context: RequestContext,
         conversation: Conversation,
@@ -129,7 +129,7 @@ impl Reads {
     ///
     /// # Errors
     /// 403, 404, 503.
-    pub async fn positions(
+    pub(crate) async fn positions(
         &self,
         user: &UserId,
         conversation: &Conversation,
@@ -140,7 +140,12 @@ impl Reads {
     }
 
     /// Answers a sync.
-    pub async fn sync(self: Arc<Self>, context: RequestContext, request: SyncRequest, reply_to: ReplyTo) {
+    pub(crate) async fn sync(
+        self: Arc<Self>,
+        context: RequestContext,
+        request: SyncRequest,
+        reply_to: ReplyTo,
+    ) {
         let changes = self.lists.changes(&context.by.user, request.cursor, usize::from(request.limit));
         let listing = self.within_deadline(Box::pin(changes)).await;
         reply_to.send(match listing {
@@ -153,12 +158,17 @@ impl Reads {
     ///
     /// # Errors
     /// 503
-    pub async fn conversations(&self, user: &UserId, before: u64, limit: usize) -> Result<Listing, ApiError> {
+    pub(crate) async fn conversations(
+        &self,
+        user: &UserId,
+        before: u64,
+        limit: usize,
+    ) -> Result<Listing, ApiError> {
         self.within_deadline(Box::pin(self.lists.newest_first(user, before, limit))).await
     }
 
     /// Answers a heartbeat that has the cursor of the client's last sync.
-    pub async fn heartbeat(self: Arc<Self>, by: Arc<Identity>, cursor: u64, reply_to: ReplyTo) {
+    pub(crate) async fn heartbeat(self: Arc<Self>, by: Arc<Identity>, cursor: u64, reply_to: ReplyTo) {
         let large_groups = self.memberships.merging_groups_of(&by.user);
         let latest = self.lists.latest(&by.user, &large_groups);
         reply_to.send(match tokio::time::timeout(HEARTBEAT_TIMEOUT, latest).await {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use shared::conversation::Conversation;
-use shared::ids::{Origin, Seq, UserId, unix_millis};
+use shared::ids::{ConnectionId, Seq, UserId, unix_millis};
 use shared::message::Message;
 use shared::mysql::Pool;
 use shared::permission::Action;
@@ -29,7 +29,7 @@ use crate::wire::message::ChatRequest;
 pub(crate) struct Admitted {
     pub(super) message: Message,
     /// The connection that sent it.
-    pub(super) origin: Origin,
+    pub(super) origin: ConnectionId,
     pub(super) reply_when_stored: bool,
     pub(super) reply: PendingReply,
     /// Its place in the process's limit.
@@ -38,7 +38,7 @@ pub(crate) struct Admitted {
 
 /// Admits chat messages of all connections, and queues them for their shards.
 #[derive(Debug)]
-pub struct Sends {
+pub(crate) struct Sends {
     memberships: Arc<Memberships>,
     shards: ShardCount,
     queues: Vec<mpsc::Sender<Admitted>>,

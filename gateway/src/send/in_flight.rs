@@ -126,7 +126,7 @@ enum Outcome {
 /// The replies of this gateway from the sequence number on. Shared by the pipelines, which publish, and the fanout, which
 /// receives the events of the workers.
 #[derive(Debug, Default)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     /// Replies that wait for the commit. There are no more than connections have reserved places for replies.
     until_stored: Mutex<AHashMap<MessageId, Vec<PendingReply>>>,
     /// Outcomes that override the sequence number, with the time of their events.

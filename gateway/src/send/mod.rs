@@ -11,8 +11,8 @@ mod pipeline;
 mod recall;
 mod shard_publisher;
 
-pub use admission::Sends;
-pub use in_flight::InFlight;
+pub(crate) use admission::Sends;
+pub(crate) use in_flight::InFlight;
 pub(crate) use numbering::Numbering;
 pub(crate) use pipeline::{Pipeline, PipelineContext};
 pub(crate) use shard_publisher::ShardPublisher;

@@ -199,6 +199,7 @@ impl Broker {
         let epoch = self.state.epoch.fetch_add(1, Ordering::Relaxed) + 1;
         self.state.set(epoch, Link::Up, "");
         let (state, status) = (Arc::clone(&self.state), connection.status().clone());
+        #[expect(clippy::disallowed_methods, reason = "the task ends with its connection")]
         tokio::spawn(async move {
             let mut lost = "RabbitMQ connection lost".to_owned();
             while let Some(event) = events.next().await {

@@ -144,6 +144,7 @@ impl ConfirmingPublisher {
     fn drop_channel(&mut self) {
         let Some(channel) = self.channel.take() else { return };
         // A blocked connection never answers the close: do not wait for it here.
+        #[expect(clippy::disallowed_methods, reason = "the task ends with its connection")]
         tokio::spawn(async move { channel.close(200, "dropped".into()).await });
     }
 }

@@ -6,7 +6,7 @@ use proto::v1;
 
 use super::kind::{self, BODY_BYTES_MAX, MessageKind};
 use crate::conversation::{Conversation, ConversationError};
-use crate::ids::{IdError, MsgId, Origin, Seq, UserId};
+use crate::ids::{ConnectionId, IdError, MsgId, Seq, UserId};
 
 /// The identity of a message: it stays the same when the sender retries. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ pub struct Numbered {
     /// The sender had sent this id before.
     pub retry: bool,
     /// The connection that sent it, if it is known.
-    pub origin: Option<Origin>,
+    pub origin: Option<ConnectionId>,
     /// The sender is answered at the commit.
     pub reply_when_stored: bool,
 }
@@ -188,14 +188,14 @@ fn check(wire: &v1::ChatMessage) -> Result<(Conversation, UserId, MsgId), Messag
 
 /// The wire form of an origin.
 #[must_use]
-pub fn origin_to_wire(origin: Origin) -> v1::Origin {
+pub fn origin_to_wire(origin: ConnectionId) -> v1::Origin {
     v1::Origin { gateway: origin.gateway, connection: origin.connection }
 }
 
 /// The domain form of an origin.
 #[must_use]
-pub fn origin_from_wire(origin: v1::Origin) -> Origin {
-    Origin { gateway: origin.gateway, connection: origin.connection }
+pub fn origin_from_wire(origin: v1::Origin) -> ConnectionId {
+    ConnectionId { gateway: origin.gateway, connection: origin.connection }
 }
 
 #[cfg(test)]
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_event_has_the_fields_of_the_message_and_the_final_number() {
-        let origin = Some(Origin { gateway: 3, connection: 4 });
+        let origin = Some(ConnectionId { gateway: 3, connection: 4 });
         let message = Numbered { origin, reply_when_stored: true, ..numbered("group_1", 7, "alice", "m1") };
         let event = message.clone().into_event(Seq(9));
         assert_eq!((event.seq, event.msg_id.as_str(), event.sender_id.as_str()), (9, "m1", "alice"));

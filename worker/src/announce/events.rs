@@ -84,7 +84,7 @@ impl From<Facts> for Events {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::Origin;
+    use shared::ids::ConnectionId;
     use shared::message::fixture::numbered;
     use shared::permission::Denied;
 
@@ -92,7 +92,7 @@ mod tests {
 
     fn message(group: &str, id: &str) -> Numbered {
         Numbered {
-            origin: Some(Origin { gateway: 3, connection: 4 }),
+            origin: Some(ConnectionId { gateway: 3, connection: 4 }),
             reply_when_stored: true,
             ..numbered(group, 1, "alice", id)
         }

@@ -106,6 +106,7 @@ impl InboxWriter {
         let due = self.touches.take_due(self.hurry, now);
         if !due.is_empty() {
             let touches = Arc::new(due);
+            #[expect(clippy::disallowed_methods, reason = "the round holds the task and waits for it")]
             let written = tokio::spawn(write_all(self.inboxes.clone(), Arc::clone(&touches)));
             self.round = Some(Round { touches, written });
         }

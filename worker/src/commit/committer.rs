@@ -349,7 +349,7 @@ struct Counts {
 
 impl Counts {
     fn record(&self) {
-        #[allow(clippy::cast_precision_loss)] // a batch
+        #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^52")]
         metrics::histogram!(shared::metrics::WORKER_BATCH).record(self.stored as f64);
         for (name, count) in [
             (shared::metrics::WORKER_COMMITTED, self.stored),

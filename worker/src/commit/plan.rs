@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use ahash::AHashMap;
-use shared::ids::{MsgId, Origin, Seq, UserId};
+use shared::ids::{ConnectionId, MsgId, Seq, UserId};
 use shared::permission::{Action, Denied, RecallTarget, Relation};
 
 use super::batch::Batch;
@@ -102,7 +102,7 @@ struct Walk<'a> {
     /// Where the first copy of each id stands.
     first_copies: AHashMap<(&'a UserId, &'a MsgId), usize>,
     /// Connections with a message that gets a fresh number, and its arrival.
-    displaced: AHashMap<Origin, u64>,
+    displaced: AHashMap<ConnectionId, u64>,
     /// Messages whose connection sent a higher number before them.
     inverted: Vec<bool>,
     /// Where this conversation's verdicts begin in `verdicts`.
@@ -261,7 +261,7 @@ impl<'a> Walk<'a> {
 
 /// The connection within whose messages this one has a place to keep. A retry has none: it was refused once and sent
 /// again later.
-fn ordered_origin(pending: &Pending) -> Option<Origin> {
+fn ordered_origin(pending: &Pending) -> Option<ConnectionId> {
     pending.message.origin.filter(|_| !pending.message.retry)
 }
 
@@ -275,7 +275,7 @@ fn inverted(messages: &[Pending]) -> Vec<bool> {
     }
     let mut by_arrival: Vec<usize> = (0..messages.len()).collect();
     by_arrival.sort_unstable_by_key(|at| messages[*at].arrival);
-    let mut highest: AHashMap<Origin, Seq> = AHashMap::new();
+    let mut highest: AHashMap<ConnectionId, Seq> = AHashMap::new();
     let mut inverted = vec![false; messages.len()];
     for at in by_arrival {
         let pending = &messages[at];

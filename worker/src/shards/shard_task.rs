@@ -196,7 +196,7 @@ impl Session<'_> {
     }
 
     fn report_held(&self, held: usize) {
-        #[allow(clippy::cast_precision_loss)] // bounded by the prefetch window
+        #[expect(clippy::cast_precision_loss, reason = "bounded by the prefetch window")]
         metrics::gauge!(shared::metrics::WORKER_HELD, "shard" => self.shard.to_string()).set(held as f64);
     }
 

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use proto::v1::event::Kind;
 use shared::conversation::Conversation;
-use shared::ids::{MsgId, Origin, Seq, UserId};
+use shared::ids::{ConnectionId, MsgId, Seq, UserId};
 use shared::message::Numbered;
 use shared::message::fixture::numbered;
 use shared::permission::{GroupRoster, MemberStatus};
@@ -195,7 +195,7 @@ impl World {
     fn send(&mut self, gateway: usize, sender: usize, conversation: usize) {
         let index = self.sent.len();
         let message = Numbered {
-            origin: Some(Origin { gateway: gateway as u64 + 1, connection: sender as u64 }),
+            origin: Some(ConnectionId { gateway: gateway as u64 + 1, connection: sender as u64 }),
             ..numbered(conversations()[conversation].key(), 0, user(sender).as_str(), &format!("m{index}"))
         };
         self.sent.push(Sent {
@@ -232,7 +232,8 @@ impl World {
         let mut numbered = Vec::new();
         for index in waiting {
             let mut message = self.sent[index].message.clone();
-            message.origin = message.origin.map(|origin| Origin { gateway: gateway as u64 + 1, ..origin });
+            message.origin =
+                message.origin.map(|origin| ConnectionId { gateway: gateway as u64 + 1, ..origin });
             let conversation = &message.message.conversation;
             if !redis.memory.counters.contains_key(conversation) {
                 let last = self.timelines.lock().get(conversation).map_or(0, |timeline| timeline.last.0);

@@ -16,7 +16,7 @@ use shared::amqp::Topology;
 use shared::config;
 use shared::conversation::{Conversation, Kind};
 use shared::envelope;
-use shared::ids::{Origin, Seq, UserId};
+use shared::ids::{ConnectionId, Seq, UserId};
 use shared::message::Numbered;
 use shared::message::fixture::numbered;
 use shared::mysql::groups::{self, AddMembers, GroupSizes};
@@ -299,7 +299,7 @@ pub(crate) fn group(name: &str) -> Conversation {
 /// A message; the connection is that of the sender on the first gateway.
 pub(crate) fn message(conversation: &Conversation, seq: u64, sender: &str, id: &str) -> Numbered {
     Numbered {
-        origin: Some(Origin { gateway: 1, connection: u64::from(sender.as_bytes()[0]) }),
+        origin: Some(ConnectionId { gateway: 1, connection: u64::from(sender.as_bytes()[0]) }),
         ..numbered(conversation.key(), seq, sender, id)
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ahash::AHashSet;
 use proto::v1::event::Kind;
 use shared::conversation::{Conversation, Kind as ConversationKind};
-use shared::ids::{DeviceId, Origin, UserId};
+use shared::ids::{ConnectionId, DeviceId, UserId};
 use shared::permission::GroupSettings;
 
 use super::mutation::Mutation;
@@ -256,7 +256,7 @@ impl Gateway {
         let identity = Identity {
             user: user.clone(),
             device: DeviceId::parse(["desk", "phone"][device]).unwrap(),
-            origin: Origin { gateway: self.number, connection: self.last_connection },
+            origin: ConnectionId { gateway: self.number, connection: self.last_connection },
         };
         self.hub.register(&identity, &Outbox::new(8, 1_000), 3).unwrap();
         if let Some(replaced) = self.connections.insert((user, device), identity.clone()) {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use shared::conversation::Conversation;
-use shared::ids::{MsgId, Origin, Seq};
+use shared::ids::{ConnectionId, MsgId, Seq};
 use shared::message::Message;
 use shared::message::fixture::{numbered, text, with_kind};
 use shared::shutdown::Shutdown;
@@ -232,7 +232,7 @@ fn admit(world: &Shared, number: usize, places: &Arc<Semaphore>) -> Admitted {
     Admitted {
         message: with_kind(numbered(conversation.key(), 0, "alice", msg_id.as_str()), text(&"x".repeat(100)))
             .message,
-        origin: Origin { gateway: 1, connection: number as u64 },
+        origin: ConnectionId { gateway: 1, connection: number as u64 },
         reply_when_stored: stored,
         reply,
         permit: Arc::clone(places).try_acquire_owned().unwrap(),

@@ -13,7 +13,7 @@ use super::*;
 fn pending(seq: u64, id: &str, arrival: u64) -> Pending {
     let message = Numbered {
         // One connection per sender.
-        origin: Some(Origin { gateway: 1, connection: id.as_bytes()[0].into() }),
+        origin: Some(ConnectionId { gateway: 1, connection: id.as_bytes()[0].into() }),
         ..numbered("group_1", seq, &id[..1], id)
     };
     Pending::new(message, 1, arrival, false)
@@ -167,7 +167,7 @@ fn a_lower_number_that_its_connection_sent_later_is_replaced() {
     assert_eq!(Case::new(10, fell_back()).outcome(), (vec![Renumber, Take], 12));
     // Another connection, a retry, or a message that the broker put back say nothing about the order.
     let mut case = fell_back();
-    case[1].message.origin = Some(Origin { gateway: 2, connection: 1 });
+    case[1].message.origin = Some(ConnectionId { gateway: 2, connection: 1 });
     assert_eq!(Case::new(10, case).outcome(), (vec![Take, Take], 12));
     let mut case = fell_back();
     case[1].message.retry = true;
