@@ -1,4 +1,4 @@
-//! Who a connection belongs to.
+//! The identity of a connection.
 
 use shared::ids::{ConnectionId, DeviceId, UserId};
 
@@ -9,6 +9,6 @@ pub struct Identity {
     pub user: UserId,
     /// Its device.
     pub device: DeviceId,
-    /// This connection.
+    /// The id of the connection, the origin of its messages and changes.
     pub origin: ConnectionId,
 }

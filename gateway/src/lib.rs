@@ -1,15 +1,17 @@
-//! The gateway: the process that clients connect to. It keeps nothing that matters; any of them can be killed, and any
-//! number can run side by side.
+//! The gateway: the process that clients connect to. It has no state that must survive it: any gateway may be killed, and
+//! any number of them can run side by side.
 //!
-//! The way of a chat message through it:
+//! The path of a chat message:
 //!
-//! 1. [`listen`] accepts the TCP connection, [`http`] makes it a WebSocket.
-//! 2. [`connection::task`] reads a frame, [`wire::request`] parses it, [`connection::login`] says what to do.
-//! 3. [`send`] admits the message, numbers it, publishes it, and answers its sender when the broker has it.
-//! 4. A worker commits it and tells all gateways. [`push::listener`] hears that, [`hub`] knows who is concerned, and
-//!    [`push::fanout`] puts one frame into every [`outbox`], from which the connection's task writes it.
+//! 1. [`listen`] accepts the TCP connection, [`http`] upgrades it to a WebSocket.
+//! 2. [`connection::task`] reads a frame, [`wire::request`] parses it, [`connection::login`] decides what the client may do.
+//! 3. [`send`] admits the message, assigns its sequence number, publishes it, and replies when the broker confirms it.
+//! 4. A worker commits it and announces it to all gateways. [`push::listener`] receives the event, [`push::fanout`] adds one
+//!    frame to the [`outbox`] of each connection that [`hub`] finds, and the connection tasks write it.
 //!
 //! A pull (cmd 3) goes from the connection to [`read`] and back through the outbox.
+//!
+//! Which module may import which is a table in `shared/tests/tidy/main.rs`.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime"))]
 

@@ -1,4 +1,4 @@
-//! Hears the events of workers and gateways, on a queue of this gateway's own.
+//! The consumer of events from workers and gateways, on a queue of this gateway.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,11 +20,12 @@ use tokio::sync::watch;
 use super::fanout::Fanout;
 use super::stream_numbers::{Header, Kind, StreamNumbers};
 
-/// Batches that the broker sends ahead of their acknowledgement: bounds the memory for a slow gateway.
+/// Unacknowledged batches: bounds the memory of a slow gateway.
 const PREFETCH: u16 = 500;
-/// Batches after which an acknowledgement is sent even if more are waiting.
+/// Batches after which an acknowledgement is sent even if more are available.
 const ACK_EVERY: usize = 100;
-/// Every gateway and worker says something each second, this one included. Who hears nothing for so long is deaf.
+/// Without any event for this long the queue is considered lost: every gateway, this one included, sends a beacon each
+/// second.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The consumer of this gateway's push queue.
@@ -44,13 +45,13 @@ impl Listener {
         Self { broker, gateway, fanout, check, bound: watch::Sender::new(false) }
     }
 
-    /// Becomes true once the queue is bound: connections that are accepted from then on miss nothing.
+    /// Becomes true when the queue is bound: connections that are accepted later miss no event.
     #[must_use]
     pub(crate) fn bound(&self) -> watch::Receiver<bool> {
         self.bound.subscribe()
     }
 
-    /// Listens until the stop. Whenever the queue is lost, a new one is bound, and all clients are told to pull.
+    /// Consumes until the stop. If the queue is lost, it binds a new one and sends a resync to all clients.
     pub(crate) async fn run(self, shutdown: Shutdown) {
         let mut backoff = Backoff::dependency();
         for epoch in 0.. {
@@ -87,7 +88,8 @@ impl Listener {
         Ok((channel, consumer))
     }
 
-    /// Until the consumer ends (its connection broke, or the queue was deleted), or hears nothing any more.
+    /// Consumes until the consumer ends (its connection broke, or the queue was deleted), or receives nothing for
+    /// [`SILENCE`].
     async fn consume(&self, mut consumer: Consumer) {
         let (mut numbers, mut gathered) = (StreamNumbers::new(Instant::now()), Vec::new());
         loop {
@@ -99,7 +101,7 @@ impl Listener {
             for delivery in &gathered {
                 self.take(delivery, &mut numbers);
             }
-            // One acknowledgement for all of them.
+            // One acknowledgement for all batches.
             let acknowledged = match gathered.last() {
                 Some(last) => last.ack(BasicAckOptions { multiple: true }).await.is_ok(),
                 None => true,
@@ -144,8 +146,8 @@ fn header(batch: &v1::EventBatch) -> Header {
     Header { stream: batch.stream, shard: batch.shard, seq: batch.number, kind }
 }
 
-/// Waits for an item and adds it and those that are there already to `into`, `max` at most. False if the stream has ended
-/// or failed: lapin says so once, and is silent for ever to whoever asks again.
+/// Waits for an item, and adds it and further available items to `into`, at most `max`. False if the stream has ended or
+/// failed: lapin reports that once, and further polls stay pending.
 async fn gather<T, E>(
     stream: &mut (impl Stream<Item = Result<T, E>> + Unpin),
     max: usize,
@@ -173,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// As a consumer of lapin: what is over is said once.
+    /// Like a consumer of lapin: the end is reported once.
     struct Once(VecDeque<Poll<Option<Result<u32, ()>>>>);
 
     impl Stream for Once {
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_behind_the_last_item_is_not_overlooked() {
+    fn an_end_right_after_an_item_is_reported() {
         for end in [None, Some(Err(()))] {
             let mut consumer = Once([item(1), item(2), Poll::Ready(end)].into());
             let mut gathered = Vec::new();
@@ -199,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_taken_up_to_a_limit() {
+    fn available_items_are_taken_up_to_a_limit() {
         let mut consumer = Once([item(1), item(2), item(3), Poll::Pending, item(4)].into());
         let mut gathered = Vec::new();
         assert_eq!(gather(&mut consumer, 2, &mut gathered).now_or_never(), Some(true));
         assert_eq!(std::mem::take(&mut gathered), [1, 2]);
         assert_eq!(gather(&mut consumer, 2, &mut gathered).now_or_never(), Some(true));
-        assert_eq!(gathered, [3], "nothing is waited for when there is something");
+        assert_eq!(gathered, [3], "it does not wait if an item is available");
     }
 }

@@ -1,4 +1,4 @@
-//! Telling connected clients what was committed and changed.
+//! Pushes and events to connected clients, from the events of workers and gateways.
 
 pub(crate) mod fanout;
 pub(crate) mod listener;

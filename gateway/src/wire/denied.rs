@@ -1,4 +1,4 @@
-//! The sentences for everything that the rule of permissions does not allow.
+//! The answers to requests that the rule of permissions denies, and to changes of groups that fail.
 
 use shared::permission::Denied;
 
