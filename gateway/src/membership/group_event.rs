@@ -73,14 +73,14 @@ pub(super) enum Event {
 pub(super) enum Effect {
     /// The user's connections here get the group's pushes; it is told about a join that was not its own login.
     Subscribe { user: UserId, announced: bool },
-    /// They get no more pushes, and the user is told.
+    /// The pushes end, and the user is told.
     Unsubscribe { user: UserId, dismissed: bool },
     /// All members here are told that the group was updated.
     TellUpdated,
     /// A reload has to be started, which follows [`next_step`](super::group_state::GroupState::next_step) until [`Step::Done`].
     StartReload,
     /// No predecessor is missing any longer: a waiting reload should look again.
-    Believed,
+    Current,
 }
 
 /// What a reload has to do next.
@@ -88,7 +88,7 @@ pub(super) enum Effect {
 pub(super) enum Step {
     /// End.
     Done,
-    /// Wait until then, or until [`Effect::Believed`].
+    /// Wait until then, or until [`Effect::Current`].
     Wait(Instant),
     /// Read the group and its membership of these users from the database, then report [`Event::Read`] or
     /// [`Event::ReadFailed`].

@@ -40,7 +40,7 @@ struct Member {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
     Now,
-    /// If the group is not believed again by then.
+    /// If a predecessor is still missing by then.
     At(Instant),
 }
 
@@ -228,7 +228,7 @@ impl GroupState {
         }
         if self.settings().is_some() {
             self.held.clear();
-            effects.push(Effect::Believed);
+            effects.push(Effect::Current);
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Reloader {
     /// Groups that are being reloaded.
     active: watch::Sender<usize>,
     /// Wakes reloads that wait for the predecessors of a held change.
-    believed: Notify,
+    current: Notify,
     tasks: Shutdown,
 }
 
@@ -38,15 +38,15 @@ impl Reloader {
             pool,
             permits: Semaphore::new(READS_AT_ONCE),
             active: watch::channel(0).0,
-            believed: Notify::new(),
+            current: Notify::new(),
             tasks,
         })
     }
 
     /// Does what an event asks for. Returns whether the event concerned someone here.
     pub(super) fn follow(self: &Arc<Self>, outcome: Outcome) -> bool {
-        if outcome.believed {
-            self.believed.notify_waiters();
+        if outcome.current {
+            self.current.notify_waiters();
         }
         self.start(outcome.reload);
         outcome.concerned
@@ -86,12 +86,12 @@ impl Reloader {
         let mut backoff = Backoff::dependency();
         let mut was_old = false;
         loop {
-            let mut believed = pin!(self.believed.notified());
-            believed.as_mut().enable();
+            let mut current = pin!(self.current.notified());
+            current.as_mut().enable();
             let users = match self.view.next_step(group, Instant::now()) {
                 Step::Done => return true,
                 Step::Wait(until) => {
-                    let _ = tokio::time::timeout_at(until.into(), believed).await;
+                    let _ = tokio::time::timeout_at(until.into(), current).await;
                     continue;
                 }
                 Step::Read(users) => users,

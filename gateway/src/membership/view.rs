@@ -47,7 +47,7 @@ pub(super) struct Outcome {
     /// A reload that has to be started.
     pub(super) reload: Option<Reload>,
     /// Waiting reloads of the group should look again.
-    pub(super) believed: bool,
+    pub(super) current: bool,
 }
 
 /// Which changes were heard of before a reading began.
@@ -141,7 +141,7 @@ impl View {
     pub(super) fn block_changed(&self, change: &v1::BlockChanged) -> Outcome {
         let Ok(blocked) = UserId::parse(&change.other_id) else { return Outcome::default() };
         let concerned = self.hub.is_here(blocked.as_str());
-        Outcome { concerned, reload: self.blockers_changed(&blocked), believed: false }
+        Outcome { concerned, reload: self.blockers_changed(&blocked), current: false }
     }
 
     // The list of changes in the database.
@@ -318,7 +318,7 @@ impl View {
                     self.hub.each_concerned(group, |member| member.outbox.notify(frame.clone()));
                 }
                 Effect::StartReload => outcome.reload = Some(Reload::Group(group.clone())),
-                Effect::Believed => outcome.believed = true,
+                Effect::Current => outcome.current = true,
             }
         }
         outcome

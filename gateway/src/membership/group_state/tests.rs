@@ -107,7 +107,7 @@ fn reordered_changes_are_applied_in_order_without_a_reading() {
     assert_eq!(group.known(), (None, ids(&["alice"])), "6 is missing");
     group.changed(change(6, &["bob", "carol"], &[]));
     assert_eq!(group.known(), (Some(8), ids(&["alice", "bob", "carol"])), "carol joined, left and joined");
-    assert_eq!(group.effects.last(), Some(&Effect::Believed));
+    assert_eq!(group.effects.last(), Some(&Effect::Current));
     assert_eq!(group.step(), Step::Done);
 }
 

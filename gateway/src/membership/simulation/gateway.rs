@@ -195,7 +195,7 @@ impl Gateway {
 
     fn follow(&mut self, outcome: Outcome, now: Instant) {
         self.start(outcome.reload);
-        if outcome.believed {
+        if outcome.current {
             self.look_again(now);
         }
     }
@@ -496,7 +496,7 @@ impl Gateway {
         }
     }
 
-    /// The list was not read for so long that changes may have been removed.
+    /// So much time passed without a reading that changes may have been removed from the list.
     pub(super) fn miss_log(&mut self, truth: &Truth, now: Instant) {
         self.log = LogStep::Idle;
         // The deadline of logins is over long before.

@@ -28,7 +28,7 @@ use operations::{Operation, operations};
 use world::World;
 
 /// Seeds in a normal test run; `IM_SIMULATION_SEEDS` asks for more.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 300;
 
 fn seeds() -> u64 {
     std::env::var("IM_SIMULATION_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS)

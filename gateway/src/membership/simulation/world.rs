@@ -17,6 +17,8 @@ use crate::membership::reorder_buffer::HELD_MAX;
 
 /// After the last trouble, every view must be true within this many rounds.
 const ROUNDS_MAX: usize = 12;
+/// Steps of one gateway's logins and reloads in a round.
+const STEPS_MAX: usize = 60;
 
 type Verdict = Result<(), String>;
 
@@ -138,14 +140,15 @@ impl World {
     // The judge.
 
     fn check(&mut self) -> Verdict {
-        let now = self.now;
-        for (at, gateway) in self.gateways.iter_mut().enumerate() {
-            let verdict = check_fresh(gateway, &self.truth, now)
-                .and_then(|()| check_held(gateway, self.truth.is_up, now))
-                .and_then(|()| gateway.check_bounds());
-            verdict.map_err(|why| format!("gateway {at}: {why}"))?;
-        }
-        Ok(())
+        (0..self.gateways.len()).try_for_each(|at| self.check_one(at))
+    }
+
+    fn check_one(&mut self, at: usize) -> Verdict {
+        let (gateway, now) = (&mut self.gateways[at], self.now);
+        check_fresh(gateway, &self.truth, now)
+            .and_then(|()| check_held(gateway, self.truth.is_up, now))
+            .and_then(|()| gateway.check_bounds())
+            .map_err(|why| format!("gateway {at}: {why}"))
     }
 
     /// Nothing more is lost: every view must become true.
@@ -173,10 +176,13 @@ impl World {
                 for _ in 0..3 {
                     self.gateways[at].step_log(&self.truth, self.now);
                 }
-                for step in 0..60 {
+                for step in 0..STEPS_MAX {
+                    if !self.gateways[at].has_tasks() {
+                        break;
+                    }
                     self.gateways[at].step_login(step, &self.truth, self.now);
                     self.gateways[at].step_reload(step, &self.truth, self.now);
-                    self.check()?;
+                    self.check_one(at)?;
                 }
             }
             self.pass(Duration::from_secs(1));
