@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::rounds::Work;
 
-/// Longest latency that is told apart from longer ones, in microseconds.
+/// Latencies above this count as this, in microseconds.
 const LATENCY_MAX: u64 = 120_000_000;
 /// Between the making of the senders and the first message.
 const LEAD: Duration = Duration::from_millis(200);

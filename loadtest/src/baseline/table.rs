@@ -7,7 +7,7 @@ use super::summary::{Comparison, Row};
 
 /// Notes that a reader needs before comparing.
 const NOTES: &str = "\
-The baselines are called inside this process, without WebSocket or JSON frame: that favours them. This system is reached
+The baselines are called inside this process, without WebSocket or JSON frame: that favors them. This system is reached
 through its gateways over WebSockets. All use the same MySQL, Redis and RabbitMQ; figures are medians over the rounds.
 cpu: seconds of processor time per 1,000 acked messages: MySQL, Redis and RabbitMQ (srv); gateways and workers (gw+wk);
 the load generator, with a baseline's server in the same process (own).";

@@ -39,7 +39,7 @@ const HEARTBEAT: &[u8] = b"\x81\x89\0\0\0\0{\"cmd\":0}";
 /// Longest head of a response that is read.
 const HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// What was measured.
+/// The measurements of idle connections.
 #[derive(Debug, Clone, Serialize)]
 pub struct Idle {
     /// Connections that were opened, and answered a heartbeat at the end.

@@ -23,7 +23,7 @@ pub(super) const CONNECTING: usize = 32;
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// Pushes that are missing after this time without any are not waited for.
 const NO_PUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest latency that is told apart from longer ones, in microseconds.
+/// Latencies above this count as this, in microseconds.
 const LATENCY_MAX: u64 = 120_000_000;
 
 pub(super) fn histogram() -> anyhow::Result<Histogram<u64>> {

@@ -108,7 +108,7 @@ async fn sample(shared: Arc<Samples>, mut mysql: Option<MySqlConnection>, before
     }
 }
 
-/// Sequence numbers have no gaps unless a message was lost on its way, so their sum counts messages.
+/// Sequence numbers have no gaps unless a message was lost before it was published, so their sum counts messages.
 async fn stored(mysql: &mut MySqlConnection) -> sqlx::Result<u64> {
     let sum = "SELECT CAST(COALESCE(SUM(last_seq), 0) AS UNSIGNED) FROM conversation";
     sqlx::query_scalar(sum).fetch_one(mysql).await

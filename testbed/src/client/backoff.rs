@@ -76,7 +76,7 @@ mod tests {
     fn a_refusal_holds_everything_until_its_time_and_spaces_what_follows() {
         let (mut backoff, now) = (Backoff::default(), Instant::now());
         backoff.refused(now, 20 * MS);
-        // A window full of messages was on its way: no further slowing down.
+        // Refusals of messages that were in flight do not slow down further.
         (0..63).for_each(|_| backoff.refused(now, 20 * MS));
         assert_eq!(backoff.not_before(now), Some(now + 20 * MS));
         let later = now + 20 * MS;
