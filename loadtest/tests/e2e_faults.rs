@@ -1,6 +1,6 @@
-//! Processes that are killed in the middle of a burst: nothing is lost, doubled or out of order.
+//! Processes that are killed during a burst: no message is lost, duplicated or reordered.
 
-#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Burst {
     }
 }
 
-/// Everything that was acknowledged can be pulled, and a fresh message passes.
+/// Waits until every acknowledged message can be pulled, judges, and sends a fresh message through both gateways.
 async fn settle(system: &System, senders: &[Sender]) -> Verdict {
     for gateway in system.ws_urls() {
         let mut client = Client::connect(&gateway, "user0").await.unwrap();
@@ -81,13 +81,13 @@ async fn settle(system: &System, senders: &[Sender]) -> Verdict {
     let (mut alice, mut bob) =
         (Client::connect(first, "alice").await.unwrap(), Client::connect(last, "bob").await.unwrap());
     bob.request(0, r#"{"cmd":0}"#).await.unwrap();
-    alice.say("private_alice_bob", "fresh", "does it still work?").await.unwrap();
+    alice.say("private_alice_bob", "fresh", "a fresh message").await.unwrap();
     bob.wait_for(|packet| packet.cmd == 5).await.unwrap();
     verdict
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_over_two_gateways_is_kept_in_one_order() {
+async fn a_burst_through_two_gateways_has_one_order() {
     let system = Builder::new().unlimited().for_test().await.unwrap();
     let load = Load {
         groups: 3,
@@ -103,11 +103,11 @@ async fn a_burst_over_two_gateways_is_kept_in_one_order() {
     let figures = run(&load, &deployment, "burst", &report, BTreeMap::new).await.unwrap();
     assert!(figures.verdict.is_good(), "{}", figures.verdict);
     assert_eq!((figures.acked, figures.verdict.acked), (6_000, 6_000));
-    assert_eq!(figures.refused, 0, "nothing was wrong, so nobody was refused");
+    assert_eq!(figures.refused, 0, "nothing failed, so nothing is refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_who_pulls_all_the_time_sees_exactly_what_is_committed() {
+async fn a_reader_that_pulls_continuously_sees_every_committed_message_once() {
     let system = Builder::new().unlimited().for_test().await.unwrap();
     let burst = Burst::start(&system, 400);
     let readers: Vec<_> = (0..2)
@@ -120,7 +120,7 @@ async fn a_reader_who_pulls_all_the_time_sees_exactly_what_is_committed() {
                 ];
                 let (mut seen, mut cursor): (Vec<StoredMessage>, u64) = (Vec::new(), 0);
                 let mut turn = n;
-                // Until nothing more comes although everything was acknowledged.
+                // Until all messages are acknowledged and seen.
                 loop {
                     let all_acked = report.acked.load(Ordering::Relaxed) == (SENDERS * 400) as u64;
                     let page = readers[turn % 2].pull(&format!("group_{n}"), cursor, 50).await?;
@@ -148,7 +148,7 @@ async fn a_reader_who_pulls_all_the_time_sees_exactly_what_is_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_is_killed_in_the_middle_of_a_burst() {
+async fn a_worker_is_killed_during_a_burst() {
     let mut system = Builder::new().unlimited().for_test().await.unwrap();
     let burst = Burst::start(&system, 600);
     burst.until_acked(1_500).await;
@@ -162,13 +162,13 @@ async fn a_worker_is_killed_in_the_middle_of_a_burst() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_workers_are_killed_and_the_backlog_is_kept() {
+async fn both_workers_are_killed_and_the_backlog_is_stored() {
     let mut system = Builder::new().unlimited().for_test().await.unwrap();
     let burst = Burst::start(&system, 600);
     burst.until_acked(1_500).await;
     system.worker(0).kill();
     system.worker(1).kill();
-    // Sending goes on without any worker.
+    // Messages are accepted without any worker.
     let senders = burst.finish().await;
     system.worker(1).start_again().await.unwrap();
     let verdict = settle(&system, &senders).await;
@@ -177,7 +177,7 @@ async fn both_workers_are_killed_and_the_backlog_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_is_killed_in_the_middle_of_a_burst() {
+async fn a_gateway_is_killed_during_a_burst() {
     let mut system = Builder::new().unlimited().for_test().await.unwrap();
     let burst = Burst::start(&system, 600);
     burst.until_acked(1_500).await;
@@ -191,7 +191,7 @@ async fn a_gateway_is_killed_in_the_middle_of_a_burst() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_comes_back_empty_in_the_middle_of_a_burst() {
+async fn redis_loses_all_data_during_a_burst() {
     let mut system = Builder::new().unlimited().for_test().await.unwrap();
     let burst = Burst::start(&system, 600);
     burst.until_acked(1_500).await;
@@ -223,7 +223,7 @@ async fn the_database_and_the_broker_are_killed_one_after_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_blocks_publishers_is_an_answer_and_not_a_hang() {
+async fn messages_are_refused_promptly_while_the_broker_blocks_publishers() {
     let mut system = Builder::new().unlimited().on_own_servers().await.unwrap();
     let mut alice = Client::connect(&system.ws_urls()[0], "alice").await.unwrap();
     let before = alice.say("group_1", "before", "hello").await.unwrap();
@@ -234,22 +234,22 @@ async fn a_broker_that_blocks_publishers_is_an_answer_and_not_a_hang() {
         content: "hello".into(),
         stored: false,
     };
-    // Until the gateway has heard of it a message may still pass; from then on every answer is prompt.
+    // A message may pass until the gateway is notified; from then on every answer is prompt.
     let mut sent = Vec::new();
     let mut refused = 0;
     for n in 0.. {
-        let begun = Instant::now();
+        let begin = Instant::now();
         let reply = alice.chat(&chat(n)).await.unwrap();
         sent.push(n);
-        assert!(begun.elapsed() < Duration::from_secs(4), "answered after {:?}", begun.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(4), "answered after {:?}", begin.elapsed());
         match reply.code {
             0 => assert!(n < 100, "never refused"),
             503 => {
                 assert!(reply.retry_after_ms().is_some());
                 assert!(
-                    refused == 0 || begun.elapsed() < Duration::from_secs(1),
-                    "not at once: {:?}",
-                    begun.elapsed()
+                    refused == 0 || begin.elapsed() < Duration::from_secs(1),
+                    "not prompt: {:?}",
+                    begin.elapsed()
                 );
                 refused += 1;
             }
@@ -259,7 +259,7 @@ async fn a_broker_that_blocks_publishers_is_an_answer_and_not_a_hang() {
             break;
         }
     }
-    assert!(alice.pull("group_1", 0, 10).await.unwrap().code == 0, "reading goes on");
+    assert!(alice.pull("group_1", 0, 10).await.unwrap().code == 0, "pulls are answered");
     system.servers().unwrap().rabbit.set_memory_alarm(false).await.unwrap();
     let mut last = before;
     for n in &sent {
@@ -275,7 +275,7 @@ async fn a_broker_that_blocks_publishers_is_an_answer_and_not_a_hang() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_process_is_restarted_in_order_one_by_one() {
+async fn every_process_drains_and_restarts_one_by_one() {
     let mut system = Builder::new().unlimited().set("IM__DRAIN__SPREAD_MS", 300).for_test().await.unwrap();
     let burst = Burst::start(&system, 3_000);
     burst.until_acked(1_000).await;
@@ -289,16 +289,16 @@ async fn every_process_is_restarted_in_order_one_by_one() {
     let verdict = settle(&system, &senders).await;
     assert!(verdict.is_good(), "{verdict}");
     assert_eq!(verdict.acked, SENDERS * 3_000);
-    assert_eq!(verdict.renumbered, 0, "nothing was given up");
+    assert_eq!(verdict.renumbered, 0, "no sequence number was voided");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_stands_still_and_wakes_up_believing_it_owns_its_shards() {
+async fn a_frozen_worker_continues_as_if_it_still_owned_its_shards() {
     let mut system = Builder::new().unlimited().for_test().await.unwrap();
     let burst = Burst::start(&system, 3_000);
     burst.until_acked(1_000).await;
     system.worker(0).freeze();
-    // Longer than its heartbeat is believed: the other one claims its shards meanwhile.
+    // Longer than a worker without a heartbeat counts as alive: the other one claims its shards.
     tokio::time::sleep(Duration::from_secs(6)).await;
     system.worker(0).thaw();
     let senders = burst.finish().await;
@@ -308,14 +308,14 @@ async fn a_worker_stands_still_and_wakes_up_believing_it_owns_its_shards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_stands_still_between_numbering_and_publishing() {
+async fn a_gateway_is_frozen_between_numbering_and_publishing() {
     let mut system = Builder::new().unlimited().for_test().await.unwrap();
     let burst = Burst::start(&system, 3_000);
     for _ in 0..3 {
         let acked = burst.report.acked.load(Ordering::Relaxed);
         burst.until_acked(acked + 1_000).await;
         system.gateway(0).freeze();
-        // Longer than the hole timeout: what it has numbered and not published is given up.
+        // Longer than the hole timeout: numbers that it has assigned but not published are voided.
         tokio::time::sleep(Duration::from_secs(3)).await;
         system.gateway(0).thaw();
     }
@@ -326,7 +326,7 @@ async fn a_gateway_stands_still_between_numbering_and_publishing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_comes_back_as_it_was_a_while_ago() {
+async fn redis_goes_back_to_a_snapshot() {
     let mut system = Builder::new().unlimited().for_test().await.unwrap();
     let burst = Burst::start(&system, 2_000);
     burst.until_acked(2_000).await;
@@ -343,7 +343,7 @@ async fn redis_comes_back_as_it_was_a_while_ago() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_broker_connections_are_closed_and_listeners_are_told_to_pull() {
+async fn listeners_get_a_resync_after_all_broker_connections_are_closed() {
     let mut system = Builder::new().unlimited().on_own_servers().await.unwrap();
     let mut listener = Client::connect(&system.ws_urls()[0], "listener").await.unwrap();
     listener.pull("group_0", 0, 1).await.unwrap();
@@ -358,20 +358,20 @@ async fn all_broker_connections_are_closed_and_listeners_are_told_to_pull() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_broker_is_killed_again_and_again() {
+async fn the_broker_is_killed_repeatedly() {
     let mut system = Builder::new().unlimited().on_own_servers().await.unwrap();
-    // Enough for every shard to get some.
+    // Enough groups for every shard.
     let groups: Vec<String> = (0..24).map(|n| format!("group_{n}")).collect();
     let mut alice = Client::connect(&system.ws_urls()[0], "alice").await.unwrap();
     for round in 0..4 {
-        let mut told = Vec::new();
+        let mut acked = Vec::new();
         for group in &groups {
-            told.push(alice.say(group, &format!("m{round}"), "hello").await.unwrap());
+            acked.push(alice.say(group, &format!("m{round}"), "hello").await.unwrap());
         }
         let rabbit = &mut system.servers().unwrap().rabbit;
         rabbit.kill();
         rabbit.start_again().await.unwrap();
-        for (group, seq) in groups.iter().zip(told) {
+        for (group, seq) in groups.iter().zip(acked) {
             wait_for(group, Duration::from_secs(60), async || {
                 let last = alice.pull_all(group, 0).await?.last().map(|message| message.seq);
                 anyhow::ensure!(last >= Some(seq), "round {round}: at {last:?}, not yet at {seq}");
