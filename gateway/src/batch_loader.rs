@@ -32,7 +32,7 @@ pub(crate) struct BatchPolicy {
     pub(crate) waiting_max: usize,
     /// The answer to a request for which there is no room.
     pub(crate) overloaded: fn() -> ApiError,
-    /// The time between the start of a batch of so many keys and the start of the next one.
+    /// The time between the starts of a batch and the next one, by the number of keys of the first.
     pub(crate) pause_after: fn(usize) -> Duration,
 }
 

@@ -141,7 +141,7 @@ fn a_cursor_is_answered_if_it_is_from_this_inbox_and_not_too_old() {
 /// One change of the stores.
 #[derive(Debug, Clone, Copy)]
 enum Change {
-    /// The clock moves on by so many microseconds, also by none.
+    /// The clock moves on by 0 to 3 microseconds.
     Tick(u8),
     /// A message in a small conversation, or a large group's entry from when it was small.
     Inbox(u8),
