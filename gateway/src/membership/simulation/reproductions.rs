@@ -8,18 +8,26 @@ use super::run;
 #[test]
 fn a_user_in_the_list_of_changes_survives_an_older_reading() {
     let operations = [
+        Operation::Block { by: 1, user: 2, blocked: true },
+        Operation::JoinHere { gateway: 1, group: 1, user: 1 },
+        Operation::Change { group: 1, change: Change::Join { user: 2 }, late: true },
         Operation::JoinHere { gateway: 1, group: 0, user: 0 },
         Operation::Change { group: 0, change: Change::Join { user: 3 }, late: false },
+        Operation::Block { by: 0, user: 3, blocked: true },
+        Operation::Change { group: 1, change: Change::Join { user: 0 }, late: false },
+        Operation::Deliver { gateway: 2, which: 455 },
         Operation::Connect { gateway: 2, user: 0, device: 1 },
         Operation::Require { gateway: 2, group: 0, user: 0 },
         Operation::Connect { gateway: 2, user: 3, device: 0 },
         Operation::Login { gateway: 2, which: 499 },
         Operation::Login { gateway: 2, which: 617 },
-        Operation::Reload { gateway: 2, which: 817 },
+        Operation::Tick { ms: 134 },
         Operation::Reload { gateway: 2, which: 817 },
         Operation::Lose { gateway: 2, which: 263 },
+        Operation::Deliver { gateway: 2, which: 352 },
         Operation::Change { group: 0, change: Change::Dismiss, late: false },
         Operation::Lose { gateway: 2, which: 544 },
+        Operation::Change { group: 1, change: Change::MuteAll { on: true }, late: true },
         Operation::Reload { gateway: 2, which: 801 },
         Operation::JoinHere { gateway: 1, group: 0, user: 3 },
     ];
