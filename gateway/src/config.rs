@@ -135,6 +135,13 @@ impl Auth {
             let why = "is true, but there is no auth.hs256_secret to sign tokens with: set it, or set this to false";
             return Err(ConfigError::key("auth.accounts", why));
         }
+        // Before any key is said to be missing: a file that is named and not there is the better reason.
+        let key_files =
+            [("auth.public_key_file", &self.public_key_file), ("auth.jwks_file", &self.jwks_file)];
+        for (key, file) in key_files.into_iter().filter(|(_, file)| !file.as_os_str().is_empty()) {
+            std::fs::metadata(file)
+                .map_err(|error| ConfigError::key(key, format!("{}: {error}", file.display())))?;
+        }
         let any_key = !self.hs256_secret.is_empty()
             || [&self.public_key_file, &self.jwks_file].iter().any(|file| !file.as_os_str().is_empty());
         if self.mode == AuthMode::Jwt && !any_key {
@@ -407,6 +414,8 @@ mod tests {
         config.auth.api_key = "x".repeat(32).as_str().into();
         assert!(config.clone().validated().is_ok());
         config.auth.hs256_secret = Secret::default();
+        config.auth.jwks_file = "/nowhere.json".into();
+        assert!(refused(config.clone()).contains("auth.jwks_file: /nowhere.json"));
         config.auth.jwks_file = concat!(env!("CARGO_MANIFEST_DIR"), "/../golden/keys/jwks.json").into();
         assert!(config.clone().validated().is_ok(), "one kind of key is enough");
         config.auth.accounts = true;
