@@ -360,8 +360,9 @@ async fn a_slow_reader_is_told_to_pull_and_keeps_its_connection() {
     let system = Builder::new()
         .unlimited()
         .set("IM__LIMITS__PUSH_BYTES_PER_CONNECTION_MAX", 20_000)
-        // On a busy machine the messages take longer than a stalled reader is allowed.
-        .set("IM__TIMEOUTS__STALLED_MS", 200_000)
+        // On a busy machine the messages take longer than a stalled or silent client is allowed.
+        .set("IM__TIMEOUTS__STALLED_MS", 600_000)
+        .set("IM__TIMEOUTS__HEARTBEAT_MS", 200_000)
         .for_test()
         .await
         .unwrap();
