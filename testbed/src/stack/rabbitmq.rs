@@ -14,7 +14,8 @@ use super::{free_port, wait_for};
 
 /// The node's name.
 const NODE: &str = "im@localhost";
-const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// A node needs seconds, and minutes on a machine that is busy otherwise.
+const START_TIMEOUT: Duration = Duration::from_secs(240);
 const EPMD_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
