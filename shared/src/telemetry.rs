@@ -6,12 +6,17 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{ConfigError, Log, LogFormat};
 
+/// Libraries whose log lines repeat what our own lines say, without saying which connection failed and what happens
+/// next. lapin also logs an error when a connection is closed in order. `log.filter` can name them to switch them on.
+const QUIET: &str = "lapin=off";
+
 /// Starts to write log lines to standard output.
 ///
 /// # Errors
 /// Names `log.filter` if it cannot be parsed.
 pub fn init_logs(settings: &Log) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(&settings.filter).map_err(|e| ConfigError::key("log.filter", e))?;
+    let filter = format!("{QUIET},{}", settings.filter);
+    let filter = EnvFilter::try_new(filter).map_err(|e| ConfigError::key("log.filter", e))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
     // A second initialization (tests that run two apps in one process) keeps the first.
     let _ = match settings.format {

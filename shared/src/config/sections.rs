@@ -137,7 +137,7 @@ pub enum LogFormat {
 pub struct Log {
     /// `human` or `json`.
     pub format: LogFormat,
-    /// A filter in the syntax of `RUST_LOG`: `info`, or `info,gateway::send=debug`.
+    /// A filter in the syntax of `RUST_LOG`: `info`, or `info,gateway::send=debug`. lapin logs only if it is named.
     pub filter: String,
 }
 
