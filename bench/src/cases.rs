@@ -22,7 +22,7 @@ use worker::announce::events::Events;
 use worker::commit::batch::Batch;
 use worker::commit::pending::Pending;
 use worker::commit::plan::{Situation, plan};
-use worker::commit::spent::Spent;
+use worker::commit::voided_seqs::VoidedSeqs;
 
 /// Messages in a batch, a page, a transaction.
 pub const BATCH: usize = 100;
@@ -129,7 +129,7 @@ fn plan_batch() -> Box<dyn FnMut()> {
     let arrivals = messages().into_iter().zip(1..);
     let pending = arrivals.map(|(message, arrival)| Pending::new(message, 1, arrival, false));
     let batch = Batch::new(pending.collect());
-    let (spent, known) = (Spent::default(), vec![None; BATCH]);
+    let (voided, known) = (VoidedSeqs::default(), vec![None; BATCH]);
     let (refusals, recalls) = (vec![None; BATCH], AHashMap::new());
     Box::new(move || {
         let situation = Situation {
@@ -138,8 +138,8 @@ fn plan_batch() -> Box<dyn FnMut()> {
             known: &known,
             refusals: &refusals,
             recalls: &recalls,
-            spent: &spent,
-            patience_ended: None,
+            voided: &voided,
+            overdue_since: None,
         };
         black_box(plan(&situation));
     })

@@ -12,7 +12,7 @@ use fred::interfaces::{ClientLike as _, ConfigInterface as _};
 use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
-use shared::redis::live_board::LiveBoard;
+use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::sequence::{AssignedNumber, Floor, NumberRequest, Numbers, Sequence};
 use shared::redis::{self, Client};
 use testbed::stack::Stores;
@@ -162,7 +162,7 @@ async fn a_redis_that_may_evict_counters_is_refused() {
 #[tokio::test]
 async fn a_silent_worker_leaves_the_board() {
     let stores = Stores::for_test().await.unwrap();
-    let board = LiveBoard::of_workers(connect(&stores).await, Duration::from_millis(300));
+    let board = LivenessRegistry::workers(connect(&stores).await, Duration::from_millis(300));
     assert_eq!(board.beat("b").await.unwrap(), ["b"]);
     assert_eq!(board.beat("a").await.unwrap(), ["a", "b"]);
     board.leave("b").await.unwrap();

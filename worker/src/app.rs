@@ -1,4 +1,4 @@
-//! Builds every part, joins them, starts them, stops them.
+//! Builds, connects, starts and stops all parts of a worker.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use shared::mysql::settings::ShardCountError;
 use shared::mysql::{self, ConnectError, Ping};
 use shared::ops_routes::ops_routes;
 use shared::redis::inbox::Inboxes;
-use shared::redis::live_board::LiveBoard;
+use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::sequence::Sequence;
 use shared::redis::{self, RedisError};
 use shared::shard::ShardId;
@@ -24,43 +24,43 @@ use tokio::sync::watch;
 
 use crate::commit::ledger::MysqlLedger;
 use crate::config::Config;
-use crate::intake::dead_letters::DeadLetters;
+use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::shards::heartbeat::{EXPIRY, Heartbeat};
-use crate::shards::shard_task::Parts;
+use crate::shards::shard_task::ShardContext;
 
-/// How often MySQL is asked, and how long it may take to answer.
-const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// Interval of the health check of MySQL, and its timeout.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Why a worker does not start. One line that says what to mend.
+/// Why a worker does not start, as one line that says what to correct.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A setting.
+    /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// MySQL cannot be reached.
     #[error(transparent)]
     Mysql(#[from] ConnectError),
-    /// The schema cannot be brought up to date.
+    /// The schema cannot be migrated.
     #[error("migrating the MySQL schema: {0}")]
     Migrate(String),
     /// The number of shards differs from the deployment's.
     #[error(transparent)]
     ShardCount(#[from] ShardCountError),
-    /// Redis cannot be reached, or may forget.
+    /// Redis cannot be reached, or is configured to lose data.
     #[error(transparent)]
     Redis(#[from] RedisError),
     /// RabbitMQ cannot be reached.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// The address is taken, for instance.
+    /// The address cannot be bound.
     #[error("ops.address {address}: {source}")]
     Listen {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// As the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The metrics recorder.
+    /// The metrics recorder cannot be installed.
     #[error("metrics: {0}")]
     Metrics(String),
 }
@@ -72,16 +72,16 @@ pub struct App {
     ops_address: SocketAddr,
     shards: watch::Receiver<Vec<ShardId>>,
     grace: Duration,
-    /// Owning shards; the first to stop.
+    /// The heartbeat and the shards; stops first.
     working: Shutdown,
-    /// Dead letters and the ops server: needed until the last shard is given up.
+    /// Dead letters and the ops server, which are needed until the last shard is released.
     serving: Shutdown,
     redis: redis::Client,
     brokers: [Arc<Broker>; 2],
 }
 
 impl App {
-    /// Connects to everything, waiting for what is away as long as `start.wait_s` says, and begins to work.
+    /// Connects to all stores, waiting up to `start.wait_s` for each of them, and starts to work.
     ///
     /// # Errors
     /// [`StartError`].
@@ -109,53 +109,56 @@ impl App {
         let commits = health.check("commits");
         commits.pass();
         let ledger = MysqlLedger::new(pool);
-        working.spawn(watch(ledger.clone(), health.check("mysql"), working.clone()));
-        let parts = Parts {
+        working.spawn(ping(ledger.clone(), health.check("mysql"), working.clone()));
+        let context = ShardContext {
             consuming: Arc::clone(&consuming),
             publishing: Arc::clone(&publishing),
             ledger,
             sequence: Sequence::new(redis.clone(), config.redis.sent_ttl_s),
             inboxes: Inboxes::new(redis.clone(), config.inbox.ttl_s),
-            dead_letters: DeadLetters::start(Arc::clone(&publishing), &serving),
+            dead_letters: DeadLetterPublisher::start(Arc::clone(&publishing), &serving),
             commits,
-            turns: ConcurrencyLimit::new(config.commit.transactions_at_once),
+            transactions: ConcurrencyLimit::new(config.commit.transactions_at_once),
             settings,
         };
         let me = uuid::Uuid::new_v4().to_string();
         tracing::info!(worker.id = %me, %ops_address, shards = shards.get(), "worker started");
-        let board = LiveBoard::of_workers(redis.clone(), EXPIRY);
-        let heartbeat = Heartbeat::new(me, board, shards, Arc::new(parts), health.clone());
+        let registry = LivenessRegistry::workers(redis.clone(), EXPIRY);
+        let heartbeat = Heartbeat::new(me, registry, shards, Arc::new(context), health.clone());
         let shards = heartbeat.owned();
         working.spawn(heartbeat.run(working.clone()));
         let (grace, brokers) = (config.drain.grace(), [consuming, publishing]);
         Ok(Self { health, ops_address, shards, grace, working, serving, redis, brokers })
     }
 
-    /// Where `/readyz` and the others are.
+    /// Bound address of `/readyz`, `/healthz` and `/metrics`.
     #[must_use]
     pub fn ops_address(&self) -> SocketAddr {
         self.ops_address
     }
 
-    /// Whether it can serve, and why not.
+    /// The health checks.
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// The shards that it has at the moment, rising.
+    /// The current shards of this worker, rising.
     #[must_use]
     pub fn shards(&self) -> Vec<ShardId> {
         self.shards.borrow().clone()
     }
 
-    /// Gives up all shards, finishes the batches at hand, and closes everything. False if it took longer than
+    /// Finishes the current batches, releases all shards, and closes all connections. False if that took longer than
     /// `drain.grace_ms`: the rest is left to other workers.
     pub async fn stop(self) -> bool {
         self.health.drain();
         let in_time = self.working.finish(self.grace).await;
         if !in_time {
-            tracing::warn!("batches at hand did not finish in time: other workers will do them again");
+            tracing::warn!(
+                grace_ms = self.grace.as_millis(),
+                "current batches did not finish in time: other workers process them again"
+            );
         }
         for broker in &self.brokers {
             broker.close().await;
@@ -166,7 +169,7 @@ impl App {
     }
 }
 
-/// Serves the ops routes and returns the bound address (the port may have been 0).
+/// Serves the ops routes, and returns the bound address (the configured port may be 0).
 async fn serve(
     stop: &Shutdown,
     address: SocketAddr,
@@ -181,15 +184,15 @@ async fn serve(
     Ok(bound)
 }
 
-/// Asks MySQL now and then whether it is there: a worker with nothing to commit would not notice.
-async fn watch(ledger: MysqlLedger, check: Check, stop: Shutdown) {
+/// Checks the health of MySQL, which a worker without messages would not notice.
+async fn ping(ledger: MysqlLedger, check: Check, stop: Shutdown) {
     loop {
-        match tokio::time::timeout(WATCH_INTERVAL, ledger.ping()).await {
+        match tokio::time::timeout(PING_INTERVAL, ledger.ping()).await {
             Ok(Ok(())) => check.pass(),
             Ok(Err(error)) => check.fail(error.to_string()),
             Err(_) => check.fail("no answer in time"),
         }
-        if !stop.sleep(WATCH_INTERVAL).await {
+        if !stop.sleep(PING_INTERVAL).await {
             return;
         }
     }

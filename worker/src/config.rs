@@ -1,4 +1,4 @@
-//! The worker's settings. Every key has a default that suits one machine.
+//! The worker's settings. Each key has a default for a single machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -10,29 +10,29 @@ use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Shards, Start};
 
 use crate::shards::shard_task::ShardSettings;
 
-/// All sections. An unknown one is refused.
+/// All sections. Unknown keys are refused.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The database.
     pub mysql: Mysql,
-    /// Numbers and the board of workers.
+    /// Sequence numbers, inboxes and the liveness registry.
     pub redis: Redis,
-    /// The queue.
+    /// The broker.
     pub amqp: Amqp,
-    /// How many work queues there are.
+    /// The number of work queues.
     pub shards: Shards,
-    /// Log lines.
+    /// Format and level of log lines.
     pub log: Log,
-    /// What to do while a dependency is missing.
+    /// How long to wait for a dependency at the start.
     pub start: Start,
-    /// Health and metrics.
+    /// Address of health checks and metrics.
     pub ops: Ops,
     /// How messages are committed.
     pub commit: Commit,
-    /// What is kept for users who come back.
+    /// Inboxes of users.
     pub inbox: Inbox,
-    /// How to stop.
+    /// How to stop the worker.
     pub drain: Drain,
 }
 
@@ -40,7 +40,7 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ops {
-    /// Where `/healthz`, `/readyz` and `/metrics` are served. Not for the public.
+    /// Address of `/healthz`, `/readyz` and `/metrics`; not for the public.
     pub address: SocketAddr,
 }
 
@@ -54,16 +54,15 @@ impl Default for Ops {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Commit {
-    /// How long a missing number is waited for before it is given up. Longer than a gateway needs from numbering a
-    /// message to its place in the queue; readers of that conversation wait for so long when a gateway dies in between.
+    /// How long a missing sequence number is waited for before it is skipped. Longer than a gateway takes between
+    /// numbering and publishing a message; if a gateway dies in between, the conversation stops for this long.
     pub hole_timeout_ms: u64,
-    /// About how many messages one transaction stores (a body of up to 256 is never divided).
+    /// A transaction with this many messages takes no further body (a body has up to 256 and is never divided).
     pub batch_messages_max: usize,
-    /// Bodies that one shard may have in hand. Enough for the next batch to gather while one commits; more means more
-    /// memory and more to do again after a crash.
+    /// Most unacknowledged bodies per shard. They should suffice for the next batch to gather during a commit; more take
+    /// more memory, and are processed again after a crash.
     pub prefetch_bodies: u16,
-    /// Transactions of all shards that run at once. Under load the other shards gather meanwhile: fewer, larger
-    /// transactions.
+    /// Most transactions that run at once. Under load, waiting shards gather messages for fewer and larger transactions.
     pub transactions_at_once: usize,
 }
 
@@ -82,7 +81,7 @@ impl Default for Commit {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Inbox {
-    /// How long an inbox is kept that nobody asks for; the same as the gateways'.
+    /// Lifetime in seconds of an inbox that is not read; must be the same as that of the gateways.
     pub ttl_s: u32,
 }
 
@@ -96,7 +95,7 @@ impl Default for Inbox {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drain {
-    /// How long batches at hand may take to finish after SIGTERM; what is not finished is done by another worker.
+    /// How long the current batches may take after SIGTERM. Those that take longer are left to other workers.
     pub grace_ms: u64,
 }
 
@@ -107,7 +106,7 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// The same as a duration.
+    /// [`grace_ms`](Self::grace_ms) as a duration.
     #[must_use]
     pub fn grace(&self) -> Duration {
         Duration::from_millis(self.grace_ms)
@@ -115,10 +114,10 @@ impl Drain {
 }
 
 impl Config {
-    /// Reads `file` (none: defaults only) and the environment.
+    /// Reads `file`, if there is one, and the environment.
     ///
     /// # Errors
-    /// One line that names the key.
+    /// Names the invalid key.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let config: Self = shared::config::load(file)?;
         config.shard_settings()?;
@@ -129,7 +128,7 @@ impl Config {
     /// The checked values of `[commit]`.
     ///
     /// # Errors
-    /// Names the key whose value cannot be used.
+    /// Names the key with an invalid value.
     pub fn shard_settings(&self) -> Result<ShardSettings, ConfigError> {
         let Commit { hole_timeout_ms, batch_messages_max, prefetch_bodies, transactions_at_once } =
             self.commit;
@@ -140,7 +139,7 @@ impl Config {
         let Some(batch_messages_max) = size else {
             return Err(ConfigError::key("commit.batch_messages_max", "is not in 1..=10000"));
         };
-        // 0 would mean no limit, and no bound on memory.
+        // 0 means no limit for the broker.
         if !(1..=10_000).contains(&prefetch_bodies) {
             return Err(ConfigError::key("commit.prefetch_bodies", "is not in 1..=10000"));
         }
@@ -157,14 +156,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_can_be_used() {
+    fn the_defaults_are_valid() {
         let settings = Config::default().shard_settings().unwrap();
         assert_eq!(settings.hole_timeout, Duration::from_secs(2));
         assert_eq!(settings.batch_messages_max.get(), 1_000);
     }
 
     #[test]
-    fn the_sample_file_names_the_defaults() {
+    fn the_sample_file_equals_the_defaults() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config/worker.toml");
         let sample: Config = shared::config::load_from(Some(&file), Default::default()).unwrap();
         assert_eq!(format!("{sample:?}"), format!("{:?}", Config::default()));
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_bounds_are_named() {
+    fn an_invalid_value_is_reported_with_its_key() {
         for (commit, key) in [
             (Commit { hole_timeout_ms: 0, ..Commit::default() }, "commit.hole_timeout_ms"),
             (Commit { batch_messages_max: 0, ..Commit::default() }, "commit.batch_messages_max"),

@@ -1,4 +1,4 @@
-//! `worker dead-letters`: what an operator can do about messages that could not be stored.
+//! `worker dead-letters`: lists, shows, replays and drops messages that could not be stored.
 
 use std::fmt::Write as _;
 
@@ -9,89 +9,92 @@ use shared::ids::unix_millis;
 use shared::mysql::{self, Ping};
 use shared::shard::ShardCount;
 use worker::config::Config;
-use worker::intake::letter_box::{Letter, LetterBox};
+use worker::intake::dead_letter_queue::{DeadLetter, DeadLetterQueue};
 
-/// Bytes of an unreadable body that are shown.
+/// Bytes of a body that are shown if it cannot be decoded.
 const SHOWN_BYTES_MAX: usize = 256;
 
-/// Look at messages that could never be stored, send them on their way again, or throw them away.
+/// List, show, replay or drop messages that could not be stored.
 #[derive(Debug, Subcommand)]
-pub(crate) enum DeadLetters {
-    /// One line for each: id, age, shard, messages, bytes, reason.
+pub(crate) enum DeadLettersCommand {
+    /// Print one line per dead letter: id, age, shard, messages, bytes, reason.
     List {
-        /// One JSON object a line.
+        /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         most: Most,
     },
-    /// Everything about one, contents included.
+    /// Print one dead letter in full, contents included.
     Show {
-        /// As in the list.
+        /// Id from the list.
         id: String,
         #[command(flatten)]
         most: Most,
     },
-    /// Publish them for the workers again. What is stored already is not stored twice; what still cannot be stored comes
-    /// back.
-    Replay(Which),
-    /// Throw them away for ever.
-    Drop(Which),
+    /// Publish dead letters for the workers again. A message that is stored already is not stored twice; a message that
+    /// still cannot be stored becomes a dead letter again.
+    Replay(Selection),
+    /// Remove dead letters for good.
+    Drop(Selection),
 }
 
-/// How many are looked through.
+/// How many are considered.
 #[derive(Debug, Args)]
 pub(crate) struct Most {
-    /// Look through no more than so many, the oldest first.
+    /// Consider at most this many dead letters, the oldest first.
     #[arg(long, default_value_t = 10_000)]
     most: usize,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Which {
-    /// As in the list; several may be given.
+pub(crate) struct Selection {
+    /// Ids from the list.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<String>,
-    /// Every one that is there now.
+    /// All dead letters.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     most: Most,
 }
 
-impl DeadLetters {
-    /// Does it, and prints what was done.
+impl DeadLettersCommand {
+    /// Runs the command and prints its result.
     pub(crate) async fn run(self, config: &Config) -> anyhow::Result<()> {
         let configured = config.shards.checked()?;
         let shards = if matches!(self, Self::Replay(_)) {
-            // A number of shards that is not the deployment's would send messages astray.
+            // With another number of shards than the deployment's, messages would go to the wrong queues.
             let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
             mysql::settings::shard_count(&pool, configured).await?
         } else {
             configured.unwrap_or(ShardCount::DEFAULT)
         };
         let topology = Topology::new(&config.amqp.prefix, shards);
-        let office = LetterBox::open(&config.amqp, topology).await?;
-        let letters = office.take(self.most()).await?;
-        let kept = self.each(&office, letters).await;
-        let (kept, done) = match kept {
-            Ok(kept) => (kept, Ok(())),
-            // Closing the connection puts back whatever was not answered for.
+        let queue = DeadLetterQueue::open(&config.amqp, topology).await?;
+        let letters = queue.take(self.most()).await?;
+        let (remaining, result) = match self.execute(&queue, letters).await {
+            Ok(remaining) => (remaining, Ok(())),
+            // Closing the connection returns all that were not acknowledged.
             Err(error) => (Vec::new(), Err(error)),
         };
-        office.close(&kept).await?;
-        done
+        queue.close(&remaining).await?;
+        result
     }
 
     fn most(&self) -> usize {
         match self {
             Self::List { most, .. } | Self::Show { most, .. } => most.most,
-            Self::Replay(which) | Self::Drop(which) => which.most.most,
+            Self::Replay(selection) | Self::Drop(selection) => selection.most.most,
         }
     }
 
-    /// Returns those that stay.
-    async fn each(self, office: &LetterBox, letters: Vec<Letter>) -> anyhow::Result<Vec<Letter>> {
+    /// Returns the dead letters that remain in the queue.
+    async fn execute(
+        self,
+        queue: &DeadLetterQueue,
+        letters: Vec<DeadLetter>,
+    ) -> anyhow::Result<Vec<DeadLetter>> {
         match self {
             Self::List { json, .. } => {
                 for letter in &letters {
@@ -103,51 +106,51 @@ impl DeadLetters {
                 Ok(letters)
             }
             Self::Show { id, .. } => {
-                must_be_there(std::slice::from_ref(&id), &letters)?;
+                ensure_all_exist(std::slice::from_ref(&id), &letters)?;
                 letters
                     .iter()
                     .filter(|letter| letter.id == id)
-                    .for_each(|letter| println!("{}", whole(letter)));
+                    .for_each(|letter| println!("{}", in_full(letter)));
                 Ok(letters)
             }
-            Self::Replay(which) => {
-                let (chosen, kept) = which.divide(letters)?;
-                for letter in &chosen {
-                    office.replay(letter).await?;
+            Self::Replay(selection) => {
+                let (selected, remaining) = selection.split(letters)?;
+                for letter in &selected {
+                    queue.replay(letter).await?;
                     println!("replayed {}", line(letter));
                 }
-                println!("{} replayed, {} left", chosen.len(), kept.len());
-                Ok(kept)
+                println!("{} replayed, {} left", selected.len(), remaining.len());
+                Ok(remaining)
             }
-            Self::Drop(which) => {
-                let (chosen, kept) = which.divide(letters)?;
-                for letter in &chosen {
-                    office.discard(letter).await?;
+            Self::Drop(selection) => {
+                let (selected, remaining) = selection.split(letters)?;
+                for letter in &selected {
+                    queue.discard(letter).await?;
                     println!("dropped {}", line(letter));
                 }
-                println!("{} dropped, {} left", chosen.len(), kept.len());
-                Ok(kept)
+                println!("{} dropped, {} left", selected.len(), remaining.len());
+                Ok(remaining)
             }
         }
     }
 }
 
-impl Which {
-    /// Those that are meant, and the others.
-    fn divide(&self, letters: Vec<Letter>) -> anyhow::Result<(Vec<Letter>, Vec<Letter>)> {
-        must_be_there(&self.ids, &letters)?;
+impl Selection {
+    /// The selected dead letters, and the others.
+    fn split(&self, letters: Vec<DeadLetter>) -> anyhow::Result<(Vec<DeadLetter>, Vec<DeadLetter>)> {
+        ensure_all_exist(&self.ids, &letters)?;
         Ok(letters.into_iter().partition(|letter| self.all || self.ids.contains(&letter.id)))
     }
 }
 
-fn must_be_there(ids: &[String], letters: &[Letter]) -> anyhow::Result<()> {
+fn ensure_all_exist(ids: &[String], letters: &[DeadLetter]) -> anyhow::Result<()> {
     for id in ids {
         anyhow::ensure!(letters.iter().any(|letter| letter.id == *id), "there is no dead letter {id}");
     }
     Ok(())
 }
 
-fn line(letter: &Letter) -> String {
+fn line(letter: &DeadLetter) -> String {
     let shard = letter.shard.map_or("?".to_owned(), |shard| shard.to_string());
     let (age, messages, bytes) = (age(letter.time_ms), letter.messages(), letter.body.len());
     format!(
@@ -156,7 +159,7 @@ fn line(letter: &Letter) -> String {
     )
 }
 
-fn json_line(letter: &Letter) -> String {
+fn json_line(letter: &DeadLetter) -> String {
     serde_json::json!({
         "id": letter.id, "time_ms": letter.time_ms, "shard": letter.shard, "messages": letter.messages(),
         "bytes": letter.body.len(), "reason": letter.reason,
@@ -174,8 +177,8 @@ fn age(time_ms: Option<i64>) -> String {
     }
 }
 
-/// With contents: an operator asked for exactly this one.
-fn whole(letter: &Letter) -> String {
+/// Contents included: an operator asked for exactly this one.
+fn in_full(letter: &DeadLetter) -> String {
     let mut text = line(letter);
     match envelope::decode_batch(&letter.body) {
         Ok(batch) => {

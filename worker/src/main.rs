@@ -1,4 +1,4 @@
-//! The worker's process: arguments, configuration, start, signal, drain.
+//! The worker process: arguments, configuration, start, signal, drain.
 
 mod dead_letters_command;
 
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use dead_letters_command::DeadLetters;
+use dead_letters_command::DeadLettersCommand;
 use shared::process;
 use worker::app::App;
 use worker::config::Config;
@@ -14,14 +14,16 @@ use worker::config::Config;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Commits chat messages from RabbitMQ to MySQL and announces them to the gateways. Without a command: until SIGTERM.
+/// Commits chat messages from RabbitMQ to MySQL and announces them to the gateways. Without a command, it runs until
+/// SIGTERM.
 ///
-/// Every setting can be given in the configuration file or as an environment variable: `mysql.url` is IM__MYSQL__URL.
-/// See deploy/config/worker.toml for all of them. SIGTERM stops in order: shards are given up, batches at hand finished.
+/// Each setting can be given in the configuration file or as an environment variable: `mysql.url` is IM__MYSQL__URL. See
+/// deploy/config/worker.toml for all of them. After SIGTERM, the worker finishes its current batches and releases its
+/// shards.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// Configuration file (TOML). Without it: defaults and environment.
+    /// Configuration file (TOML). Without it, defaults and environment apply.
     #[arg(long, value_name = "FILE", env = "IM_CONFIG", global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -31,7 +33,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     #[command(subcommand)]
-    DeadLetters(DeadLetters),
+    DeadLetters(DeadLettersCommand),
 }
 
 #[tokio::main]
@@ -53,6 +55,6 @@ async fn start(config: Config) -> anyhow::Result<App> {
 }
 
 async fn stop(app: App) {
-    tracing::info!("stopping");
+    tracing::info!("worker stops: finishing current batches, releasing shards");
     app.stop().await;
 }

@@ -1,36 +1,36 @@
-//! Acknowledging deliveries, last of all: what is acknowledged is durable and announced.
+//! Acknowledgement of deliveries, as the last step: acknowledged messages are durable and announced.
 //!
-//! Pure. One channel's deliveries are numbered from 1 without gaps. A body is acknowledged when each of its messages is
-//! settled; a settled prefix with one acknowledgement, what lies beyond a held body one by one, so that held bodies
-//! occupy only their own places in the prefetch window.
+//! Pure. The deliveries of a channel are numbered from 1 without gaps. A body is acknowledged when all of its messages are
+//! settled: a settled prefix with one acknowledgement, bodies behind a held one individually, so that held bodies occupy
+//! only their own places in the prefetch window.
 
 use std::collections::VecDeque;
 
 use crate::commit::pending::DeliveryTag;
 
-/// One acknowledgement to send.
+/// An acknowledgement to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ack {
-    /// Which delivery.
-    pub tag: DeliveryTag,
-    /// And all before it.
-    pub multiple: bool,
+pub(crate) struct Ack {
+    /// The delivery.
+    pub(crate) tag: DeliveryTag,
+    /// Acknowledges all deliveries before it as well.
+    pub(crate) multiple: bool,
 }
 
 #[derive(Debug)]
 struct Open {
-    /// Messages that are not settled.
-    left: usize,
+    /// How many of its messages are not settled.
+    unsettled: usize,
     acked: bool,
 }
 
 /// The unacknowledged deliveries of one channel.
 #[derive(Debug)]
-pub struct Deliveries {
-    /// The tag of the front.
+pub(crate) struct Deliveries {
+    /// Tag of the first element of `open`.
     first: DeliveryTag,
     open: VecDeque<Open>,
-    /// Settled since the last acknowledgement, in no order.
+    /// Settled since the last acknowledgement, in any order.
     settled: Vec<DeliveryTag>,
     unacknowledged: usize,
 }
@@ -42,38 +42,38 @@ impl Default for Deliveries {
 }
 
 impl Deliveries {
-    /// A new channel's.
+    /// The deliveries of a new channel.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// A delivery with `messages` messages came in; its tag is one above the last one's. An empty one is settled.
-    pub fn opened(&mut self, tag: DeliveryTag, messages: usize) {
+    /// Adds a delivery with `messages` messages; its tag is one above the last one's. Without messages it is settled.
+    pub(crate) fn opened(&mut self, tag: DeliveryTag, messages: usize) {
         debug_assert_eq!(tag, self.first + self.open.len() as u64, "tags rise by one");
-        self.open.push_back(Open { left: messages, acked: false });
+        self.open.push_back(Open { unsettled: messages, acked: false });
         self.unacknowledged += 1;
         if messages == 0 {
             self.settled.push(tag);
         }
     }
 
-    /// One message of the delivery is settled.
-    pub fn settle(&mut self, tag: DeliveryTag) {
+    /// Settles one message of a delivery.
+    pub(crate) fn settle(&mut self, tag: DeliveryTag) {
         if let Some(open) = self.get(tag) {
-            open.left = open.left.saturating_sub(1);
-            if open.left == 0 {
+            open.unsettled = open.unsettled.saturating_sub(1);
+            if open.unsettled == 0 {
                 self.settled.push(tag);
             }
         }
     }
 
     /// The acknowledgements that are due.
-    pub fn acks(&mut self) -> Vec<Ack> {
+    pub(crate) fn acks(&mut self) -> Vec<Ack> {
         let mut acks = Vec::new();
-        // The tag itself must be unacknowledged: the broker closes the channel over any other.
+        // The tag itself must be unacknowledged; the broker closes the channel otherwise.
         let mut last_unacked = None;
-        while self.open.front().is_some_and(|open| open.left == 0) {
+        while self.open.front().is_some_and(|open| open.unsettled == 0) {
             if self.open.pop_front().is_some_and(|open| !open.acked) {
                 last_unacked = Some(self.first);
                 self.unacknowledged -= 1;
@@ -90,9 +90,9 @@ impl Deliveries {
         acks
     }
 
-    /// How many places of the prefetch window are taken, once the due acknowledgements are sent.
+    /// How many places of the prefetch window are occupied after the due acknowledgements are sent.
     #[must_use]
-    pub fn unacknowledged(&self) -> usize {
+    pub(crate) fn unacknowledged(&self) -> usize {
         self.unacknowledged
     }
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_settled_prefix_is_acknowledged_at_once_and_the_rest_one_by_one() {
+    fn a_settled_prefix_takes_one_acknowledgement_and_the_rest_one_each() {
         let mut deliveries = Deliveries::new();
         for (tag, messages) in [(1, 1), (2, 2), (3, 1), (4, 0), (5, 1)] {
             deliveries.opened(tag, messages);

@@ -9,7 +9,7 @@ use shared::health::{Check, Health};
 use shared::ids::UserId;
 use shared::mysql::groups::GroupSizes;
 use shared::redis::inbox::Inboxes;
-use shared::redis::live_board::LiveBoard;
+use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::presence::Presence;
 use shared::redis::sequence::Sequence;
 use shared::shutdown::Shutdown;
@@ -140,7 +140,7 @@ impl Builder {
         let hub = Arc::clone(&self.hub);
         let memberships = Arc::new(Memberships::new(hub, pool.clone(), open_groups, self.tasks.clone()));
         self.tasks.spawn(follow_change_log(Arc::clone(&memberships), self.tasks.clone()));
-        let registry = LiveBoard::of_gateways(redis.clone(), GATEWAY_EXPIRY);
+        let registry = LivenessRegistry::gateways(redis.clone(), GATEWAY_EXPIRY);
         let live = LiveGateways::join(registry, self.gateway).await;
         self.tasks.spawn(Arc::clone(&live).stay(self.tasks.clone()));
         let barriers = Arc::new(Barriers::new(self.gateway, announcer.clone(), Arc::clone(&live)));

@@ -3,7 +3,7 @@
 use shared::backoff::Backoff;
 use shared::conversation::Conversation;
 use shared::mysql::groups::Changed;
-use shared::redis::inbox::{Inboxes, Note, Touch};
+use shared::redis::inbox::{Change, InboxUpdate, Inboxes};
 use shared::shutdown::Shutdown;
 use tokio::task::JoinHandle;
 
@@ -32,11 +32,11 @@ impl InboxUpdates {
         self.tasks.spawn(async move {
             let mut backoff = Backoff::dependency();
             let conversation = &group;
-            let updated = |touch| move |user| Note { user, conversation, touch };
+            let updated = |change| move |user| InboxUpdate { user, conversation, change };
             for _ in 0..ATTEMPTS_MAX {
-                let joined = changed.joined.iter().map(updated(Touch::Joined(changed.history.join_seq)));
-                let left = changed.left.iter().map(updated(Touch::Other));
-                match inboxes.touch(joined.chain(left)).await {
+                let joined = changed.joined.iter().map(updated(Change::Joined(changed.history.join_seq)));
+                let left = changed.left.iter().map(updated(Change::Other));
+                match inboxes.record(joined.chain(left)).await {
                     Ok(()) => return,
                     // A Redis that is restarted meanwhile has its inboxes built anew from the database.
                     Err(error) => {

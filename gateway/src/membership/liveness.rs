@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ahash::{AHashMap, AHashSet};
 use parking_lot::Mutex;
-use shared::redis::live_board::LiveBoard;
+use shared::redis::liveness_registry::LivenessRegistry;
 use shared::shutdown::Shutdown;
 
 /// How often a gateway reports that it is alive.
@@ -16,7 +16,7 @@ pub(crate) const GATEWAY_EXPIRY: Duration = Duration::from_secs(6);
 /// The gateways that are alive.
 #[derive(Debug)]
 pub(crate) struct LiveGateways {
-    registry: LiveBoard,
+    registry: LivenessRegistry,
     gateway: u64,
     known: Mutex<Known>,
 }
@@ -31,7 +31,7 @@ struct Known {
 
 impl LiveGateways {
     /// Registers this gateway and reads which others there are. Without the registry, it knows of itself only.
-    pub(crate) async fn join(registry: LiveBoard, gateway: u64) -> Arc<Self> {
+    pub(crate) async fn join(registry: LivenessRegistry, gateway: u64) -> Arc<Self> {
         let known = Known { registered: AHashSet::from_iter([gateway]), heard: AHashMap::new() };
         let live = Arc::new(Self { registry, gateway, known: Mutex::new(known) });
         live.beat().await;

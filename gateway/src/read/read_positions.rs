@@ -8,7 +8,7 @@ use shared::ids::{Seq, UserId};
 use shared::message::origin_to_wire;
 use shared::mysql::Pool;
 use shared::mysql::positions::{self, Advance, ListedPosition};
-use shared::redis::inbox::{Inboxes, Note, Touch};
+use shared::redis::inbox::{Change, InboxUpdate, Inboxes};
 
 use super::tail_cache::TailCache;
 use crate::announce::Announcer;
@@ -55,8 +55,8 @@ impl ReadPositions {
         if !advance.moved {
             return Ok(advance);
         }
-        let update = Note { user: &by.user, conversation, touch: Touch::Other };
-        if let Err(error) = self.inboxes.touch(std::iter::once(update)).await {
+        let update = InboxUpdate { user: &by.user, conversation, change: Change::Other };
+        if let Err(error) = self.inboxes.record(std::iter::once(update)).await {
             tracing::warn!(
                 user.id = %by.user, conversation.id = %conversation, %error,
                 "Cannot record the read position of user {} in its inbox; the next sync lacks it", by.user

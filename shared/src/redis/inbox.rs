@@ -19,9 +19,9 @@ use super::keys;
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
 
-static TOUCH: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/touch_inbox.lua")));
-static TOUCH_GROUP: LazyLock<Script> =
-    LazyLock::new(|| Script::from_lua(include_str!("lua/touch_group.lua")));
+static RECORD: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/record_inbox.lua")));
+static RECORD_GROUP_HEAD: LazyLock<Script> =
+    LazyLock::new(|| Script::from_lua(include_str!("lua/record_group_head.lua")));
 static READ: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/read_inbox.lua")));
 static OPEN: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/open_inbox.lua")));
 static FILL: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/fill_inbox.lua")));
@@ -35,29 +35,29 @@ const GROUP_HEAD_EXTRA_S: u32 = 86_400;
 const FILLING_S: u32 = 60;
 /// Most entries that one call fills in: the script blocks other commands meanwhile.
 const FILLED_PER_CALL_MAX: usize = 500;
-/// Inboxes written by one call, likewise: some 5 us each.
-const TOUCHED_AT_ONCE: usize = 50;
+/// Most inboxes that one call writes, likewise: some 5 us each.
+const RECORDED_PER_CALL_MAX: usize = 50;
 
 /// What changed about a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Touch {
-    /// It has messages up to this number.
+pub enum Change {
+    /// It has messages up to this sequence number.
     Messages(Seq),
-    /// The user came into it when it had messages up to this number.
+    /// The user joined when it had messages up to this sequence number.
     Joined(Seq),
-    /// Something else, such as the reading position.
+    /// Something else, such as the read position.
     Other,
 }
 
-/// A change that one user is to find in the inbox. Those of one conversation stand best side by side.
+/// A change to be recorded in one user's inbox. Updates of the same conversation take fewer arguments side by side.
 #[derive(Debug, Clone, Copy)]
-pub struct Note<'n> {
-    /// Whose inbox.
-    pub user: &'n UserId,
-    /// What has changed.
-    pub conversation: &'n Conversation,
-    /// How.
-    pub touch: Touch,
+pub struct InboxUpdate<'u> {
+    /// The owner of the inbox.
+    pub user: &'u UserId,
+    /// The conversation that changed.
+    pub conversation: &'u Conversation,
+    /// What changed.
+    pub change: Change,
 }
 
 /// One conversation in an inbox.
@@ -114,37 +114,39 @@ impl Inboxes {
         Self { client, ttl_s: ttl_s.max(1) }
     }
 
-    /// Makes `notes`, in one pipelined round trip and few calls.
+    /// Records `updates` in one pipelined round trip, with few script calls.
     ///
     /// # Errors
-    /// Some may have been made: make all again.
-    pub async fn touch<'n>(&self, notes: impl Iterator<Item = Note<'n>>) -> Result<(), RedisError> {
-        let notes: Vec<Note<'n>> = notes.collect();
-        let made = notes.chunks(self.client.keys_together(TOUCHED_AT_ONCE)).map(|notes| {
-            let keys = notes.iter().flat_map(|note| inbox_keys(note.user)).collect();
-            let of_one = notes.chunk_by(|a, b| (a.conversation, a.touch) == (b.conversation, b.touch));
-            let arguments = of_one.flat_map(|notes| {
-                let (conversation, touch) = (notes[0].conversation, notes[0].touch);
-                let (seq, other) = match touch {
-                    Touch::Messages(seq) => (seq.to_string(), ""),
-                    Touch::Joined(seq) => (seq.to_string(), "1"),
-                    Touch::Other => (String::new(), "1"),
+    /// Some may have been recorded: record all of them again.
+    pub async fn record<'u>(&self, updates: impl Iterator<Item = InboxUpdate<'u>>) -> Result<(), RedisError> {
+        let updates: Vec<InboxUpdate<'u>> = updates.collect();
+        let recorded = updates.chunks(self.client.keys_together(RECORDED_PER_CALL_MAX)).map(|updates| {
+            let keys = updates.iter().flat_map(|update| inbox_keys(update.user)).collect();
+            let alike = updates.chunk_by(|a, b| (a.conversation, a.change) == (b.conversation, b.change));
+            let arguments = alike.flat_map(|updates| {
+                let (conversation, change) = (updates[0].conversation, updates[0].change);
+                let (seq, other) = match change {
+                    Change::Messages(seq) => (seq.to_string(), ""),
+                    Change::Joined(seq) => (seq.to_string(), "1"),
+                    Change::Other => (String::new(), "1"),
                 };
-                [notes.len().to_string(), conversation.key().to_owned(), seq, other.to_owned()]
+                [updates.len().to_string(), conversation.key().to_owned(), seq, other.to_owned()]
             });
-            self.client.script::<i64>(&TOUCH, keys, arguments.collect())
+            self.client.script::<i64>(&RECORD, keys, arguments.collect())
         });
-        try_join_all(made).await.map(drop)
+        try_join_all(recorded).await.map(drop)
     }
 
-    /// Notes the last number of a large group.
+    /// Records the last sequence number of a large group, which stands for updates of its members' inboxes.
     ///
     /// # Errors
-    /// It may have been noted: do it again.
-    pub async fn touch_group(&self, group: &Conversation, last_seq: Seq) -> Result<(), RedisError> {
+    /// It may have been recorded: record it again.
+    pub async fn record_group_head(&self, group: &Conversation, last_seq: Seq) -> Result<(), RedisError> {
         let ttl_s = self.ttl_s.saturating_add(GROUP_HEAD_EXTRA_S);
         let arguments = vec![last_seq.to_string(), ttl_s.to_string()];
-        self.client.script::<i64>(&TOUCH_GROUP, vec![keys::group_head(group)], arguments).await.map(drop)
+        let recorded =
+            self.client.script::<i64>(&RECORD_GROUP_HEAD, vec![keys::group_head(group)], arguments);
+        recorded.await.map(drop)
     }
 
     /// Reads at most `limit` entries; with 0 only the properties of the inbox.

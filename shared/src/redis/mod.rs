@@ -5,7 +5,7 @@
 mod client;
 pub mod inbox;
 mod keys;
-pub mod live_board;
+pub mod liveness_registry;
 pub mod presence;
 pub mod sequence;
 

@@ -1,6 +1,6 @@
 //! The events of one commit.
 //!
-//! Pure. They are hints: whatever they say can be read from the database, so a lost one is repaired by a pull.
+//! Pure. Events are hints: what they say can be read from the database, so a pull repairs the loss of one.
 
 use proto::v1;
 use proto::v1::event::Kind;
@@ -9,7 +9,7 @@ use shared::message::Numbered;
 
 use crate::commit::facts::{Facts, FinalSeq, Refused, Stored};
 
-/// Collects events, the messages of one conversation in one.
+/// The events of a commit; one for all messages of a conversation.
 #[derive(Debug, Default)]
 pub struct Events {
     committed: Vec<v1::Committed>,
@@ -18,8 +18,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// `message` is stored under `seq`. To be called in the order of conversations and numbers; a number that was said
-    /// already is not said twice.
+    /// Adds that `message` is stored under `seq`. To be called in the order of conversations and sequence numbers; a
+    /// sequence number is announced once.
     pub fn committed(&mut self, message: Numbered, seq: Seq) {
         let same = self.committed.last_mut().filter(|last| last.conversation == message.conversation.key());
         let last = same.as_ref().and_then(|event| event.messages.last()).map_or(0, |stored| stored.seq);
@@ -56,13 +56,13 @@ impl Events {
         self.refused.push(refused);
     }
 
-    /// Whether there is nothing to tell.
+    /// Whether there are no events.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.committed.is_empty() && self.corrected.is_empty() && self.refused.is_empty()
     }
 
-    /// As they go out: a correction after the message that it is about.
+    /// In the form and order in which they are published: a correction follows its message.
     #[must_use]
     pub fn into_wire(self) -> Vec<v1::Event> {
         let committed = self.committed.into_iter().map(Kind::Committed);

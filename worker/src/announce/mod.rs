@@ -1,5 +1,5 @@
-//! Telling the gateways what was committed, and noting it in inboxes.
+//! Telling gateways what was committed, and recording it in inboxes.
 
 pub mod events;
-pub mod inboxes;
-pub mod touches;
+pub(crate) mod inbox_writer;
+pub(crate) mod update_queue;

@@ -1,4 +1,4 @@
-//! The messages of one transaction, in the order in which they are judged and stored.
+//! The messages of one transaction, in the order in which they are planned and stored.
 
 use std::ops::Range;
 
@@ -6,8 +6,8 @@ use shared::conversation::Conversation;
 
 use super::pending::Pending;
 
-/// Messages sorted by conversation, number and arrival: each conversation is one contiguous group, and locking the
-/// groups in order locks rows in the order of their key.
+/// Messages sorted by conversation, sequence number and arrival. Each conversation is one contiguous group, and locking
+/// the groups in order locks rows in the order of their keys.
 #[derive(Debug, Clone)]
 pub struct Batch {
     messages: Vec<Pending>,
@@ -15,7 +15,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Sorts `messages`.
+    /// A batch of `messages`, in any order.
     #[must_use]
     pub fn new(mut messages: Vec<Pending>) -> Self {
         messages.sort_unstable_by(|a, b| {
@@ -31,13 +31,13 @@ impl Batch {
         Self { messages, groups }
     }
 
-    /// All messages in order.
+    /// All messages, sorted.
     #[must_use]
     pub fn messages(&self) -> &[Pending] {
         &self.messages
     }
 
-    /// Where each conversation's messages are, in the order of [`conversations`](Self::conversations).
+    /// The range of each conversation's messages, in the order of [`conversations`](Self::conversations).
     #[must_use]
     pub fn groups(&self) -> &[Range<usize>] {
         &self.groups
@@ -48,7 +48,7 @@ impl Batch {
         self.groups.iter().map(|group| &self.messages[group.start].message.conversation)
     }
 
-    /// Gives the messages back, in order.
+    /// All messages, sorted.
     #[must_use]
     pub fn into_messages(self) -> Vec<Pending> {
         self.messages

@@ -8,48 +8,48 @@ use shared::message::{MessageId, Numbered};
 use shared::permission::Denied;
 
 use super::pending::DeliveryTag;
-use super::rights::Rights;
+use super::permission_cache::VersionedRoster;
 
 /// The result of one commit.
 #[derive(Debug, Default)]
-pub struct Committed {
+pub(crate) struct Committed {
     /// About single messages.
-    pub facts: Facts,
+    pub(crate) facts: Facts,
     /// About conversations.
-    pub advanced: Vec<Advanced>,
+    pub(crate) advanced: Vec<Advanced>,
     /// The delivery of each message that is settled already, once per message.
-    pub settled: Vec<DeliveryTag>,
+    pub(crate) settled: Vec<DeliveryTag>,
 }
 
 /// What became of messages, as far as anybody is to be told.
 #[derive(Debug, Default)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Rising by conversation and sequence number.
-    pub stored: Vec<Stored>,
+    pub(crate) stored: Vec<Stored>,
     /// In any order.
-    pub final_seqs: Vec<FinalSeq>,
+    pub(crate) final_seqs: Vec<FinalSeq>,
     /// In any order.
-    pub refused: Vec<Refused>,
+    pub(crate) refused: Vec<Refused>,
 }
 
 /// A message is stored, and the readers of its conversation may not know.
 #[derive(Debug)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// As its sender sent it.
-    pub message: Numbered,
+    pub(crate) message: Numbered,
     /// Its final sequence number.
-    pub seq: Seq,
+    pub(crate) seq: Seq,
 }
 
 /// The final sequence number of a message, for its sender.
 #[derive(Debug, Clone)]
-pub struct FinalSeq {
+pub(crate) struct FinalSeq {
     /// The message.
-    pub id: MessageId,
+    pub(crate) id: MessageId,
     /// Its final sequence number.
-    pub seq: Seq,
+    pub(crate) seq: Seq,
     /// Its sender was told another one before.
-    pub changed: bool,
+    pub(crate) changed: bool,
 }
 
 impl FinalSeq {
@@ -60,22 +60,22 @@ impl FinalSeq {
 
 /// A message is not stored, although its sender was told that it was accepted.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// The message.
-    pub message: Numbered,
+    pub(crate) message: Numbered,
     /// Why.
-    pub denied: Denied,
+    pub(crate) denied: Denied,
 }
 
 /// A conversation has messages up to a sequence number that its readers' inboxes may not show yet.
 #[derive(Debug)]
-pub struct Advanced {
+pub(crate) struct Advanced {
     /// The conversation.
-    pub conversation: Conversation,
+    pub(crate) conversation: Conversation,
     /// Its last sequence number.
-    pub last_seq: Seq,
-    /// Who its members are.
-    pub rights: Arc<Rights>,
+    pub(crate) last_seq: Seq,
+    /// Its members.
+    pub(crate) roster: Arc<VersionedRoster>,
     /// The delivery of each message that is settled once the inboxes are written, once per message.
-    pub deliveries: Vec<DeliveryTag>,
+    pub(crate) deliveries: Vec<DeliveryTag>,
 }

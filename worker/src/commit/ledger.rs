@@ -1,6 +1,6 @@
-//! The transaction, seen from the rules: lock, see who may send, look up, insert, advance.
+//! The transaction of a batch: lock, check permissions, look up, plan, insert, advance.
 //!
-//! The traits exist for the simulation, whose twin of the database fails at any step on demand and runs the same code.
+//! The traits exist for the simulation, which runs the same code on a fake database that can fail at any step.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
@@ -20,35 +20,35 @@ use sqlx::Connection as _;
 
 use super::batch::Batch;
 use super::pending::Pending;
+use super::permission_cache::{PermissionCache, VersionedRoster};
 use super::plan::{Recall, Recallable, Situation, plan};
-use super::rights::{Memory, Rights};
-use super::spent::Spent;
 use super::verdict::Plan;
+use super::voided_seqs::VoidedSeqs;
 
-/// Where timelines are kept.
-pub trait Ledger: Send + Sync {
-    /// Runs `attempt` in one transaction: all of it is durable afterwards, or nothing.
+/// The store of timelines.
+pub(crate) trait Ledger: Send + Sync {
+    /// Runs `attempt` in one transaction.
     ///
     /// # Errors
-    /// [`LedgerError`]. After [`LedgerError::Store`] it may be durable all the same.
+    /// [`LedgerError`]. After [`LedgerError::Store`] the transaction may have been committed.
     fn transact(&self, attempt: Arc<Attempt>) -> impl Future<Output = Result<Outcome, LedgerError>> + Send;
 }
 
-/// What an [`Attempt`] asks of the transaction that it runs in.
-pub trait LedgerTx: Send {
-    /// What may go wrong in a statement.
+/// The statements of an [`Attempt`].
+pub(crate) trait LedgerTx: Send {
+    /// Failure of a statement.
     type Error: Send;
 
-    /// Locks `conversations` (sorted, each once) until the end of the transaction and returns their rows.
+    /// Locks `conversations` (sorted, each once) until the end of the transaction, and returns their rows.
     fn lock_heads(
         &mut self,
         conversations: &[&Conversation],
     ) -> impl Future<Output = Result<AHashMap<Conversation, Head>, Self::Error>> + Send;
 
-    /// Who may send to locked conversations, in the order of `questions`.
-    fn read_senders(
+    /// The members of locked conversations, in the order of `queries`.
+    fn read_rosters(
         &mut self,
-        questions: &[RosterQuery<'_>],
+        queries: &[RosterQuery<'_>],
     ) -> impl Future<Output = Result<Vec<Roster>, Self::Error>> + Send;
 
     /// Which of `messages` are stored.
@@ -57,88 +57,84 @@ pub trait LedgerTx: Send {
         messages: &[&Numbered],
     ) -> impl Future<Output = Result<Vec<StoredId>, Self::Error>> + Send;
 
-    /// What is stored under these numbers of locked conversations.
+    /// The messages stored under these sequence numbers of locked conversations.
     fn find_targets(
         &mut self,
-        numbers: &[(&Conversation, Seq)],
+        seqs: &[(&Conversation, Seq)],
     ) -> impl Future<Output = Result<Vec<Target>, Self::Error>> + Send;
 
-    /// Stores messages; fails if one is there under its id or number.
+    /// Stores messages; fails if the id or the sequence number of one is used.
     fn insert(&mut self, rows: &[(Seq, &Numbered)]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Recalls what is stored under these numbers.
+    /// Removes the contents of recalled messages.
     fn blank(
         &mut self,
-        numbers: &[(&Conversation, Seq)],
+        seqs: &[(&Conversation, Seq)],
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Moves last numbers of locked conversations.
+    /// Sets the last sequence numbers of locked conversations.
     fn advance_heads(
         &mut self,
         heads: &[(&Conversation, Seq)],
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// Why a transaction did not end well.
+/// Why a transaction failed.
 #[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// A message that was not looked up is stored already; nothing was changed.
+pub(crate) enum LedgerError {
+    /// A message that was not looked up is stored already. Nothing was changed.
     #[error("a message is stored already")]
     Duplicate,
-    /// As the store says. Try again: no message can be at fault, they were checked.
+    /// The store failed. Retry: messages were checked, so the batch is not the cause.
     #[error("{0}")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// One batch on its way into the ledger. Changes nothing outside the transaction, so it may run several times.
+/// One batch to be committed. It changes nothing outside the transaction, so it can run several times.
 #[derive(Debug, Clone)]
-pub struct Attempt {
-    /// The messages.
-    pub batch: Batch,
-    /// Numbers that nobody will bring.
-    pub spent: Spent,
-    /// Who may send, as far as that is known.
-    pub memory: Memory,
-    /// For mutes, in milliseconds since 1970.
-    pub now_ms: i64,
-    /// As in [`Situation::patience_ended`].
-    pub patience_ended: Option<Instant>,
-    /// Look up every id, not only those that are likely to be there.
-    pub look_up_all: bool,
+pub(crate) struct Attempt {
+    pub(crate) batch: Batch,
+    pub(crate) voided: VoidedSeqs,
+    pub(crate) permissions: PermissionCache,
+    /// Time for mutes, in milliseconds since 1970.
+    pub(crate) now_ms: i64,
+    /// As in [`Situation::overdue_since`].
+    pub(crate) overdue_since: Option<Instant>,
+    /// Look up every id, not only those that may be stored.
+    pub(crate) look_up_all: bool,
 }
 
-/// What an [`Attempt`] came to.
+/// The result of an [`Attempt`].
 #[derive(Debug)]
-pub struct Outcome {
-    /// What became of the messages.
-    pub plan: Plan,
-    /// Who may send to each conversation, in the order of the batch's groups.
-    pub rights: Vec<Arc<Rights>>,
+pub(crate) struct Outcome {
+    pub(crate) plan: Plan,
+    /// The members of each conversation, in the order of the batch's groups.
+    pub(crate) rosters: Vec<Arc<VersionedRoster>>,
 }
 
 impl Attempt {
-    /// Locks, plans, writes.
+    /// Locks, plans and writes.
     ///
     /// # Errors
-    /// The first failed statement's.
-    pub async fn run<T: LedgerTx>(&self, tx: &mut T) -> Result<Outcome, T::Error> {
+    /// Failure of a statement.
+    pub(crate) async fn run<T: LedgerTx>(&self, tx: &mut T) -> Result<Outcome, T::Error> {
         let conversations: Vec<&Conversation> = self.batch.conversations().collect();
         let locked = tx.lock_heads(&conversations).await?;
         let head = |conversation: &&Conversation| locked.get(*conversation).copied().unwrap_or_default();
         let locked: Vec<Head> = conversations.iter().map(head).collect();
         let heads: Vec<Seq> = locked.iter().map(|head| head.last_seq).collect();
-        let rights = self.rights(tx, &conversations, &locked).await?;
-        let refusals = self.refusals(&rights);
+        let rosters = self.rosters(tx, &conversations, &locked).await?;
+        let refusals = self.refusals(&rosters);
         let known = self.look_up(tx, &heads, &refusals).await?;
-        let recalls = self.recalls(tx, &rights).await?;
+        let recalls = self.recalls(tx, &rosters).await?;
         let plan = plan(&Situation {
             batch: &self.batch,
             heads: &heads,
             known: &known,
             refusals: &refusals,
             recalls: &recalls,
-            spent: &self.spent,
-            patience_ended: self.patience_ended,
+            voided: &self.voided,
+            overdue_since: self.overdue_since,
         });
         let judged = self.batch.messages().iter().zip(&plan.verdicts);
         let rows: Vec<(Seq, &Numbered)> = judged
@@ -158,60 +154,62 @@ impl Attempt {
             let moved: Vec<(&Conversation, Seq)> = moved.map(|(id, (_, after))| (id, *after)).collect();
             tx.advance_heads(&moved).await?;
         }
-        Ok(Outcome { plan, rights })
+        Ok(Outcome { plan, rosters })
     }
 
-    /// Who may send to each conversation: what is remembered if it is still true, else what the database says, all in
-    /// one go.
-    async fn rights<T: LedgerTx>(
+    /// The members of each conversation: from the cache where its entry is valid, else from the database, in one query.
+    async fn rosters<T: LedgerTx>(
         &self,
         tx: &mut T,
         conversations: &[&Conversation],
         heads: &[Head],
-    ) -> Result<Vec<Arc<Rights>>, T::Error> {
-        let mut rights: Vec<Option<Arc<Rights>>> = Vec::with_capacity(conversations.len());
-        let (mut unknown, mut questions) = (Vec::new(), Vec::new());
+    ) -> Result<Vec<Arc<VersionedRoster>>, T::Error> {
+        let mut rosters: Vec<Option<Arc<VersionedRoster>>> = Vec::with_capacity(conversations.len());
+        let (mut missing, mut queries) = (Vec::new(), Vec::new());
         for ((conversation, head), group) in conversations.iter().zip(heads).zip(self.batch.groups()) {
             let senders =
                 || self.batch.messages()[group.clone()].iter().map(|pending| &pending.message.sender);
-            let known = self.memory.of(conversation, head.access_version).filter(|r| r.covers(senders()));
-            let known = known.cloned().or_else(|| Rights::of_unchanged(conversation, *head).map(Arc::new));
-            if known.is_none() {
-                unknown.push(rights.len());
+            let cached = self.permissions.get(conversation, head.access_version);
+            let cached = cached.filter(|roster| roster.covers(senders())).cloned();
+            let without_query = || VersionedRoster::without_query(conversation, *head).map(Arc::new);
+            let roster = cached.or_else(without_query);
+            if roster.is_none() {
+                missing.push(rosters.len());
                 let senders: BTreeSet<&UserId> = senders().collect();
-                questions.push(RosterQuery { conversation, senders: senders.into_iter().collect() });
+                queries.push(RosterQuery { conversation, senders: senders.into_iter().collect() });
             }
-            rights.push(known);
+            rosters.push(roster);
         }
-        if !questions.is_empty() {
-            metrics::counter!(shared::metrics::WORKER_RIGHTS_READ).increment(questions.len() as u64);
-            for (at, roster) in unknown.into_iter().zip(tx.read_senders(&questions).await?) {
+        if !queries.is_empty() {
+            metrics::counter!(shared::metrics::WORKER_RIGHTS_READ).increment(queries.len() as u64);
+            for (at, roster) in missing.into_iter().zip(tx.read_rosters(&queries).await?) {
                 let version = heads[at].access_version;
-                let mut read = Rights { version, roster };
-                if let Some(before) = self.memory.of(conversations[at], version) {
+                let mut read = VersionedRoster { version, roster };
+                if let Some(before) = self.permissions.get(conversations[at], version) {
                     read.extend(before);
                 }
-                rights[at] = Some(Arc::new(read));
+                rosters[at] = Some(Arc::new(read));
             }
         }
-        let nobody = Arc::new(Rights { version: 0, roster: Roster::NoGroup });
-        Ok(rights.into_iter().map(|rights| rights.unwrap_or_else(|| Arc::clone(&nobody))).collect())
+        let no_group = Arc::new(VersionedRoster { version: 0, roster: Roster::NoGroup });
+        Ok(rosters.into_iter().map(|roster| roster.unwrap_or_else(|| Arc::clone(&no_group))).collect())
     }
 
-    fn refusals(&self, rights: &[Arc<Rights>]) -> Vec<Option<Denied>> {
+    fn refusals(&self, rosters: &[Arc<VersionedRoster>]) -> Vec<Option<Denied>> {
         let mut refusals = Vec::with_capacity(self.batch.messages().len());
-        for (group, rights) in self.batch.groups().iter().zip(rights) {
+        for (group, versioned) in self.batch.groups().iter().zip(rosters) {
             let messages = self.batch.messages()[group.clone()].iter().map(|pending| &pending.message);
             refusals.extend(messages.map(|m| {
-                let relation = rights.roster.relation(&m.conversation, &m.sender);
+                let relation = versioned.roster.relation(&m.conversation, &m.sender);
                 relation.check(Action::Send, || self.now_ms).err()
             }));
         }
         refusals
     }
 
-    /// The final numbers of what is stored already. A new message rarely is, and the unique key of the table tells if
-    /// one is: those are not asked for at first. What would be refused is: if it is stored, it was taken in time.
+    /// The final sequence numbers of messages that are stored already. New messages are not looked up at first: they
+    /// rarely are stored, and the unique key of the table reports it. Messages that would be refused are looked up: one
+    /// that is stored was accepted in time.
     async fn look_up<T: LedgerTx>(
         &self,
         tx: &mut T,
@@ -243,28 +241,28 @@ impl Attempt {
         Ok(known)
     }
 
-    /// The recalls of the batch, with what they recall.
+    /// The recalls of the batch, with the messages that they recall.
     async fn recalls<T: LedgerTx>(
         &self,
         tx: &mut T,
-        rights: &[Arc<Rights>],
+        rosters: &[Arc<VersionedRoster>],
     ) -> Result<AHashMap<usize, Recall>, T::Error> {
         let mut recalls = AHashMap::new();
-        let mut numbers = Vec::new();
-        for (group, rights) in self.batch.groups().iter().zip(rights) {
+        let mut seqs = Vec::new();
+        for (group, versioned) in self.batch.groups().iter().zip(rosters) {
             for at in group.clone() {
                 let message = &self.batch.messages()[at].message;
                 if let Some(target) = message.kind.recalls() {
-                    numbers.push((&message.conversation, target));
-                    let by = rights.roster.relation(&message.conversation, &message.sender);
+                    seqs.push((&message.conversation, target));
+                    let by = versioned.roster.relation(&message.conversation, &message.sender);
                     recalls.insert(at, Recall { target, stored: None, by });
                 }
             }
         }
-        if numbers.is_empty() {
+        if seqs.is_empty() {
             return Ok(recalls);
         }
-        let found = tx.find_targets(&numbers).await?;
+        let found = tx.find_targets(&seqs).await?;
         let found: AHashMap<(&str, Seq), &Target> =
             found.iter().map(|target| ((target.conversation.as_str(), target.seq), target)).collect();
         for (at, recall) in &mut recalls {
@@ -280,7 +278,7 @@ impl Attempt {
 
 fn may_be_stored(pending: &Pending, head: Seq) -> bool {
     let message = &pending.message;
-    // A recall may be refused for what it recalls.
+    // A recall may be refused because of the message that it recalls.
     pending.seq <= head
         || message.retry
         || pending.redelivered
@@ -288,16 +286,16 @@ fn may_be_stored(pending: &Pending, head: Seq) -> bool {
         || message.kind.recalls().is_some()
 }
 
-/// The real one.
+/// The timelines in MySQL.
 #[derive(Debug, Clone)]
-pub struct MysqlLedger {
+pub(crate) struct MysqlLedger {
     pool: Pool,
 }
 
 impl MysqlLedger {
-    /// Works on `pool`.
+    /// The timelines behind `pool`.
     #[must_use]
-    pub fn new(pool: Pool) -> Self {
+    pub(crate) fn new(pool: Pool) -> Self {
         Self { pool }
     }
 
@@ -305,7 +303,7 @@ impl MysqlLedger {
     ///
     /// # Errors
     /// [`LedgerError::Store`].
-    pub async fn ping(&self) -> Result<(), LedgerError> {
+    pub(crate) async fn ping(&self) -> Result<(), LedgerError> {
         let asked = async {
             let mut connection = self.pool.acquire().await?;
             let answered = connection.ping().await;
@@ -353,20 +351,20 @@ impl LedgerTx for MysqlTx<'_> {
         mysql::conversations::lock_heads(self.0, conversations).await
     }
 
-    async fn read_senders(&mut self, questions: &[RosterQuery<'_>]) -> sqlx::Result<Vec<Roster>> {
-        mysql::rosters::read(self.0, questions).await
+    async fn read_rosters(&mut self, queries: &[RosterQuery<'_>]) -> sqlx::Result<Vec<Roster>> {
+        mysql::rosters::read(self.0, queries).await
     }
 
     async fn find_ids(&mut self, messages: &[&Numbered]) -> sqlx::Result<Vec<StoredId>> {
         mysql::timeline::find_ids(self.0, messages).await
     }
 
-    async fn find_targets(&mut self, numbers: &[(&Conversation, Seq)]) -> sqlx::Result<Vec<Target>> {
-        mysql::timeline::find_targets(self.0, numbers).await
+    async fn find_targets(&mut self, seqs: &[(&Conversation, Seq)]) -> sqlx::Result<Vec<Target>> {
+        mysql::timeline::find_targets(self.0, seqs).await
     }
 
-    async fn blank(&mut self, numbers: &[(&Conversation, Seq)]) -> sqlx::Result<()> {
-        mysql::timeline::blank(self.0, numbers).await
+    async fn blank(&mut self, seqs: &[(&Conversation, Seq)]) -> sqlx::Result<()> {
+        mysql::timeline::blank(self.0, seqs).await
     }
 
     async fn insert(&mut self, rows: &[(Seq, &Numbered)]) -> sqlx::Result<()> {

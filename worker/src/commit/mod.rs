@@ -1,17 +1,18 @@
-//! Deciding what becomes of each message, and making it durable.
+//! Deciding about each message, and making the decisions durable.
 //!
-//! [`plan`] holds the rules and touches nothing; whose messages are refused follows from [`rights`]. [`committer`] carries a plan out in one transaction of the [`ledger`]
-//! and keeps between batches what must wait: held messages in [`holes`], numbers that nobody will bring in [`spent`],
-//! messages that need a fresh number in [`renumber`].
+//! [`plan`] holds the rules and does no I/O; the permissions that they check are in [`permission_cache`]. [`committer`]
+//! executes a plan in one transaction of the [`ledger`], and keeps state between batches: held messages in [`gap_buffer`],
+//! sequence numbers without a message in [`voided_seqs`], messages that need a fresh one in [`renumber`]. It returns
+//! [`facts`].
 
 pub mod batch;
-pub mod committer;
-pub mod facts;
-pub mod holes;
-pub mod ledger;
+pub(crate) mod committer;
+pub(crate) mod facts;
+pub(crate) mod gap_buffer;
+pub(crate) mod ledger;
 pub mod pending;
+pub(crate) mod permission_cache;
 pub mod plan;
-pub mod renumber;
-pub mod rights;
-pub mod spent;
-pub mod verdict;
+pub(crate) mod renumber;
+pub(crate) mod verdict;
+pub mod voided_seqs;

@@ -1,18 +1,19 @@
-//! The rules: what becomes of each message of a batch.
+//! The rules that decide about each message of a batch.
 //!
-//! Pure. The caller has locked the conversations, so that nobody else moves them meanwhile, and carries the plan out in
-//! the same transaction. For every conversation, in order of numbers:
+//! Pure. The caller has locked the conversations, so that no other transaction changes them, and executes the plan in the
+//! same transaction. For each conversation, in order of sequence numbers:
 //!
-//! * The next number is taken. What is stored is therefore at any moment a settled prefix: nothing ever appears below
-//!   the last number.
-//! * A number further above waits ([`Verdict::Hold`]): a lower one is on its way. After the hole timeout it is given up.
-//! * A number at or below the last one is too late, or the counter fell back: the message gets a fresh one
-//!   ([`Verdict::Renumber`]). So does what its connection sent after it, and a message with a lower number than one that
-//!   its connection sent before it (the counter fell back in between), so that a sender's messages keep their order.
-//! * A message whose id is stored already ends ([`Verdict::Known`]); the number that it brought is spent.
-//! * So does a message of someone who may not send (any more), and a recall of what may not be recalled
-//!   ([`Verdict::Refuse`]): it is not stored. Of a recall that is known only when its turn comes, for what it recalls may
-//!   stand before it in the batch.
+//! * The next number is taken. The stored messages are therefore a settled prefix at any moment: no message appears at or
+//!   below the last number later.
+//! * A higher number is held ([`Verdict::Hold`]), because a lower one is on its way. After the gap timeout, the missing
+//!   numbers are skipped.
+//! * A number at or below the last one is late, or the counter fell back: the message gets a fresh number
+//!   ([`Verdict::Renumber`]). So do the messages that its connection sent after it, and a message with a lower number
+//!   than one that its connection sent before it (the counter fell back in between). A sender's messages keep their order.
+//! * A message whose id is stored already is settled ([`Verdict::Known`]); its number is voided.
+//! * A message of a user who may not send (any more), and a recall of a message that may not be recalled, is not stored
+//!   ([`Verdict::Refuse`]). About a recall this is decided in its turn, because the message that it recalls may precede
+//!   it in the batch.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -24,26 +25,26 @@ use shared::permission::{Action, Denied, RecallTarget, Relation};
 
 use super::batch::Batch;
 use super::pending::Pending;
-use super::spent::Spent;
 use super::verdict::{Plan, Verdict};
+use super::voided_seqs::VoidedSeqs;
 
-/// What the rules are applied to.
+/// The input of the rules.
 #[derive(Debug)]
 pub struct Situation<'a> {
-    /// The messages.
+    /// The messages to plan.
     pub batch: &'a Batch,
-    /// The last number of each conversation, in the order of the batch's groups.
+    /// The last sequence number of each conversation, in the order of the batch's groups.
     pub heads: &'a [Seq],
-    /// The final number of each message that is known to be stored, in the order of the batch.
+    /// The final sequence number of each message that is stored already, in the order of the batch.
     pub known: &'a [Option<Seq>],
     /// Why the sender of each message may not send, in the order of the batch.
     pub refusals: &'a [Option<Denied>],
     /// The recalls among the messages, by their place in the batch.
     pub recalls: &'a AHashMap<usize, Recall>,
-    /// Numbers that need not be waited for.
-    pub spent: &'a Spent,
-    /// What has waited since then or longer waits no more; `None` while giving up would be too early.
-    pub patience_ended: Option<Instant>,
+    /// Sequence numbers that are not waited for.
+    pub voided: &'a VoidedSeqs,
+    /// Gaps below messages that have been held since then or longer are skipped; `None`: no gap is skipped.
+    pub overdue_since: Option<Instant>,
 }
 
 /// A message that recalls another one.
@@ -57,10 +58,10 @@ pub struct Recall {
     pub by: Relation,
 }
 
-/// A message that someone wants to recall.
+/// A message to recall.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recallable {
-    /// Who sent it.
+    /// Its sender.
     pub sender_id: String,
     /// It is itself a recall.
     pub is_recall: bool,
@@ -69,43 +70,42 @@ pub struct Recallable {
 /// Applies the rules.
 #[must_use]
 pub fn plan(situation: &Situation<'_>) -> Plan {
-    let Situation { batch, heads, spent, .. } = situation;
+    let Situation { batch, heads, voided, .. } = situation;
     let mut verdicts = Vec::with_capacity(batch.messages().len());
-    let mut last_numbers = Vec::with_capacity(heads.len());
+    let mut last_seqs = Vec::with_capacity(heads.len());
     for (group, head) in batch.groups().iter().zip(*heads) {
         let messages = &batch.messages()[group.clone()];
-        let spent_before = messages.first().and_then(|first| spent.of(&first.message.conversation));
-        let mut walk = Walk::new(situation, group.clone(), *head, spent_before, &mut verdicts);
+        let voided_before = messages.first().and_then(|first| voided.of(&first.message.conversation));
+        let mut walk = Walk::new(situation, group.clone(), *head, voided_before, &mut verdicts);
         for at in 0..messages.len() {
             walk.step(at);
         }
-        last_numbers.push(walk.head);
+        last_seqs.push(walk.head);
     }
-    Plan { verdicts, heads: last_numbers }
+    Plan { verdicts, heads: last_seqs }
 }
 
-/// One conversation, message by message in order of numbers.
+/// One conversation, message by message in order of sequence numbers.
 struct Walk<'a> {
     messages: &'a [Pending],
     known: &'a [Option<Seq>],
     refusals: &'a [Option<Denied>],
     recalls: &'a AHashMap<usize, Recall>,
-    /// The last number so far.
+    /// The last sequence number so far.
     head: Seq,
-    spent_before: Option<&'a BTreeSet<Seq>>,
-    /// Spent by this plan; none of them is in `spent_before`.
-    spent_now: BTreeSet<Seq>,
-    /// Gaps below this number have been seen for too long.
+    voided_before: Option<&'a BTreeSet<Seq>>,
+    /// Voided by this plan; none of them is in `voided_before`.
+    voided_now: BTreeSet<Seq>,
+    /// Gaps below this sequence number are overdue.
     overdue: Seq,
     /// A message below is held.
     holding: bool,
-    /// Where the first copy of each id stands.
+    /// The place of the first copy of each id.
     first_copies: AHashMap<(&'a UserId, &'a MsgId), usize>,
-    /// Connections with a message that gets a fresh number, and its arrival.
+    /// Connections with a message that gets a fresh sequence number, and its arrival.
     displaced: AHashMap<ConnectionId, u64>,
-    /// Messages whose connection sent a higher number before them.
     inverted: Vec<bool>,
-    /// Where this conversation's verdicts begin in `verdicts`.
+    /// The place of this conversation's first verdict in `verdicts`.
     base: usize,
     verdicts: &'a mut Vec<Verdict>,
 }
@@ -115,15 +115,15 @@ impl<'a> Walk<'a> {
         situation: &Situation<'a>,
         group: Range<usize>,
         head: Seq,
-        spent_before: Option<&'a BTreeSet<Seq>>,
+        voided_before: Option<&'a BTreeSet<Seq>>,
         verdicts: &'a mut Vec<Verdict>,
     ) -> Self {
-        let Situation { batch, known, refusals, recalls, patience_ended, .. } = *situation;
+        let Situation { batch, known, refusals, recalls, overdue_since, .. } = *situation;
         let messages = &batch.messages()[group.clone()];
-        // Whoever waits proves that every number below it was given out before it: what is missing there has been
-        // missing for as long.
+        // All sequence numbers below a held message were given out before it: those that are missing have been missing
+        // for at least as long.
         let is_overdue =
-            |p: &&Pending| p.held_since.zip(patience_ended).is_some_and(|(since, end)| since <= end);
+            |p: &&Pending| p.held_since.zip(overdue_since).is_some_and(|(held, overdue)| held <= overdue);
         let overdue = messages.iter().rev().find(is_overdue).map_or(Seq::ZERO, |pending| pending.seq);
         Self {
             messages,
@@ -131,8 +131,8 @@ impl<'a> Walk<'a> {
             refusals: &refusals[group],
             recalls,
             head,
-            spent_before,
-            spent_now: BTreeSet::new(),
+            voided_before,
+            voided_now: BTreeSet::new(),
             overdue,
             holding: false,
             first_copies: AHashMap::new(),
@@ -154,9 +154,9 @@ impl<'a> Walk<'a> {
                     let arrival = self.displaced.entry(origin).or_insert(pending.arrival);
                     *arrival = pending.arrival.min(*arrival);
                 }
-                self.spend(pending.seq);
+                self.void(pending.seq);
             }
-            Verdict::Known { .. } | Verdict::Refuse(_) => self.spend(pending.seq),
+            Verdict::Known { .. } | Verdict::Refuse(_) => self.void(pending.seq),
         }
         self.verdicts.push(verdict);
     }
@@ -181,17 +181,17 @@ impl<'a> Walk<'a> {
         if missing == 0 {
             return self.take(at, Verdict::Take);
         }
-        // What is held below was numbered before the jump, and goes first.
+        // A message that is held below was numbered before the jump, and precedes it.
         if pending.follows_jump() && !self.holding {
-            return self.take(at, Verdict::Jump { given_up: 0 });
+            return self.take(at, Verdict::Jump { skipped: 0 });
         }
         if pending.seq <= self.overdue {
-            return self.take(at, Verdict::Jump { given_up: missing });
+            return self.take(at, Verdict::Jump { skipped: missing });
         }
         Verdict::Hold
     }
 
-    /// It is this message's turn.
+    /// The verdict about a message whose turn it is: `verdict`, unless it is a recall that is not allowed.
     fn take(&self, at: usize, verdict: Verdict) -> Verdict {
         let Some(recall) = self.recalls.get(&(self.base + at)) else { return verdict };
         let stored = match (&recall.stored, self.taken(recall.target)) {
@@ -219,7 +219,7 @@ impl<'a> Walk<'a> {
         judged.filter(|(_, verdict)| verdict.stores()).map(|(pending, _)| pending).next()
     }
 
-    /// If an earlier message of the batch has the same id: what becomes of this one. Notes the id otherwise.
+    /// The verdict about a message whose id an earlier message of the batch has; records the id otherwise.
     fn verdict_as_copy(&mut self, at: usize) -> Option<Verdict> {
         if self.messages.len() == 1 {
             return None;
@@ -229,7 +229,7 @@ impl<'a> Walk<'a> {
         (first < at).then(|| match self.verdicts[self.base + first] {
             Verdict::Take | Verdict::Jump { .. } => Verdict::Known { stored: self.messages[first].seq },
             ended @ (Verdict::Known { .. } | Verdict::Refuse(_)) => ended,
-            // Its final number is not settled yet.
+            // Its final sequence number is not settled yet.
             Verdict::Hold | Verdict::Renumber => Verdict::Hold,
         })
     }
@@ -241,34 +241,33 @@ impl<'a> Walk<'a> {
                 .is_some_and(|arrival| *arrival < pending.arrival)
     }
 
-    /// How many numbers between the last one and `seq` somebody may still bring.
+    /// How many sequence numbers between the last one and `seq` a message may still have.
     fn missing_below(&self, seq: Seq) -> u64 {
         let between = self.head.next()..seq;
         let apart = seq.0 - self.head.0 - 1;
         if apart == 0 {
             return 0;
         }
-        let before = self.spent_before.map_or(0, |numbers| numbers.range(between.clone()).count());
-        apart - (before + self.spent_now.range(between).count()) as u64
+        let before = self.voided_before.map_or(0, |seqs| seqs.range(between.clone()).count());
+        apart - (before + self.voided_now.range(between).count()) as u64
     }
 
-    fn spend(&mut self, seq: Seq) {
-        if seq > self.head && !self.spent_before.is_some_and(|numbers| numbers.contains(&seq)) {
-            self.spent_now.insert(seq);
+    fn void(&mut self, seq: Seq) {
+        if seq > self.head && !self.voided_before.is_some_and(|seqs| seqs.contains(&seq)) {
+            self.voided_now.insert(seq);
         }
     }
 }
 
-/// The connection within whose messages this one has a place to keep. A retry has none: it was refused once and sent
-/// again later.
-fn ordered_origin(pending: &Pending) -> Option<ConnectionId> {
+    /// Connections with a message that gets a fresh sequence number, and its arrival.
+    displaced: AHashMap<ConnectionId, u64>,
     pending.message.origin.filter(|_| !pending.message.retry)
 }
 
-/// Which messages arrived after one of the same connection that has a higher number. Empty if the messages arrived in
-/// the order of their numbers, as they nearly always do.
+/// Which messages arrived after one of the same connection with a higher sequence number. Empty if the messages arrived
+/// in the order of their sequence numbers, as they nearly always do.
 ///
-/// A redelivered message may have been overtaken on its way back to the queue: its arrival says nothing.
+/// Redelivered messages do not count: others may have overtaken them while they returned to the queue.
 fn inverted(messages: &[Pending]) -> Vec<bool> {
     if messages.is_sorted_by_key(|pending| pending.arrival) {
         return Vec::new();

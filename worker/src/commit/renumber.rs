@@ -1,7 +1,7 @@
-//! Fresh numbers for messages whose own came too late or twice.
+//! Fresh sequence numbers for messages whose own is used or was skipped.
 //!
-//! They are taken from the conversation's counter, which is raised above everything that was seen here first, so that a
-//! fresh number is above every number that anybody holds. The message then waits for its turn like any other.
+//! They come from the conversation's counter, which is first raised above all that this worker has seen, so that a fresh
+//! number is above every number given out before. The message is then planned like any other.
 
 use std::future::Future;
 
@@ -13,12 +13,12 @@ use shared::redis::sequence::Sequence;
 
 use super::pending::Pending;
 
-/// Where numbers come from.
-pub trait Sequencer: Send + Sync {
-    /// What may go wrong.
+/// The source of sequence numbers.
+pub(crate) trait Sequencer: Send + Sync {
+    /// Failure of a call.
     type Error: std::error::Error + Send;
 
-    /// Takes `count` numbers above `above`, all above any given out before, and returns the first.
+    /// Takes `count` sequence numbers above `above` and above all that were given out before, and returns the first.
     fn take_above(
         &self,
         conversation: &Conversation,
@@ -26,7 +26,7 @@ pub trait Sequencer: Send + Sync {
         count: u32,
     ) -> impl Future<Output = Result<Seq, Self::Error>> + Send;
 
-    /// Notes the final number of a message, for retries.
+    /// Records the final sequence number of a message, for retries.
     fn remember(
         &self,
         conversation: &Conversation,
@@ -59,24 +59,24 @@ impl Sequencer for Sequence {
     }
 }
 
-/// A message that needs a fresh number.
+/// A message that needs a fresh sequence number.
 #[derive(Debug)]
-pub struct Displaced {
-    /// The message, under the number that it cannot keep.
-    pub pending: Pending,
-    /// The fresh number must be above this one.
-    pub above: Seq,
+pub(crate) struct Displaced {
+    /// The message with its old sequence number.
+    pub(crate) pending: Pending,
+    /// The fresh sequence number must be above this one.
+    pub(crate) above: Seq,
 }
 
-/// Gives fresh numbers to `displaced`, rising in order of arrival within each conversation, and moves what got one to
-/// `numbered`. What got none stays.
+/// Gives fresh sequence numbers to `displaced`, rising in order of arrival within each conversation, and moves the
+/// messages to `renumbered`. Those of a conversation whose call failed remain.
 ///
 /// # Errors
 /// One of the failures, if there was any.
-pub async fn number<S: Sequencer>(
+pub(crate) async fn renumber<S: Sequencer>(
     sequencer: &S,
     displaced: &mut Vec<Displaced>,
-    numbered: &mut Vec<Pending>,
+    renumbered: &mut Vec<Pending>,
 ) -> Result<(), S::Error> {
     displaced.sort_unstable_by(|a, b| {
         let by_conversation = a.pending.message.conversation.cmp(&b.pending.message.conversation);
@@ -98,8 +98,8 @@ pub async fn number<S: Sequencer>(
     for (length, first) in taken {
         let group = waiting.by_ref().take(length);
         match first {
-            Ok(first) => numbered.extend(group.zip(first.0..).map(|(mut one, number)| {
-                one.pending.renumber(Seq(number));
+            Ok(first) => renumbered.extend(group.zip(first.0..).map(|(mut one, seq)| {
+                one.pending.renumber(Seq(seq));
                 one.pending
             })),
             Err(error) => {
@@ -118,14 +118,18 @@ mod tests {
 
     use super::*;
 
-    /// Has a counter that nobody else uses, and no memory.
+    /// Returns the next number above, and records nothing.
     struct OneAbove;
 
     impl Sequencer for OneAbove {
         type Error = std::io::Error;
 
         async fn take_above(&self, at: &Conversation, above: Seq, _: u32) -> Result<Seq, std::io::Error> {
-            if at.key() == "group_away" { Err(std::io::Error::other("away")) } else { Ok(above.next()) }
+            if at.key() == "group_unavailable" {
+                Err(std::io::Error::other("unavailable"))
+            } else {
+                Ok(above.next())
+            }
         }
 
         async fn remember(
@@ -145,20 +149,20 @@ mod tests {
     }
 
     #[test]
-    fn fresh_numbers_rise_in_order_of_arrival_and_what_got_none_stays() {
+    fn fresh_seqs_rise_in_order_of_arrival_and_messages_without_one_remain() {
         let mut waiting = vec![
             displaced("group_a", 9, 40),
-            displaced("group_away", 2, 7),
+            displaced("group_unavailable", 2, 7),
             displaced("group_b", 3, 5),
             displaced("group_a", 4, 30),
         ];
-        let mut numbered = Vec::new();
-        let asked = number(&OneAbove, &mut waiting, &mut numbered).now_or_never().unwrap();
-        assert_eq!(asked.unwrap_err().to_string(), "away");
+        let mut renumbered = Vec::new();
+        let result = renumber(&OneAbove, &mut waiting, &mut renumbered).now_or_never().unwrap();
+        assert_eq!(result.unwrap_err().to_string(), "unavailable");
         let got: Vec<_> =
-            numbered.iter().map(|p| (p.message.conversation.key(), p.arrival, p.seq.0)).collect();
+            renumbered.iter().map(|p| (p.message.conversation.key(), p.arrival, p.seq.0)).collect();
         assert_eq!(got, [("group_a", 4, 41), ("group_a", 9, 42), ("group_b", 3, 6)]);
-        assert!(numbered.iter().all(Pending::is_renumbered));
+        assert!(renumbered.iter().all(Pending::is_renumbered));
         assert_eq!(waiting.iter().map(|d| d.pending.arrival).collect::<Vec<_>>(), [2]);
     }
 }

@@ -3,26 +3,26 @@
 use shared::ids::Seq;
 use shared::permission::Denied;
 
-/// What becomes of one message.
+/// The decision about one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Stored: all numbers below are settled.
+    /// Stored: all lower sequence numbers are settled.
     Take,
-    /// Stored, and the missing numbers below are left behind for ever.
+    /// Stored, and the missing sequence numbers below are skipped for good.
     Jump {
-        /// How many of them were waited for in vain; 0 after a marked jump.
-        given_up: u64,
+        /// How many of them were waited for until the gap timeout; 0 after a marked jump.
+        skipped: u64,
     },
-    /// Waits for a lower number.
+    /// Held until a lower sequence number arrives.
     Hold,
-    /// Needs a fresh number above everything seen here.
+    /// Needs a fresh sequence number above all that this worker has seen.
     Renumber,
-    /// Stored already (or by this plan, as an earlier copy).
+    /// Stored already, or stored by this plan as an earlier copy.
     Known {
-        /// Its final number.
+        /// Its final sequence number.
         stored: Seq,
     },
-    /// Is not stored.
+    /// Not stored.
     Refuse(Denied),
 }
 
@@ -33,18 +33,19 @@ impl Verdict {
         matches!(self, Verdict::Take | Verdict::Jump { .. })
     }
 
-    /// The message ends, or goes on under another number: nobody else brings the one that it has.
+    /// No message will have this sequence number: the one that has it is not stored under it.
     #[must_use]
-    pub fn spends(self) -> bool {
+    pub(crate) fn voids(self) -> bool {
         matches!(self, Verdict::Known { .. } | Verdict::Renumber | Verdict::Refuse(_))
     }
 }
 
-/// The outcome.
+/// The decisions about a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// One per message, in the order of the batch.
     pub verdicts: Vec<Verdict>,
-    /// The last number of each conversation afterwards, in the order of the batch's groups; never lower than before.
+    /// The last sequence number of each conversation afterwards, in the order of the batch's groups; never lower than
+    /// before.
     pub heads: Vec<Seq>,
 }

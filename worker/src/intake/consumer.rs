@@ -1,7 +1,7 @@
-//! One shard's queue: deliveries come in, checked messages and acknowledgements go out.
+//! The consumer of one shard's queue: deliveries come in, checked messages and acknowledgements go out.
 //!
-//! The broker delivers a bounded number of bodies ahead. They gather in the channel's buffer while a batch is being
-//! committed, and the next batch takes them together.
+//! The broker delivers a limited number of bodies ahead. They gather in the channel's buffer during a commit, and the
+//! next batch takes them together.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -23,62 +23,66 @@ use crate::settle::Ack;
 /// Longest that subscribing may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why deliveries come no more. The remedy is always a new channel; what was not acknowledged is delivered again.
+/// Why a consumer ended. The remedy is always a new channel: the broker delivers again what was not acknowledged.
 #[derive(Debug, thiserror::Error)]
-pub enum ConsumeError {
-    /// No channel.
+pub(crate) enum ConsumeError {
+    /// No channel could be opened.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// As lapin says.
+    /// The connection or channel failed.
     #[error("RabbitMQ: {0}")]
     Lapin(#[from] lapin::Error),
     /// No answer in time.
     #[error("RabbitMQ did not answer within {} s", OPEN_TIMEOUT.as_secs())]
     Timeout,
-    /// The broker ended the subscription: the queue was deleted, or its node went away.
+    /// The broker cancelled the consumer: the queue was deleted, or its node is down.
     #[error("RabbitMQ cancelled the consumer")]
     Cancelled,
 }
 
-/// Something that can never be stored.
+/// A body, or a message of one, that can never be stored.
 #[derive(Debug)]
-pub struct Refused {
-    /// Which delivery brought it.
-    pub delivery: DeliveryTag,
-    /// Why, in a sentence.
-    pub reason: String,
-    /// What to keep of it: a body that can be published again once the reason is gone.
-    pub body: Vec<u8>,
+pub(crate) struct Rejected {
+    /// The delivery that it came with.
+    pub(crate) delivery: DeliveryTag,
+    /// Why, as a sentence.
+    pub(crate) reason: String,
+    /// The body of the dead letter, which can be published again once the cause is removed.
+    pub(crate) body: Vec<u8>,
 }
 
-/// What one call gathered.
+/// Decoded deliveries, for one batch.
 #[derive(Debug, Default)]
-pub struct Gathered {
-    /// Each delivery and the number of messages in it, refused ones included.
-    pub deliveries: Vec<(DeliveryTag, usize)>,
-    /// What can be stored, in order of delivery.
-    pub messages: Vec<Pending>,
-    /// What cannot.
-    pub refused: Vec<Refused>,
-    /// Nothing else has been delivered.
-    pub caught_up: bool,
+pub(crate) struct Intake {
+    /// Each delivery and the number of messages in it, rejected ones included.
+    pub(crate) deliveries: Vec<(DeliveryTag, usize)>,
+    /// Messages that can be stored, in order of delivery.
+    pub(crate) messages: Vec<Pending>,
+    /// What cannot be stored.
+    pub(crate) rejected: Vec<Rejected>,
+    /// Everything that has been delivered is in this or an earlier batch.
+    pub(crate) caught_up: bool,
 }
 
-/// The subscription to one shard's queue.
+/// A subscription to one shard's queue.
 #[derive(Debug)]
-pub struct ShardConsumer {
+pub(crate) struct ShardConsumer {
     channel: Channel,
     consumer: Consumer,
     decoder: Decoder,
 }
 
 impl ShardConsumer {
-    /// Subscribes. While another worker is the queue's active consumer, nothing comes.
+    /// Subscribes. Nothing is delivered while another worker is the active consumer of the queue.
     ///
     /// # Errors
-    /// [`ConsumeError`]: try again after a while.
-    pub async fn open(broker: &Broker, shard: ShardId, prefetch_bodies: u16) -> Result<Self, ConsumeError> {
-        // A quorum queue without a leader (its node has just started) may leave the question unanswered for ever.
+    /// [`ConsumeError`]: retry after a pause.
+    pub(crate) async fn open(
+        broker: &Broker,
+        shard: ShardId,
+        prefetch_bodies: u16,
+    ) -> Result<Self, ConsumeError> {
+        // A quorum queue without a leader (its node has just started) may never answer.
         let opening = Self::subscribe(broker, shard, prefetch_bodies);
         tokio::time::timeout(OPEN_TIMEOUT, opening).await.unwrap_or(Err(ConsumeError::Timeout))
     }
@@ -93,55 +97,55 @@ impl ShardConsumer {
         Ok(Self { channel, consumer, decoder: Decoder::new(broker.topology().shards()) })
     }
 
-    /// Waits for a delivery and takes all that have gathered, until there are `messages_max` messages or more (a body is
-    /// never divided). Cancel safe.
+    /// Waits for a delivery, and takes all that have gathered until there are `messages_max` messages or more (a body
+    /// is never divided). Cancel safe.
     ///
     /// # Errors
-    /// [`ConsumeError`]: this consumer is at its end.
-    pub async fn gather(&mut self, messages_max: NonZeroUsize) -> Result<Gathered, ConsumeError> {
-        let mut gathered = Gathered::default();
-        // The only wait; from here on nothing is lost when the future is dropped, because nothing awaits.
+    /// [`ConsumeError`]: this consumer has ended.
+    pub(crate) async fn gather(&mut self, messages_max: NonZeroUsize) -> Result<Intake, ConsumeError> {
+        let mut intake = Intake::default();
+        // The only await: dropping the future loses no delivery.
         let mut next = self.consumer.next().await;
         loop {
             let delivery = next.ok_or(ConsumeError::Cancelled)??;
-            self.decoder.decode(delivery, &mut gathered);
-            if gathered.messages.len() >= messages_max.get() {
-                return Ok(gathered);
+            self.decoder.decode(delivery, &mut intake);
+            if intake.messages.len() >= messages_max.get() {
+                return Ok(intake);
             }
             let Some(ready) = self.consumer.next().now_or_never() else {
-                gathered.caught_up = true;
-                return Ok(gathered);
+                intake.caught_up = true;
+                return Ok(intake);
             };
             next = ready;
         }
     }
 
-    /// Adds what has been delivered meanwhile, without waiting.
+    /// Adds what has been delivered since, without waiting.
     ///
     /// # Errors
-    /// [`ConsumeError`]: this consumer is at its end.
-    pub fn gather_more(
+    /// [`ConsumeError`]: this consumer has ended.
+    pub(crate) fn gather_more(
         &mut self,
         messages_max: NonZeroUsize,
-        into: &mut Gathered,
+        intake: &mut Intake,
     ) -> Result<(), ConsumeError> {
-        while into.messages.len() < messages_max.get() {
+        while intake.messages.len() < messages_max.get() {
             let Some(next) = self.consumer.next().now_or_never() else {
-                into.caught_up = true;
+                intake.caught_up = true;
                 return Ok(());
             };
             let delivery = next.ok_or(ConsumeError::Cancelled)??;
-            self.decoder.decode(delivery, into);
+            self.decoder.decode(delivery, intake);
         }
-        into.caught_up = false;
+        intake.caught_up = false;
         Ok(())
     }
 
     /// Sends acknowledgements.
     ///
     /// # Errors
-    /// [`ConsumeError::Lapin`]: they may be lost, and the bodies come again.
-    pub async fn acknowledge(&self, acks: Vec<Ack>) -> Result<(), ConsumeError> {
+    /// [`ConsumeError::Lapin`]: they may be lost, and the bodies be delivered again.
+    pub(crate) async fn acknowledge(&self, acks: Vec<Ack>) -> Result<(), ConsumeError> {
         for Ack { tag, multiple } in acks {
             self.channel.basic_ack(tag, BasicAckOptions { multiple }).await?;
         }
@@ -150,21 +154,21 @@ impl ShardConsumer {
 
     /// Whether deliveries can still be acknowledged.
     #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.channel.status().connected()
     }
 
-    /// Unsubscribes. What was not acknowledged goes back into the queue, in its old place.
+    /// Unsubscribes. What was not acknowledged returns to its place in the queue.
     ///
-    /// By closing the channel, which is one step for the broker. Cancelled first, the next worker would be given what
-    /// stands behind the unacknowledged, as much as its window takes, and never what it waits for.
-    pub async fn close(self) {
-        // Should it fail, the channel is gone anyway.
-        let _ = self.channel.close(200, "shard given up".into()).await;
+    /// This closes the channel, which is one step for the broker. After a separate cancel, the next worker would first be
+    /// given its whole window of later deliveries, without the unacknowledged ones that they wait for.
+    pub(crate) async fn close(self) {
+        // After a failure the channel is gone as well.
+        let _ = self.channel.close(200, "shard released".into()).await;
     }
 }
 
-/// Turns bodies into messages.
+/// Decodes bodies into messages.
 #[derive(Debug)]
 struct Decoder {
     shards: ShardCount,
@@ -176,36 +180,38 @@ impl Decoder {
         Self { shards, arrivals: 0 }
     }
 
-    fn decode(&mut self, delivery: Delivery, into: &mut Gathered) {
+    fn decode(&mut self, delivery: Delivery, intake: &mut Intake) {
         let Delivery { delivery_tag: tag, redelivered, data, .. } = delivery;
         match envelope::decode_batch(&data) {
             Ok(batch) => {
-                into.deliveries.push((tag, batch.messages.len() + batch.refused.len()));
-                let refused = batch.refused.into_iter();
-                into.refused.extend(refused.map(|(error, body)| Refused {
+                intake.deliveries.push((tag, batch.messages.len() + batch.refused.len()));
+                let rejected = batch.refused.into_iter();
+                intake.rejected.extend(rejected.map(|(error, body)| Rejected {
                     delivery: tag,
                     reason: error.to_string(),
                     body,
                 }));
                 for message in batch.messages {
                     match self.misrouted(batch.shard, &message) {
-                        Some((reason, body)) => into.refused.push(Refused { delivery: tag, reason, body }),
+                        Some((reason, body)) => {
+                            intake.rejected.push(Rejected { delivery: tag, reason, body });
+                        }
                         None => {
                             self.arrivals += 1;
-                            into.messages.push(Pending::new(message, tag, self.arrivals, redelivered));
+                            intake.messages.push(Pending::new(message, tag, self.arrivals, redelivered));
                         }
                     }
                 }
             }
             Err(error) => {
-                into.deliveries.push((tag, 1));
-                into.refused.push(Refused { delivery: tag, reason: error.to_string(), body: data });
+                intake.deliveries.push((tag, 1));
+                intake.rejected.push(Rejected { delivery: tag, reason: error.to_string(), body: data });
             }
         }
     }
 
-    /// A sender that hashes differently splits a conversation over two queues: its messages are not taken. (One that
-    /// hashes as we do but stands in another queue, put there by hand, is: the row locks make that safe.)
+    /// A gateway that computes another shard would split a conversation over two queues: its messages are rejected. A
+    /// message with the right shard in the wrong queue (published by an operator) is accepted: row locks make that safe.
     fn misrouted(&self, meant: u32, message: &Numbered) -> Option<(String, Vec<u8>)> {
         let shard = self.shards.of(&message.conversation);
         (u32::from(shard.0) != meant).then(|| {
@@ -229,47 +235,47 @@ mod tests {
         numbered("group_101", seq, "alice", &format!("m{seq}"))
     }
 
-    fn decode(bodies: &[Vec<u8>]) -> Gathered {
+    fn decode(bodies: &[Vec<u8>]) -> Intake {
         let mut decoder = Decoder::new(ShardCount::new(8).unwrap());
-        let mut gathered = Gathered::default();
+        let mut intake = Intake::default();
         for (tag, body) in (1..).zip(bodies) {
             let delivery =
                 Delivery::mock(tag, ShortString::default(), ShortString::default(), tag == 2, body.clone());
-            decoder.decode(delivery, &mut gathered);
+            decoder.decode(delivery, &mut intake);
         }
-        gathered
+        intake
     }
 
     #[test]
-    fn messages_keep_the_order_of_delivery_and_know_where_they_came_from() {
+    fn messages_keep_the_order_and_the_tag_of_their_delivery() {
         let bodies = [
             envelope::encode_batch(ShardId(7), [message(1), message(2)].iter()),
             envelope::encode_batch(ShardId(7), std::iter::once(&message(3))),
         ];
-        let gathered = decode(&bodies);
-        assert_eq!(gathered.deliveries, [(1, 2), (2, 1)]);
+        let intake = decode(&bodies);
+        assert_eq!(intake.deliveries, [(1, 2), (2, 1)]);
         let seen: Vec<_> =
-            gathered.messages.iter().map(|p| (p.seq.0, p.delivery, p.arrival, p.redelivered)).collect();
+            intake.messages.iter().map(|p| (p.seq.0, p.delivery, p.arrival, p.redelivered)).collect();
         assert_eq!(seen, [(1, 1, 1, false), (2, 1, 2, false), (3, 2, 3, true)]);
-        assert!(gathered.refused.is_empty());
+        assert!(intake.rejected.is_empty());
     }
 
     #[test]
-    fn what_cannot_be_stored_is_set_apart_and_its_neighbours_go_on() {
+    fn messages_that_cannot_be_stored_are_rejected_and_the_others_are_taken() {
         let bad = with_kind(message(2), MessageKind::from_stored(1, String::new()));
         let bodies = [
             b"no protobuf at all".to_vec(),
             envelope::encode_batch(ShardId(7), [message(1), bad].iter()),
             envelope::encode_batch(ShardId(3), std::iter::once(&message(3))),
         ];
-        let gathered = decode(&bodies);
-        assert_eq!(gathered.deliveries, [(1, 1), (2, 2), (3, 1)]);
-        assert_eq!(gathered.messages.len(), 1);
-        let refused: Vec<_> = gathered.refused.iter().map(|r| (r.delivery, r.reason.as_str())).collect();
-        assert!(matches!(refused[..], [(1, _), (2, "content is empty"), (3, _)]), "{refused:?}");
-        assert!(refused[2].1.contains("sent to shard 3, but belongs to shard 7 of 8"), "{refused:?}");
-        // What is kept of a misrouted message can be published again as it is.
-        let again = envelope::decode_batch(&gathered.refused[2].body).unwrap();
+        let intake = decode(&bodies);
+        assert_eq!(intake.deliveries, [(1, 1), (2, 2), (3, 1)]);
+        assert_eq!(intake.messages.len(), 1);
+        let rejected: Vec<_> = intake.rejected.iter().map(|r| (r.delivery, r.reason.as_str())).collect();
+        assert!(matches!(rejected[..], [(1, _), (2, "content is empty"), (3, _)]), "{rejected:?}");
+        assert!(rejected[2].1.contains("sent to shard 3, but belongs to shard 7 of 8"), "{rejected:?}");
+        // The body of a misrouted message's dead letter can be published as it is.
+        let again = envelope::decode_batch(&intake.rejected[2].body).unwrap();
         assert_eq!((again.shard, again.messages), (7, vec![message(3)]));
     }
 }

@@ -1,5 +1,5 @@
-//! From the queue into memory: bodies to checked messages, and what is none to the dead-letter queue.
+//! From the queue into memory: bodies become checked messages; what cannot be stored goes to the dead-letter queue.
 
-pub mod consumer;
-pub mod dead_letters;
-pub mod letter_box;
+pub(crate) mod consumer;
+pub(crate) mod dead_letter_publisher;
+pub mod dead_letter_queue;

@@ -1,14 +1,14 @@
-//! Which shards this worker has: a sign of life every second, and the list of who else gave one.
+//! The heartbeat of this worker, and the shards that follow from the heartbeats of all workers.
 //!
-//! While Redis is away, everyone keeps what they have. That leaves a dead worker's shards unserved for so long, but
-//! never moves a shard for no reason.
+//! While Redis is unreachable, each worker keeps its shards. The shards of a worker that dies meanwhile are not consumed
+//! until Redis is back, but no shard moves without a reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::health::{Check, Health};
-use shared::redis::live_board::LiveBoard;
+use shared::redis::liveness_registry::LivenessRegistry;
 use shared::shard::{ShardCount, ShardId};
 use shared::shutdown::Shutdown;
 use tokio::sync::watch;
@@ -16,29 +16,29 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use super::assignment::shards_of;
-use super::shard_task::{Parts, ShardTask};
+use super::shard_task::{ShardContext, ShardTask};
 use super::standby::Standby;
 
-/// Time between two signs of life.
-pub const INTERVAL: Duration = Duration::from_secs(1);
-/// A worker that was silent for so long is dead. A few signs may be late or lost.
-pub const EXPIRY: Duration = Duration::from_secs(4);
+/// Time between two heartbeats.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A worker without a heartbeat for this long is considered dead. A few heartbeats may be late or lost.
+pub(crate) const EXPIRY: Duration = Duration::from_secs(4);
 
 /// Starts and stops the tasks of this worker's shards.
 #[derive(Debug)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     me: String,
-    board: LiveBoard,
+    registry: LivenessRegistry,
     shards: ShardCount,
-    parts: Arc<Parts>,
+    context: Arc<ShardContext>,
     health: Health,
-    /// Passes while the last sign of life reached Redis.
+    /// Passes while the last heartbeat reached Redis.
     redis: Check,
-    /// Passes once it is known which shards are this worker's.
+    /// Passes once the shards of this worker are known.
     assigned: Check,
     running: BTreeMap<ShardId, Running>,
     standby: Standby,
-    /// The keys of `running`, for others.
+    /// The keys of `running`.
     owned: watch::Sender<Vec<ShardId>>,
 }
 
@@ -49,28 +49,34 @@ struct Running {
 }
 
 impl Heartbeat {
-    /// Nothing runs yet.
+    /// The heartbeat of the worker `me`, not running yet.
     #[must_use]
-    pub fn new(me: String, board: LiveBoard, shards: ShardCount, parts: Arc<Parts>, health: Health) -> Self {
+    pub(crate) fn new(
+        me: String,
+        registry: LivenessRegistry,
+        shards: ShardCount,
+        context: Arc<ShardContext>,
+        health: Health,
+    ) -> Self {
         let (redis, assigned) = (health.check("redis"), health.check("shards"));
         let (running, (owned, _)) = (BTreeMap::new(), watch::channel(Vec::new()));
         let standby = Standby::default();
-        Self { me, board, shards, parts, health, redis, assigned, running, standby, owned }
+        Self { me, registry, shards, context, health, redis, assigned, running, standby, owned }
     }
 
-    /// The shards that this worker has, rising; changes can be awaited.
+    /// The shards of this worker, rising; changes can be awaited.
     #[must_use]
-    pub fn owned(&self) -> watch::Receiver<Vec<ShardId>> {
+    pub(crate) fn owned(&self) -> watch::Receiver<Vec<ShardId>> {
         self.owned.subscribe()
     }
 
-    /// Beats until `stop`; then leaves the board, so that others take over at once, and waits until all shards are given
-    /// up.
-    pub async fn run(mut self, stop: Shutdown) {
+    /// Sends heartbeats until `stop`; then leaves the registry, so that other workers take over at once, and waits until
+    /// all shards are released.
+    pub(crate) async fn run(mut self, stop: Shutdown) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_stopped(ticks.tick()).await.is_some() {
-            match self.board.beat(&self.me).await {
+            match self.registry.beat(&self.me).await {
                 Ok(workers) => {
                     self.redis.pass();
                     self.assign(&shards_of(&self.me, &workers, self.shards), &stop);
@@ -89,23 +95,26 @@ impl Heartbeat {
         for running in self.running.values() {
             running.stop.stop();
         }
-        if let Err(error) = self.board.leave(&self.me).await {
-            tracing::warn!(%error, "could not leave the board: others take over when this worker's sign expires");
+        if let Err(error) = self.registry.leave(&self.me).await {
+            tracing::warn!(
+                %error, expiry_s = EXPIRY.as_secs(),
+                "worker not removed from the registry in Redis: others take its shards over when its heartbeat expires"
+            );
         }
         for (shard, running) in self.running {
             if let Err(error) = running.task.await {
-                tracing::error!(%shard, %error, "shard task ended badly");
+                tracing::error!(%shard, %error, "shard task panicked: another worker continues the shard");
             }
         }
         metrics::gauge!(shared::metrics::WORKER_SHARDS).set(0.0);
     }
 
-    /// Gives up shards that are another worker's now and takes those that have become this one's.
+    /// Releases shards that belong to another worker now, and takes those that belong to this one.
     fn assign(&mut self, mine: &[ShardId], stop: &Shutdown) {
         self.running.retain(|shard, running| {
             let keep = mine.contains(shard) && !running.task.is_finished();
             if !keep {
-                tracing::info!(%shard, "shard given up");
+                tracing::info!(%shard, "shard released");
                 running.stop.stop();
             }
             keep
@@ -114,7 +123,7 @@ impl Heartbeat {
             if !self.running.contains_key(shard) {
                 tracing::info!(%shard, "shard taken");
                 let check = self.health.check(format!("shard {shard}"));
-                let task = ShardTask::new(*shard, Arc::clone(&self.parts), check);
+                let task = ShardTask::new(*shard, Arc::clone(&self.context), check);
                 let stop = stop.child();
                 let task = stop.spawn(task.run(stop.clone()));
                 self.running.insert(*shard, Running { stop, task });

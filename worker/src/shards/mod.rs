@@ -1,6 +1,6 @@
-//! Consuming the shards that fall to this worker.
+//! Which shards this worker consumes, and the task that runs each of them.
 
-pub mod assignment;
-pub mod heartbeat;
+pub(crate) mod assignment;
+pub(crate) mod heartbeat;
 pub mod shard_task;
 mod standby;

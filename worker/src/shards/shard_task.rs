@@ -1,8 +1,8 @@
-//! One shard, from its queue to the database and out again: gather, commit, announce, note in inboxes, acknowledge.
+//! One shard, from its queue to the database and out again: consume, commit, announce, update inboxes, acknowledge.
 //!
-//! A *session* is the life of one channel. Whatever breaks it (the connection, a cancelled consumer) ends it, and a new
-//! one begins after a while; the broker delivers again what was not acknowledged. A database that is away does not end a
-//! session: the batch is kept and tried again for ever.
+//! A *session* is the life of one channel. Any error on it (a lost connection, a cancelled consumer) ends the session,
+//! and the next one begins after a pause; the broker delivers again what was not acknowledged. A database outage does
+//! not end a session: the batch is kept and retried until it is committed or the worker stops.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -23,80 +23,81 @@ use shared::shutdown::Shutdown;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::announce::events::Events;
-use crate::announce::inboxes::InboxWriter;
-use crate::announce::touches::inbox_updates;
+use crate::announce::inbox_writer::InboxWriter;
+use crate::announce::update_queue::inbox_updates;
 use crate::commit::committer::Committer;
 use crate::commit::facts::Committed;
 use crate::commit::ledger::MysqlLedger;
 use crate::commit::pending::DeliveryTag;
-use crate::intake::consumer::{ConsumeError, Gathered, ShardConsumer};
-use crate::intake::dead_letters::DeadLetters;
+use crate::intake::consumer::{ConsumeError, Intake, ShardConsumer};
+use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::settle::Deliveries;
 
-/// An acknowledgement costs the broker as much as a message (it is written to its log too), and one says all before it:
-/// they wait so long for others. A worker that dies meanwhile leaves bodies to its successor that are stored already.
-const ACK_PAUSE: Duration = Duration::from_millis(50);
+/// Longest delay of an acknowledgement. It costs the broker as much as a message (both are written to its log), and one
+/// acknowledgement covers all deliveries before it, so they are collected. After a crash, the next owner of the shard
+/// receives what was committed and not acknowledged once more.
+const ACK_DELAY: Duration = Duration::from_millis(50);
 
-/// What all shards of a worker share.
+/// A session that lasted this long was healthy: the next failure starts with a short pause again.
+const HEALTHY_SESSION: Duration = Duration::from_secs(10);
+
+/// What all shard tasks of a worker share.
 #[derive(Debug)]
-pub struct Parts {
-    /// The connection for consuming.
-    pub consuming: Arc<Broker>,
-    /// The connection for publishing: a blocked one takes no acknowledgements either.
-    pub publishing: Arc<Broker>,
-    /// Where messages are stored.
-    pub ledger: MysqlLedger,
-    /// Where fresh numbers come from.
-    pub sequence: Sequence,
-    /// Where conversations are noted for users who come back.
-    pub inboxes: Inboxes,
-    /// Where the rest goes.
-    pub dead_letters: DeadLetters,
+pub(crate) struct ShardContext {
+    /// Connection for consuming.
+    pub(crate) consuming: Arc<Broker>,
+    /// Connection for publishing. A second one, because the broker does not read from a connection that it has blocked,
+    /// acknowledgements included.
+    pub(crate) publishing: Arc<Broker>,
+    pub(crate) ledger: MysqlLedger,
+    /// The source of fresh sequence numbers.
+    pub(crate) sequence: Sequence,
+    pub(crate) inboxes: Inboxes,
+    pub(crate) dead_letters: DeadLetterPublisher,
     /// Passes while the last transaction of any shard succeeded.
-    pub commits: Check,
-    /// Shards take turns with the database: whoever waits gathers meanwhile.
-    pub turns: ConcurrencyLimit,
-    /// How to go about it.
-    pub settings: ShardSettings,
+    pub(crate) commits: Check,
+    /// Limits the transactions that run at once; the queues of waiting shards gather larger batches meanwhile.
+    pub(crate) transactions: ConcurrencyLimit,
+    pub(crate) settings: ShardSettings,
 }
 
-/// See [`crate::config::Commit`].
+/// Settings of all shard tasks; see [`crate::config::Commit`].
 #[derive(Debug, Clone, Copy)]
 pub struct ShardSettings {
-    /// Bodies that may be unacknowledged at once.
+    /// Most unacknowledged bodies per shard.
     pub prefetch_bodies: u16,
-    /// A batch takes no further body when it has so many messages.
+    /// A batch with this many messages takes no further body.
     pub batch_messages_max: NonZeroUsize,
-    /// How long a missing number is waited for.
+    /// How long a missing sequence number is waited for.
     pub hole_timeout: Duration,
 }
 
-/// Runs one shard until it is told to give it up.
+/// Runs one shard from the moment this worker owns it until it is told to release it.
 #[derive(Debug)]
-pub struct ShardTask {
+pub(crate) struct ShardTask {
     shard: ShardId,
-    parts: Arc<Parts>,
+    context: Arc<ShardContext>,
     events: EventStream,
-    /// Passes while the queue is consumed; gone with the task.
+    /// Passes while the queue is consumed.
     check: Check,
 }
 
 impl ShardTask {
-    /// A task for `shard`, which this worker owns from now on. `check` says whether it is consumed.
+    /// A task for `shard`. `check` passes while its queue is consumed.
     #[must_use]
-    pub fn new(shard: ShardId, parts: Arc<Parts>, check: Check) -> Self {
-        let events = EventStream::new(Arc::clone(&parts.publishing), Some(u32::from(shard.0)));
-        Self { shard, parts, events, check }
+    pub(crate) fn new(shard: ShardId, context: Arc<ShardContext>, check: Check) -> Self {
+        let events = EventStream::new(Arc::clone(&context.publishing), Some(u32::from(shard.0)));
+        Self { shard, context, events, check }
     }
 
-    /// Consumes the shard until `stop`, then finishes the batch at hand and returns the rest to the queue.
-    pub async fn run(mut self, stop: Shutdown) {
+    /// Consumes the shard until `stop`, then finishes the current batch and returns the rest to the queue.
+    pub(crate) async fn run(mut self, stop: Shutdown) {
         let mut backoff = Backoff::dependency();
         loop {
             let begun = Instant::now();
             let Err(error) = self.session(&stop).await else { return };
             self.check.fail(error.to_string());
-            if begun.elapsed() > Duration::from_secs(10) {
+            if begun.elapsed() > HEALTHY_SESSION {
                 backoff.reset();
             }
             if !stop.sleep(backoff.next_delay()).await {
@@ -106,10 +107,10 @@ impl ShardTask {
         }
     }
 
-    /// One session. `Ok` when asked to stop; the event stream has ended then, unless something is left unannounced.
+    /// One session. `Ok` after `stop`; the event stream has ended by then.
     async fn session(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
-        let settings = self.parts.settings;
-        let opening = ShardConsumer::open(&self.parts.consuming, self.shard, settings.prefetch_bodies);
+        let settings = self.context.settings;
+        let opening = ShardConsumer::open(&self.context.consuming, self.shard, settings.prefetch_bodies);
         let Some(consumer) = stop.run_until_stopped(opening).await else {
             self.events.end().await;
             return Ok(());
@@ -118,48 +119,45 @@ impl ShardTask {
         self.check.pass();
         let mut beacon = tokio::time::interval(BEACON_INTERVAL);
         beacon.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (ledger, sequence) = (self.context.ledger.clone(), self.context.sequence.clone());
         let mut session = Session {
             shard: self.shard,
-            parts: Arc::clone(&self.parts),
+            context: Arc::clone(&self.context),
             consumer,
             deliveries: Deliveries::new(),
-            committer: Committer::new(
-                self.parts.ledger.clone(),
-                self.parts.sequence.clone(),
-                settings.hole_timeout,
-            ),
-            inboxes: InboxWriter::new(self.parts.inboxes.clone()),
-            burials: FuturesUnordered::new(),
+            committer: Committer::new(ledger, sequence, settings.hole_timeout),
+            inboxes: InboxWriter::new(self.context.inboxes.clone()),
+            dead_letters: FuturesUnordered::new(),
             ack_due: None,
             events: &mut self.events,
             beacon,
         };
-        let ended = session.run(stop).await;
+        let result = session.run(stop).await;
         if session.committer.is_uncertain() {
-            // What may have been committed is delivered again, and announced then, apart from retries.
+            // What may have been committed is delivered again and announced then, except retries: clients must pull.
             session.events.leave_gap();
         }
-        if ended.is_ok() {
-            // Before the queue is released to the next owner.
+        if result.is_ok() {
+            // Before the queue is released: gateways receive the end before anything that the next owner commits.
             session.events.end().await;
         }
         session.report_held(0);
         session.consumer.close().await;
-        ended
+        result
     }
 }
 
 /// The life of one channel.
 struct Session<'t> {
     shard: ShardId,
-    parts: Arc<Parts>,
+    context: Arc<ShardContext>,
     consumer: ShardConsumer,
     deliveries: Deliveries,
     committer: Committer<MysqlLedger, Sequence>,
     inboxes: InboxWriter,
-    /// Dead letters on their way; each yields the delivery that brought it, or `None` if it was not kept.
-    burials: FuturesUnordered<BoxFuture<'static, Option<DeliveryTag>>>,
-    /// Something is settled, and acknowledged at this moment at the latest.
+    /// Dead letters being published. Each yields the delivery that it came with, or `None` if it was not published.
+    dead_letters: FuturesUnordered<BoxFuture<'static, Option<DeliveryTag>>>,
+    /// When the deliveries that are settled by now must be acknowledged.
     ack_due: Option<Instant>,
     events: &'t mut EventStream,
     beacon: Interval,
@@ -175,19 +173,23 @@ impl Session<'_> {
     }
 
     async fn work(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
-        while let Some(mut gathered) = self.next_batch(stop).await? {
-            let turn = self.parts.turns.acquire().await;
-            self.consumer.gather_more(self.parts.settings.batch_messages_max, &mut gathered)?;
-            self.register(&mut gathered);
-            let committed = self.commit(gathered, stop).await?;
-            drop(turn);
+        while let Some(mut intake) = self.next_batch(stop).await? {
+            let permit = self.context.transactions.acquire().await;
+            self.consumer.gather_more(self.context.settings.batch_messages_max, &mut intake)?;
+            self.register(&mut intake);
+            let committed = self.commit(intake, stop).await?;
+            drop(permit);
             let Some(committed) = committed else { return Ok(()) };
             self.announce_and_settle(committed).await?;
             if let Err(error) = self.committer.repair(Instant::now()).await {
-                tracing::warn!(shard = %self.shard, %error, "numbers not put right yet");
+                tracing::warn!(
+                    shard = %self.shard, %error,
+                    "sequence numbers not corrected in Redis: messages without one are retried, retries of others are \
+                     corrected at their commit"
+                );
             }
-            let window = usize::from(self.parts.settings.prefetch_bodies);
-            // Places that wait for an inbox will be free by themselves.
+            let window = usize::from(self.context.settings.prefetch_bodies);
+            // Places that are occupied by inbox updates become free without a further commit.
             let full = self.deliveries.unacknowledged() >= window && self.inboxes.is_idle();
             self.committer.set_blocked(full);
             self.report_held(self.committer.held());
@@ -200,67 +202,63 @@ impl Session<'_> {
         metrics::gauge!(shared::metrics::WORKER_HELD, "shard" => self.shard.to_string()).set(held as f64);
     }
 
-    /// Waits until there is something to do. `None` when asked to stop.
-    async fn next_batch(&mut self, stop: &Shutdown) -> Result<Option<Gathered>, ConsumeError> {
+    /// Waits until there is something to commit. `None` when asked to stop.
+    async fn next_batch(&mut self, stop: &Shutdown) -> Result<Option<Intake>, ConsumeError> {
         loop {
             let due = self.committer.due(Instant::now());
-            let (waiting, ack_due) = (sleep_until(due), sleep_until(self.ack_due));
+            let (commit_due, ack_due) = (sleep_until(due), sleep_until(self.ack_due));
             tokio::select! {
                 biased;
                 () = stop.stopping() => return Ok(None),
-                Some(buried) = self.burials.next(), if !self.burials.is_empty() => {
-                    self.settle(buried.into_iter().collect()).await?;
+                Some(published) = self.dead_letters.next(), if !self.dead_letters.is_empty() => {
+                    self.settle(published.into_iter().collect()).await?;
                 }
                 settled = self.inboxes.written() => self.settle(settled).await?,
-                gathered = self.consumer.gather(self.parts.settings.batch_messages_max) => {
-                    let mut gathered = gathered?;
-                    self.register(&mut gathered);
-                    return Ok(Some(gathered));
+                intake = self.consumer.gather(self.context.settings.batch_messages_max) => {
+                    let mut intake = intake?;
+                    self.register(&mut intake);
+                    return Ok(Some(intake));
                 }
-                () = waiting => return Ok(Some(Gathered { caught_up: true, ..Gathered::default() })),
+                () = commit_due => return Ok(Some(Intake { caught_up: true, ..Intake::default() })),
                 () = ack_due => self.acknowledge().await?,
                 _ = self.beacon.tick() => self.events.beacon().await,
             }
         }
     }
 
-    /// Notes what is to be acknowledged, and sends off what cannot be stored.
-    fn register(&mut self, gathered: &mut Gathered) {
-        for (tag, messages) in gathered.deliveries.drain(..) {
+    /// Registers deliveries for acknowledgement, and starts to publish dead letters.
+    fn register(&mut self, intake: &mut Intake) {
+        for (tag, messages) in intake.deliveries.drain(..) {
             self.deliveries.opened(tag, messages);
         }
-        for refused in gathered.refused.drain(..) {
-            let (dead_letters, shard) = (self.parts.dead_letters.clone(), self.shard);
-            let burial = async move {
-                let kept = dead_letters.bury(shard, refused.reason, refused.body).await;
-                kept.then_some(refused.delivery)
+        for rejected in intake.rejected.drain(..) {
+            let (dead_letters, shard) = (self.context.dead_letters.clone(), self.shard);
+            let publishing = async move {
+                let published = dead_letters.publish(shard, rejected.reason, rejected.body).await;
+                published.then_some(rejected.delivery)
             };
-            self.burials.push(burial.boxed());
+            self.dead_letters.push(publishing.boxed());
         }
     }
 
-    /// Commits, trying again until the database takes it. `None` when asked to stop first.
-    async fn commit(
-        &mut self,
-        gathered: Gathered,
-        stop: &Shutdown,
-    ) -> Result<Option<Committed>, ConsumeError> {
+    /// Commits, and retries until the database accepts the batch. `None` when asked to stop before that.
+    async fn commit(&mut self, intake: Intake, stop: &Shutdown) -> Result<Option<Committed>, ConsumeError> {
         let mut backoff = Backoff::dependency();
-        let (mut arrived, caught_up) = (gathered.messages, gathered.caught_up);
+        let (mut arrived, caught_up) = (intake.messages, intake.caught_up);
         loop {
             let error = match self.committer.commit(arrived, caught_up, Instant::now()).await {
                 Ok(committed) => {
-                    self.parts.commits.pass();
+                    self.context.commits.pass();
                     return Ok(Some(committed));
                 }
                 Err(error) => error,
             };
-            self.parts.commits.fail(error.to_string());
+            self.context.commits.fail(error.to_string());
             if !stop.sleep(backoff.next_delay()).await {
                 return Ok(None);
             }
             if !self.consumer.is_open() {
-                // The broker has given the batch to someone else by now.
+                // The broker has delivered the batch to another consumer by now.
                 return Err(ConsumeError::Cancelled);
             }
             arrived = Vec::new();
@@ -268,10 +266,11 @@ impl Session<'_> {
     }
 
     async fn announce_and_settle(&mut self, committed: Committed) -> Result<(), ConsumeError> {
-        // A busy conversation must not keep the broker from delivering others.
-        let hurry = self.deliveries.unacknowledged() * 2 > usize::from(self.parts.settings.prefetch_bodies);
+        // The inbox updates of a busy conversation must not fill the prefetch window.
+        let window = usize::from(self.context.settings.prefetch_bodies);
+        let hurry = self.deliveries.unacknowledged() * 2 > window;
         let Committed { facts, advanced, mut settled } = committed;
-        self.inboxes.note(inbox_updates(advanced, &mut settled), hurry);
+        self.inboxes.record(inbox_updates(advanced, &mut settled), hurry);
         let events = Events::from(facts);
         if !events.is_empty() {
             self.events.publish(events.into_wire()).await;
@@ -285,9 +284,10 @@ impl Session<'_> {
             self.deliveries.settle(tag);
         }
         let now = Instant::now();
-        // Half of the window must be enough until then.
-        let scarce = self.deliveries.unacknowledged() * 2 >= usize::from(self.parts.settings.prefetch_bodies);
-        if scarce || *self.ack_due.get_or_insert(now + ACK_PAUSE) <= now {
+        // At least half of the window stays free during the delay.
+        let window = usize::from(self.context.settings.prefetch_bodies);
+        let scarce = self.deliveries.unacknowledged() * 2 >= window;
+        if scarce || *self.ack_due.get_or_insert(now + ACK_DELAY) <= now {
             self.acknowledge().await?;
         }
         Ok(())
@@ -299,7 +299,7 @@ impl Session<'_> {
     }
 }
 
-/// For ever without a moment.
+/// Never completes without a moment.
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,

@@ -1,92 +1,92 @@
-//! What may happen, and lists of it made from a seed.
+//! The operations of a simulation, and lists of them generated from a seed.
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt as _, SeedableRng as _};
 
-/// Which kinds of trouble a run may have.
+/// Which operations a run may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Profile {
-    /// Everything.
+    /// All of them.
     Rough,
-    /// Redis keeps its memory, no batch is lost on its way into the queue, and no hole times out.
+    /// Redis keeps its data, no batch is lost on its way into the queue, and no gap times out.
     Calm,
 }
 
-/// What becomes of a batch that a gateway publishes.
+/// The result of publishing a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish {
-    /// In the queue, and its senders know.
+    /// The batch is in the queue, and its senders are told.
     Confirmed,
-    /// In the queue, but its senders are told to try again.
+    /// The batch is in the queue, but its senders are told to retry.
     AnswerLost,
-    /// Not in the queue; its senders are told to try again.
+    /// The batch is not in the queue, and its senders are told to retry.
     Lost,
 }
 
-/// Where the worker's connection to a store breaks.
+/// A failure of the worker's connection to a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// How many steps succeed before.
+    /// How many steps succeed before it.
     pub(super) after_steps: u32,
-    /// The step at which it happens takes effect all the same; only its answer is lost.
+    /// The failed step takes effect; only its answer is lost.
     pub(super) takes_effect: bool,
-    /// The worker dies of it.
+    /// The worker dies.
     pub(super) fatal: bool,
 }
 
-/// One thing that happens.
+/// One operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     /// A user of one gateway sends messages to a conversation.
     Send { gateway: usize, user: usize, conversation: usize, count: usize },
-    /// A message that was sent before is sent again, through either gateway.
+    /// A message that was sent before is sent again through `gateway`.
     Retry { gateway: usize, which: usize },
-    /// A gateway numbers what waits in it; nothing happens while a batch is on its way.
+    /// A gateway numbers its waiting messages, unless a batch is in flight.
     Number { gateway: usize },
     /// A gateway publishes the batch that it has numbered.
     Publish { gateway: usize, fate: Publish },
-    /// The worker takes up to so many bodies and goes once through its steps.
+    /// The worker receives up to `bodies` bodies, and runs through its steps once.
     Work { bodies: usize, fault: Option<Fault> },
-    /// The worker dies while it does nothing; its bodies go back to the front or the back of the queue.
+    /// The worker dies while it is idle; its bodies return to the front or the back of the queue.
     Crash { requeue_to_back: bool },
-    /// The queue's channel moves to a new worker; the old one has not noticed yet.
+    /// The shard moves to a new worker; the old one has not noticed yet.
     HandOver,
-    /// The old worker of a handover goes on with what it has in memory.
+    /// The old worker of a handover continues with its messages in memory.
     Zombie { fault: Option<Fault> },
     /// Time passes.
     Tick { ms: u64 },
-    /// Redis writes its memory to disk.
+    /// Redis saves its data.
     SaveRedis,
-    /// Redis restarts with what it wrote last.
+    /// Redis restarts with the data that it saved last.
     RestoreRedis,
     /// Redis restarts empty.
     LoseRedis,
-    /// The time for which Redis remembers ids is over.
+    /// Redis forgets message ids because their lifetime has ended.
     ForgetIds,
-    /// Redis goes away or comes back.
+    /// Redis becomes unavailable or available.
     SwitchRedis { up: bool },
-    /// Who may send to a group changes.
+    /// The permissions of a group change.
     Change { conversation: usize, change: Change },
 }
 
-/// What changes about a group.
+/// A change of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
-    /// A user joins, or speaks again if it was muted.
+    /// A user joins, or is no longer muted.
     Join { user: usize },
     /// A user leaves, or is removed.
     Leave { user: usize },
     /// A user is muted.
     Mute { user: usize },
-    /// The whole group is muted, or not any more.
+    /// The whole group is muted, or no longer.
     MuteAll { on: bool },
-    /// It becomes too large for inboxes, or is no longer.
+    /// It becomes a large group, or is no longer.
     Grow { large: bool },
 }
 
 const OPERATIONS: usize = 120;
 
-/// A list made from a seed.
+/// Generates a list from a seed.
 pub(super) fn operations(seed: u64, profile: Profile) -> Vec<Operation> {
     let mut random = StdRng::seed_from_u64(seed);
     (0..OPERATIONS).map(|_| one(&mut random, profile)).collect()

@@ -1,14 +1,14 @@
-//! Failures that the simulation found once, as lists of operations.
+//! Failures that the simulation has found, as lists of operations.
 
 use super::operations::{Operation, Profile, Publish};
 use super::run;
 
 const CONFIRMED: Publish = Publish::Confirmed;
 
-/// The counter fell back while a message was on its way. The next one of the same connection got a lower number, which
-/// was free, and was stored before it.
+/// The counter fell back while a message was in flight. The next message of the same connection got a lower sequence
+/// number, which was unused, and was stored before it.
 #[test]
-fn a_counter_that_falls_back_does_not_turn_a_connections_messages_round() {
+fn a_counter_that_falls_back_does_not_reorder_a_connections_messages() {
     let operations = [
         Operation::Send { gateway: 0, user: 1, conversation: 1, count: 1 },
         Operation::Number { gateway: 0 },

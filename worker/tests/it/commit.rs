@@ -1,8 +1,8 @@
-//! What becomes of numbered messages, on real stores.
+//! Committing numbered messages on real stores.
 
 use std::time::Instant;
 
-use crate::support::{Ends, HOLE_TIMEOUT, eventually, group, message};
+use crate::support::{Ends, GAP_TIMEOUT, eventually, group, message};
 use shared::envelope;
 use shared::ids::Seq;
 use shared::message::fixture::{text, with_kind};
@@ -10,11 +10,11 @@ use shared::message::{MessageKind, Numbered};
 use shared::redis::sequence::{AssignedNumber, NumberRequest, Numbers, Sequence};
 
 #[tokio::test]
-async fn two_gateways_interleave_and_everyone_reads_one_order() {
+async fn messages_of_two_gateways_are_committed_in_order_of_their_seqs() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
-    // As one gateway was quicker to publish than to number.
+    // One gateway numbers first and publishes last.
     ends.publish(&[message(&chat, 2, "bob", "b1"), message(&chat, 4, "bob", "b2")]).await;
     ends.publish(&[message(&chat, 1, "alice", "a1"), message(&chat, 3, "alice", "a2")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (3, "a2"), (4, "b2")]).await;
@@ -27,31 +27,31 @@ async fn two_gateways_interleave_and_everyone_reads_one_order() {
 }
 
 #[tokio::test]
-async fn a_hole_is_given_up_in_time_and_the_late_message_gets_a_later_number() {
+async fn a_gap_is_skipped_after_the_timeout_and_the_late_message_is_renumbered() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
     let published = Instant::now();
     ends.publish(&[message(&chat, 2, "bob", "b1")]).await;
     ends.expect_timeline(&chat, &[(2, "b1")]).await;
-    assert!(published.elapsed() >= HOLE_TIMEOUT, "given up after {:?}", published.elapsed());
+    assert!(published.elapsed() >= GAP_TIMEOUT, "skipped after {:?}", published.elapsed());
     ends.publish(&[message(&chat, 1, "alice", "a1")]).await;
     ends.expect_timeline(&chat, &[(2, "b1"), (3, "a1")]).await;
     let corrected = ends.next_corrected().await;
     assert_eq!((corrected.msg_id.as_str(), corrected.seq, corrected.changed), ("a1", 3, true));
-    // A retry is given the final number, and new messages follow it.
-    let redis = shared::redis::connect(&ends.settings.redis, HOLE_TIMEOUT).await.unwrap();
+    // A retry gets the final sequence number, and new messages follow it.
+    let redis = shared::redis::connect(&ends.settings.redis, GAP_TIMEOUT).await.unwrap();
     let sequence = Sequence::new(redis, 60);
     let (known, new) = (message(&chat, 1, "alice", "a1"), message(&chat, 1, "alice", "a2"));
     let expected = Numbers::Assigned {
         jump: false,
         numbers: vec![AssignedNumber::Known(Seq(3)), AssignedNumber::New(Seq(4))],
     };
-    eventually("the final number in Redis", async || {
+    eventually("the final sequence number in Redis", async || {
         let messages = [&known, &new].map(|m| (&m.sender, &m.msg_id)).to_vec();
         let wanted = [NumberRequest { conversation: &chat, messages, floor: None }];
         let numbers = sequence.next(&wanted).await.remove(0).unwrap();
-        // Asked again, the second one is known too.
+        // In a second attempt, the second message is known too.
         let known = Numbers::Assigned {
             jump: false,
             numbers: vec![AssignedNumber::Known(Seq(3)), AssignedNumber::Known(Seq(4))],
@@ -63,7 +63,7 @@ async fn a_hole_is_given_up_in_time_and_the_late_message_gets_a_later_number() {
 }
 
 #[tokio::test]
-async fn a_marked_jump_waits_for_nothing() {
+async fn a_marked_jump_is_not_held() {
     let ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
@@ -73,50 +73,50 @@ async fn a_marked_jump_waits_for_nothing() {
     let after_loss = Numbered { jump: true, ..message(&chat, 1_001, "alice", "a2") };
     ends.publish(&[after_loss, message(&chat, 1_002, "alice", "a3")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (1_001, "a2"), (1_002, "a3")]).await;
-    assert!(published.elapsed() < HOLE_TIMEOUT);
+    assert!(published.elapsed() < GAP_TIMEOUT);
     assert!(worker.stop().await);
 }
 
 #[tokio::test]
-async fn a_message_is_stored_once_under_its_first_number() {
+async fn a_message_is_stored_once_under_its_first_seq() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
     let first = message(&chat, 1, "alice", "a1");
     ends.publish(std::slice::from_ref(&first)).await;
     ends.expect_timeline(&chat, &[(1, "a1")]).await;
-    // The same number again: Redis remembered.
+    // A retry with the same sequence number.
     ends.publish(&[Numbered { retry: true, ..with_kind(first.clone(), text("changed")) }]).await;
     let answer = ends.next_corrected().await;
     assert_eq!((answer.msg_id.as_str(), answer.seq, answer.changed), ("a1", 1, false));
-    // Another number: Redis forgot. It is spent, so the message behind it need not wait.
+    // A retry with another one, because Redis has forgotten the id. It is voided, so the next message is not held.
     let published = Instant::now();
     ends.publish(&[message(&chat, 2, "alice", "a1"), message(&chat, 3, "bob", "b1")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (3, "b1")]).await;
-    assert!(published.elapsed() < HOLE_TIMEOUT);
+    assert!(published.elapsed() < GAP_TIMEOUT);
     let answer = ends.next_corrected().await;
     assert_eq!((answer.msg_id.as_str(), answer.seq, answer.changed), ("a1", 1, true));
-    // Alone, and the next one only later.
+    // In a batch of its own.
     ends.publish(&[message(&chat, 4, "alice", "a1")]).await;
     assert_eq!(ends.next_corrected().await.seq, 1);
     let published = Instant::now();
     ends.publish(&[message(&chat, 5, "bob", "b2")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (3, "b1"), (5, "b2")]).await;
-    assert!(published.elapsed() < HOLE_TIMEOUT);
-    // Another sender may use the same id.
+    assert!(published.elapsed() < GAP_TIMEOUT);
+    // Another sender can use the same id.
     ends.publish(&[message(&chat, 6, "bob", "a1")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (3, "b1"), (5, "b2"), (6, "a1")]).await;
     assert!(worker.stop().await);
 }
 
 #[tokio::test]
-async fn after_the_counter_fell_back_messages_get_fresh_numbers_in_their_order() {
+async fn after_a_counter_falls_back_messages_are_renumbered_in_their_order() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
     let before: Vec<_> = (1..=5).map(|seq| message(&chat, seq, "alice", &format!("a{seq}"))).collect();
     ends.publish(&before).await;
-    // Redis gives 4 and 5 a second time; 6 is free, but its sender sent it last.
+    // Redis gives 4 and 5 a second time. 6 is unused, but its sender sent it last.
     let after =
         [message(&chat, 4, "bob", "b1"), message(&chat, 5, "carol", "c1"), message(&chat, 6, "bob", "b2")];
     ends.publish(&after).await;
@@ -137,7 +137,7 @@ async fn after_the_counter_fell_back_messages_get_fresh_numbers_in_their_order()
 }
 
 #[tokio::test]
-async fn what_cannot_be_stored_is_kept_with_its_reason_and_the_rest_goes_on() {
+async fn messages_that_cannot_be_stored_become_dead_letters_and_others_are_committed() {
     let ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
@@ -151,13 +151,13 @@ async fn what_cannot_be_stored_is_kept_with_its_reason_and_the_rest_goes_on() {
     let (body, reason) = ends.next_dead_letter().await;
     assert_eq!(reason, "content is empty");
     assert_eq!(envelope::decode_batch(&body).unwrap().refused.len(), 1);
-    // The number of the refused message is a hole.
+    // The sequence number of the refused message is a gap.
     ends.expect_timeline(&chat, &[(1, "a1"), (3, "a3")]).await;
     assert!(worker.stop().await);
 }
 
 #[tokio::test]
-async fn batches_are_numbered_and_a_beacon_repeats_the_last_number() {
+async fn event_batches_are_numbered_and_a_beacon_repeats_the_last_number() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");

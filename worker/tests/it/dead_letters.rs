@@ -1,4 +1,4 @@
-//! What can never be stored, and the command that deals with it.
+//! Dead letters, and the command for operators.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use shared::shard::ShardId;
 use crate::support::{Ends, SHARDS, eventually, group, message};
 
 impl Ends {
-    /// Runs `worker dead-letters …` as an operator would, and returns what it printed.
+    /// Runs `worker dead-letters …`, and returns its output.
     fn dead_letters(&self, arguments: &[&str]) -> Result<String, String> {
         let output = Command::new(env!("CARGO_BIN_EXE_worker"))
             .arg("dead-letters")
@@ -24,7 +24,7 @@ impl Ends {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    /// Waits for so many letters, and returns their ids and reasons.
+    /// Waits for `count` dead letters, and returns their ids and reasons.
     async fn letters(&self, count: usize) -> Vec<(String, String)> {
         eventually("dead letters", async || {
             let list = self.dead_letters(&["list", "--json"])?;
@@ -43,14 +43,14 @@ impl Ends {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_body_is_listed_with_its_reason_shown_and_dropped() {
+async fn an_undecodable_body_is_listed_shown_replayed_and_dropped() {
     let ends = Ends::new().await;
     let worker = ends.start_worker().await;
     assert_eq!(ends.dead_letters(&["list"]).unwrap(), "0 dead letters\n");
     let chat = group("group_1");
     ends.publish_raw(ends.shard_of(&chat), b"no protobuf at all").await;
     ends.publish(&[message(&chat, 1, "alice", "a1")]).await;
-    // Its neighbours are not held up.
+    // Other messages are committed.
     ends.expect_timeline(&chat, &[(1, "a1")]).await;
     let [(id, reason)] = &ends.letters(1).await[..] else { panic!("one letter") };
     assert!(reason.contains("not decodable"), "{reason}");
@@ -58,7 +58,7 @@ async fn a_broken_body_is_listed_with_its_reason_shown_and_dropped() {
     assert!(shown.contains("it begins with no protobuf at all"), "{shown}");
     let unknown = ends.dead_letters(&["drop", "0000000000000000"]).unwrap_err();
     assert!(unknown.contains("there is no dead letter 0000000000000000"), "{unknown}");
-    // Nothing that is broken is made whole by a replay: it comes back, and it is not lost on the way.
+    // A replay does not repair it: it becomes a dead letter again.
     assert!(ends.dead_letters(&["replay", id]).unwrap().contains("1 replayed, 0 left"));
     let [(id, _)] = &ends.letters(1).await[..] else { panic!("one letter") };
     assert!(ends.dead_letters(&["drop", id]).unwrap().contains("1 dropped, 0 left"));
@@ -67,14 +67,14 @@ async fn a_broken_body_is_listed_with_its_reason_shown_and_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn letters_survive_being_looked_at_again_and_again() {
+async fn dead_letters_survive_being_listed_many_times() {
     let ends = Ends::new().await;
     let worker = ends.start_worker().await;
     ends.publish_raw(ShardId(0), b"first").await;
     ends.publish_raw(ShardId(1), b"second").await;
     let mut first = ends.letters(2).await;
     first.sort();
-    // RabbitMQ 4 would throw a letter away that came back 20 times.
+    // RabbitMQ 4 drops a message that was returned 20 times.
     for _ in 0..25 {
         let mut again = ends.letters(2).await;
         again.sort();
@@ -84,12 +84,12 @@ async fn letters_survive_being_looked_at_again_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_passes_the_same_dedupe_as_everything_else() {
+async fn a_replayed_message_is_deduplicated() {
     let ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
     ends.join(&chat, &["alice", "carol"]).await;
-    // A gateway that counts shards differently: what it sent is whole, only in the wrong place.
+    // From a gateway with another number of shards: valid, but in the wrong queue.
     let astray = message(&chat, 1, "alice", "a1");
     let wrong = ShardId(u16::from(ends.shard_of(&chat).0 == 0));
     let body = envelope::encode_batch(wrong, std::iter::once(&astray));
@@ -99,7 +99,7 @@ async fn a_replay_passes_the_same_dedupe_as_everything_else() {
     assert!(letters.iter().all(|(_, reason)| reason.contains("check shards.count")), "{letters:?}");
     let replayed = ends.dead_letters(&["replay", "--all"]).unwrap();
     assert!(replayed.contains("2 replayed, 0 left"), "{replayed}");
-    // Sent twice, stored once; and again after others, although its number is long gone.
+    // Published twice and stored once, also after later messages.
     ends.expect_timeline(&chat, &[(1, "a1")]).await;
     ends.publish(&[message(&chat, 2, "bob", "b1"), message(&chat, 3, "bob", "b2")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (3, "b2")]).await;
@@ -108,7 +108,7 @@ async fn a_replay_passes_the_same_dedupe_as_everything_else() {
     ends.publish_raw(wrong, &envelope::encode_batch(wrong, std::iter::once(&late))).await;
     ends.letters(2).await;
     assert!(ends.dead_letters(&["replay", "--all"]).unwrap().contains("2 replayed, 0 left"));
-    // The one that was never stored gets a fresh number: nothing appears below a cursor.
+    // The message that was not stored before is renumbered: no message appears below a cursor.
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (3, "b2"), (4, "c1")]).await;
     ends.letters(0).await;
     assert!(worker.stop().await);

@@ -1,4 +1,4 @@
-//! What is noted for users who come back.
+//! Recording conversations in inboxes.
 
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
@@ -8,13 +8,13 @@ use shared::redis::inbox::{Inboxes, Order};
 
 use crate::support::{Ends, SIZES, eventually, group, message, ready, user};
 
-/// Begins an inbox with `conversations` in it, as a gateway does for a user who asks.
+/// Builds an inbox with `conversations`, like a gateway for a user's first sync.
 async fn begin(inboxes: &Inboxes, user: &UserId, conversations: &[(Conversation, Seq)]) {
     let opened = inboxes.open(user).await.unwrap();
     assert!(inboxes.fill(user, &opened, conversations).await.unwrap());
 }
 
-/// What is in a user's inbox, oldest change first.
+/// The entries of a user's inbox, oldest change first.
 async fn inbox(inboxes: &Inboxes, user: &UserId) -> Result<Vec<(String, u64)>, String> {
     let page = inboxes.read(user, Order::RisingAfter(0), 100).await.map_err(|error| error.to_string())?;
     let entries = page.inbox.ok_or("no inbox")?.entries;
@@ -42,7 +42,7 @@ async fn expect_head(inboxes: &Inboxes, group: &Conversation, last_seq: u64) {
 }
 
 #[tokio::test]
-async fn conversations_are_noted_for_those_who_have_an_inbox() {
+async fn conversations_are_recorded_in_existing_inboxes() {
     let ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let inboxes = ends.inboxes().await;
@@ -58,8 +58,8 @@ async fn conversations_are_noted_for_those_who_have_an_inbox() {
     let both = [("group_1", 50), ("private_alice bob", 1)];
     expect_inbox(&inboxes, &alice, &both).await;
     expect_inbox(&inboxes, &bob, &both).await;
-    assert_eq!(inbox(&inboxes, &carol).await, Err("no inbox".to_owned()), "she never asked for one");
-    // Who has left is told no more.
+    assert_eq!(inbox(&inboxes, &carol).await, Err("no inbox".to_owned()), "she has never synced");
+    // The inbox of a user who has left is not updated.
     let removal = RemoveMember { by: &Actor::Operator, user: &bob };
     groups::change(&ends.pool, &chat, SIZES, &removal).await.unwrap();
     ends.publish(&[message(&chat, 51, "alice", "a51")]).await;
@@ -69,7 +69,7 @@ async fn conversations_are_noted_for_those_who_have_an_inbox() {
 }
 
 #[tokio::test]
-async fn a_large_group_has_one_note_of_its_own() {
+async fn a_large_group_has_one_group_head() {
     let ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let inboxes = ends.inboxes().await;
@@ -96,17 +96,17 @@ async fn a_large_group_has_one_note_of_its_own() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_noted_is_noted_when_redis_is_back() {
+async fn inbox_updates_are_retried_until_redis_is_available() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
-    // The note of a large group bears a restart of Redis; an inbox is not believed after one.
+    // A group head is valid after a restart of Redis; an inbox is not.
     let all: Vec<String> = (0..12).map(|n| format!("u{n}")).collect();
     ends.join(&chat, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
     ends.publish(&[message(&chat, 1, "u1", "m1")]).await;
     ends.expect_timeline(&chat, &[(1, "m1")]).await;
     ends.stores.as_mut().unwrap().redis.kill();
-    // Stored all the same, one batch after another.
+    // Messages are stored meanwhile, one batch after another.
     for seq in 2..=6 {
         ends.publish(&[message(&chat, seq, "u1", &format!("m{seq}"))]).await;
         eventually("the message", async || {
@@ -122,17 +122,20 @@ async fn what_could_not_be_noted_is_noted_when_redis_is_back() {
 }
 
 #[tokio::test]
-async fn a_worker_that_stops_while_redis_is_away_leaves_the_notes_to_another() {
+async fn a_worker_that_stops_while_redis_is_unavailable_leaves_inbox_updates_to_another() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
+    let inboxes = ends.inboxes().await;
+    begin(&inboxes, &user("alice"), &[]).await;
     ends.publish(&[message(&chat, 1, "alice", "a1")]).await;
-    ends.expect_timeline(&chat, &[(1, "a1")]).await;
+    // Nothing of the first message is left to be done.
+    expect_inbox(&inboxes, &user("alice"), &[("group_1", 1)]).await;
     ends.stores.as_mut().unwrap().redis.kill();
     ends.publish(&[message(&chat, 2, "alice", "a2")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "a2")]).await;
     worker.stop().await;
-    // RabbitMQ takes back what was not acknowledged in its own time.
+    // RabbitMQ requeues unacknowledged bodies asynchronously.
     eventually("the body back in the queue", async || match ends.bodies_left().await {
         1 => Ok(()),
         left => Err(left),

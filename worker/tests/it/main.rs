@@ -1,4 +1,4 @@
-//! The worker on real stores: MySQL or MariaDB, Redis and RabbitMQ, which `testbed::stack` finds or starts.
+//! The worker on real stores (MySQL or MariaDB, Redis, RabbitMQ), which `testbed::stack` finds or starts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 

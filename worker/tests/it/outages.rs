@@ -1,13 +1,13 @@
-//! Stores and the broker that go away and come back.
+//! Outages of stores and of the broker.
 
 use std::time::Duration;
 
 use tempfile::TempDir;
 use testbed::stack::Servers;
 
-use crate::support::{Ends, HOLE_TIMEOUT, eventually, group, message, ready, settings};
+use crate::support::{Ends, GAP_TIMEOUT, eventually, group, message, ready, settings};
 
-/// Servers that only this test uses, so that it may break them.
+/// Servers of this test alone, which it can stop.
 async fn own_servers() -> (Servers, Ends, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let servers = Servers::start(folder.path()).await.unwrap();
@@ -16,14 +16,14 @@ async fn own_servers() -> (Servers, Ends, TempDir) {
 }
 
 #[tokio::test]
-async fn while_mysql_is_away_everything_is_kept_and_no_hole_times_out() {
+async fn while_mysql_is_unavailable_messages_are_kept_and_no_gap_times_out() {
     let (mut servers, ends, _folder) = own_servers().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
     ends.join(&chat, &["alice", "bob"]).await;
     ends.publish(&[message(&chat, 1, "alice", "a1")]).await;
     ends.expect_timeline(&chat, &[(1, "a1")]).await;
-    // 2 is missing when the database goes away.
+    // 2 is missing when the outage begins.
     ends.publish(&[message(&chat, 3, "alice", "a3")]).await;
     servers.mysql.kill();
     ends.publish(&[message(&chat, 4, "alice", "a4")]).await;
@@ -32,8 +32,8 @@ async fn while_mysql_is_away_everything_is_kept_and_no_hole_times_out() {
         if failing.iter().any(|why| why.starts_with("mysql:")) { Ok(()) } else { Err(failing) }
     })
     .await;
-    // An outage of this length is what the test is about.
-    tokio::time::sleep(HOLE_TIMEOUT * 2).await;
+    // The outage is longer than the timeout.
+    tokio::time::sleep(GAP_TIMEOUT * 2).await;
     ends.publish(&[message(&chat, 2, "bob", "b2")]).await;
     servers.mysql.start_again().await.unwrap();
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b2"), (3, "a3"), (4, "a4")]).await;
@@ -42,16 +42,16 @@ async fn while_mysql_is_away_everything_is_kept_and_no_hole_times_out() {
 }
 
 #[tokio::test]
-async fn a_broker_that_was_killed_delivers_again_and_nothing_is_doubled() {
+async fn after_the_broker_is_killed_each_message_is_stored_once() {
     let (mut servers, mut ends, _folder) = own_servers().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
     ends.publish(&[message(&chat, 1, "alice", "a1")]).await;
     ends.expect_timeline(&chat, &[(1, "a1")]).await;
-    // RabbitMQ 3.10 writes its list of quorum queues to disk every half second. Killed before, it comes back with queues
-    // that never find a leader; that is not what this test is about.
+    // RabbitMQ 3.10 writes its list of quorum queues to disk every half second. If it is killed before, queues may have no
+    // leader afterwards, which is not the subject of this test.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // Confirmed, and perhaps not delivered.
+    // Confirmed, but possibly not delivered.
     ends.publish(&[message(&chat, 2, "alice", "a2")]).await;
     servers.rabbit.kill();
     eventually("not ready, for this reason", async || {
@@ -68,7 +68,7 @@ async fn a_broker_that_was_killed_delivers_again_and_nothing_is_doubled() {
 }
 
 #[tokio::test]
-async fn without_redis_messages_are_stored_and_fresh_numbers_wait() {
+async fn while_redis_is_unavailable_messages_are_stored_and_renumbered_ones_wait() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let (chat, other) = (group("group_1"), group("group_2"));
@@ -80,7 +80,7 @@ async fn without_redis_messages_are_stored_and_fresh_numbers_wait() {
         if failing.iter().any(|why| why.starts_with("redis:")) { Ok(()) } else { Err(failing) }
     })
     .await;
-    // Needs a fresh number; its neighbours do not, and are not kept waiting.
+    // Needs a fresh sequence number. The other messages do not wait for it.
     ends.publish(&[message(&chat, 2, "carol", "c1")]).await;
     ends.publish(&[message(&chat, 3, "alice", "a3")]).await;
     ends.publish(&[message(&other, 1, "alice", "a1")]).await;

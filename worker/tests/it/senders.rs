@@ -1,4 +1,4 @@
-//! Messages that were accepted and may not be stored any more when their turn comes.
+//! Messages that were accepted, and whose senders may not send any more when they are committed.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use shared::mysql::groups::{
 use shared::mysql::timeline::{self, Direction};
 use shared::permission::{Actor, Role};
 
-use crate::support::{Ends, Event, HOLE_TIMEOUT, SIZES, eventually, group, message, user};
+use crate::support::{Ends, Event, GAP_TIMEOUT, SIZES, eventually, group, message, user};
 
 async fn remove(ends: &Ends, chat: &Conversation, id: &str) {
     let removal = RemoveMember { by: &Actor::Operator, user: &user(id) };
@@ -33,7 +33,7 @@ async fn refused(ends: &mut Ends) -> (String, u32) {
 }
 
 #[tokio::test]
-async fn who_was_removed_after_the_accept_is_refused_and_nobody_waits_for_its_number() {
+async fn a_sender_removed_after_acceptance_is_refused_and_its_seq_is_voided() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
@@ -46,8 +46,8 @@ async fn who_was_removed_after_the_accept_is_refused_and_nobody_waits_for_its_nu
     assert_eq!((event.conversation.as_str(), event.sender_id.as_str()), ("group_1", "bob"));
     assert_eq!((event.msg_id.as_str(), event.code), ("b2", 403));
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (4, "a2")]).await;
-    assert!(published.elapsed() < HOLE_TIMEOUT);
-    // Back again, the sender may try again: its number is over by now.
+    assert!(published.elapsed() < GAP_TIMEOUT);
+    // A member again, the sender retries; the sequence number is passed by now.
     let addition = AddMembers { by: &Actor::Operator, users: &[user("bob")] };
     groups::change(&ends.pool, &chat, SIZES, &addition).await.unwrap();
     ends.publish_as_is(&[Numbered { retry: true, ..message(&chat, 3, "bob", "b2") }]).await;
@@ -61,7 +61,7 @@ async fn who_was_removed_after_the_accept_is_refused_and_nobody_waits_for_its_nu
 }
 
 #[tokio::test]
-async fn what_was_stored_in_time_is_never_refused() {
+async fn a_message_stored_in_time_is_never_refused() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
@@ -69,7 +69,7 @@ async fn what_was_stored_in_time_is_never_refused() {
     ends.publish(&[stored.clone(), message(&chat, 2, "bob", "b1")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1")]).await;
     remove(&ends, &chat, "alice").await;
-    // Sent again under its number, then under a new one: Redis forgot it.
+    // A retry under its own sequence number, then under a new one, because Redis has forgotten the id.
     ends.publish_as_is(&[Numbered { retry: true, ..stored }]).await;
     let answer = ends.next_corrected().await;
     assert_eq!((answer.msg_id.as_str(), answer.seq, answer.changed), ("a1", 1, false));
@@ -82,7 +82,7 @@ async fn what_was_stored_in_time_is_never_refused() {
 }
 
 #[tokio::test]
-async fn who_is_muted_is_refused_for_so_long() {
+async fn a_muted_sender_is_refused_until_the_mute_ends() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
@@ -94,7 +94,7 @@ async fn who_is_muted_is_refused_for_so_long() {
     assert_eq!(refused(&mut ends).await, ("b1".to_owned(), 403));
     let until = unix_millis() + 500;
     update(&ends, &chat, "bob", mute(until)).await;
-    // The end of a mute is a moment, not a change that anyone is told of.
+    // No event announces the end of a mute.
     while unix_millis() <= until {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -111,7 +111,7 @@ async fn who_is_muted_is_refused_for_so_long() {
 }
 
 #[tokio::test]
-async fn whom_the_other_one_has_blocked_is_refused() {
+async fn a_blocked_sender_is_refused() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let (alice, bob) = (user("alice"), user("bob"));
@@ -129,7 +129,7 @@ async fn whom_the_other_one_has_blocked_is_refused() {
 }
 
 #[tokio::test]
-async fn of_a_large_group_too_only_members_may_send() {
+async fn only_members_may_send_to_a_large_group() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
@@ -137,7 +137,7 @@ async fn of_a_large_group_too_only_members_may_send() {
     ends.join(&chat, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
     ends.publish_as_is(&[message(&chat, 1, "u1", "m1"), message(&chat, 2, "eve", "e1")]).await;
     assert_eq!(refused(&mut ends).await, ("e1".to_owned(), 403));
-    // Nothing changed; others send.
+    // Other members send, without a change of permissions.
     ends.publish_as_is(&[message(&chat, 3, "u2", "m2"), message(&chat, 4, "u1", "m3")]).await;
     ends.publish_as_is(&[message(&chat, 5, "eve", "e2"), message(&chat, 6, "u3", "m4")]).await;
     assert_eq!(refused(&mut ends).await, ("e2".to_owned(), 403));
@@ -152,7 +152,7 @@ fn recall(chat: &Conversation, seq: u64, sender: &str, id: &str, target: u64) ->
     with_kind(message(chat, seq, sender, id), MessageKind::Recall(Seq(target)))
 }
 
-/// The rows of a conversation as (number, content, recalled).
+/// The rows of a conversation as (seq, content, recalled).
 async fn rows(ends: &Ends, chat: &Conversation) -> Vec<(u64, String, bool)> {
     let rows = timeline::read(&ends.pool, chat, Seq::ZERO, Direction::Forward, 100).await.unwrap();
     for row in &rows {
@@ -163,7 +163,7 @@ async fn rows(ends: &Ends, chat: &Conversation) -> Vec<(u64, String, bool)> {
 }
 
 #[tokio::test]
-async fn a_recall_blanks_what_it_names_and_strangers_may_not() {
+async fn a_recall_removes_the_content_if_its_sender_may_recall_the_message() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
@@ -171,22 +171,22 @@ async fn a_recall_blanks_what_it_names_and_strangers_may_not() {
     update(&ends, &chat, "carol", MemberUpdate { role: Some(Role::Admin), muted_until: None }).await;
     ends.publish(&[message(&chat, 1, "alice", "a1"), message(&chat, 2, "bob", "b1")]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1")]).await;
-    // Someone else's; nobody's.
+    // Another user's message; a message that does not exist.
     ends.publish(&[recall(&chat, 3, "bob", "r1", 1), recall(&chat, 4, "bob", "r2", 99)]).await;
     assert_eq!(refused(&mut ends).await, ("r1".to_owned(), 403));
     assert_eq!(refused(&mut ends).await, ("r2".to_owned(), 404));
-    // One's own, in the same batch; a recall.
+    // The sender's own message in the same batch; a recall.
     ends.publish(&[message(&chat, 5, "bob", "b2"), recall(&chat, 6, "bob", "r3", 5)]).await;
     ends.publish(&[recall(&chat, 7, "bob", "r4", 6)]).await;
     assert_eq!(refused(&mut ends).await, ("r4".to_owned(), 404));
-    // Anyone's, by an admin.
+    // Any message, by an admin.
     ends.publish(&[recall(&chat, 8, "carol", "r5", 1)]).await;
     ends.expect_timeline(&chat, &[(1, "a1"), (2, "b1"), (5, "b2"), (6, "r3"), (8, "r5")]).await;
     let expected =
         [(1, "", true), (2, "content of b1", false), (5, "", true), (6, "5", false), (8, "1", false)];
     let expected = expected.map(|(seq, content, recalled)| (seq, content.to_owned(), recalled));
     assert_eq!(rows(&ends, &chat).await, expected);
-    // Readers are told like of any other message.
+    // A recall is announced like any other message.
     eventually("the recall among the events", async || {
         loop {
             if let Event::Committed(committed) = ends.next_event().await

@@ -1,4 +1,4 @@
-//! Workers that come, go and die.
+//! Workers that join, leave and die.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use worker::app::App;
 use worker::config::Config;
 
-/// Enough for every shard to have some.
+/// Enough for each shard to have some.
 fn conversations() -> Vec<Conversation> {
     (0..24).map(|n| group(&format!("group_{n}"))).collect()
 }
@@ -21,7 +21,7 @@ pub(crate) async fn publish_to_all(ends: &Ends, seq: u64) {
     }
 }
 
-/// Waits until each conversation holds the numbers 1 to `last`.
+/// Waits until each conversation has the messages 1 to `last`.
 pub(crate) async fn expect_everywhere(ends: &Ends, last: u64) {
     for chat in conversations() {
         let ids: Vec<String> = (1..=last).map(|seq| format!("m{seq}")).collect();
@@ -41,13 +41,13 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     answer
 }
 
-/// The shards of which this worker says that it consumes them.
+/// The shards that this worker consumes.
 fn shards_of(app: &App) -> BTreeSet<u16> {
     app.shards().iter().map(|shard| shard.0).collect()
 }
 
 #[tokio::test]
-async fn workers_share_the_shards_and_the_one_that_stays_takes_over() {
+async fn workers_share_the_shards_and_the_remaining_one_takes_over() {
     let ends = Ends::new().await;
     let first = ends.start_worker().await;
     assert_eq!(shards_of(&first).len(), 4);
@@ -56,7 +56,7 @@ async fn workers_share_the_shards_and_the_one_that_stays_takes_over() {
     assert!(get(first.ops_address(), "/readyz").await.starts_with("HTTP/1.1 200"));
 
     let second = ends.start_worker().await;
-    eventually("a division of the shards", async || {
+    eventually("the shards divided", async || {
         let (one, other) = (shards_of(&first), shards_of(&second));
         if one.is_disjoint(&other) && one.len() + other.len() == 4 { Ok(()) } else { Err((one, other)) }
     })
@@ -67,7 +67,7 @@ async fn workers_share_the_shards_and_the_one_that_stays_takes_over() {
     assert!(first.stop().await);
     publish_to_all(&ends, 3).await;
     expect_everywhere(&ends, 3).await;
-    eventually("all shards with the one that stayed", async || {
+    eventually("all shards owned by the remaining worker", async || {
         let left = shards_of(&second);
         if left.len() == 4 { Ok(()) } else { Err(left) }
     })
@@ -75,7 +75,7 @@ async fn workers_share_the_shards_and_the_one_that_stays_takes_over() {
     assert!(second.stop().await);
 }
 
-/// A worker on a runtime of its own, which can be taken away under it.
+/// Starts a worker on a runtime of its own, which the test can shut down to stop it at any step.
 fn start_to_die(settings: &Config) -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let settings = settings.clone();
@@ -87,7 +87,7 @@ fn start_to_die(settings: &Config) -> tokio::runtime::Runtime {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_at_work_loses_and_doubles_nothing() {
+async fn a_worker_that_dies_loses_and_duplicates_no_message() {
     let ends = Ends::new().await;
     let chat = group("group_1");
     for seed in 0..3_u64 {

@@ -1,4 +1,4 @@
-//! A worker in this process on real stores, and both ends of it: publishing as a gateway does, and listening as one.
+//! A worker in this process on real stores, and its two ends: publishing like a gateway, and receiving events like one.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
@@ -29,14 +29,14 @@ use testbed::stack::{Stores, Urls};
 use worker::app::App;
 use worker::config::{Commit, Config, Ops};
 
-/// Short, so that tests need not wait; long against everything else that happens in them.
-pub(crate) const HOLE_TIMEOUT: Duration = Duration::from_millis(700);
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Short enough for quick tests, long compared with all other steps.
+pub(crate) const GAP_TIMEOUT: Duration = Duration::from_millis(700);
+const TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) const SHARDS: u16 = 4;
-/// A group with more than ten members is large.
+/// A group with more than ten members is a large group.
 pub(crate) const SIZES: GroupSizes = GroupSizes { large_above: 10, members_max: 100 };
 
-/// Settings of a worker on these servers.
+/// Settings of a worker on the servers at `urls`.
 pub(crate) fn settings(urls: &Urls, amqp_prefix: &str) -> Config {
     Config {
         mysql: config::Mysql { url: urls.mysql.as_str().into(), ..Default::default() },
@@ -49,32 +49,32 @@ pub(crate) fn settings(urls: &Urls, amqp_prefix: &str) -> Config {
         shards: config::Shards { count: Some(SHARDS) },
         ops: Ops { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) },
         commit: Commit {
-            hole_timeout_ms: u64::try_from(HOLE_TIMEOUT.as_millis()).unwrap(),
+            hole_timeout_ms: u64::try_from(GAP_TIMEOUT.as_millis()).unwrap(),
             ..Commit::default()
         },
         ..Config::default()
     }
 }
 
-/// Both ends of the workers.
+/// The two ends of the workers.
 pub(crate) struct Ends {
-    /// For workers.
+    /// Settings of workers.
     pub(crate) settings: Config,
-    /// Shared servers, unless a test brought its own.
+    /// The stores, unless a test has servers of its own.
     pub(crate) stores: Option<Stores>,
     pub(crate) pool: Pool,
     topology: Topology,
     channel: Channel,
     events: Consumer,
-    /// Received and not yet looked at.
-    heard: VecDeque<Event>,
-    /// Who has joined which group.
+    /// Received and not read yet.
+    received: VecDeque<Event>,
+    /// Members of groups.
     joined: Mutex<BTreeSet<(Conversation, UserId)>>,
     _connection: Connection,
 }
 
 impl Ends {
-    /// On shared servers, in a corner of its own.
+    /// On shared servers, with a schema, a Redis and queue names of its own.
     pub(crate) async fn new() -> Self {
         let stores = Stores::for_test().await.unwrap();
         let urls = Urls {
@@ -86,9 +86,9 @@ impl Ends {
         Self { stores: Some(stores), ..ends }
     }
 
-    /// Declares the topology and listens.
+    /// Declares the topology and consumes events.
     pub(crate) async fn on(settings: Config) -> Self {
-        let pool = mysql::connect(&settings.mysql, Ping::BeforeUse, PATIENCE).await.unwrap();
+        let pool = mysql::connect(&settings.mysql, Ping::BeforeUse, TIMEOUT).await.unwrap();
         mysql::migrate(&pool).await.unwrap();
         let topology = Topology::new(&settings.amqp.prefix, ShardCount::new(SHARDS).unwrap());
         let url = settings.amqp.url.expose();
@@ -103,7 +103,7 @@ impl Ends {
             .basic_consume(queue, ShortString::default(), options, FieldTable::default())
             .await
             .unwrap();
-        let (heard, joined) = (VecDeque::new(), Mutex::default());
+        let (received, joined) = (VecDeque::new(), Mutex::default());
         Self {
             settings,
             stores: None,
@@ -111,7 +111,7 @@ impl Ends {
             topology,
             channel,
             events,
-            heard,
+            received,
             joined,
             _connection: connection,
         }
@@ -124,7 +124,7 @@ impl Ends {
         app
     }
 
-    /// Publishes one body after its senders have joined their groups.
+    /// Publishes one body, after its senders have joined their groups.
     pub(crate) async fn publish(&self, messages: &[Numbered]) {
         for message in messages {
             self.join(&message.conversation, &[message.sender.as_str()]).await;
@@ -132,7 +132,7 @@ impl Ends {
         self.publish_as_is(messages).await;
     }
 
-    /// Users join a group, which is made for the first of them. Who has joined once is left alone.
+    /// Adds users to a group, which is created for the first of them. Users who have joined before are skipped.
     pub(crate) async fn join(&self, group: &Conversation, users: &[&str]) {
         let users = users.iter().map(|id| UserId::parse(id).unwrap());
         let new = |user: &UserId| self.joined.lock().insert((group.clone(), user.clone()));
@@ -158,7 +158,7 @@ impl Ends {
         assert!(matches!(confirm.await.unwrap(), lapin::Confirmation::Ack(None)));
     }
 
-    /// Bodies in the queue that no worker has in hand.
+    /// Bodies in the queue that are not delivered.
     pub(crate) async fn ready_bodies(&self, shard: ShardId) -> u32 {
         let passive = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
         let queue = self.topology.shard_queue(shard);
@@ -169,7 +169,7 @@ impl Ends {
         self.topology.shards().of(conversation)
     }
 
-    /// Takes the next dead letter: its body and its reason.
+    /// Takes the next dead letter, as its body and its reason.
     pub(crate) async fn next_dead_letter(&self) -> (Vec<u8>, String) {
         let channel = &self.channel;
         eventually("a dead letter", async || {
@@ -183,7 +183,7 @@ impl Ends {
         .await
     }
 
-    /// Waits until the conversation holds exactly `expected`, as (number, id) in order.
+    /// Waits until the conversation has exactly the messages `expected`, as (seq, id) in order.
     pub(crate) async fn expect_timeline(&self, conversation: &Conversation, expected: &[(u64, &str)]) {
         let expected: Vec<(u64, String)> =
             expected.iter().map(|(seq, id)| (*seq, (*id).to_owned())).collect();
@@ -194,7 +194,7 @@ impl Ends {
         .await;
     }
 
-    /// What the conversation holds, as (number, id). An error while there is no table yet, or no server.
+    /// The messages of the conversation, as (seq, id). An error while there is no table or no server.
     pub(crate) async fn timeline(&self, conversation: &Conversation) -> Result<Vec<(u64, String)>, String> {
         let read = timeline::read(&self.pool, conversation, Seq::ZERO, Direction::Forward, 100_000).await;
         let rows = read.map_err(|error| error.to_string())?;
@@ -210,7 +210,7 @@ impl Ends {
         }
     }
 
-    /// The next messages that were announced.
+    /// The next event about committed messages.
     pub(crate) async fn next_committed(&mut self) -> v1::Committed {
         loop {
             if let Event::Committed(committed) = self.next_event().await {
@@ -228,13 +228,13 @@ impl Ends {
         }
     }
 
-    /// Stops the worker, which must have acknowledged everything: nothing is left for another one.
+    /// Stops the worker, which must have acknowledged all deliveries.
     pub(crate) async fn expect_all_acknowledged(&self, worker: App) {
         assert!(worker.stop().await);
         assert_eq!(self.bodies_left().await, 0);
     }
 
-    /// How many bodies are in the queues while nobody consumes them.
+    /// How many bodies are in the queues while there is no consumer.
     pub(crate) async fn bodies_left(&self) -> u32 {
         let mut left = 0;
         for shard in self.topology.shards().all() {
@@ -248,26 +248,26 @@ impl Ends {
 
     /// A client of the inboxes.
     pub(crate) async fn inboxes(&self) -> Inboxes {
-        let client = shared::redis::connect(&self.settings.redis, PATIENCE).await.unwrap();
+        let client = shared::redis::connect(&self.settings.redis, TIMEOUT).await.unwrap();
         Inboxes::new(client, 600)
     }
 
     pub(crate) async fn next_event(&mut self) -> Event {
-        while self.heard.is_empty() {
+        while self.received.is_empty() {
             let batch = self.next_batch().await;
-            self.heard.extend(batch.events.into_iter().filter_map(|event| event.kind));
+            self.received.extend(batch.events.into_iter().filter_map(|event| event.kind));
         }
-        self.heard.pop_front().unwrap()
+        self.received.pop_front().unwrap()
     }
 
-    /// The next batch of events as it comes, beacons included.
+    /// The next batch of events, beacons included.
     pub(crate) async fn next_batch(&mut self) -> v1::EventBatch {
-        let next = tokio::time::timeout(PATIENCE, self.events.next()).await.expect("an event in time");
+        let next = tokio::time::timeout(TIMEOUT, self.events.next()).await.expect("an event in time");
         envelope::decode_events(&next.unwrap().unwrap().data).unwrap()
     }
 }
 
-/// Waits until the worker can serve.
+/// Waits until the worker is ready.
 pub(crate) async fn ready(app: &App) {
     eventually("the worker is ready", async || {
         let failing = app.health().failing();
@@ -276,9 +276,9 @@ pub(crate) async fn ready(app: &App) {
     .await;
 }
 
-/// Asks until the answer is `Ok`.
+/// Calls `ask` until it returns `Ok`.
 pub(crate) async fn eventually<T, E: Debug>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     loop {
         match ask().await {
             Ok(value) => return value,
@@ -296,7 +296,7 @@ pub(crate) fn group(name: &str) -> Conversation {
     Conversation::from_key(name).unwrap()
 }
 
-/// A message; the connection is that of the sender on the first gateway.
+/// A message that its sender sent on a connection to the first gateway.
 pub(crate) fn message(conversation: &Conversation, seq: u64, sender: &str, id: &str) -> Numbered {
     Numbered {
         origin: Some(ConnectionId { gateway: 1, connection: u64::from(sender.as_bytes()[0]) }),

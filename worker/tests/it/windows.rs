@@ -1,4 +1,4 @@
-//! Prefetch windows that are full.
+//! Full prefetch windows.
 
 use std::time::{Duration, Instant};
 
@@ -6,9 +6,9 @@ use shared::ids::Seq;
 use shared::mysql::{self, Ping};
 use shared::redis::sequence::{AssignedNumber, NumberRequest, Numbers, Sequence};
 
-use crate::support::{Ends, HOLE_TIMEOUT, SHARDS, eventually, group, message};
+use crate::support::{Ends, GAP_TIMEOUT, SHARDS, eventually, group, message};
 
-/// Messages `from..=to`, each in a body of its own, all sent on one connection.
+/// Publishes the messages `from..=to`, each in a body of its own, all sent on one connection.
 async fn publish_singly(
     ends: &Ends,
     chat: &shared::conversation::Conversation,
@@ -20,12 +20,12 @@ async fn publish_singly(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shards_that_change_hands_with_full_windows_keep_their_numbers() {
+async fn shards_that_move_with_full_windows_keep_their_seqs() {
     const WINDOW: u16 = 50;
     const ALL: u64 = 300;
     let mut ends = Ends::new().await;
     ends.settings.commit.prefetch_bodies = WINDOW;
-    // One in each shard: whichever move, some do.
+    // One conversation per shard.
     let chats: Vec<_> = (0..SHARDS)
         .map(|shard| {
             let mut names = (0..).map(|n| group(&format!("group_{n}")));
@@ -37,8 +37,8 @@ async fn shards_that_change_hands_with_full_windows_keep_their_numbers() {
         publish_singly(&ends, chat, 1..=1).await;
         ends.expect_timeline(chat, &[(1, "a1")]).await;
     }
-    // It stands still in the middle of a transaction, with more behind than its window takes.
-    let pool = mysql::connect(&ends.settings.mysql, Ping::Never, HOLE_TIMEOUT).await.unwrap();
+    // It is stopped in a transaction, while its window is full.
+    let pool = mysql::connect(&ends.settings.mysql, Ping::Never, GAP_TIMEOUT).await.unwrap();
     let mut lock = pool.sqlx_pool().begin().await.unwrap();
     sqlx::query("SELECT last_seq FROM conversation FOR UPDATE").fetch_all(&mut *lock).await.unwrap();
     for chat in &chats {
@@ -49,7 +49,7 @@ async fn shards_that_change_hands_with_full_windows_keep_their_numbers() {
         })
         .await;
     }
-    // Another one takes some of them over, and the first goes on.
+    // Another worker takes some shards over, and the first one continues.
     let all = usize::from(SHARDS);
     let second = loop {
         let second = ends.start_worker().await;
@@ -58,7 +58,7 @@ async fn shards_that_change_hands_with_full_windows_keep_their_numbers() {
             shares => Err(shares),
         })
         .await;
-        // By its name, which is chosen at random, it may have none.
+        // Its id is random, so it may get no shard.
         if !first.shards().is_empty() && !second.shards().is_empty() {
             break second;
         }
@@ -75,21 +75,21 @@ async fn shards_that_change_hands_with_full_windows_keep_their_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_full_of_late_messages_does_not_hold_up_those_behind_it() {
+async fn a_window_full_of_late_messages_does_not_block_the_queue() {
     const LATE: u64 = 40;
     const BEHIND: u64 = 200;
     let mut ends = Ends::new().await;
     ends.settings.commit.prefetch_bodies = 8;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
-    // The numbers up to 40 are given up…
+    // The sequence numbers up to 40 are skipped…
     ends.publish(&[message(&chat, LATE + 1, "bob", "b")]).await;
     ends.expect_timeline(&chat, &[(LATE + 1, "b")]).await;
     assert!(worker.stop().await);
-    let redis = shared::redis::connect(&ends.settings.redis, HOLE_TIMEOUT).await.unwrap();
+    let redis = shared::redis::connect(&ends.settings.redis, GAP_TIMEOUT).await.unwrap();
     let sequence = Sequence::new(redis, 60);
     sequence.take_above(&chat, Seq(LATE + 1), 1).await.unwrap();
-    // …and come all the same, when others have gathered behind them.
+    // …and their messages arrive when others have gathered behind them.
     publish_singly(&ends, &chat, 1..=LATE).await;
     let mut said = 0;
     let mut talk = async |count| {
@@ -108,7 +108,7 @@ async fn a_window_full_of_late_messages_does_not_hold_up_those_behind_it() {
     };
     talk(BEHIND).await;
     let worker = ends.start_worker().await;
-    // Everyone talks on meanwhile: that must not keep it from catching up.
+    // Further messages must not keep the worker from catching up.
     let begun = Instant::now();
     loop {
         let said = talk(10).await;

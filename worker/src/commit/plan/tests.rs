@@ -9,7 +9,7 @@ use shared::permission::{MemberStatus, Role};
 
 use super::*;
 
-/// A message of `group_1`; its id is the sender's letter and a number.
+/// A message in `group_1`. Its id is the sender's letter and a number.
 fn pending(seq: u64, id: &str, arrival: u64) -> Pending {
     let message = Numbered {
         // One connection per sender.
@@ -28,7 +28,7 @@ fn jump(mut pending: Pending) -> Pending {
     pending
 }
 
-/// Everything that the rules see, of one conversation.
+/// The input of the rules, for one conversation.
 #[derive(Debug)]
 struct Case {
     batch: Batch,
@@ -36,15 +36,15 @@ struct Case {
     known: Vec<Option<Seq>>,
     refusals: Vec<Option<Denied>>,
     recalls: AHashMap<usize, Recall>,
-    spent: Spent,
-    patience_ended: Option<Instant>,
+    voided: VoidedSeqs,
+    overdue_since: Option<Instant>,
 }
 
 impl Case {
     fn new(head: u64, messages: Vec<Pending>) -> Self {
         let (known, refusals) = (vec![None; messages.len()], vec![None; messages.len()]);
-        let (batch, recalls, spent) = (Batch::new(messages), AHashMap::new(), Spent::default());
-        Self { batch, head, known, refusals, recalls, spent, patience_ended: None }
+        let (batch, recalls, voided) = (Batch::new(messages), AHashMap::new(), VoidedSeqs::default());
+        Self { batch, head, known, refusals, recalls, voided, overdue_since: None }
     }
 
     fn refused(mut self, at: usize) -> Self {
@@ -52,7 +52,7 @@ impl Case {
         self
     }
 
-    /// The message at `at` recalls `target`, which `stored` sent (and which is stored) if it is given.
+    /// The message at `at` recalls `target`, which is stored with `stored` as its sender if that is given.
     fn recall(mut self, at: usize, target: u64, stored: Option<(&str, bool)>, of_anyone: bool) -> Self {
         let stored = stored.map(|(id, is_recall)| Recallable { sender_id: id.to_owned(), is_recall });
         let role = if of_anyone { Role::Admin } else { Role::Member };
@@ -74,12 +74,12 @@ impl Case {
             known: &self.known,
             refusals: &self.refusals,
             recalls: &self.recalls,
-            spent: &self.spent,
-            patience_ended: self.patience_ended,
+            voided: &self.voided,
+            overdue_since: self.overdue_since,
         })
     }
 
-    /// Verdicts in order of numbers, and the last number afterwards.
+    /// Verdicts in order of sequence numbers, and the last sequence number afterwards.
     fn outcome(&self) -> (Vec<Verdict>, u64) {
         let plan = self.plan();
         (plan.verdicts, plan.heads[0].0)
@@ -91,67 +91,67 @@ use Verdict::{Hold, Jump, Known, Refuse, Renumber, Take};
 const NO_MEMBER: Verdict = Refuse(Denied::NotMember);
 
 #[test]
-fn consecutive_numbers_are_taken_whatever_order_they_came_in() {
+fn consecutive_seqs_are_taken_in_any_order_of_arrival() {
     let case = Case::new(10, messages(&[(12, "a1"), (11, "b1"), (13, "a2")]));
     assert_eq!(case.outcome(), (vec![Take, Take, Take], 13));
 }
 
 #[test]
-fn what_lies_above_a_gap_waits() {
+fn messages_above_a_gap_are_held() {
     let case = Case::new(10, messages(&[(11, "a1"), (13, "a2"), (14, "b1")]));
     assert_eq!(case.outcome(), (vec![Take, Hold, Hold], 11));
 }
 
 #[test]
-fn all_gaps_below_whoever_waited_long_enough_are_given_up_together() {
+fn all_gaps_below_an_overdue_message_are_skipped_together() {
     let now = Instant::now();
     let mut waiting = messages(&[(12, "a1"), (15, "a2"), (17, "b1")]);
     waiting[1].held_since = Some(now);
     let mut case = Case::new(10, waiting);
-    case.patience_ended = Some(now);
-    assert_eq!(case.outcome(), (vec![Jump { given_up: 1 }, Jump { given_up: 2 }, Hold], 15));
-    case.patience_ended = now.checked_sub(Duration::from_millis(1));
+    case.overdue_since = Some(now);
+    assert_eq!(case.outcome(), (vec![Jump { skipped: 1 }, Jump { skipped: 2 }, Hold], 15));
+    case.overdue_since = now.checked_sub(Duration::from_millis(1));
     assert_eq!(case.outcome(), (vec![Hold, Hold, Hold], 10));
 }
 
 #[test]
-fn a_marked_jump_waits_for_nothing_but_does_not_overtake_what_is_held() {
+fn a_marked_jump_is_not_held_unless_a_lower_message_is() {
     let after_loss = || jump(pending(1011, "b1", 2));
     let case = Case::new(10, vec![after_loss(), pending(1012, "b2", 3)]);
-    assert_eq!(case.outcome(), (vec![Jump { given_up: 0 }, Take], 1012));
+    assert_eq!(case.outcome(), (vec![Jump { skipped: 0 }, Take], 1012));
     let case = Case::new(10, vec![pending(11, "a1", 1), after_loss()]);
-    assert_eq!(case.outcome(), (vec![Take, Jump { given_up: 0 }], 1011));
+    assert_eq!(case.outcome(), (vec![Take, Jump { skipped: 0 }], 1011));
     let case = Case::new(10, vec![pending(12, "a1", 1), after_loss()]);
     assert_eq!(case.outcome(), (vec![Hold, Hold], 10));
 }
 
 #[test]
-fn a_fresh_number_is_no_jump() {
+fn a_fresh_seq_is_no_jump() {
     let mut renumbered = jump(pending(11, "a1", 1));
     renumbered.renumber(Seq(20));
     assert_eq!(Case::new(15, vec![renumbered]).outcome(), (vec![Hold], 15));
 }
 
 #[test]
-fn a_number_that_is_over_is_replaced() {
+fn a_late_message_is_renumbered() {
     let case = Case::new(10, messages(&[(10, "a1"), (11, "b1")]));
     assert_eq!(case.outcome(), (vec![Renumber, Take], 11));
 }
 
 #[test]
-fn of_two_messages_with_one_number_the_first_to_arrive_keeps_it() {
+fn of_two_messages_with_the_same_seq_the_first_keeps_it() {
     let case = Case::new(10, vec![pending(11, "b1", 2), pending(11, "a1", 1)]);
     assert_eq!(case.batch.messages()[0].message.msg_id.as_str(), "a1");
     assert_eq!(case.outcome(), (vec![Take, Renumber], 11));
 }
 
 #[test]
-fn what_a_sender_sent_after_a_renumbered_message_stays_after_it() {
-    // The counter fell back to 9 and passed the last number again: a2 would be taken before a1.
+fn messages_sent_after_a_renumbered_one_are_renumbered() {
+    // The counter fell back to 9 and passed the last sequence number again: a2 would be taken before a1.
     let case = Case::new(10, messages(&[(10, "a1"), (11, "b1"), (12, "a2"), (13, "b2")]));
-    // 12 is spent, so b2 need not wait for it.
+    // 12 is voided, so b2 is not held.
     assert_eq!(case.outcome(), (vec![Renumber, Take, Renumber, Take], 13));
-    // A message that arrived before it keeps its number, and so does everything if it was only sent late.
+    // A message that arrived before it keeps its sequence number. So do all if the renumbered one was sent late.
     let case = Case::new(10, vec![pending(11, "a1", 1), pending(9, "a2", 2)]);
     assert_eq!(case.outcome(), (vec![Renumber, Take], 11));
     let mut late = pending(9, "a1", 1);
@@ -161,11 +161,11 @@ fn what_a_sender_sent_after_a_renumbered_message_stays_after_it() {
 }
 
 #[test]
-fn a_lower_number_that_its_connection_sent_later_is_replaced() {
-    // The counter fell back from 12 to 10 while a1 was on its way.
+fn a_message_with_a_lower_seq_than_an_earlier_one_of_its_connection_is_renumbered() {
+    // The counter fell back from 12 to 10 while a1 was in flight.
     let fell_back = || vec![pending(12, "a1", 1), pending(11, "a2", 2)];
     assert_eq!(Case::new(10, fell_back()).outcome(), (vec![Renumber, Take], 12));
-    // Another connection, a retry, or a message that the broker put back say nothing about the order.
+    // Other connections, retries and redelivered messages do not count.
     let mut case = fell_back();
     case[1].message.origin = Some(ConnectionId { gateway: 2, connection: 1 });
     assert_eq!(Case::new(10, case).outcome(), (vec![Take, Take], 12));
@@ -178,70 +178,70 @@ fn a_lower_number_that_its_connection_sent_later_is_replaced() {
 }
 
 #[test]
-fn a_stored_message_ends_and_its_number_is_not_waited_for() {
+fn a_stored_message_is_known_and_its_seq_is_voided() {
     let case = Case::new(10, messages(&[(11, "a1"), (12, "b1")])).known(0, 4);
     assert_eq!(case.outcome(), (vec![Known { stored: Seq(4) }, Take], 12));
 }
 
 #[test]
-fn spent_numbers_are_remembered_until_they_are_passed() {
+fn voided_seqs_are_kept_until_they_are_passed() {
     let mut case = Case::new(10, messages(&[(12, "a1")])).known(0, 4);
     let first = case.plan();
     assert_eq!(first.verdicts, [Known { stored: Seq(4) }]);
-    case.spent.apply(&case.batch, &first);
+    case.voided.apply(&case.batch, &first);
     let conversation = case.batch.messages()[0].message.conversation.clone();
-    assert_eq!(case.spent.of(&conversation), Some(&BTreeSet::from([Seq(12)])));
-    let next = Case { spent: case.spent.clone(), ..Case::new(10, messages(&[(11, "b1"), (13, "b2")])) };
+    assert_eq!(case.voided.of(&conversation), Some(&BTreeSet::from([Seq(12)])));
+    let next = Case { voided: case.voided.clone(), ..Case::new(10, messages(&[(11, "b1"), (13, "b2")])) };
     assert_eq!(next.outcome(), (vec![Take, Take], 13));
-    case.spent.apply(&next.batch, &next.plan());
-    assert_eq!(case.spent.of(&conversation), None);
+    case.voided.apply(&next.batch, &next.plan());
+    assert_eq!(case.voided.of(&conversation), None);
 }
 
 #[test]
-fn a_spent_number_that_someone_brings_after_all_is_used() {
+fn a_message_with_a_voided_seq_is_taken() {
     let mut case = Case::new(10, messages(&[(11, "a1")])).known(0, 4);
-    case.spent.apply(&case.batch, &case.plan());
-    let next = Case { spent: case.spent, ..Case::new(10, messages(&[(11, "b1")])) };
+    case.voided.apply(&case.batch, &case.plan());
+    let next = Case { voided: case.voided, ..Case::new(10, messages(&[(11, "b1")])) };
     assert_eq!(next.outcome(), (vec![Take], 11));
 }
 
 #[test]
-fn the_second_copy_in_a_batch_gets_the_number_of_the_first() {
+fn the_second_copy_in_a_batch_gets_the_seq_of_the_first() {
     let case = Case::new(10, messages(&[(11, "a1"), (11, "a1"), (12, "a1"), (13, "b1")]));
     let known = Known { stored: Seq(11) };
     assert_eq!(case.outcome(), (vec![Take, known, known, Take], 13));
-    // Another sender's message may have the same id.
+    // A message of another sender can have the same id.
     let mut other = pending(12, "b1", 2);
     other.message.message.msg_id = MsgId::parse("a1").unwrap();
     assert_eq!(Case::new(10, vec![pending(11, "a1", 1), other]).outcome(), (vec![Take, Take], 12));
 }
 
 #[test]
-fn a_copy_waits_for_the_fate_of_a_held_or_renumbered_first() {
+fn a_copy_is_held_while_the_first_one_is_held_or_renumbered() {
     assert_eq!(Case::new(10, messages(&[(12, "a1"), (13, "a1")])).outcome(), (vec![Hold, Hold], 10));
     assert_eq!(Case::new(10, messages(&[(9, "a1"), (11, "a1")])).outcome(), (vec![Renumber, Hold], 10));
 }
 
 #[test]
-fn who_may_not_send_is_refused_at_once_and_nobody_waits_for_its_number() {
+fn a_refused_message_is_not_held_and_its_seq_is_voided() {
     let case = Case::new(10, messages(&[(11, "a1"), (12, "b1"), (13, "a2"), (14, "b2")]));
     assert_eq!(case.refused(0).refused(2).outcome(), (vec![NO_MEMBER, Take, NO_MEMBER, Take], 14));
-    // Above a gap and below the last number too.
+    // Also above a gap, and below the last sequence number.
     let case = Case::new(10, messages(&[(9, "a1"), (12, "a2"), (13, "b1")])).refused(0).refused(1);
     assert_eq!(case.outcome(), (vec![NO_MEMBER, NO_MEMBER, Hold], 10));
-    // Its number is remembered as spent.
+    // Its sequence number is voided.
     let mut case = Case::new(10, messages(&[(11, "a1")])).refused(0);
-    case.spent.apply(&case.batch, &case.plan());
-    let next = Case { spent: case.spent, ..Case::new(10, messages(&[(12, "b1")])) };
+    case.voided.apply(&case.batch, &case.plan());
+    let next = Case { voided: case.voided, ..Case::new(10, messages(&[(12, "b1")])) };
     assert_eq!(next.outcome(), (vec![Take], 12));
 }
 
 #[test]
-fn what_is_stored_is_never_refused() {
+fn a_stored_message_is_never_refused() {
     let case = Case::new(10, messages(&[(10, "a1"), (11, "a2"), (12, "b1")]));
     let outcome = case.refused(0).known(0, 10).refused(1).outcome();
     assert_eq!(outcome, (vec![Known { stored: Seq(10) }, NO_MEMBER, Take], 12));
-    // Nor is a copy of it; one of a refused message is.
+    // Nor is a copy of it. A copy of a refused message is refused.
     let case = Case::new(10, messages(&[(9, "a1"), (11, "a1")])).refused(0).refused(1).known(0, 9);
     assert_eq!(case.outcome().0, [Known { stored: Seq(9) }; 2]);
     let case = Case::new(10, messages(&[(11, "a1"), (11, "a1"), (12, "a1")]));
@@ -249,13 +249,13 @@ fn what_is_stored_is_never_refused() {
 }
 
 #[test]
-fn a_refused_message_displaces_none_of_its_connection() {
+fn a_refused_message_does_not_renumber_others_of_its_connection() {
     let case = Case::new(10, messages(&[(10, "a1"), (11, "a2")])).refused(0);
     assert_eq!(case.outcome(), (vec![NO_MEMBER, Take], 11));
 }
 
 #[test]
-fn a_recall_needs_a_message_that_its_sender_may_recall() {
+fn a_recall_is_refused_unless_its_sender_may_recall_the_message() {
     let one = || Case::new(10, messages(&[(11, "a1")]));
     let (nothing, not_yours) = (Refuse(Denied::NothingToRecall), Refuse(Denied::NotSender));
     for (stored, of_anyone, expected) in [
@@ -268,19 +268,19 @@ fn a_recall_needs_a_message_that_its_sender_may_recall() {
         let last = if expected == Take { 11 } else { 10 };
         assert_eq!(one().recall(0, 4, stored, of_anyone).outcome(), (vec![expected], last));
     }
-    // What it recalls may be stored by the same plan, but only before it.
+    // The same plan can store the message that it recalls, but only before it.
     let batch = || Case::new(10, messages(&[(11, "a1"), (12, "a2"), (13, "b1")]));
     assert_eq!(batch().recall(1, 11, None, false).outcome(), (vec![Take; 3], 13));
     assert_eq!(batch().recall(1, 13, None, true).outcome(), (vec![Take, nothing, Take], 13));
     assert_eq!(batch().recall(2, 12, None, false).outcome(), (vec![Take, Take, not_yours], 12));
     assert_eq!(batch().refused(0).recall(1, 11, None, false).outcome().0, [NO_MEMBER, nothing, Take]);
-    // It waits for its turn like any other, and is judged then.
+    // It is held like any other message, and checked in its turn.
     let case = Case::new(10, messages(&[(12, "a1")])).recall(0, 11, None, false);
     assert_eq!(case.outcome(), (vec![Hold], 10));
 }
 
 #[test]
-fn conversations_do_not_touch_each_other() {
+fn conversations_are_independent() {
     let mut other = pending(5, "a1", 1);
     other.message.message.conversation = Conversation::from_key("group_0").unwrap();
     let batch = Batch::new(vec![pending(11, "a1", 2), other]);
@@ -290,13 +290,13 @@ fn conversations_do_not_touch_each_other() {
         known: &[None, None],
         refusals: &[None, None],
         recalls: &AHashMap::new(),
-        spent: &Spent::default(),
-        patience_ended: None,
+        voided: &VoidedSeqs::default(),
+        overdue_since: None,
     });
     assert_eq!((plan.verdicts, plan.heads), (vec![Hold, Take], vec![Seq(3), Seq(11)]));
 }
 
-/// An arbitrary moment, the same in the whole run.
+/// An arbitrary moment, the same for all tests.
 fn noon() -> Instant {
     static NOON: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     *NOON.get_or_init(Instant::now)
@@ -323,10 +323,10 @@ prop_compose! {
     fn any_case()(
         messages in proptest::collection::vec(any_pending(), 1..14),
         head in 0u64..12,
-        spent in proptest::collection::btree_set(1u64..24, 0..4),
+        voided in proptest::collection::btree_set(1u64..24, 0..4),
         stored in proptest::collection::vec(prop::option::weighted(0.15, 1u64..12), 14),
-        giving_up in any::<bool>(),
-        // Who may not send.
+        skips_gaps in any::<bool>(),
+        // Refusals.
         mute in "[abcd]",
     ) -> Case {
         let mut case = Case::new(head, messages);
@@ -336,19 +336,20 @@ prop_compose! {
         for (known, stored) in case.known.iter_mut().zip(stored) {
             *known = stored.filter(|stored| *stored <= head).map(Seq);
         }
-        // Spent by an earlier batch of copies.
-        let copies: Vec<Pending> = spent.iter().map(|seq| pending(*seq, "z1", 0)).collect();
+        // Voided by an earlier batch of copies.
+        let copies: Vec<Pending> = voided.iter().map(|seq| pending(*seq, "z1", 0)).collect();
         let mut before = Case::new(head, copies);
         before.known.fill(Some(Seq(head)));
         let plan = before.plan();
-        case.spent.apply(&before.batch, &plan);
-        case.patience_ended = giving_up.then(|| noon() + Duration::from_millis(2_000));
+        case.voided.apply(&before.batch, &plan);
+        case.overdue_since = skips_gaps.then(|| noon() + Duration::from_millis(2_000));
         case
     }
 }
 
 proptest! {
-    /// What is stored rises strictly from the last number, each id once, and the last number is that of the last row.
+    /// Stored sequence numbers rise strictly above the last one, each id is stored once, and the last sequence number is
+    /// that of the last row.
     #[test]
     fn stored_numbers_rise_and_ids_are_unique(case in any_case()) {
         let plan = case.plan();
@@ -368,13 +369,13 @@ proptest! {
         prop_assert_eq!(plan.heads[0], last);
     }
 
-    /// Nobody passes a number that somebody may still bring, but by a marked jump or when it was waited for.
+    /// A sequence number that a message may still have is skipped only by a marked jump or when it is overdue.
     #[test]
     fn gaps_are_passed_for_a_reason_only(case in any_case()) {
         let plan = case.plan();
         let conversation = case.batch.messages()[0].message.conversation.clone();
         let mut settled: BTreeSet<u64> =
-            case.spent.of(&conversation).into_iter().flatten().map(|seq| seq.0).collect();
+            case.voided.of(&conversation).into_iter().flatten().map(|seq| seq.0).collect();
         settled.extend(0..=case.head);
         let mut ids = BTreeSet::new();
         for (pending, verdict) in case.batch.messages().iter().zip(&plan.verdicts) {
@@ -382,11 +383,11 @@ proptest! {
             let copy = !ids.insert((&pending.message.sender, &pending.message.msg_id));
             match verdict {
                 Take => prop_assert!(complete),
-                Jump { given_up: 0 } => prop_assert!(pending.message.jump),
+                Jump { skipped: 0 } => prop_assert!(pending.message.jump),
                 Jump { .. } => {
-                    let waited = |p: &&Pending| p.seq >= pending.seq && p.held_since <= case.patience_ended;
+                    let waited = |p: &&Pending| p.seq >= pending.seq && p.held_since <= case.overdue_since;
                     prop_assert!(!complete && case.batch.messages().iter().any(|p| waited(&p)));
-                    prop_assert!(case.patience_ended.is_some());
+                    prop_assert!(case.overdue_since.is_some());
                 }
                 Hold => prop_assert!(!complete || copy),
                 Renumber | Known { .. } | Refuse(_) => {}
@@ -399,7 +400,7 @@ proptest! {
         }
     }
 
-    /// When all the missing numbers are in, everything is settled but for renumbered messages and their copies.
+    /// After all missing messages have arrived, only renumbered messages and their copies are not settled.
     #[test]
     fn a_complete_batch_is_not_held(count in 1u64..20, head in 0u64..5, rotate in 0usize..20) {
         let mut all: Vec<Pending> =

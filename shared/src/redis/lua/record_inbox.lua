@@ -9,7 +9,7 @@
 -- nothing, unless something else changed. Returns the number of changed inboxes.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local touched = 0
+local updated = 0
 local key = 1
 for arg = 1, #ARGV, 4 do
   local conversation, seq, other = ARGV[arg + 1], tonumber(ARGV[arg + 2]) or 0, ARGV[arg + 3] == '1'
@@ -21,9 +21,9 @@ for arg = 1, #ARGV, 4 do
       local version = string.format('%.0f', math.max(now, tonumber(known[1]) + 1))
       redis.call('HSET', heads, conversation, string.format('%.0f', math.max(before, seq)), '#last', version)
       redis.call('ZADD', KEYS[key], version, conversation)
-      touched = touched + 1
+      updated = updated + 1
     end
     key = key + 2
   end
 end
-return touched
+return updated

@@ -1,4 +1,4 @@
-//! The stores in memory. Every call is one step at which a fault may strike.
+//! Fake stores in memory. Each call is one step, at which a fault can happen.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use super::operations::Fault;
 use crate::commit::ledger::{Attempt, Ledger, LedgerError, LedgerTx, Outcome};
 use crate::commit::renumber::Sequencer;
 
-/// What a twin answers when a fault strikes, or when it is away.
+/// The error of a fake store when a fault happens, or while it is unavailable.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection broke")]
 pub(super) struct Broken;
 
-/// Counts the steps of one worker.
+/// The steps and faults of one worker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Faults {
     state: Arc<Mutex<FaultState>>,
@@ -39,14 +39,14 @@ impl Faults {
         self.state.lock().next = fault;
     }
 
-    /// Nothing that a dead worker does has an effect.
+    /// Whether the worker is dead: its further steps have no effect.
     pub(super) fn is_dead(&self) -> bool {
         self.state.lock().dead
     }
 
-    /// Does `what`, unless the fault strikes first.
-    pub(super) fn step<T>(&self, what: impl FnOnce() -> T) -> Result<T, Broken> {
-        let strikes = {
+    /// Runs `effect` as one step, unless a fault happens at it.
+    pub(super) fn step<T>(&self, effect: impl FnOnce() -> T) -> Result<T, Broken> {
+        let fault = {
             let mut state = self.state.lock();
             if state.dead {
                 return Err(Broken);
@@ -65,11 +65,11 @@ impl Faults {
                 None => None,
             }
         };
-        match strikes {
-            None => Ok(what()),
+        match fault {
+            None => Ok(effect()),
             Some(fault) => {
                 if fault.takes_effect {
-                    what();
+                    effect();
                 }
                 Err(Broken)
             }
@@ -91,7 +91,7 @@ pub(super) struct Row {
 pub(super) struct Timeline {
     pub(super) last: Seq,
     pub(super) rows: Vec<Row>,
-    /// Of the rights below.
+    /// Access version of `group`.
     pub(super) version: u64,
     pub(super) group: GroupRoster,
 }
@@ -105,26 +105,26 @@ impl Timeline {
 /// The database.
 pub(super) type Timelines = BTreeMap<Conversation, Timeline>;
 
-/// How the database is broken, in a mutation.
+/// How a mutation breaks the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct LedgerFlaws {
     pub(super) no_unique_ids: bool,
     pub(super) heads_stay: bool,
-    pub(super) old_versions: bool,
+    pub(super) stale_versions: bool,
 }
 
-/// The twin of MySQL, as one worker sees it.
+/// The fake MySQL, with the faults of one worker.
 #[derive(Debug, Clone)]
-pub(super) struct TwinLedger {
+pub(super) struct FakeLedger {
     pub(super) timelines: Arc<Mutex<Timelines>>,
     pub(super) faults: Faults,
     pub(super) flaws: LedgerFlaws,
 }
 
-impl Ledger for TwinLedger {
+impl Ledger for FakeLedger {
     async fn transact(&self, attempt: Arc<Attempt>) -> Result<Outcome, LedgerError> {
         let timelines = self.timelines.lock().clone();
-        let mut tx = TwinTx { timelines, faults: self.faults.clone(), flaws: self.flaws };
+        let mut tx = FakeTx { timelines, faults: self.faults.clone(), flaws: self.flaws };
         let outcome = attempt.run(&mut tx).await?;
         let commit = self.faults.step(|| *self.timelines.lock() = tx.timelines);
         commit.map_err(broken)?;
@@ -136,40 +136,43 @@ fn broken(error: Broken) -> LedgerError {
     LedgerError::Store(Box::new(error))
 }
 
-struct TwinTx {
+struct FakeTx {
     timelines: Timelines,
     faults: Faults,
     flaws: LedgerFlaws,
 }
 
-impl LedgerTx for TwinTx {
+impl LedgerTx for FakeTx {
     type Error = LedgerError;
 
     async fn lock_heads(
         &mut self,
         conversations: &[&Conversation],
     ) -> Result<AHashMap<Conversation, Head>, LedgerError> {
-        assert!(conversations.is_sorted(), "locking in another order than others deadlocks");
+        assert!(
+            conversations.is_sorted(),
+            "locking in another order than other transactions causes deadlocks"
+        );
         let head = |conversation: &&Conversation| {
             let timeline = self.timelines.get(*conversation).cloned().unwrap_or_default();
-            let access_version = if self.flaws.old_versions { 1 } else { timeline.version };
+            let access_version = if self.flaws.stale_versions { 1 } else { timeline.version };
             ((*conversation).clone(), Head { last_seq: timeline.last, access_version })
         };
         self.faults.step(|| conversations.iter().map(head).collect()).map_err(broken)
     }
 
-    async fn read_senders(&mut self, questions: &[RosterQuery<'_>]) -> Result<Vec<Roster>, LedgerError> {
-        let answer = |question: &RosterQuery<'_>| {
-            let Some(timeline) = self.timelines.get(question.conversation) else { return Roster::NoGroup };
+    async fn read_rosters(&mut self, queries: &[RosterQuery<'_>]) -> Result<Vec<Roster>, LedgerError> {
+        let answer = |query: &RosterQuery<'_>| {
+            let Some(timeline) = self.timelines.get(query.conversation) else { return Roster::NoGroup };
             let mut group = timeline.group.clone();
             if group.is_large {
-                let asked = question.senders.iter();
+                let asked = query.senders.iter();
                 let asked = asked.map(|user| ((*user).clone(), group.members.get(*user).copied().flatten()));
                 group.members = asked.collect();
             }
             Roster::Group(group)
         };
-        self.faults.step(|| questions.iter().map(answer).collect()).map_err(broken)
+        self.faults.step(|| queries.iter().map(answer).collect()).map_err(broken)
     }
 
     async fn find_targets(&mut self, _: &[(&Conversation, Seq)]) -> Result<Vec<Target>, LedgerError> {
@@ -224,7 +227,7 @@ impl LedgerTx for TwinTx {
     }
 }
 
-/// The memory of Redis.
+/// The data of Redis.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory {
     pub(super) counters: BTreeMap<Conversation, u64>,
@@ -236,48 +239,49 @@ pub(super) struct Memory {
 pub(super) struct Redis {
     pub(super) memory: Memory,
     pub(super) saved: Memory,
-    pub(super) is_away: bool,
-    /// How far each conversation is noted in the inboxes. The worker bears their loss, so it is not part of the memory.
-    pub(super) noted: BTreeMap<Conversation, Seq>,
+    pub(super) is_unavailable: bool,
+    /// The last sequence number of each conversation in the inboxes. Inboxes that are lost are rebuilt from the database,
+    /// so a loss of data does not affect them.
+    pub(super) recorded: BTreeMap<Conversation, Seq>,
 }
 
-/// The twin of Redis, as one worker sees it.
+/// The fake Redis, with the faults of one worker.
 #[derive(Debug, Clone)]
-pub(super) struct TwinSequencer {
+pub(super) struct FakeSequencer {
     pub(super) redis: Arc<Mutex<Redis>>,
     pub(super) faults: Faults,
 }
 
-impl TwinSequencer {
-    /// Notes in the inboxes how far a conversation has come.
-    pub(super) fn note(&self, conversation: &Conversation, last_seq: Seq) -> Result<(), Broken> {
-        let noted = self.faults.step(|| {
+impl FakeSequencer {
+    /// Records the last sequence number of a conversation in the inboxes.
+    pub(super) fn record(&self, conversation: &Conversation, last_seq: Seq) -> Result<(), Broken> {
+        let result = self.faults.step(|| {
             let mut redis = self.redis.lock();
-            if redis.is_away {
+            if redis.is_unavailable {
                 return Err(Broken);
             }
-            let noted = redis.noted.entry(conversation.clone()).or_default();
-            *noted = last_seq.max(*noted);
+            let recorded = redis.recorded.entry(conversation.clone()).or_default();
+            *recorded = last_seq.max(*recorded);
             Ok(())
         });
-        noted?
+        result?
     }
 }
 
-impl Sequencer for TwinSequencer {
+impl Sequencer for FakeSequencer {
     type Error = Broken;
 
     async fn take_above(&self, conversation: &Conversation, above: Seq, count: u32) -> Result<Seq, Broken> {
-        let taken = self.faults.step(|| {
+        let result = self.faults.step(|| {
             let mut redis = self.redis.lock();
-            if redis.is_away {
+            if redis.is_unavailable {
                 return Err(Broken);
             }
             let counter = redis.memory.counters.entry(conversation.clone()).or_default();
             *counter = above.0.max(*counter) + u64::from(count);
             Ok(Seq(*counter + 1 - u64::from(count)))
         });
-        taken?
+        result?
     }
 
     async fn remember(
@@ -287,14 +291,14 @@ impl Sequencer for TwinSequencer {
         msg_id: &MsgId,
         seq: Seq,
     ) -> Result<(), Broken> {
-        let told = self.faults.step(|| {
+        let result = self.faults.step(|| {
             let mut redis = self.redis.lock();
-            if redis.is_away {
+            if redis.is_unavailable {
                 return Err(Broken);
             }
             redis.memory.sent.insert((conversation.clone(), sender.clone(), msg_id.clone()), seq);
             Ok(())
         });
-        told?
+        result?
     }
 }

@@ -1,4 +1,4 @@
-//! Which processes are alive: how workers share the shards out among themselves, and how gateways know of each other.
+//! Which processes are alive. Workers share the shards among the live workers; gateways know each other from it.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -11,40 +11,40 @@ use super::keys;
 
 static ALIVE: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/alive.lua")));
 
-/// The list of live processes of one kind. Cheap to clone.
+/// The live processes of one kind. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct LiveBoard {
+pub struct LivenessRegistry {
     client: Client,
     key: &'static str,
     expiry: Duration,
 }
 
-impl LiveBoard {
-    /// The workers: one counts as dead after `expiry` without a sign of life.
+impl LivenessRegistry {
+    /// The workers. One without a heartbeat for `expiry` is considered dead.
     #[must_use]
-    pub fn of_workers(client: Client, expiry: Duration) -> Self {
+    pub fn workers(client: Client, expiry: Duration) -> Self {
         Self { client, key: keys::WORKERS, expiry }
     }
 
-    /// The gateways, likewise.
+    /// The gateways. One without a heartbeat for `expiry` is considered dead.
     #[must_use]
-    pub fn of_gateways(client: Client, expiry: Duration) -> Self {
+    pub fn gateways(client: Client, expiry: Duration) -> Self {
         Self { client, key: keys::GATEWAYS, expiry }
     }
 
-    /// Says that `process` is alive, and returns all that are, sorted.
+    /// Records a heartbeat of `process`, and returns the ids of all live processes, sorted.
     ///
     /// # Errors
-    /// As Redis says: keep what you knew.
+    /// Redis cannot be reached: go on with the processes of the last call.
     pub async fn beat(&self, process: &str) -> Result<Vec<String>, RedisError> {
         let arguments = vec![process.to_owned(), self.expiry.as_secs_f64().to_string()];
         self.client.script(&ALIVE, vec![self.key.to_owned()], arguments).await
     }
 
-    /// Takes `process` off at once, so that others need not wait for the expiry.
+    /// Removes `process`, so that the others need not wait for its expiry.
     ///
     /// # Errors
-    /// As Redis says; the expiry does it then.
+    /// Redis cannot be reached: `process` is considered dead after the expiry.
     pub async fn leave(&self, process: &str) -> Result<(), RedisError> {
         Ok(self.client.raw().zrem::<(), _, _>(self.key, process).await?)
     }
