@@ -214,5 +214,5 @@ async fn a_healthy_start_and_an_orderly_stop_log_no_warning() {
     system.stop().await;
     assert_eq!(warnings(&logs), [""; 0]);
     let worker = std::fs::read_to_string(logs.join("worker-0.log")).unwrap();
-    assert!(worker.contains("worker started"), "the log is where it is looked for: {worker}");
+    assert!(worker.contains("started; its health checks"), "the log is where it is looked for: {worker}");
 }

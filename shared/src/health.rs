@@ -54,9 +54,9 @@ impl Check {
         match self.health.failing.lock().remove(&self.name) {
             None => {}
             Some(before) if before == STARTING => {
-                tracing::debug!(check = %self.name, "health check passes for the first time");
+                tracing::debug!(check.name = %self.name, "Readiness check {} passes", self.name);
             }
-            Some(before) => tracing::info!(check = %self.name, failed = %before, "health check passes again"),
+            Some(_) => tracing::info!(check.name = %self.name, "Readiness check {} passes again", self.name),
         }
     }
 
@@ -66,8 +66,8 @@ impl Check {
         let mut failing = self.health.failing.lock();
         if failing.get(&self.name).is_none_or(|before| *before != why) {
             tracing::warn!(
-                check = %self.name, %why,
-                "health check fails: /readyz says so until it passes again"
+                check.name = %self.name, check.reason = %why,
+                "Readiness check {} fails: {why}", self.name
             );
             failing.insert(self.name.clone(), why);
         }

@@ -122,7 +122,10 @@ impl App {
             settings,
         };
         let me = uuid::Uuid::new_v4().to_string();
-        tracing::info!(worker.id = %me, %ops_address, shards = shards.get(), "worker started");
+        tracing::info!(
+            worker.id = %me, %ops_address, shards = shards.get(),
+            "Worker {me} started; its health checks are at http://{ops_address}/readyz"
+        );
         let registry = LivenessRegistry::workers(redis.clone(), EXPIRY);
         let heartbeat = Heartbeat::new(me, registry, shards, Arc::new(context), health.clone());
         let shards = heartbeat.owned();
@@ -157,7 +160,7 @@ impl App {
         if !in_time {
             tracing::warn!(
                 grace_ms = self.grace.as_millis(),
-                "current batches did not finish in time: other workers process them again"
+                "The current batches did not finish within the drain time; other workers process them again"
             );
         }
         for broker in &self.brokers {

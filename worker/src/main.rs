@@ -55,6 +55,6 @@ async fn start(config: Config) -> anyhow::Result<App> {
 }
 
 async fn stop(app: App) {
-    tracing::info!("worker stops: finishing current batches, releasing shards");
+    tracing::info!("The worker stops; it finishes its current batches and releases its shards");
     app.stop().await;
 }

@@ -59,7 +59,10 @@ impl Listener {
                 Ok((_channel, consumer)) => {
                     backoff.reset();
                     if epoch > 0 {
-                        tracing::warn!(epoch, "push queue bound again: telling all clients to pull");
+                        tracing::warn!(
+                            stream.epoch = epoch,
+                            "Consuming a new push queue; events may be lost, and all clients are told to pull"
+                        );
                         self.fanout.changes_lost();
                         self.fanout.resync_all();
                     }
@@ -95,7 +98,12 @@ impl Listener {
         loop {
             let gathering = gather(&mut consumer, ACK_EVERY, &mut gathered);
             let Ok(goes_on) = tokio::time::timeout(SILENCE, gathering).await else {
-                tracing::warn!("nothing was heard for {} s, not even from this gateway", SILENCE.as_secs());
+                let (gateway, silence_s) = (self.gateway, SILENCE.as_secs());
+                tracing::warn!(
+                    gateway.id = format!("{gateway:016x}"),
+                    silence_s,
+                    "The push queue of gateway {gateway:016x} delivered no event for {silence_s} s; declaring it again"
+                );
                 return;
             };
             for delivery in &gathered {
@@ -117,16 +125,18 @@ impl Listener {
         let batch = match envelope::decode_events(&delivery.data) {
             Ok(batch) => batch,
             Err(error) => {
-                tracing::warn!(%error, "events not decodable: telling all clients to pull");
+                tracing::warn!(%error, "Cannot decode a batch of events; all clients are told to pull");
                 self.fanout.changes_lost();
                 self.fanout.resync_all();
                 return;
             }
         };
         if let Some(loss) = numbers.heard(header(&batch), Instant::now()) {
-            let (shard, seq) = (batch.shard, batch.number);
-            tracing::warn!(shard, seq, %loss, "events may be lost: telling all clients to pull");
-            if shard.is_none() {
+            tracing::warn!(
+                shard.id = batch.shard, stream.number = batch.number, %loss,
+                "Events may be lost ({loss}); all clients are told to pull"
+            );
+            if batch.shard.is_none() {
                 self.fanout.changes_lost();
             }
             self.fanout.resync_all();

@@ -28,13 +28,15 @@ pub struct EventStream {
     shard: Option<u32>,
     /// Sequence number of the last batch; 0 before the first.
     seq: u64,
+    /// The last publish failed, and that is logged.
+    is_failing: bool,
 }
 
 impl EventStream {
     /// A new stream, of one shard, or of a gateway (`None`).
     #[must_use]
     pub fn new(broker: Arc<Broker>, shard: Option<u32>) -> Self {
-        Self { broker, channel: None, stream: rand::random(), shard, seq: 0 }
+        Self { broker, channel: None, stream: rand::random(), shard, seq: 0, is_failing: false }
     }
 
     /// Publishes `events` under the next sequence number.
@@ -73,8 +75,8 @@ impl EventStream {
             Err(_) => "RabbitMQ did not confirm it in time".to_owned(),
         };
         tracing::warn!(
-            shard = self.shard, seq = self.seq, %reason,
-            "end of the event stream not published: gateways will tell their clients to pull"
+            shard.id = self.shard, stream.number = self.seq, %reason,
+            "Cannot publish the end of an event stream; gateways tell all clients to pull"
         );
     }
 
@@ -89,15 +91,26 @@ impl EventStream {
         }
         let body = envelope::encode_events(batch);
         let reason = match tokio::time::timeout(TIMEOUT, self.write(&body)).await {
-            Ok(Ok(_)) => return,
+            Ok(Ok(_)) => {
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!(
+                        shard.id = self.shard,
+                        stream.number = self.seq,
+                        "Events are published again"
+                    );
+                }
+                return;
+            }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "RabbitMQ did not take them in time".to_owned(),
+            Err(_) => "RabbitMQ did not accept them in time".to_owned(),
         };
-        tracing::warn!(
-            shard = self.shard, seq = self.seq, %reason,
-            "events not published: gateways will tell their clients to pull"
-        );
         self.channel = None;
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::warn!(
+                shard.id = self.shard, stream.number = self.seq, %reason,
+                "Cannot publish events; gateways tell all clients to pull when the next ones arrive"
+            );
+        }
     }
 
     async fn write(&mut self, body: &[u8]) -> Result<PublisherConfirm, BrokerError> {

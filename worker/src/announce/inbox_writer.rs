@@ -40,8 +40,7 @@ pub(crate) struct InboxWriter {
 #[derive(Debug)]
 struct Round {
     updates: Arc<Vec<ConversationUpdate>>,
-    /// Yields which of the updates were written.
-    written: JoinHandle<Vec<bool>>,
+    written: JoinHandle<Written>,
 }
 
 impl InboxWriter {
@@ -117,9 +116,9 @@ impl InboxWriter {
         let round = self.round.as_mut()?;
         let written = (&mut round.written).await;
         let Round { updates, .. } = self.round.take()?;
-        let written = written.unwrap_or_else(|error| {
-            tracing::error!(%error, "inbox writer panicked: its updates are retried");
-            Vec::new()
+        let (written, error) = written.unwrap_or_else(|error| {
+            tracing::error!(%error, "The inbox writer of a shard panicked; its updates are retried");
+            (Vec::new(), None)
         });
         let updates = Arc::unwrap_or_clone(updates);
         let (mut settled, mut failed) = (Vec::new(), 0);
@@ -132,9 +131,17 @@ impl InboxWriter {
             }
         }
         if failed == 0 {
+            if self.not_before.take().is_some() {
+                tracing::info!("Inboxes are updated again");
+            }
             self.backoff.reset();
-            self.not_before = None;
         } else {
+            if let Some(error) = error.filter(|_| self.not_before.is_none()) {
+                tracing::warn!(
+                    conversations = failed, %error,
+                    "Cannot update inboxes in Redis; retrying, the messages stay unacknowledged"
+                );
+            }
             metrics::counter!(shared::metrics::WORKER_INBOXES_FAILED).increment(failed);
             self.not_before = Some(Instant::now() + self.backoff.next_delay());
         }
@@ -142,8 +149,11 @@ impl InboxWriter {
     }
 }
 
-/// Writes `updates` and returns for each whether it was written. After a failure the rest is not tried.
-async fn write_all(inboxes: Inboxes, updates: Arc<Vec<ConversationUpdate>>) -> Vec<bool> {
+/// Which updates were written, and why the others were not.
+type Written = (Vec<bool>, Option<RedisError>);
+
+/// Writes `updates`. After a failure the rest is not tried.
+async fn write_all(inboxes: Inboxes, updates: Arc<Vec<ConversationUpdate>>) -> Written {
     let mut written = Vec::with_capacity(updates.len());
     while written.len() < updates.len() {
         let rest = &updates[written.len()..];
@@ -155,17 +165,12 @@ async fn write_all(inboxes: Inboxes, updates: Arc<Vec<ConversationUpdate>>) -> V
         });
         let at_once = &rest[..at_once.count()];
         if let Err(error) = write(&inboxes, at_once).await {
-            let conversations = rest.len();
-            tracing::warn!(
-                conversations, %error,
-                "inboxes not updated: retrying, the deliveries stay unacknowledged"
-            );
             written.resize(updates.len(), false);
-        } else {
-            written.resize(written.len() + at_once.len(), true);
+            return (written, Some(error));
         }
+        written.resize(written.len() + at_once.len(), true);
     }
-    written
+    (written, None)
 }
 
 /// Writes all of `updates`. After an error any of them may be written.

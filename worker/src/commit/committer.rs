@@ -230,7 +230,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         counts.stored += 1;
         tracing::debug!(
             conversation.id = %pending.message.conversation, msg.id = %pending.message.msg_id,
-            seq = %pending.seq, "message committed"
+            msg.seq = %pending.seq, "Committed message {}", pending.message.msg_id
         );
         if pending.is_renumbered() {
             self.correct(&pending, pending.seq, committed);
@@ -259,7 +259,9 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         let message = &pending.message;
         tracing::info!(
             conversation.id = %message.conversation, msg.id = %message.msg_id,
-            told = %message.seq, %seq, "message renumbered: its sender is told the final sequence number"
+            msg.seq = %seq, told = %message.seq,
+            "Message {} has another sequence number than its sender was told; the sender gets a second reply",
+            message.msg_id
         );
         let final_seq = FinalSeq::new(message, seq, true);
         committed.facts.final_seqs.push(final_seq.clone());
@@ -345,7 +347,8 @@ fn refuse(pending: Pending, denied: Denied, committed: &mut Committed) {
     let message = pending.message;
     tracing::info!(
         conversation.id = %message.conversation, msg.id = %message.msg_id,
-        seq = %pending.seq, reason = ?denied, "message refused at its commit: its sender is told"
+        msg.seq = %pending.seq, reason = ?denied,
+        "Message {} is not committed because its sender may not send any more; the sender is told", message.msg_id
     );
     let code = denied.code().to_string();
     metrics::counter!(shared::metrics::WORKER_REFUSED, "code" => code).increment(1);

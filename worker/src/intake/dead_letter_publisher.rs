@@ -53,8 +53,8 @@ impl DeadLetterPublisher {
     /// Publishes `body`, and waits for the broker's confirmation. False if the worker stops before that.
     pub(crate) async fn publish(&self, shard: ShardId, reason: String, body: Vec<u8>) -> bool {
         tracing::error!(
-            %shard, %reason, bytes = body.len(),
-            "message cannot be stored: moving it to the dead-letter queue"
+            shard.id = %shard, %reason, size_bytes = body.len(),
+            "A message of shard {shard} cannot be stored ({reason}); it is published to the dead-letter queue"
         );
         let (confirmed, confirmation) = oneshot::channel();
         let letter = DeadLetter { shard, reason, body, confirmed };
@@ -67,6 +67,7 @@ async fn publish_all(broker: Arc<Broker>, mut waiting: mpsc::Receiver<DeadLetter
     let mut backoff = Backoff::dependency();
     while let Some(letter) = waiting.recv().await {
         let headers = headers(&letter);
+        let mut failed = false;
         loop {
             let queue = broker.topology().dead_queue();
             let published = publisher.publish(
@@ -79,12 +80,14 @@ async fn publish_all(broker: Arc<Broker>, mut waiting: mpsc::Receiver<DeadLetter
             match published.await {
                 Ok(()) => break,
                 Err(error) => {
-                    let delay = backoff.next_delay();
-                    tracing::warn!(
-                        shard = %letter.shard, %error, retry_in_ms = delay.as_millis(),
-                        "dead letter not published: retrying, its delivery stays unacknowledged"
-                    );
-                    tokio::time::sleep(delay).await;
+                    if !std::mem::replace(&mut failed, true) {
+                        tracing::warn!(
+                            shard.id = %letter.shard, %error,
+                            "Cannot publish a dead letter of shard {}; retrying, its delivery stays unacknowledged",
+                            letter.shard
+                        );
+                    }
+                    tokio::time::sleep(backoff.next_delay()).await;
                 }
             }
         }

@@ -83,9 +83,9 @@ impl Heartbeat {
                     self.assigned.pass();
                     if let Some(owners) = self.standby.update(&self.me, &workers, self.shards) {
                         tracing::info!(
-                            shards = self.shards.get(), %owners,
-                            "standing by: other workers own all shards (shards.count is fixed at the first start); \
-                             this worker takes shards over when one of them stops"
+                            worker.id = %self.me, shards = self.shards.get(), %owners,
+                            "Worker {} is standing by: other workers own all shards; it takes over when one of them \
+                             stops (shards.count is fixed at the first start)", self.me
                         );
                     }
                 }
@@ -97,13 +97,16 @@ impl Heartbeat {
         }
         if let Err(error) = self.registry.leave(&self.me).await {
             tracing::warn!(
-                %error, expiry_s = EXPIRY.as_secs(),
-                "worker not removed from the registry in Redis: others take its shards over when its heartbeat expires"
+                worker.id = %self.me, %error, expiry_s = EXPIRY.as_secs(),
+                "Cannot remove worker {} from the liveness registry; its shards move when its entry expires", self.me
             );
         }
         for (shard, running) in self.running {
             if let Err(error) = running.task.await {
-                tracing::error!(%shard, %error, "shard task panicked: another worker continues the shard");
+                tracing::error!(
+                    shard.id = %shard, %error,
+                    "The task of shard {shard} panicked; another worker continues the shard"
+                );
             }
         }
         metrics::gauge!(shared::metrics::WORKER_SHARDS).set(0.0);
@@ -114,14 +117,14 @@ impl Heartbeat {
         self.running.retain(|shard, running| {
             let keep = mine.contains(shard) && !running.task.is_finished();
             if !keep {
-                tracing::info!(%shard, "shard released");
+                tracing::info!(shard.id = %shard, "Releasing shard {shard}");
                 running.stop.stop();
             }
             keep
         });
         for shard in mine {
             if !self.running.contains_key(shard) {
-                tracing::info!(%shard, "shard taken");
+                tracing::info!(shard.id = %shard, "Acquired shard {shard}");
                 let check = self.health.check(format!("shard {shard}"));
                 let task = ShardTask::new(*shard, Arc::clone(&self.context), check);
                 let stop = stop.child();

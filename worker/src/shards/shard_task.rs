@@ -183,9 +183,9 @@ impl Session<'_> {
             self.announce_and_settle(committed).await?;
             if let Err(error) = self.committer.repair(Instant::now()).await {
                 tracing::warn!(
-                    shard = %self.shard, %error,
-                    "sequence numbers not corrected in Redis: messages without one are retried, retries of others are \
-                     corrected at their commit"
+                    shard.id = %self.shard, %error,
+                    "Cannot renumber messages of shard {} in Redis; those without a sequence number are tried again",
+                    self.shard
                 );
             }
             let window = usize::from(self.context.settings.prefetch_bodies);

@@ -50,8 +50,8 @@ impl WorkerProcess {
         self.lines().iter().find_map(|line| line["ops_address"].as_str()?.parse().ok())
     }
 
-    fn has_logged(&self, begin: &str) -> bool {
-        self.lines().iter().any(|line| line["message"].as_str().is_some_and(|text| text.starts_with(begin)))
+    fn has_logged(&self, text: &str) -> bool {
+        self.lines().iter().any(|line| line["message"].as_str().is_some_and(|message| message.contains(text)))
     }
 
     /// SIGTERM, and how it ended.
