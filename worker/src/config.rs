@@ -8,8 +8,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Shards, Start};
 
-use crate::shards::shard_task::ShardSettings;
-
 /// All sections. Unknown keys are refused.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -75,6 +73,17 @@ impl Default for Commit {
             transactions_at_once: 1,
         }
     }
+}
+
+/// Settings of all shard tasks; the checked values of [`Commit`].
+#[derive(Debug, Clone, Copy)]
+pub struct ShardSettings {
+    /// Most unacknowledged bodies per shard.
+    pub prefetch_bodies: u16,
+    /// A batch with this many messages takes no further body.
+    pub batch_messages_max: NonZeroUsize,
+    /// How long a missing sequence number is waited for.
+    pub hole_timeout: Duration,
 }
 
 /// `[inbox]`.

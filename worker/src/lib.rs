@@ -3,7 +3,7 @@
 //! The way of a message:
 //!
 //! 1. `shards::heartbeat` decides with `shards::assignment` which shards this worker consumes.
-//! 2. [`shards::shard_task`] runs one shard: the following steps in this order, batch after batch.
+//! 2. `shards::shard_task` runs one shard: the following steps in this order, batch after batch.
 //! 3. `intake::consumer` receives the bodies that have gathered, and decodes them. What can never be stored goes to
 //!    `intake::dead_letter_publisher`.
 //! 4. `commit::committer` adds held messages (`commit::gap_buffer`), and opens a transaction (`commit::ledger`), in which
@@ -26,6 +26,6 @@ pub mod commit;
 pub mod config;
 pub mod intake;
 pub(crate) mod settle;
-pub mod shards;
+pub(crate) mod shards;
 #[cfg(test)]
 mod simulation;

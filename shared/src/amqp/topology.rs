@@ -97,6 +97,15 @@ impl Topology {
         Ok(())
     }
 
+    /// Checks that the dead-letter queue exists. Declares nothing.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` if it does not: no worker was ever started on this broker.
+    pub async fn check_dead_queue(&self, channel: &Channel) -> lapin::Result<()> {
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        channel.queue_declare(self.dead_queue(), passive, FieldTable::default()).await.map(drop)
+    }
+
     /// Declares and binds a push queue for one epoch of one gateway, and returns its name.
     ///
     /// The queue is exclusive to the connection of `channel` and removed with it. Each connection needs another name: the

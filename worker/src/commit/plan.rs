@@ -259,8 +259,9 @@ impl<'a> Walk<'a> {
     }
 }
 
-    /// Connections with a message that gets a fresh sequence number, and its arrival.
-    displaced: AHashMap<ConnectionId, u64>,
+/// The connection among whose messages this one has its place. A retry has no place: it was refused once and sent again
+/// later.
+fn ordered_origin(pending: &Pending) -> Option<ConnectionId> {
     pending.message.origin.filter(|_| !pending.message.retry)
 }
 

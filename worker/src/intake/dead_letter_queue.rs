@@ -7,9 +7,7 @@
 use std::time::Duration;
 
 use lapin::message::BasicGetMessage;
-use lapin::options::{
-    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::uri::AMQPUri;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
@@ -152,9 +150,7 @@ impl DeadLetterQueue {
         let properties = ConnectionProperties::default().with_connection_name("worker, dead letters".into());
         let connection = timeout(TIMEOUT, Connection::connect_uri(uri, properties)).await??;
         let channel = timeout(TIMEOUT, connection.create_channel()).await??;
-        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        let queue = topology.dead_queue();
-        timeout(TIMEOUT, channel.queue_declare(queue, passive, FieldTable::default())).await??;
+        timeout(TIMEOUT, topology.check_dead_queue(&channel)).await??;
         timeout(TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default())).await??;
         Ok(Self { connection, channel, topology })
     }

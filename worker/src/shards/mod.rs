@@ -2,5 +2,5 @@
 
 pub(crate) mod assignment;
 pub(crate) mod heartbeat;
-pub mod shard_task;
+pub(crate) mod shard_task;
 mod standby;

@@ -4,7 +4,6 @@
 //! and the next one begins after a pause; the broker delivers again what was not acknowledged. A database outage does
 //! not end a session: the batch is kept and retried until it is committed or the worker stops.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +28,7 @@ use crate::commit::committer::Committer;
 use crate::commit::facts::Committed;
 use crate::commit::ledger::MysqlLedger;
 use crate::commit::pending::DeliveryTag;
+use crate::config::ShardSettings;
 use crate::intake::consumer::{ConsumeError, Intake, ShardConsumer};
 use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::settle::Deliveries;
@@ -59,17 +59,6 @@ pub(crate) struct ShardContext {
     /// Limits the transactions that run at once; the queues of waiting shards gather larger batches meanwhile.
     pub(crate) transactions: ConcurrencyLimit,
     pub(crate) settings: ShardSettings,
-}
-
-/// Settings of all shard tasks; see [`crate::config::Commit`].
-#[derive(Debug, Clone, Copy)]
-pub struct ShardSettings {
-    /// Most unacknowledged bodies per shard.
-    pub prefetch_bodies: u16,
-    /// A batch with this many messages takes no further body.
-    pub batch_messages_max: NonZeroUsize,
-    /// How long a missing sequence number is waited for.
-    pub hole_timeout: Duration,
 }
 
 /// Runs one shard from the moment this worker owns it until it is told to release it.
