@@ -271,7 +271,10 @@ impl View {
     /// A reading has arrived. False if it was older than the view: the next step is to read again.
     pub(super) fn group_read(&self, group: &Conversation, reading: Reading, now: Instant) -> (bool, Outcome) {
         let mut serial = self.serial.lock();
-        let is_current = self.cache.version(group) <= Some(reading.settings.version);
+        let version = reading.settings.version;
+        let is_current = self.cache.version(group) <= Some(version);
+        // A login that is on its way may be older.
+        serial.groups.record(group, version);
         (is_current, self.on(&mut serial, group, Event::Read(reading), now))
     }
 

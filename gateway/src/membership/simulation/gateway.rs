@@ -79,7 +79,7 @@ pub(super) struct Gateway {
     pub(super) hub: Arc<Hub>,
     pub(super) view: View,
     pub(super) events: Vec<Event>,
-    /// The highest version that was heard of by an event or in the list.
+    /// The highest version that was heard of by an event, in the list, or by a reading.
     heard: BTreeMap<Conversation, u64>,
     /// The same for blocks, by the blocked user.
     heard_blocks: BTreeMap<UserId, u64>,
@@ -388,7 +388,12 @@ impl Gateway {
                 if self.is(Mutation::ForgetsNewcomers) {
                     reading.asked = users().collect();
                 }
-                let (_, outcome) = self.view.group_read(group, reading, now);
+                let version = reading.settings.version;
+                let (is_current, outcome) = self.view.group_read(group, reading, now);
+                if is_current {
+                    let heard = self.heard.entry(group.clone()).or_default();
+                    *heard = version.max(*heard);
+                }
                 self.start(outcome.reload);
                 return self.step_idle(at, now);
             }
