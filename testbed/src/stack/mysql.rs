@@ -169,7 +169,9 @@ async fn initialize(is_mysql: bool, data: &Path, folder: &Path) -> anyhow::Resul
         if is_mysql {
             command.arg("--initialize-insecure");
         } else {
-            command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
+            // `--force`: on a machine without /etc/hosts the installer cannot look up its own name, which it needs only
+            // for grants that nobody uses.
+            command.args(["--auth-root-authentication-method=normal", "--skip-test-db", "--force"]);
         }
     })?;
     wait_for("MySQL's installer", INSTALL_TIMEOUT, async || {
