@@ -160,16 +160,16 @@ async fn a_redis_that_may_evict_counters_is_refused() {
 }
 
 #[tokio::test]
-async fn a_silent_worker_leaves_the_board() {
+async fn a_silent_worker_leaves_the_liveness_registry() {
     let stores = Stores::for_test().await.unwrap();
-    let board = LivenessRegistry::workers(connect(&stores).await, Duration::from_millis(300));
-    assert_eq!(board.beat("b").await.unwrap(), ["b"]);
-    assert_eq!(board.beat("a").await.unwrap(), ["a", "b"]);
-    board.leave("b").await.unwrap();
-    assert_eq!(board.beat("a").await.unwrap(), ["a"]);
-    board.beat("b").await.unwrap();
+    let registry = LivenessRegistry::workers(connect(&stores).await, Duration::from_millis(300));
+    assert_eq!(registry.beat("b").await.unwrap(), ["b"]);
+    assert_eq!(registry.beat("a").await.unwrap(), ["a", "b"]);
+    registry.leave("b").await.unwrap();
+    assert_eq!(registry.beat("a").await.unwrap(), ["a"]);
+    registry.beat("b").await.unwrap();
     let deadline = std::time::Instant::now() + Duration::from_secs(5);
-    while board.beat("a").await.unwrap() != ["a"] {
+    while registry.beat("a").await.unwrap() != ["a"] {
         assert!(std::time::Instant::now() < deadline, "b never expired");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
