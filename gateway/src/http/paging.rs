@@ -26,3 +26,29 @@ pub(super) fn truncate<T>(rows: &mut Vec<T>, limit: u16, id: impl Fn(&T) -> Stri
     rows.truncate(usize::from(limit));
     rows.last().filter(|_| more).map(id)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_page_moves_the_cursor_or_is_the_last_one(size in 0..40_usize, limit in 1..12_u16) {
+            let all: Vec<String> = (0..size).map(|n| format!("user{n:02}")).collect();
+            let (mut cursor, mut seen) = (String::new(), Vec::new());
+            loop {
+                let above = all.iter().filter(|id| **id > cursor).take(usize::from(limit) + 1);
+                let mut page: Vec<String> = above.cloned().collect();
+                let next = truncate(&mut page, limit, String::clone);
+                prop_assert!(page.len() <= usize::from(limit));
+                seen.extend(page);
+                let Some(next) = next else { break };
+                prop_assert!(next > cursor);
+                cursor = next;
+            }
+            prop_assert_eq!(seen, all);
+        }
+    }
+}

@@ -11,6 +11,7 @@ use shared::message::{Body, BodyError, Message, MessageKind, Stored};
 
 use super::api_error::ApiError;
 use super::fields::value;
+use super::json_size::escaped_bytes;
 
 /// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,9 +142,10 @@ impl<'a> MessageView<'a> {
         Self::new(msg_id.as_str(), seq, sender.as_str(), kind.as_deref(), *send_time_ms)
     }
 
-    /// The number of bytes of its content.
-    pub(super) fn content_bytes(&self) -> usize {
-        self.content.len()
+    /// The number of bytes of its content in JSON.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        escaped_bytes(self.content)
     }
 
     /// The message as JSON, to be put into any number of frames.

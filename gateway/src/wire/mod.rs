@@ -6,6 +6,7 @@ pub mod context;
 pub mod denied;
 mod fields;
 mod frame;
+pub mod json_size;
 pub mod listing;
 pub mod message;
 pub mod reply;

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use shared::message::Stored;
 use shared::mysql::Pool;
 use shared::mysql::timeline::{self, Direction};
 use tokio::sync::Semaphore;
@@ -12,7 +11,7 @@ use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
 use crate::wire::reply;
 
-/// Contents of one page, in bytes. The page ends before the message that would exceed this, but has at least one.
+/// Contents of one page, in bytes of JSON. The page ends before the message that would exceed this, but has at least one.
 const PAGE_BYTES_MAX: usize = 512 * 1024;
 
 #[derive(Debug)]
@@ -43,44 +42,82 @@ async fn read_page(pool: &Pool, key: &PageKey) -> PageReply {
     let rows = timeline::read(pool, &key.conversation, key.cursor, key.direction, limit);
     let mut rows = rows.await.map_err(|e| ApiError::database(&e))?;
     rows.retain(|row| row.seq > key.floor);
-    let shown = fitting(&rows, usize::from(key.limit), PAGE_BYTES_MAX);
+    let messages: Vec<_> = rows.iter().map(MessageView::from).collect();
+    let shown = fitting(&messages, usize::from(key.limit), PAGE_BYTES_MAX);
+    // A page that has more has at least one message, which is further than the cursor.
     let has_more = shown < rows.len();
-    let messages: Vec<_> = rows[..shown].iter().map(MessageView::from).collect();
     let next = rows[..shown].last().map_or(key.cursor, |last| last.seq);
     debug_assert!(key.direction == Direction::Backward || next >= key.cursor);
-    Ok(reply::pull(&key.conversation.wire(), &messages, next, has_more))
+    Ok(reply::pull(&key.conversation.wire(), &messages[..shown], next, has_more))
 }
 
-/// How many of `rows` fit on a page of `limit` messages and `bytes_max` bytes of contents.
-fn fitting(rows: &[Stored], limit: usize, bytes_max: usize) -> usize {
+/// How many of `messages` fit on a page of `limit` messages and `bytes_max` bytes of contents: at least one, if there is
+/// one.
+fn fitting(messages: &[MessageView<'_>], limit: usize, bytes_max: usize) -> usize {
     let mut bytes = 0;
-    let fits = |row: &&Stored| {
-        let is_first = bytes == 0;
-        bytes += row.kind.body_bytes();
-        is_first || bytes <= bytes_max
+    let fits = |message: &&MessageView<'_>| {
+        bytes += message.content_bytes();
+        bytes <= bytes_max
     };
-    rows.iter().take(limit).take_while(fits).count()
+    let fitting = messages.iter().take(limit).take_while(fits).count();
+    fitting.max(1).min(messages.len())
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::message::fixture;
+    use proptest::prelude::*;
+    use shared::ids::Seq;
+    use shared::message::{Stored, fixture};
 
     use super::*;
 
+    fn row(seq: u64, content: &str) -> Stored {
+        let numbered = fixture::numbered("group_1", seq, "alice", "m");
+        let numbered = fixture::with_kind(numbered, fixture::text(content));
+        Stored { message: numbered.message, seq: numbered.seq, is_recalled: false }
+    }
+
+    fn fitting_of(rows: &[Stored], limit: usize, bytes_max: usize) -> usize {
+        let messages: Vec<_> = rows.iter().map(MessageView::from).collect();
+        fitting(&messages, limit, bytes_max)
+    }
+
     #[test]
     fn a_page_is_bounded_in_messages_and_bytes_and_has_at_least_one_message() {
-        let rows = |count: usize, bytes: usize| {
-            let numbered = fixture::numbered("group_1", 1, "alice", "m");
-            let numbered = fixture::with_kind(numbered, fixture::text(&"x".repeat(bytes)));
-            let row = Stored { message: numbered.message, seq: numbered.seq, is_recalled: false };
-            vec![row; count]
-        };
-        assert_eq!(fitting(&rows(0, 1), 9, PAGE_BYTES_MAX), 0);
-        assert_eq!(fitting(&rows(3, 1), 2, PAGE_BYTES_MAX), 2);
-        assert_eq!(fitting(&rows(200, 4_096), 500, PAGE_BYTES_MAX), 128);
-        assert_eq!(fitting(&rows(3, 100), 9, 200), 2);
-        assert_eq!(fitting(&rows(3, 100), 9, 199), 1);
-        assert_eq!(fitting(&rows(3, 100), 9, 10), 1);
+        let rows = |count: usize, bytes: usize| vec![row(1, &"x".repeat(bytes)); count];
+        assert_eq!(fitting_of(&rows(0, 1), 9, PAGE_BYTES_MAX), 0);
+        assert_eq!(fitting_of(&rows(3, 1), 2, PAGE_BYTES_MAX), 2);
+        assert_eq!(fitting_of(&rows(200, 4_096), 500, PAGE_BYTES_MAX), 128);
+        assert_eq!(fitting_of(&rows(3, 100), 9, 200), 2);
+        assert_eq!(fitting_of(&rows(3, 100), 9, 199), 1);
+        assert_eq!(fitting_of(&rows(3, 100), 9, 10), 1);
+    }
+
+    #[test]
+    fn the_bytes_of_a_page_are_those_of_its_json() {
+        let rows = vec![row(1, &"\u{1}".repeat(4_096)); 500];
+        assert_eq!(fitting_of(&rows, 500, PAGE_BYTES_MAX), 21, "24 KiB each");
+    }
+
+    proptest! {
+        #[test]
+        fn every_page_has_a_message_or_is_the_last_one(
+            sizes in proptest::collection::vec(1..300_usize, 0..40),
+            (limit, bytes_max) in (1..12_usize, 0..1_000_usize),
+        ) {
+            let rows: Vec<_> = (1..).zip(&sizes).map(|(seq, bytes)| row(seq, &"\n".repeat(*bytes))).collect();
+            let (mut rest, mut shown) = (&rows[..], Vec::new());
+            while !rest.is_empty() {
+                // As the statement reads them: one more than the page has.
+                let read = &rest[..rest.len().min(limit + 1)];
+                let count = fitting_of(read, limit, bytes_max);
+                prop_assert!((1..=limit).contains(&count));
+                let bytes: usize = read[..count].iter().map(|row| 2 * row.message.kind.body_bytes()).sum();
+                prop_assert!(count == 1 || bytes <= bytes_max);
+                shown.extend(read[..count].iter().map(|row| row.seq));
+                rest = &rest[count..];
+            }
+            prop_assert!(shown.iter().copied().eq((1..=sizes.len() as u64).map(Seq)));
+        }
     }
 }

@@ -11,7 +11,7 @@ use shared::redis::inbox::{Inboxes, Order, Page};
 use super::super::tail_cache::TailCache;
 use super::entries::Entries;
 use super::inbox_builder::{InboxBuilder, inbox_unavailable, rebuilt_too_often};
-use super::merge::{GroupHead, can_answer, merge, next_cursor};
+use super::merge::{Continuation, GroupHead, ReadMoment, can_answer, merge};
 use crate::membership::Memberships;
 use crate::wire::api_error::ApiError;
 use crate::wire::listing::Listing;
@@ -55,17 +55,36 @@ impl ConversationLists {
         cursor: u64,
         limit: usize,
     ) -> Result<Listing, ApiError> {
-        let mut order = Order::RisingAfter(cursor);
-        let mut inbox = self.read_inbox(user, order, limit).await?;
+        let order = Order::RisingAfter(cursor);
+        let inbox = self.read_inbox(user, order, limit).await?;
         let read = inbox.inbox.as_ref();
         let can_answer = read.is_some_and(|read| can_answer(read, cursor, inbox.now, self.ttl_us));
-        if !can_answer {
-            order = Order::RisingAfter(0);
-            self.builder.build(user).await?;
+        if cursor == 0 {
+            return self.complete_list(user, limit, inbox).await;
+        }
+        if can_answer {
+            return self.page(user, order, limit, inbox).await;
+        }
+        let inbox = self.read_inbox(user, Order::RisingAfter(0), limit).await?;
+        Ok(Listing { reset: true, ..self.complete_list(user, limit, inbox).await? })
+    }
+
+    /// The first page of all conversations, from `inbox` or from a new one.
+    async fn complete_list(&self, user: &UserId, limit: usize, mut inbox: Page) -> Result<Listing, ApiError> {
+        let order = Order::RisingAfter(0);
+        if inbox.inbox.is_none() {
+            self.builder.build(user, 0).await?;
             inbox = self.read_inbox(user, order, limit).await?;
         }
+        let aged_below = self.moment(inbox.now, 0).aged_below();
         let listing = self.page(user, order, limit, inbox).await?;
-        Ok(Listing { reset: !can_answer && cursor != 0, ..listing })
+        if !listing.has_more || listing.next >= aged_below {
+            return Ok(listing);
+        }
+        // The cursor of the second page would be too old to be answered: all versions have to be newer.
+        self.builder.build(user, aged_below).await?;
+        let inbox = self.read_inbox(user, order, limit).await?;
+        self.page(user, order, limit, inbox).await
     }
 
     /// The conversations that changed before `before` (0: all), newest change first.
@@ -78,10 +97,16 @@ impl ConversationLists {
         before: u64,
         limit: usize,
     ) -> Result<Listing, ApiError> {
-        let order = Order::FallingBefore(if before == 0 { Seq::MAX.0 } else { before });
+        let newest = Order::FallingBefore(Seq::MAX.0);
+        let mut order = if before == 0 { newest } else { Order::FallingBefore(before) };
         let mut inbox = self.read_inbox(user, order, limit).await?;
         if inbox.inbox.is_none() {
-            self.builder.build(user).await?;
+            self.builder.build(user, 0).await?;
+            inbox = self.read_inbox(user, order, limit).await?;
+        }
+        // A cursor of an earlier inbox: all entries of this one are above it. Begin again, so that none is missed.
+        if before != 0 && inbox.inbox.as_ref().is_some_and(|inbox| before <= inbox.floor) {
+            order = newest;
             inbox = self.read_inbox(user, order, limit).await?;
         }
         self.page(user, order, limit, inbox).await
@@ -115,14 +140,18 @@ impl ConversationLists {
         limit: usize,
         inbox: Page,
     ) -> Result<Listing, ApiError> {
-        let read_at = inbox.now;
-        let Some(inbox) = inbox.inbox else { return Err(rebuilt_too_often()) };
-        let page = merge(order, limit, inbox.entries, self.group_heads(user).await?);
+        let Some(read) = inbox.inbox else { return Err(rebuilt_too_often()) };
+        let moment = self.moment(inbox.now, read.last);
+        let page = merge(order, limit, read, self.group_heads(user).await?);
         let is_complete_list = matches!(order, Order::RisingAfter(0) | Order::FallingBefore(_));
         let (entries, cut_at) = self.entries.of(user, page.entries, is_complete_list).await?;
         let (reached, has_more) = cut_at.map_or((page.reached, page.has_more), |version| (version, true));
-        let next = next_cursor(order, reached, has_more, read_at);
+        let Continuation { next, has_more } = Continuation::new(order, reached, has_more, moment);
         Ok(Listing { entries, next, has_more, reset: false })
+    }
+
+    fn moment(&self, now: u64, inbox_last: u64) -> ReadMoment {
+        ReadMoment { now, inbox_last, ttl_us: self.ttl_us }
     }
 
     async fn group_heads(&self, user: &UserId) -> Result<Vec<GroupHead>, ApiError> {

@@ -13,8 +13,9 @@ use super::super::tail_cache::{Summary, TailCache};
 use crate::membership::Memberships;
 use crate::wire::api_error::ApiError;
 use crate::wire::listing::Listed;
+use crate::wire::message::MessageView;
 
-/// Last messages of one page, in bytes of content. The page ends before the entry that would exceed this, but has at
+/// Contents of the last messages of one page, in bytes of JSON. The page ends before the entry that would exceed this, but has at
 /// least one.
 const PAGE_BYTES_MAX: usize = 512 * 1024;
 
@@ -93,7 +94,8 @@ fn fitting(
     let (mut page, mut bytes, mut last) = (Vec::with_capacity(entries.size_hint().0), 0, None);
     for (Entry { conversation, version, .. }, details) in entries {
         if let Details::Member { summary, .. } = &details {
-            bytes += summary.last_message.as_ref().map_or(0, |message| message.kind.body_bytes());
+            let last_message = summary.last_message.as_deref().map(MessageView::from);
+            bytes += last_message.map_or(0, |message| message.content_bytes());
         }
         if bytes > bytes_max && last.is_some_and(|last| last != version) {
             return (page, last);

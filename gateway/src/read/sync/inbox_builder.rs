@@ -29,13 +29,15 @@ impl InboxBuilder {
         Self { pool, inboxes, hasher: RandomState::new(), locks: std::array::from_fn(|_| Mutex::default()) }
     }
 
-    /// Builds the inbox of `user` unless it has a valid one, perhaps from another request that built it meanwhile.
-    pub(super) async fn build(&self, user: &UserId) -> Result<(), ApiError> {
+    /// Builds the inbox of `user` unless it has a valid one whose floor is `floor_min` or higher, perhaps from another
+    /// request that built it meanwhile.
+    pub(super) async fn build(&self, user: &UserId, floor_min: u64) -> Result<(), ApiError> {
         let hash = self.hasher.hash_one(user.as_str()) % CONCURRENCY as u64;
         let _building = self.locks[usize::try_from(hash).unwrap_or(0)].lock().await;
         for _ in 0..ATTEMPTS_MAX {
             let facts = self.inboxes.read(user, Order::RisingAfter(0), 0).await;
-            if facts.map_err(|e| inbox_unavailable(&e))?.inbox.is_some() {
+            let inbox = facts.map_err(|e| inbox_unavailable(&e))?.inbox;
+            if inbox.is_some_and(|inbox| inbox.floor >= floor_min) {
                 return Ok(());
             }
             let opened = self.inboxes.open(user).await.map_err(|e| inbox_unavailable(&e))?;

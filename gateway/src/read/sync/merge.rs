@@ -10,10 +10,12 @@
 //! * A page is never cut between two entries of the same version, because the next page begins behind a version.
 //! * A cursor is below the moment at which the inbox was read: a later update may have a lower version than a head that
 //!   is on the page.
+//! * A head at or below the floor of the inbox is left out: the inbox was filled after it, and has the group above its
+//!   floor. So every cursor that a page hands out is above the floor, where the inbox can answer it.
 //!
-//! Each page therefore moves the cursor or is the last one, and no change is skipped. An entry may be repeated: if it
-//! changed since, if it has a version from the moment of the read on, or if a large group is in the inbox at a version
-//! that does not belong to the same page as the version of its head.
+//! Each page therefore moves the cursor or is the last one ([`Continuation`]), and no change is skipped. An entry may be
+//! repeated: if it changed since, if it has a version from the moment of the read on, or if a large group is in the inbox
+//! at a version that does not belong to the same page as the version of its head.
 
 use ahash::AHashMap;
 use shared::conversation::Conversation;
@@ -36,11 +38,12 @@ pub(super) struct MergedPage {
 
 /// Merges `inbox`, which was read in `order` with one entry more than `limit` if there are as many, with all `heads`.
 /// The page has `limit` entries at most, or those of one version.
-pub(super) fn merge(order: Order, limit: usize, inbox: Vec<Entry>, heads: Vec<GroupHead>) -> MergedPage {
+pub(super) fn merge(order: Order, limit: usize, inbox: Inbox, mut heads: Vec<GroupHead>) -> MergedPage {
     let limit = limit.max(1);
-    let inbox_has_more = inbox.len() > limit;
-    let complete_to = inbox.last().filter(|_| inbox_has_more).map(|entry| entry.version);
-    let mut entries = one_entry_each(inbox, heads);
+    heads.retain(|(_, version, _)| *version > inbox.floor);
+    let inbox_has_more = inbox.entries.len() > limit;
+    let complete_to = inbox.entries.last().filter(|_| inbox_has_more).map(|entry| entry.version);
+    let mut entries = one_entry_each(inbox.entries, heads);
     let (start, end) = (start(order), complete_to.map(|version| position(order, version)));
     entries.retain(|entry| {
         let position = position(order, entry.version);
@@ -58,14 +61,49 @@ pub(super) fn merge(order: Order, limit: usize, inbox: Vec<Entry>, heads: Vec<Gr
     MergedPage { entries, reached, has_more }
 }
 
-/// The cursor behind a page that is complete up to `reached`. `read_at` is the clock of Redis when the inbox was read:
-/// whatever is recorded later has this version or a higher one.
-pub(super) fn next_cursor(order: Order, reached: u64, has_more: bool, read_at: u64) -> u64 {
-    let Order::RisingAfter(cursor) = order else { return reached };
-    let safe = reached.min(read_at.saturating_sub(1));
-    // The clock is behind the cursor after a failover of Redis: the client must get on all the same.
-    let next = if has_more && safe <= cursor { reached } else { safe };
-    next.max(cursor)
+/// The moment at which a page was read, on the clock of versions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReadMoment {
+    /// The clock of Redis when the inbox was read: whatever is recorded later has this version or a higher one.
+    pub(super) now: u64,
+    /// The highest version in the inbox at that moment.
+    pub(super) inbox_last: u64,
+    /// How long a cursor is valid, in microseconds.
+    pub(super) ttl_us: u64,
+}
+
+impl ReadMoment {
+    /// A cursor below has lived through more than half of its validity.
+    pub(super) fn aged_below(self) -> u64 {
+        self.now.saturating_sub(self.ttl_us / 2)
+    }
+}
+
+/// How a list goes on behind a page: with a cursor that is further than the one before, or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Continuation {
+    /// The cursor of the next page, or of the next sync.
+    pub(super) next: u64,
+    /// There are more entries behind the page.
+    pub(super) has_more: bool,
+}
+
+impl Continuation {
+    /// The page is complete up to the version `reached`. A page that reached no further than the cursor before it is the
+    /// last one, whatever `has_more` says.
+    pub(super) fn new(order: Order, reached: u64, has_more: bool, moment: ReadMoment) -> Self {
+        let has_more = has_more && position(order, reached) > start(order) && reached > 0;
+        let Order::RisingAfter(cursor) = order else { return Self { next: reached, has_more } };
+        let before_read = moment.now.saturating_sub(1);
+        let next = if has_more {
+            // The clock is behind the cursor after a failover of Redis: the client must get on all the same.
+            Some(reached.min(before_read)).filter(|safe| *safe > cursor).unwrap_or(reached)
+        } else {
+            // Nothing is behind the page: the cursor need not age while nothing changes.
+            reached.max(moment.inbox_last).max(moment.aged_below()).min(before_read).max(cursor)
+        };
+        Self { next, has_more }
+    }
 }
 
 /// Whether the changes after `cursor` can be told from `inbox`. Otherwise the client gets the complete list.

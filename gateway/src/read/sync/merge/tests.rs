@@ -18,6 +18,15 @@ fn head(n: u8, version: u64, last_seq: u64) -> GroupHead {
     (conversation(n), version, Seq(last_seq))
 }
 
+/// An inbox with this floor of which `entries` were read.
+fn read(floor: u64, entries: Vec<Entry>) -> Inbox {
+    Inbox { floor, last: entries.iter().map(|entry| entry.version).fold(floor, u64::max), entries }
+}
+
+fn moment(now: u64, inbox_last: u64) -> ReadMoment {
+    ReadMoment { now, inbox_last, ttl_us: 50 }
+}
+
 /// Order, limit, inbox, heads; the entries of the page, `reached` and `has_more`.
 type Case = (Order, usize, Vec<Entry>, Vec<GroupHead>, (Vec<Entry>, u64, bool));
 
@@ -100,7 +109,7 @@ fn sources_are_merged_by_version_and_cut_where_both_are_complete() {
     ];
     for (order, limit, inbox, heads, (entries, reached, has_more)) in cases {
         let what = format!("{order:?} {limit} {inbox:?} {heads:?}");
-        let mut page = merge(order, limit, inbox, heads);
+        let mut page = merge(order, limit, read(0, inbox), heads);
         // The order within one version is open.
         page.entries
             .sort_by_key(|entry| (position(order, entry.version), entry.conversation.key().to_owned()));
@@ -109,23 +118,45 @@ fn sources_are_merged_by_version_and_cut_where_both_are_complete() {
 }
 
 #[test]
+fn heads_at_or_below_the_floor_of_the_inbox_are_left_out() {
+    for order in [Order::RisingAfter(0), Order::FallingBefore(1_000)] {
+        let heads = vec![head(1, 7, 3), head(2, 50, 3), head(3, 51, 3)];
+        let page = merge(order, 9, read(50, vec![entry(1, 55, 3)]), heads);
+        let mut versions: Vec<u64> = page.entries.iter().map(|entry| entry.version).collect();
+        versions.sort_unstable();
+        assert_eq!(versions, [51, 55], "{order:?}");
+    }
+}
+
+#[test]
 fn a_cursor_stays_below_the_moment_of_the_read_unless_it_would_not_move() {
     let rising = Order::RisingAfter(10);
     let cases = [
-        // reached, has_more, read_at: next
-        ((15, false, 100), 15),
-        ((15, true, 100), 15),
-        ((10, false, 100), 10),
-        ((120, false, 100), 99),
-        ((120, true, 100), 99),
+        // reached, has_more, now, the inbox's last version: next, has_more
+        ((15, true, 100, 90), (15, true)),
+        ((120, true, 100, 90), (99, true)),
+        // At the end of the list the cursor is as new as the inbox, or has half of its validity before it.
+        ((15, false, 100, 90), (90, false)),
+        ((15, false, 100, 20), (75, false)),
+        ((10, false, 100, 0), (75, false)),
+        ((120, false, 100, 90), (99, false)),
         // The clock is behind the cursor.
-        ((12, false, 5), 10),
-        ((12, true, 5), 12),
+        ((12, false, 5, 12), (10, false)),
+        ((12, true, 5, 12), (12, true)),
+        // A page that does not move the cursor is the last one.
+        ((10, true, 20, 0), (10, false)),
+        ((9, true, 20, 0), (10, false)),
     ];
-    for ((reached, has_more, read_at), next) in cases {
-        assert_eq!(next_cursor(rising, reached, has_more, read_at), next, "{reached} {has_more} {read_at}");
+    for ((reached, has_more, now, inbox_last), (next, more)) in cases {
+        let found = Continuation::new(rising, reached, has_more, moment(now, inbox_last));
+        assert_eq!(found, Continuation { next, has_more: more }, "{reached} {has_more} {now} {inbox_last}");
     }
-    assert_eq!(next_cursor(Order::FallingBefore(10), 4, true, 2), 4);
+    let falling = |reached, has_more| {
+        let found = Continuation::new(Order::FallingBefore(10), reached, has_more, moment(2, 0));
+        (found.next, found.has_more)
+    };
+    assert_eq!([falling(4, true), falling(4, false)], [(4, true), (4, false)]);
+    assert_eq!([falling(10, true), falling(0, true)], [(10, false), (0, false)]);
 }
 
 #[test]
@@ -170,6 +201,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[derive(Debug, Default)]
 struct Model {
     now: u64,
+    /// When the inbox was filled from the database: entries of that moment have versions directly above.
+    floor: u64,
     inbox_last: u64,
     inbox: BTreeMap<u8, (u64, u64)>,
     heads: BTreeMap<u8, (u64, u64)>,
@@ -204,19 +237,34 @@ impl Model {
         }
     }
 
+    /// The inbox is built anew: it has every conversation, large groups too, up to the present.
+    fn rebuild(&mut self) {
+        let all: Vec<(u8, u64)> = self.last_seqs.iter().map(|(n, seq)| (*n, *seq)).collect();
+        self.now = self.now.max(self.inbox_last) + 100;
+        (self.floor, self.inbox_last) = (self.now - all.len() as u64, self.now);
+        let versions = self.floor + 1..;
+        self.inbox = all.into_iter().zip(versions).map(|((n, seq), version)| (n, (version, seq))).collect();
+        self.now += 1;
+    }
+
+    fn moment(&self) -> ReadMoment {
+        // So long that no cursor is lifted by it.
+        ReadMoment { now: self.now, inbox_last: self.inbox_last, ttl_us: 1 << 60 }
+    }
+
     fn next_seq(&mut self, n: u8) -> u64 {
         let seq = self.last_seqs.entry(n).or_default();
         *seq += 1;
         *seq
     }
 
-    fn inbox(&self, order: Order, limit: usize) -> Vec<Entry> {
+    fn inbox(&self, order: Order, limit: usize) -> Inbox {
         let mut entries: Vec<_> =
             self.inbox.iter().map(|(n, (version, seq))| entry(*n, *version, *seq)).collect();
         entries.retain(|entry| position(order, entry.version) > start(order));
         entries.sort_by_key(|entry| position(order, entry.version));
         entries.truncate(limit + 1);
-        entries
+        Inbox { floor: self.floor, last: self.inbox_last, entries }
     }
 
     fn heads(&self) -> Vec<GroupHead> {
@@ -239,7 +287,7 @@ impl Client {
 
     /// Reads a page with `between` happening inside it; whether there is more.
     fn page(&mut self, model: &mut Model, limit: usize, between: &[Change]) -> bool {
-        let (read_at, inbox) = (model.now, model.inbox(self.order, limit));
+        let (moment, inbox) = (model.moment(), model.inbox(self.order, limit));
         model.apply(between);
         let page = merge(self.order, limit, inbox, model.heads());
         assert!(
@@ -250,7 +298,10 @@ impl Client {
             *told = (*told).max(entry.last_seq.0);
             *self.times.entry(entry.conversation.clone()).or_default() += 1;
         }
-        let next = next_cursor(self.order, page.reached, page.has_more, read_at);
+        let Continuation { next, has_more } =
+            Continuation::new(self.order, page.reached, page.has_more, moment);
+        assert_eq!(has_more, page.has_more, "{page:?} ends a list that has more");
+        assert!(!has_more || next > model.floor, "the inbox cannot answer {next}, a cursor of {page:?}");
         let moved = match self.order {
             Order::RisingAfter(cursor) => next > cursor,
             Order::FallingBefore(before) => next < before,
@@ -281,10 +332,14 @@ proptest! {
     #[test]
     fn a_sync_skips_nothing_however_the_stores_change_meanwhile(
         before in proptest::collection::vec(change(), 0..30),
+        is_rebuilt in any::<bool>(),
         steps in steps(),
         limit in 1..5_usize,
     ) {
         let mut model = Model::after(&before);
+        if is_rebuilt {
+            model.rebuild();
+        }
         let mut client = Client::new(Order::RisingAfter(0));
         for (changes, between, limit) in steps {
             model.apply(&changes);
@@ -302,9 +357,12 @@ proptest! {
     fn a_list_at_rest_has_every_conversation_and_repeats_only_groups_of_both_sources(
         before in proptest::collection::vec(change(), 0..30),
         limits in proptest::collection::vec(1..5_usize, 1..20),
-        falls in any::<bool>(),
+        (falls, is_rebuilt) in any::<(bool, bool)>(),
     ) {
         let mut model = Model::after(&before);
+        if is_rebuilt {
+            model.rebuild();
+        }
         model.now += 1_000;
         let mut client = Client::new(if falls { Order::FallingBefore(u64::MAX) } else { Order::RisingAfter(0) });
         let mut limits = limits.into_iter().cycle();
