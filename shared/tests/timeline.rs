@@ -116,6 +116,23 @@ async fn a_timeline_is_read_in_both_directions() {
 }
 
 #[tokio::test]
+async fn a_row_with_an_id_that_is_not_valid_any_more_does_not_fail_its_page() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    let conversation = group("1");
+    store(&pool, &[(1, message(&conversation, "alice", "m1")), (2, message(&conversation, "bob", "m2"))])
+        .await
+        .unwrap();
+    sqlx::query("UPDATE timeline_message SET sender_id = 'a lice', msg_id = '' WHERE seq = 1")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let page = timeline::read(&pool, &conversation, Seq(0), Direction::Forward, 10).await.unwrap();
+    let senders: Vec<&str> = page.iter().map(|stored| stored.message.sender.as_str()).collect();
+    assert_eq!(senders, ["a lice", "bob"]);
+}
+
+#[tokio::test]
 async fn an_id_is_stored_once_per_sender_and_conversation_byte_for_byte() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::multi_row::MultiRow;
 use super::{Pool, Tx};
 use crate::conversation::Conversation;
-use crate::ids::{IdError, MsgId, Seq, UserId, unix_millis};
+use crate::ids::{MsgId, Seq, UserId, unix_millis};
 use crate::message::{Message, MessageKind, Numbered, Stored};
 
 static INSERT: LazyLock<MultiRow> = LazyLock::new(|| {
@@ -194,8 +194,8 @@ pub async fn read(
             Ok(Stored {
                 message: Message {
                     conversation: conversation.clone(),
-                    sender: UserId::parse(row.try_get(2)?).map_err(decode)?,
-                    msg_id: MsgId::parse(row.try_get(1)?).map_err(decode)?,
+                    sender: UserId::from_stored(row.try_get(2)?),
+                    msg_id: MsgId::from_stored(row.try_get(1)?),
                     kind: MessageKind::from_stored(row.try_get(4)?, row.try_get(3)?),
                     send_time_ms: row.try_get(5)?,
                 },
@@ -204,11 +204,6 @@ pub async fn read(
             })
         })
         .collect()
-}
-
-/// Every id is checked before it is stored: an ill-formed one was written by something else.
-fn decode(error: IdError) -> sqlx::Error {
-    sqlx::Error::Decode(Box::new(error))
 }
 
 /// The properties of a message that decide whether it may be recalled.
