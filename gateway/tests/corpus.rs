@@ -43,7 +43,7 @@ fn check(text: &str) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn every_frame_of_the_corpus_is_understood_or_refused() {
+fn every_frame_of_the_corpus_is_parsed_or_refused() {
     let frames = corpus();
     assert!(frames.len() >= 20, "the corpus is there");
     let mut understood = Vec::new();
@@ -67,7 +67,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn what_chance_makes_of_a_frame_is_understood_or_refused(
+    fn a_randomly_changed_frame_is_parsed_or_refused(
         first in select(corpus()), second in select(corpus()),
         cut in any::<Index>(), join in any::<Index>(), flips in proptest::collection::vec((any::<Index>(), any::<char>()), 0..4),
     ) {

@@ -236,7 +236,7 @@ async fn pages_of_allowed_origins_may_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accounts_are_made_once_and_opened_by_their_password() {
+async fn an_account_is_registered_once_and_logs_in_with_its_password() {
     let system = Builder::new().unlimited().workers(1).for_test().await.unwrap();
     let (one, other) = (Http::of(&system, 0), Http::of(&system, 1));
     let post = |http: &Http, path: &str, user: &str, password: &str| {
@@ -287,7 +287,7 @@ async fn accounts_are_made_once_and_opened_by_their_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn passwords_cannot_be_tried_at_will_and_accounts_can_be_switched_off() {
+async fn password_attempts_are_limited_and_accounts_can_be_disabled() {
     let limited = Builder::new()
         .gateways(1)
         .workers(1)

@@ -153,7 +153,7 @@ async fn a_change_of_a_group_holds_on_every_gateway_when_its_caller_is_answered(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_who_join_in_the_same_moment_get_the_next_push() {
+async fn members_that_join_at_the_same_time_get_the_next_push() {
     let system = Builder::new().unlimited().for_test().await.unwrap();
     for round in 0..3 {
         let group = format!("group_rush{round}");
@@ -175,7 +175,7 @@ async fn all_who_join_in_the_same_moment_get_the_next_push() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_that_never_cease_are_followed_all_the_same() {
+async fn continuous_changes_are_still_applied() {
     let system = Builder::new().unlimited().for_test().await.unwrap();
     let until = Instant::now() + Duration::from_secs(6);
     let joining = (0..4).map(|lane| {
@@ -415,7 +415,7 @@ async fn a_cursor_that_is_older_than_inboxes_live_is_answered_as_complete() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_online_is_known_everywhere_and_a_killed_gateway_is_noticed() {
+async fn presence_is_the_same_on_every_gateway_and_ends_with_a_killed_one() {
     let mut system = system().await;
     let mut alice = connect(&system, 0, "alice").await;
     let mut bob = connect(&system, 1, "bob").await;
@@ -469,7 +469,7 @@ async fn typing_is_passed_on_and_not_too_often() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_missed_a_change_believes_nothing_that_it_remembers() {
+async fn a_gateway_that_missed_a_change_invalidates_its_caches() {
     let mut system = system().await;
     let new = json!({"conversation_id": "group_1", "members": ["carol"]});
     http(&system, 0, "olga").ok("POST", "/api/groups", Some(new)).await.unwrap();
@@ -487,7 +487,7 @@ async fn a_gateway_that_missed_a_change_believes_nothing_that_it_remembers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_wrongly_is_refused_with_a_sentence() {
+async fn invalid_requests_are_refused_with_a_sentence() {
     let system = system().await;
     let alice = http(&system, 0, "alice");
     let new = json!({"conversation_id": "group_1"});
@@ -602,7 +602,7 @@ async fn a_group_that_grows_and_shrinks_across_the_limit_hides_nothing_from_any_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recall_is_an_entry_of_the_timeline_and_blanks_what_it_is_about() {
+async fn a_recall_is_a_timeline_entry_and_removes_the_recalled_content() {
     let system =
         Builder::new().unlimited().set("IM__LIMITS__RECALL_WITHIN_MS", 3_000).for_test().await.unwrap();
     let mut alice = connect(&system, 0, "alice").await;

@@ -117,7 +117,7 @@ async fn twenty_retries_over_two_gateways_are_one_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forgotten_id_gets_its_old_number() {
+async fn an_expired_id_gets_its_stored_seq() {
     let mut system = Builder::new().unlimited().for_test().await.unwrap();
     let gateways = system.ws_urls();
     let mut alice = Client::connect(&gateways[0], "alice").await.unwrap();

@@ -41,7 +41,7 @@ fn assigned(jump: bool, numbers: &[AssignedNumber]) -> Numbers {
 const NEW_CONVERSATION: Option<Floor> = Some(Floor { last: Seq(0), jump: false });
 
 #[tokio::test]
-async fn numbers_increase_and_a_retry_gets_the_same_number() {
+async fn seqs_increase_and_a_retry_gets_the_same_seq() {
     use AssignedNumber::{Known, New};
     let stores = Stores::for_test().await.unwrap();
     let sequence = Sequence::new(connect(&stores).await, 60);
@@ -109,7 +109,7 @@ async fn each_conversation_of_a_call_has_its_own_counter() {
 }
 
 #[tokio::test]
-async fn a_counter_that_is_too_low_is_raised_and_final_numbers_are_remembered() {
+async fn a_counter_that_is_too_low_is_raised_and_final_seqs_are_remembered() {
     let stores = Stores::for_test().await.unwrap();
     let sequence = Sequence::new(connect(&stores).await, 60);
     number(&sequence, &["a", "b"], NEW_CONVERSATION).await;
@@ -121,7 +121,7 @@ async fn a_counter_that_is_too_low_is_raised_and_final_numbers_are_remembered() 
 }
 
 #[tokio::test]
-async fn parallel_batches_never_share_a_number() {
+async fn parallel_batches_never_share_a_seq() {
     let stores = Stores::for_test().await.unwrap();
     let sequence = Sequence::new(connect(&stores).await, 60);
     number(&sequence, &["seed"], NEW_CONVERSATION).await;

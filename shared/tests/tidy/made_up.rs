@@ -119,7 +119,7 @@ fn every_module_has_its_row_and_every_row_its_module() {
 }
 
 #[test]
-fn code_for_tests_keeps_no_rule() {
+fn the_rules_do_not_apply_to_test_code() {
     let long = format!("fn long() {{\n{}}}", "\n".repeat(FUNCTION_LINES_MAX));
     let tests = format!(
         "#[cfg(test)]\nmod tests {{\n use super::*; use crate::top::X; const A: &str = \"SELECT 1\";\n{long}\n}}"
@@ -142,7 +142,7 @@ fn code_for_tests_keeps_no_rule() {
 }
 
 #[test]
-fn what_is_too_long_is_named_and_tests_do_not_count() {
+fn long_files_and_functions_are_named_and_tests_do_not_count() {
     let long = |lines: usize| format!("fn long() {{\n{}}}", "\n".repeat(lines - 2));
     let of = |text: &str| all(&[("gateway/src/ground.rs", text)]);
     let rules = |text: &str| -> Vec<_> {

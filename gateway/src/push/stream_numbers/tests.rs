@@ -53,7 +53,7 @@ fn a_gap_in_one_stream_is_reported_once() {
 }
 
 #[test]
-fn a_stream_may_be_met_in_the_middle_only_right_after_the_binding() {
+fn a_stream_that_starts_in_the_middle_is_complete_only_right_after_the_binding() {
     for (at, stream, kind, seq, expected) in [
         (GRACE.as_millis() / 2, 1, Events, 40, None),
         (GRACE.as_millis() / 2, 1, Beacon, 40, None),
@@ -281,7 +281,7 @@ fn history(owners: &[Owner]) -> Vec<Heard> {
 proptest! {
     /// Streams arrive each in its own order, and overlap in time.
     #[test]
-    fn a_loss_is_reported_exactly_for_those_that_may_have_lost_something(
+    fn a_loss_is_reported_for_exactly_the_affected_streams(
         owners in proptest::collection::vec(owner(), 0..6),
     ) {
         let mut reported: BTreeMap<u64, usize> = BTreeMap::new();

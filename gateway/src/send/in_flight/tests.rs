@@ -101,7 +101,7 @@ fn a_refusal_by_the_worker_decides_waiting_replies_and_later_confirms() {
 }
 
 #[test]
-fn a_new_number_that_comes_before_the_confirm_decides_the_reply() {
+fn a_renumbering_before_the_confirm_decides_the_reply() {
     let in_flight = InFlight::new();
     let ((first, at_first), (second, at_second)) = (numbered(false, later()), numbered(false, later()));
     let (confirmed, failed) = (in_flight.publish(first), in_flight.publish(second));

@@ -184,7 +184,7 @@ fn a_stored_message_is_known_and_its_seq_is_voided() {
 }
 
 #[test]
-fn voided_seqs_are_kept_until_they_are_passed() {
+fn voided_seqs_are_kept_until_a_higher_seq_is_settled() {
     let mut case = Case::new(10, messages(&[(12, "a1")])).known(0, 4);
     let first = case.plan();
     assert_eq!(first.verdicts, [Known { stored: Seq(4) }]);
@@ -351,7 +351,7 @@ proptest! {
     /// Stored sequence numbers rise strictly above the last one, each id is stored once, and the last sequence number is
     /// that of the last row.
     #[test]
-    fn stored_numbers_rise_and_ids_are_unique(case in any_case()) {
+    fn stored_seqs_rise_and_ids_are_unique(case in any_case()) {
         let plan = case.plan();
         prop_assert_eq!(plan.verdicts.len(), case.batch.messages().len());
         let mut last = Seq(case.head);
@@ -371,7 +371,7 @@ proptest! {
 
     /// A sequence number that a message may still have is skipped only by a marked jump or when it is overdue.
     #[test]
-    fn gaps_are_passed_for_a_reason_only(case in any_case()) {
+    fn gaps_are_skipped_only_for_a_known_reason(case in any_case()) {
         let plan = case.plan();
         let conversation = case.batch.messages()[0].message.conversation.clone();
         let mut settled: BTreeSet<u64> =
