@@ -4,10 +4,14 @@ mod parts;
 mod stores;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::config::ConfigError;
 use shared::health::Health;
+use shared::process;
 use shared::shutdown::Shutdown;
 
 use crate::auth::revocations::Revoked;
@@ -23,6 +27,16 @@ use stores::Stores;
 
 /// How long the replies in progress may take after the last connection was asked to close.
 const FINISH_GRACE: Duration = Duration::from_secs(5);
+
+/// Runs a gateway until SIGTERM or SIGINT, and returns the exit code of the process.
+///
+/// The future is a trait object: its code is then compiled with this library, and not once more with the program.
+#[must_use]
+pub fn run(config: Result<Config, ConfigError>) -> Pin<Box<dyn Future<Output = ExitCode>>> {
+    Box::pin(process::run("gateway", config, async |config: Config| {
+        process::serve(config.log.clone(), Box::pin(App::start(config)), App::drain).await
+    }))
+}
 
 /// A running gateway.
 #[derive(Debug)]
@@ -42,7 +56,7 @@ impl App {
     /// Connects to the stores, waiting up to `start.wait_s` for each, builds the parts, and listens.
     ///
     /// # Errors
-    /// A key file is unusable ([`ConfigError`](shared::config::ConfigError)), a store is unavailable, or the address is
+    /// A key file is unusable ([`ConfigError`]), a store is unavailable, or the address is
     /// in use.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let config = Arc::new(config);

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gateway::app::App;
+use gateway::app;
 use gateway::config::Config;
-use shared::process;
 
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -26,9 +26,5 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = Config::load(arguments.config.as_deref());
-    process::run("gateway", config, async |config| {
-        process::serve(config.log.clone(), Box::pin(App::start(config)), App::drain).await
-    })
-    .await
+    app::run(Config::load(arguments.config.as_deref())).await
 }

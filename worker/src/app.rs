@@ -1,6 +1,8 @@
 //! Builds, connects, starts and stops all parts of a worker.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use shared::health::{Check, Health};
 use shared::mysql::settings::ShardCountError;
 use shared::mysql::{self, ConnectError, Ping};
 use shared::ops_routes::ops_routes;
+use shared::process;
 use shared::redis::inbox::Inboxes;
 use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::sequence::Sequence;
@@ -63,6 +66,21 @@ pub enum StartError {
     /// The metrics recorder cannot be installed.
     #[error("metrics: {0}")]
     Metrics(String),
+}
+
+/// Runs a worker until SIGTERM or SIGINT, and returns the exit code of the process.
+///
+/// The future is a trait object: its code is then compiled with this library, and not once more with the program.
+#[must_use]
+pub fn run(config: Result<Config, ConfigError>) -> Pin<Box<dyn Future<Output = ExitCode>>> {
+    Box::pin(process::run("worker", config, async |config: Config| {
+        let start = async { anyhow::Ok(App::start(config.clone()).await?) };
+        process::serve(config.log.clone(), Box::pin(start), async |app: App| {
+            tracing::info!("The worker stops; it finishes its current batches and releases its shards");
+            app.stop().await;
+        })
+        .await
+    }))
 }
 
 /// A running worker.

@@ -1,27 +1,33 @@
 //! `worker dead-letters`: lists, shows, replays and drops messages that could not be stored.
 
 use std::fmt::Write as _;
+use std::pin::Pin;
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use shared::amqp::Topology;
+use shared::config::ConfigError;
 use shared::envelope;
 use shared::ids::unix_millis;
 use shared::mysql::{self, Ping};
+use shared::process;
 use shared::shard::ShardCount;
-use worker::config::Config;
-use worker::intake::dead_letter_queue::{DeadLetter, DeadLetterQueue};
+
+use crate::config::Config;
+use crate::intake::dead_letter_queue::{DeadLetter, DeadLetterQueue};
 
 /// Bytes of a body that are shown if it cannot be decoded.
 const SHOWN_BYTES_MAX: usize = 256;
 
 /// List, show, replay or drop messages that could not be stored.
 #[derive(Debug, Subcommand)]
-pub(crate) enum DeadLettersCommand {
+pub enum DeadLettersCommand {
     /// Print one line per dead letter: id, age, shard, messages, bytes, reason.
     List {
         /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
+        /// How many are considered.
         #[command(flatten)]
         most: Most,
     },
@@ -29,6 +35,7 @@ pub(crate) enum DeadLettersCommand {
     Show {
         /// Id from the list.
         id: String,
+        /// How many are considered.
         #[command(flatten)]
         most: Most,
     },
@@ -41,14 +48,15 @@ pub(crate) enum DeadLettersCommand {
 
 /// How many are considered.
 #[derive(Debug, Args)]
-pub(crate) struct Most {
+pub struct Most {
     /// Consider at most this many dead letters, the oldest first.
     #[arg(long, default_value_t = 10_000)]
     most: usize,
 }
 
+/// Which of them.
 #[derive(Debug, Args)]
-pub(crate) struct Selection {
+pub struct Selection {
     /// Ids from the list.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<String>,
@@ -59,9 +67,22 @@ pub(crate) struct Selection {
     most: Most,
 }
 
+/// Runs the command, prints its result, and returns the exit code of the process.
+///
+/// The future is a trait object: its code is then compiled with this library, and not once more with the program.
+#[must_use]
+pub fn run(
+    command: DeadLettersCommand,
+    config: Result<Config, ConfigError>,
+) -> Pin<Box<dyn Future<Output = ExitCode>>> {
+    Box::pin(process::run("worker", config, async |config: Config| {
+        shared::telemetry::init_tls();
+        command.run(&config).await
+    }))
+}
+
 impl DeadLettersCommand {
-    /// Runs the command and prints its result.
-    pub(crate) async fn run(self, config: &Config) -> anyhow::Result<()> {
+    async fn run(self, config: &Config) -> anyhow::Result<()> {
         let configured = config.shards.checked()?;
         let shards = if matches!(self, Self::Replay(_)) {
             // With another number of shards than the deployment's, messages would go to the wrong queues.

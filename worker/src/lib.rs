@@ -24,6 +24,7 @@ pub mod announce;
 pub mod app;
 pub mod commit;
 pub mod config;
+pub mod dead_letters_command;
 pub mod intake;
 pub(crate) mod settle;
 pub(crate) mod shards;

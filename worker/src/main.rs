@@ -1,16 +1,14 @@
 //! The worker process: arguments, configuration, start, signal, drain.
 
-mod dead_letters_command;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use dead_letters_command::DeadLettersCommand;
-use shared::process;
-use worker::app::App;
+use worker::app;
 use worker::config::Config;
+use worker::dead_letters_command::{self, DeadLettersCommand};
 
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -40,21 +38,8 @@ enum Command {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let config = Config::load(arguments.config.as_deref());
-    process::run("worker", config, async |config| match arguments.command {
-        None => process::serve(config.log.clone(), Box::pin(start(config)), stop).await,
-        Some(Command::DeadLetters(command)) => {
-            shared::telemetry::init_tls();
-            command.run(&config).await
-        }
-    })
-    .await
-}
-
-async fn start(config: Config) -> anyhow::Result<App> {
-    Ok(App::start(config).await?)
-}
-
-async fn stop(app: App) {
-    tracing::info!("The worker stops; it finishes its current batches and releases its shards");
-    app.stop().await;
+    match arguments.command {
+        None => app::run(config).await,
+        Some(Command::DeadLetters(command)) => dead_letters_command::run(command, config).await,
+    }
 }
