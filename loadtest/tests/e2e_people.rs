@@ -634,9 +634,11 @@ async fn a_recall_is_a_timeline_entry_and_removes_the_recalled_content() {
     let new = json!({"conversation_id": "group_r", "members": ["bob"]});
     http(&system, 0, "alice").ok("POST", "/api/groups", Some(new)).await.unwrap();
     let seq = say(&mut bob, "group_r", "b1").await;
+    let mut attempt = 0;
     wait_for("the time for a recall to be over", PATIENCE, async || {
-        let late = bob.request(2, recall("group_r", "r3", seq)).await?;
-        // In time it is recalled; later not even that may be said again.
+        attempt += 1;
+        let late = bob.request(2, recall("group_r", &format!("r3.{attempt}"), seq)).await?;
+        // In time it is recalled; later not even that may be said again, except by a retry.
         anyhow::ensure!(late.code == 403, "{}", late.payload);
         Ok(())
     })

@@ -8,10 +8,11 @@
 
 use std::time::Duration;
 
-use fred::interfaces::{ClientLike as _, ConfigInterface as _};
+use fred::interfaces::{ClientLike as _, ConfigInterface as _, KeysInterface as _};
 use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
+use shared::message::{Fingerprint, fixture};
 use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::sequence::{AssignedNumber, Floor, NumberRequest, Numbers, Sequence};
 use shared::redis::{self, Client};
@@ -22,14 +23,30 @@ async fn connect(stores: &Stores) -> Client {
     redis::connect(&settings, Duration::from_secs(10)).await.unwrap()
 }
 
+async fn raw_client(stores: &Stores) -> fred::clients::Client {
+    let config = fred::prelude::Config::from_url(&stores.redis_url).unwrap();
+    let client = fred::prelude::Builder::from_config(config).build().unwrap();
+    client.init().await.unwrap();
+    client
+}
+
 fn group() -> Conversation {
     Conversation::from_key("group_1").unwrap()
+}
+
+fn fingerprint(body: &str) -> Fingerprint {
+    fixture::text(body).fingerprint()
+}
+
+/// The number of an id that was used for this text.
+fn known(seq: u64, body: &str) -> AssignedNumber {
+    AssignedNumber::Known(Seq(seq), Some(fingerprint(body)))
 }
 
 async fn number(sequence: &Sequence, ids: &[&str], floor: Option<Floor>) -> Numbers {
     let sender = UserId::parse("alice").unwrap();
     let ids: Vec<_> = ids.iter().map(|id| MsgId::parse(id).unwrap()).collect();
-    let messages = ids.iter().map(|id| (&sender, id)).collect();
+    let messages = ids.iter().map(|id| (&sender, id, fingerprint("x"))).collect();
     let wanted = [NumberRequest { conversation: &group(), messages, floor }];
     sequence.next(&wanted).await.remove(0).unwrap()
 }
@@ -42,7 +59,7 @@ const NEW_CONVERSATION: Option<Floor> = Some(Floor { last: Seq(0), jump: false }
 
 #[tokio::test]
 async fn seqs_increase_and_a_retry_gets_the_same_seq() {
-    use AssignedNumber::{Known, New};
+    use AssignedNumber::New;
     let stores = Stores::for_test().await.unwrap();
     let sequence = Sequence::new(connect(&stores).await, 60);
     assert_eq!(number(&sequence, &["a"], None).await, Numbers::NoCounter);
@@ -52,11 +69,42 @@ async fn seqs_increase_and_a_retry_gets_the_same_seq() {
     );
     assert_eq!(
         number(&sequence, &["b", "c", "a", "c"], None).await,
-        assigned(false, &[Known(Seq(2)), New(Seq(3)), Known(Seq(1)), Known(Seq(3))])
+        assigned(false, &[known(2, "x"), New(Seq(3)), known(1, "x"), known(3, "x")])
     );
     // A floor counts only for a missing counter.
     let floor = Some(Floor { last: Seq(900), jump: true });
     assert_eq!(number(&sequence, &["d"], floor).await, assigned(false, &[New(Seq(4))]));
+}
+
+#[tokio::test]
+async fn a_known_id_comes_with_the_fingerprint_of_its_message() {
+    use AssignedNumber::{Known, New};
+    let stores = Stores::for_test().await.unwrap();
+    let sequence = Sequence::new(connect(&stores).await, 60);
+    let (sender, chat) = (UserId::parse("alice").unwrap(), group());
+    let ids: Vec<_> = ["a", "b", "c"].iter().map(|id| MsgId::parse(id).unwrap()).collect();
+    let ask = async |asked: &[(usize, &str)]| {
+        let messages = asked.iter().map(|(at, body)| (&sender, &ids[*at], fingerprint(body))).collect();
+        let wanted = [NumberRequest { conversation: &chat, messages, floor: NEW_CONVERSATION }];
+        match sequence.next(&wanted).await.remove(0).unwrap() {
+            Numbers::Assigned { numbers, .. } => numbers,
+            Numbers::NoCounter => panic!("the counter has a floor"),
+        }
+    };
+    // In the same call, and in a later one.
+    let numbers = ask(&[(0, "x"), (0, "y"), (0, "x"), (1, "x")]).await;
+    assert_eq!(numbers, [New(Seq(1)), known(1, "x"), known(1, "x"), New(Seq(2))]);
+    assert_eq!(ask(&[(0, "y"), (0, "x"), (1, "y")]).await, [known(1, "x"), known(1, "x"), known(2, "x")]);
+    assert_eq!(sequence.last_assigned(&chat).await.unwrap(), Some(Seq(2)), "a reused id takes no number");
+    // An earlier version reads the value as a number, and stores the number alone.
+    let raw = raw_client(&stores).await;
+    let key = "im:sent:{group_1}:5:alice:";
+    let stored: String = raw.get(format!("{key}a")).await.unwrap();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as the earlier script does")]
+    let number = stored.parse::<f64>().unwrap() as u64;
+    assert_eq!(number, 1, "{stored}");
+    raw.set::<(), _, _>(format!("{key}c"), "120", None, None, false).await.unwrap();
+    assert_eq!(ask(&[(2, "x"), (2, "y")]).await, [Known(Seq(120), None), Known(Seq(120), None)]);
 }
 
 #[tokio::test]
@@ -70,7 +118,7 @@ async fn a_missing_counter_starts_above_the_floor_with_a_jump() {
 
 #[tokio::test]
 async fn each_conversation_of_a_call_has_its_own_counter() {
-    use AssignedNumber::{Known, New};
+    use AssignedNumber::New;
     let stores = Stores::for_test().await.unwrap();
     let sequence = Sequence::new(connect(&stores).await, 60);
     let groups = ["group_1", "group_2", "group_3"].map(|key| Conversation::from_key(key).unwrap());
@@ -80,7 +128,7 @@ async fn each_conversation_of_a_call_has_its_own_counter() {
         let of = groups.iter().zip(floors.into_iter().zip(asked));
         let wanted = of.map(|(conversation, (floor, asked))| NumberRequest {
             conversation,
-            messages: asked.iter().map(|at| (&sender, &ids[*at])).collect(),
+            messages: asked.iter().map(|at| (&sender, &ids[*at], fingerprint("x"))).collect(),
             floor,
         });
         let answers = sequence.next(&wanted.collect::<Vec<_>>()).await;
@@ -92,7 +140,7 @@ async fn each_conversation_of_a_call_has_its_own_counter() {
     assert_eq!(
         ask([NEW_CONVERSATION, None, older], [&[0, 1, 0], &[0], &[2]]).await,
         [
-            assigned(false, &[New(Seq(1)), New(Seq(2)), Known(Seq(1))]),
+            assigned(false, &[New(Seq(1)), New(Seq(2)), known(1, "x")]),
             none,
             assigned(true, &[New(Seq(1_501))])
         ]
@@ -100,9 +148,9 @@ async fn each_conversation_of_a_call_has_its_own_counter() {
     assert_eq!(
         ask([None, NEW_CONVERSATION, None], [&[1, 2], &[0, 0], &[2, 1]]).await,
         [
-            assigned(false, &[Known(Seq(2)), New(Seq(3))]),
-            assigned(false, &[New(Seq(1)), Known(Seq(1))]),
-            assigned(false, &[Known(Seq(1_501)), New(Seq(1_502))]),
+            assigned(false, &[known(2, "x"), New(Seq(3))]),
+            assigned(false, &[New(Seq(1)), known(1, "x")]),
+            assigned(false, &[known(1_501, "x"), New(Seq(1_502))]),
         ]
     );
     assert!(sequence.next(&[]).await.is_empty());
@@ -117,7 +165,10 @@ async fn a_counter_that_is_too_low_is_raised_and_final_seqs_are_remembered() {
     assert_eq!(sequence.take_above(&group(), Seq(50), 1).await.unwrap(), Seq(54));
     let (alice, a) = (UserId::parse("alice").unwrap(), MsgId::parse("a").unwrap());
     sequence.remember(&group(), &alice, &a, Seq(51)).await.unwrap();
-    assert_eq!(number(&sequence, &["a"], None).await, assigned(false, &[AssignedNumber::Known(Seq(51))]));
+    assert_eq!(
+        number(&sequence, &["a"], None).await,
+        assigned(false, &[AssignedNumber::Known(Seq(51), None)])
+    );
 }
 
 #[tokio::test]
@@ -149,10 +200,7 @@ async fn parallel_batches_never_share_a_seq() {
 #[tokio::test]
 async fn a_redis_that_may_evict_counters_is_refused() {
     let stores = Stores::for_test().await.unwrap();
-    let admin =
-        fred::prelude::Builder::from_config(fred::prelude::Config::from_url(&stores.redis_url).unwrap());
-    let admin = admin.build().unwrap();
-    admin.init().await.unwrap();
+    let admin = raw_client(&stores).await;
     admin.config_set("maxmemory-policy", "allkeys-lru").await.unwrap();
     let settings = config::Redis { url: stores.redis_url.as_str().into(), ..Default::default() };
     let refused = redis::connect(&settings, Duration::from_secs(10)).await.unwrap_err().to_string();

@@ -166,7 +166,6 @@ impl Builder {
     fn sends(&self, groups: &Groups, in_flight: &Arc<InFlight>) -> Arc<Sends> {
         let Stores { pool, shards, redis, publishing, .. } = &self.stores;
         let limits = &self.config.limits;
-        let (sends, queues) = Sends::new(limits, Arc::clone(&groups.memberships), pool.clone(), *shards);
         let sequence = Sequence::new(redis.clone(), self.config.redis.sent_ttl_s);
         let numbering = Numbering::new(sequence, pool.clone());
         let context = PipelineContext::new(limits, Arc::clone(in_flight));
@@ -178,6 +177,8 @@ impl Builder {
         self.tasks.spawn(Arc::clone(in_flight).keep_deadlines(self.tasks.clone()));
         Arc::new(sends)
     }
+        let (sends, queues) =
+            Sends::new(limits, Arc::clone(&groups.memberships), pool.clone(), sequence.clone(), *shards);
 
     async fn revocations(
         &self,

@@ -7,9 +7,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use shared::conversation::Conversation;
 use shared::ids::{ConnectionId, Seq, UserId, unix_millis};
-use shared::message::Message;
-use shared::mysql::Pool;
-use shared::permission::Action;
+use shared::message::{Message, Reuse};
+use shared::mysql::{Pool, timeline};
+use shared::permission::{Action, Denied};
+use shared::redis::sequence::Sequence;
 use shared::shard::ShardCount;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
@@ -31,9 +32,17 @@ pub(crate) struct Admitted {
     /// The connection that sent it.
     pub(super) origin: ConnectionId,
     pub(super) reply_when_stored: bool,
+    /// Its sender gave it an id: an earlier attempt may be stored.
+    pub(super) may_be_retry: bool,
     pub(super) reply: PendingReply,
     /// Its place in the process's limit.
     pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// An earlier attempt of a message that is stored.
+struct Earlier {
+    seq: Seq,
+    content_differs: bool,
 }
 
 /// Admits chat messages of all connections, and queues them for their shards.
@@ -45,6 +54,7 @@ pub(crate) struct Sends {
     rates: Option<Rates<UserId>>,
     places: Arc<Semaphore>,
     pool: Pool,
+    sequence: Sequence,
     limits: AdmissionLimits,
 }
 
@@ -71,6 +81,7 @@ impl Sends {
         limits: &Limits,
         memberships: Arc<Memberships>,
         pool: Pool,
+        sequence: Sequence,
         shards: ShardCount,
     ) -> (Self, Vec<mpsc::Receiver<Admitted>>) {
         let (queues, receivers) =
@@ -82,13 +93,14 @@ impl Sends {
             batch: batch_timeout(limits),
             recall: RecallPolicy { within: Duration::from_millis(limits.recall_within_ms) },
         };
-        (Self { memberships, shards, queues, rates, places, pool, limits }, receivers)
+        (Self { memberships, shards, queues, rates, places, pool, sequence, limits }, receivers)
     }
 
     /// Takes a message. Its reply is sent through `reply_to`, now or within the deadline.
     ///
-    /// `Some` if something has to be looked up first (an unknown membership, the message to recall): the caller handles no
-    /// further request of this connection until the future has ended, so that its messages keep their order.
+    /// `Some` if something has to be looked up first (an unknown membership, the message to recall, an earlier attempt of a
+    /// message that its sender may not send now): the caller handles no further request of this connection until the future
+    /// has ended, so that its messages keep their order.
     #[must_use]
     pub(crate) fn submit(
         self: &Arc<Self>,
@@ -101,11 +113,17 @@ impl Sends {
         let recalls = admitted.message.kind.recalls();
         let known = self.memberships.known_to_send(&admitted.message.conversation, &by.user);
         match (known, recalls) {
-            (Some(permissions), None) => {
-                let allowed = permissions.check(Action::Send, unix_millis);
-                self.queue_if(allowed.map_err(ApiError::from), admitted);
-                None
-            }
+            (Some(permissions), None) => match permissions.check(Action::Send, unix_millis) {
+                Ok(()) => {
+                    self.queue(admitted);
+                    None
+                }
+                Err(denied) if !admitted.may_be_retry => {
+                    admitted.reply.refuse(&denied.into());
+                    None
+                }
+                Err(_) => Some(Arc::clone(self).look_up(admitted, recalls).boxed()),
+            },
             _ => Some(Arc::clone(self).look_up(admitted, recalls).boxed()),
         }
     }
@@ -118,7 +136,7 @@ impl Sends {
         request: ChatRequest,
         reply_to: ReplyTo,
     ) -> Option<Admitted> {
-        let reply_when_stored = request.reply_when_stored;
+        let (reply_when_stored, may_be_retry) = (request.reply_when_stored, request.msg_id.is_some());
         let message = request.into_message(conversation, by.user.clone(), unix_millis);
         let deadline = Instant::now() + self.limits.deadline;
         let (conversation, msg_id) = (message.conversation.clone(), message.msg_id.clone());
@@ -132,15 +150,69 @@ impl Sends {
             reply.refuse(&try_again("this gateway has as many messages in flight as it can hold"));
             return None;
         };
-        Some(Admitted { message, origin: by.origin, reply_when_stored, reply, permit })
+        Some(Admitted { message, origin: by.origin, reply_when_stored, may_be_retry, reply, permit })
     }
 
-    /// Looks up the membership, and the message to recall, in time for a batch.
+    /// Looks up the membership, the message to recall, and an earlier attempt, in time for a batch.
     async fn look_up(self: Arc<Self>, admitted: Admitted, recalls: Option<Seq>) {
         let until = admitted.reply.deadline() - self.limits.batch;
-        let checked = timeout_at(until, self.check(&admitted, recalls)).await;
-        let late = |_| Err(try_again("the database did not answer in time"));
-        self.queue_if(checked.unwrap_or_else(late), admitted);
+        let late = |_| {
+            Err(try_again(match recalls {
+                Some(_) => "the message to recall is not stored yet, or the database did not answer in time",
+                None => "the database did not answer in time",
+            }))
+        };
+        match timeout_at(until, self.decide(&admitted, recalls)).await.unwrap_or_else(late) {
+            Ok(None) => self.queue(admitted),
+            Ok(Some(Earlier { seq, content_differs })) => {
+                let mut reply = admitted.reply;
+                if content_differs {
+                    reply.content_differs();
+                }
+                reply.accept(seq);
+            }
+            Err(refusal) => admitted.reply.refuse(&refusal),
+        }
+    }
+
+    /// The earlier attempt of the message, if one is stored: that is answered as it is, whatever its sender may
+    /// do now. `None` if the message is to be sent.
+    ///
+    /// An earlier attempt that is not stored yet needs no thought: a change of permissions locks the conversation's row, so
+    /// that the commit, which locks it too, refuses the attempt as well.
+    async fn decide(&self, admitted: &Admitted, recalls: Option<Seq>) -> Result<Option<Earlier>, ApiError> {
+        // Before a recall is checked: the age of its message does not matter to a retry, and a reused id is told at once.
+        if recalls.is_some()
+            && let Some(stored) = self.stored(admitted).await?
+        {
+            return Ok(Some(stored));
+        }
+        match self.check(admitted, recalls).await {
+            Ok(()) => Ok(None),
+            Err(denied @ (ApiError::Forbidden(_) | ApiError::NotFound(_))) if recalls.is_none() => {
+                self.stored(admitted).await?.map_or(Err(denied), |stored| Ok(Some(stored)))
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The earlier attempt of this message, if one is stored.
+    ///
+    /// # Errors
+    /// 409 if another message is stored under its id; 503.
+    async fn stored(&self, admitted: &Admitted) -> Result<Option<Earlier>, ApiError> {
+        if !admitted.may_be_retry {
+            return Ok(None);
+        }
+        let Message { conversation, sender, msg_id, kind, .. } = &admitted.message;
+        let found = timeline::find_id(&self.pool, conversation, sender, msg_id).await;
+        let Some(stored) = found.map_err(|error| ApiError::database(&error))? else { return Ok(None) };
+        let earlier = |content_differs| Ok(Some(Earlier { seq: stored.seq, content_differs }));
+        match stored.reuse_by(kind) {
+            Reuse::Retry => earlier(false),
+            Reuse::OtherContent => earlier(true),
+            Reuse::OtherMessage => Err(Denied::IdReused.into()),
+        }
     }
 
     async fn check(&self, admitted: &Admitted, recalls: Option<Seq>) -> Result<(), ApiError> {
@@ -148,15 +220,12 @@ impl Sends {
         let permissions = self.memberships.require(conversation, user).await?;
         if let Some(seq) = recalls {
             let recall = Recall { conversation, user, permissions: &permissions, seq };
-            self.limits.recall.check(&self.pool, &recall).await?;
+            self.limits.recall.check(&self.pool, &self.sequence, &recall).await?;
         }
         Ok(permissions.check(Action::Send, unix_millis)?)
     }
 
-    fn queue_if(&self, allowed: Result<(), ApiError>, admitted: Admitted) {
-        if let Err(refusal) = allowed {
-            return admitted.reply.refuse(&refusal);
-        }
+    fn queue(&self, admitted: Admitted) {
         let shard = self.shards.of(&admitted.message.conversation);
         let Some(queue) = self.queues.get(usize::from(shard.0)) else { return };
         if let Err(full) = queue.try_send(admitted) {

@@ -2,6 +2,7 @@
 //!
 //! | what happens | reply to `"ack":"accepted"` | reply to `"ack":"stored"` |
 //! |---|---|---|
+//! | its sender may not send it now, and it is stored already | code 0 | code 0 |
 //! | a check refuses the message, or it gets no sequence number | the refusal | the refusal |
 //! | too little of its time is left when its batch is cut | 503 | 503 |
 //! | the broker confirms the batch | code 0, or the known outcome | none yet |
@@ -54,11 +55,13 @@ pub(super) struct PendingReply {
     conversation: Conversation,
     msg_id: MsgId,
     deadline: Instant,
+    /// An earlier message with the id has another content.
+    content_differs: bool,
 }
 
 impl PendingReply {
     pub(super) fn new(to: ReplyTo, conversation: Conversation, msg_id: MsgId, deadline: Instant) -> Self {
-        Self { to: Some(to), conversation, msg_id, deadline }
+        Self { to: Some(to), conversation, msg_id, deadline, content_differs: false }
     }
 
     /// The sender gets its reply by then.
@@ -67,10 +70,18 @@ impl PendingReply {
     }
 
     /// Code 0 with the message's sequence number.
-    fn accept(mut self, seq: Seq) {
+    pub(super) fn accept(mut self, seq: Seq) {
         if let Some(to) = self.to.take() {
-            to.send(reply::chat(&self.msg_id, &self.conversation.wire(), seq));
+            to.send(match self.content_differs {
+                false => reply::chat(&self.msg_id, &self.conversation.wire(), seq),
+                true => reply::chat_content_differs(&self.msg_id, &self.conversation.wire(), seq),
+            });
         }
+    }
+
+    /// The id was used for an earlier message with another content, which stays: a code 0 says so.
+    pub(super) fn content_differs(&mut self) {
+        self.content_differs = true;
     }
 
     pub(super) fn refuse(mut self, refusal: &ApiError) {

@@ -9,6 +9,7 @@ mod in_flight;
 mod numbering;
 mod pipeline;
 mod recall;
+mod reseed;
 mod shard_publisher;
 
 pub(crate) use admission::Sends;

@@ -6,16 +6,13 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use shared::conversation::Conversation;
 use shared::ids::Seq;
+use shared::message::{MessageKind, Reuse};
 use shared::mysql::{self, Pool};
 use shared::redis::RedisError;
 use shared::redis::sequence::{AssignedNumber, Floor, NumberRequest, Numbers, Sequence};
 
 use super::admission::Admitted;
-
-/// How far above the last committed sequence number a lost counter begins again: more than a gateway has in flight for one
-/// conversation in the time that a batch takes to be committed. Should it not be enough, two messages get the same
-/// number, and the worker renumbers the second one.
-const RESEED_MARGIN: u64 = 1_000;
+use super::reseed::RESEED_MARGIN;
 
 /// Why the messages of a conversation got no sequence numbers.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -26,6 +23,8 @@ pub(crate) enum NumberError {
     Mysql(Arc<mysql::Error>),
     #[error("the counter vanished from Redis twice")]
     Vanished,
+    #[error("the message id was used for another message")]
+    Reused,
 }
 
 /// A sequence number with its marks for the worker.
@@ -36,6 +35,8 @@ pub(crate) struct AssignedSeq {
     pub(super) jump: bool,
     /// The message had this number already.
     pub(super) retry: bool,
+    /// It had another content then, which stays.
+    pub(super) other_content: bool,
 }
 
 /// Assigns sequence numbers. A trait, so that a simulation needs no stores.
@@ -74,7 +75,7 @@ impl AssignSeqs for Numbering {
                 places.push(Vec::new());
                 wanted.len() - 1
             });
-            wanted[at].messages.push((&message.sender, &message.msg_id));
+            wanted[at].messages.push((&message.sender, &message.msg_id, message.kind.fingerprint()));
             places[at].push(place);
         }
         let mut out = vec![Err(NumberError::Vanished); batch.len()];
@@ -82,7 +83,7 @@ impl AssignSeqs for Numbering {
             match numbers {
                 Ok(numbers) => {
                     for (place, number) in places.iter().zip(numbers) {
-                        out[*place] = Ok(number);
+                        out[*place] = assigned(&batch[*place].message.kind, number);
                     }
                 }
                 Err(error) => places.iter().for_each(|place| out[*place] = Err(error.clone())),
@@ -94,7 +95,7 @@ impl AssignSeqs for Numbering {
 
 impl Numbering {
     /// The numbers for each of `wanted`. Missing counters are created.
-    async fn next(&self, wanted: Vec<NumberRequest<'_>>) -> Vec<Result<Vec<AssignedSeq>, NumberError>> {
+    async fn next(&self, wanted: Vec<NumberRequest<'_>>) -> Vec<Result<Vec<Marked>, NumberError>> {
         let mut answers = self.take(&wanted).await;
         let missing: Vec<usize> =
             (0..answers.len()).filter(|at| matches!(answers[*at], Ok(Numbers::NoCounter))).collect();
@@ -145,13 +146,29 @@ impl Numbering {
     }
 }
 
-/// The numbers of one conversation with their marks.
-fn marked(numbers: Numbers) -> Result<Vec<AssignedSeq>, NumberError> {
+/// A number, and whether those below it, down to the last committed one, were never assigned.
+type Marked = (AssignedNumber, bool);
+
+/// The numbers of one conversation with their marks: the first new one takes the mark of the jump.
+fn marked(numbers: Numbers) -> Result<Vec<Marked>, NumberError> {
     let Numbers::Assigned { mut jump, numbers } = numbers else { return Err(NumberError::Vanished) };
-    let mark = |given| match given {
-        // The first new number takes the mark.
-        AssignedNumber::New(seq) => AssignedSeq { seq, jump: std::mem::take(&mut jump), retry: false },
-        AssignedNumber::Known(seq) => AssignedSeq { seq, jump: false, retry: true },
+    let mark = |number| match number {
+        AssignedNumber::New(_) => (number, std::mem::take(&mut jump)),
+        AssignedNumber::Known(..) => (number, false),
     };
     Ok(numbers.into_iter().map(mark).collect())
+}
+
+/// The number of a message of this kind.
+fn assigned(kind: &MessageKind, (number, jump): Marked) -> Result<AssignedSeq, NumberError> {
+    match number {
+        AssignedNumber::New(seq) => Ok(AssignedSeq { seq, jump, retry: false, other_content: false }),
+        AssignedNumber::Known(seq, first) => {
+            let reuse = first.map_or(Reuse::Retry, |first| kind.reuse_of(first));
+            if reuse == Reuse::OtherMessage {
+                return Err(NumberError::Reused);
+            }
+            Ok(AssignedSeq { seq, jump, retry: true, other_content: reuse == Reuse::OtherContent })
+        }
+    }
 }

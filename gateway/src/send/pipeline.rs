@@ -15,13 +15,14 @@ use shared::amqp::PublishError;
 use shared::concurrency_limit::ConcurrencyLimit;
 use shared::envelope;
 use shared::message::Numbered;
+use shared::permission::Denied;
 use shared::shard::ShardId;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::admission::{Admitted, batch_timeout};
 use super::in_flight::{InFlight, InFlightMessage, try_again};
-use super::numbering::{AssignSeqs, AssignedSeq};
+use super::numbering::{AssignSeqs, AssignedSeq, NumberError};
 use super::shard_publisher::PublishBatch;
 use crate::config::Limits;
 
@@ -176,6 +177,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         for (admitted, seq) in batch.into_iter().zip(seqs) {
             match seq {
                 Ok(seq) => numbered.push(with_seq(admitted, seq)),
+                Err(NumberError::Reused) => admitted.reply.refuse(&Denied::IdReused.into()),
                 Err(error) => {
                     if !std::mem::replace(&mut is_logged, true) {
                         tracing::warn!(shard = %self.shard, %error, "messages got no sequence number: refusing them");
@@ -229,8 +231,11 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
     }
 }
 
-fn with_seq(admitted: Admitted, assigned: AssignedSeq) -> InFlightMessage {
-    let AssignedSeq { seq, jump, retry } = assigned;
+fn with_seq(mut admitted: Admitted, assigned: AssignedSeq) -> InFlightMessage {
+    let AssignedSeq { seq, jump, retry, other_content } = assigned;
+    if other_content {
+        admitted.reply.content_differs();
+    }
     let numbered = Numbered {
         message: admitted.message,
         seq,

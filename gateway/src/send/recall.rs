@@ -1,16 +1,24 @@
 //! Whether a message may be recalled, checked before the recall is queued.
 //!
-//! That the message exists, and who sent it, is checked again at the commit; its age only here.
+//! That the message exists, and who sent it, is checked again at the commit; its age only here. A message that was accepted
+//! and is not stored yet is waited for: its sender may recall it as soon as it has its code 0.
 
 use std::time::Duration;
 
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId, unix_millis};
 use shared::mysql::timeline::Facts;
-use shared::mysql::{Pool, timeline};
+use shared::mysql::{Pool, conversations, timeline};
 use shared::permission::{Action, Permissions, RecallTarget};
+use shared::redis::sequence::Sequence;
 
+use super::in_flight::try_again;
+use super::reseed::RESEED_MARGIN;
 use crate::wire::api_error::ApiError;
+
+/// Pauses between two looks for a message that is not stored yet.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// When a user may recall its own message. A group's owner and admins may recall any, at any time.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +39,19 @@ pub(super) struct Recall<'a> {
 }
 
 impl RecallPolicy {
-    /// Looks the message up, and checks that it may be recalled.
+    /// Looks the message up, and checks that it may be recalled. Waits without a limit for a message that is not stored yet:
+    /// the caller has a deadline.
     ///
     /// # Errors
-    /// 400, 403, 404, or 503 while the database is away.
-    pub(super) async fn check(&self, pool: &Pool, recall: &Recall<'_>) -> Result<(), ApiError> {
-        let found = timeline::facts(pool, recall.conversation, recall.seq).await;
-        let target = self.target(recall, found.map_err(|error| ApiError::database(&error))?, unix_millis());
+    /// 400, 403, 404, or 503 while a store is unavailable.
+    pub(super) async fn check(
+        &self,
+        pool: &Pool,
+        sequence: &Sequence,
+        recall: &Recall<'_>,
+    ) -> Result<(), ApiError> {
+        let found = find(pool, sequence, recall).await?;
+        let target = self.target(recall, found, unix_millis());
         Ok(recall.permissions.check(Action::Recall(target), unix_millis)?)
     }
 
@@ -55,9 +69,67 @@ impl RecallPolicy {
     }
 }
 
+/// The message to recall, as soon as it is stored; `None` if no message has or will get its number.
+async fn find(pool: &Pool, sequence: &Sequence, recall: &Recall<'_>) -> Result<Option<Facts>, ApiError> {
+    let Recall { conversation, seq, .. } = *recall;
+    let mut pause = PAUSE_MIN;
+    loop {
+        let found =
+            timeline::facts(pool, conversation, seq).await.map_err(|error| ApiError::database(&error))?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        let last = conversations::last_seqs(pool, &[conversation]).await;
+        let last = last.map_err(|error| ApiError::database(&error))?.first().copied().unwrap_or(Seq::ZERO);
+        if seq <= last {
+            // It may have been stored between the two statements.
+            return timeline::facts(pool, conversation, seq)
+                .await
+                .map_err(|error| ApiError::database(&error));
+        }
+        let assigned = sequence.last_assigned(conversation).await.map_err(|error| {
+            tracing::warn!(
+                conversation.id = %conversation, %error,
+                "Cannot read the sequence counter of {conversation} from Redis; a recall is refused with 503"
+            );
+            try_again("message numbers are not available")
+        })?;
+        if !may_be_in_flight(seq, last, assigned) {
+            return Ok(None);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Whether a message with this number, above the last stored one, may be on its way to the database.
+fn may_be_in_flight(seq: Seq, last: Seq, assigned: Option<Seq>) -> bool {
+    match assigned {
+        Some(assigned) => seq <= assigned,
+        // Redis lost its data after it had assigned the number, or the number was never assigned.
+        None => last > Seq::ZERO && seq.0 <= last.0 + RESEED_MARGIN,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_was_assigned_and_is_not_stored_may_be_in_flight() {
+        for (seq, last, assigned, expected) in [
+            (8, 7, Some(9), true),
+            (9, 7, Some(9), true),
+            (10, 7, Some(9), false),
+            (8, 7, None, true),
+            (1_007, 7, None, true),
+            (1_008, 7, None, false),
+            (1, 0, None, false),
+        ] {
+            let found = may_be_in_flight(Seq(seq), Seq(last), assigned.map(Seq));
+            assert_eq!(found, expected, "{seq} {last} {assigned:?}");
+        }
+    }
 
     #[test]
     fn a_message_to_recall_is_visible_own_and_recent_or_not() {

@@ -25,7 +25,7 @@ pub enum ApiError {
     },
     /// 408, only over HTTP: the body did not arrive in time.
     RequestTimeout(String),
-    /// 409, only over HTTP: the name is taken, or the group is full.
+    /// 409: the name or message id is taken, or the group is full.
     Conflict(String),
     /// 413: the content or body is too long.
     TooLarge(String),

@@ -10,6 +10,7 @@ impl From<Denied> for ApiError {
         match denied.code() {
             400 => Self::Malformed(message),
             404 => Self::NotFound(message),
+            409 => Self::Conflict(message),
             _ => Self::Forbidden(message),
         }
     }
@@ -47,6 +48,9 @@ fn sentence(denied: Denied) -> String {
         Denied::GroupNotOpen => "this group is not open: ask to be added",
         Denied::NothingToRecall => "there is no message with this seq: check payload.recall_seq",
         Denied::RecallOfRecall => "a recall cannot be recalled",
+        Denied::IdReused => {
+            "you have used this msg_id for a message of another kind: send it with a new msg_id"
+        }
         Denied::NotSender => "only the sender, or an owner or admin of the group, may recall this message",
         Denied::RecallExpired { limit_ms } => {
             return format!("a message can be recalled for {} minutes only", limit_ms / 60_000);

@@ -51,6 +51,26 @@ pub fn chat(msg_id: &MsgId, conversation: &str, seq: Seq) -> Utf8Bytes {
     frame.render()
 }
 
+/// The reply to a chat message whose id was used for an earlier one with another content: the earlier one's sequence number, and
+/// that its content stays.
+#[must_use]
+pub fn chat_content_differs(msg_id: &MsgId, conversation: &str, seq: Seq) -> Utf8Bytes {
+    #[derive(Serialize)]
+    struct Payload {
+        content_differs: bool,
+        message: &'static str,
+    }
+    let message = "an earlier message with this msg_id has another content, which stays: send a new one with a new msg_id";
+    let frame = Frame {
+        msg_id: Some(msg_id.as_str()),
+        conversation_id: Some(conversation),
+        seq: Some(seq),
+        payload: Some(Payload { content_differs: true, message }),
+        ..Frame::new(Cmd::CHAT, 0)
+    };
+    frame.render()
+}
+
 /// The reply to a pull (cmd 3). `next`: the cursor of the next page.
 #[must_use]
 pub fn pull(conversation: &str, messages: &[MessageView<'_>], next: Seq, has_more: bool) -> Utf8Bytes {

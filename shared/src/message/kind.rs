@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use xxhash_rust::xxh64::xxh64;
+
 use crate::ids::Seq;
 
 /// Largest body, in bytes.
@@ -10,6 +12,43 @@ pub const BODY_BYTES_MAX: usize = 4096;
 pub(super) const TEXT: u32 = 1;
 pub(super) const IMAGE: u32 = 2;
 pub(super) const RECALL: u32 = 3;
+
+/// The kind of a message and a short hash of its content, nine decimal digits: enough to tell a retry from another message with
+/// the same id. Not for security, and the same in all versions, because Redis stores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(u32);
+
+/// The part of a fingerprint below its kind.
+const HASHES: u32 = 1_000_000;
+const FINGERPRINTS: u32 = 1_000 * HASHES;
+
+impl Fingerprint {
+    /// Reads a fingerprint; `None` if the number is not one.
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
+        u32::try_from(number).ok().filter(|number| *number < FINGERPRINTS).map(Self)
+    }
+
+    fn msg_type(self) -> u32 {
+        self.0 / HASHES
+    }
+}
+
+impl std::fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:09}", self.0)
+    }
+}
+
+/// What a message is to an earlier one of the same sender with the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// The same message, sent again.
+    Retry,
+    /// Of the same kind, with another content: the earlier content stays.
+    OtherContent,
+    /// Something else: another kind, or the recall of another message. It must not be answered as if it were done.
+    OtherMessage,
+}
 
 /// What a message says: 1 to [`BODY_BYTES_MAX`] bytes of UTF-8, or nothing once the message was recalled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +198,41 @@ impl MessageKind {
         }
     }
 
+    /// The fingerprint of the kind with its body.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let hash = xxh64(self.content().as_bytes(), 0) % u64::from(HASHES);
+        #[expect(clippy::cast_possible_truncation, reason = "it is below 10^6")]
+        Fingerprint(self.msg_type().min(999) * HASHES + hash as u32)
+    }
+
+    /// What a message of this kind is to the earlier one that had the fingerprint `first`.
+    #[must_use]
+    pub fn reuse_of(&self, first: Fingerprint) -> Reuse {
+        self.reuse(self.msg_type().min(999) == first.msg_type(), || self.fingerprint() == first)
+    }
+
+    /// What a message of this kind is to a stored one. Of a message that was recalled since, only the kind is left to compare.
+    #[must_use]
+    pub fn reuse_of_stored(&self, msg_type: u32, content: &str, is_recalled: bool) -> Reuse {
+        self.reuse(self.msg_type() == msg_type, || is_recalled || self.content() == content)
+    }
+
+    /// What a message of this kind is to an earlier one of kind `first`.
+    #[must_use]
+    pub fn reuse_of_kind(&self, first: &Self) -> Reuse {
+        self.reuse(self.msg_type() == first.msg_type(), || self == first)
+    }
+
+    fn reuse(&self, is_same_kind: bool, is_same_content: impl FnOnce() -> bool) -> Reuse {
+        match self {
+            _ if !is_same_kind => Reuse::OtherMessage,
+            _ if is_same_content() => Reuse::Retry,
+            Self::Recall(_) => Reuse::OtherMessage,
+            Self::Text(_) | Self::Image(_) | Self::Unknown { .. } => Reuse::OtherContent,
+        }
+    }
+
     /// The same without a copy of the body.
     pub(super) fn into_content(self) -> String {
         match self {
@@ -202,6 +276,51 @@ mod tests {
             assert_eq!(MessageKind::from_stored(msg_type, content.clone()), kind);
             assert_eq!(kind.into_content(), content);
         }
+    }
+
+    #[test]
+    fn a_fingerprint_depends_on_kind_and_content_and_never_changes() {
+        let text = |body: &str| MessageKind::Text(Body::new(body.to_owned()).unwrap());
+        // Stored in Redis: another value would be taken for another content during an upgrade.
+        assert_eq!(text("hello").fingerprint().to_string(), "001354659");
+        let image = MessageKind::Image(Body::new("7".to_owned()).unwrap());
+        for other in [text("8"), image, MessageKind::Recall(Seq(7))] {
+            assert_ne!(text("7").fingerprint(), other.fingerprint());
+            let number = other.fingerprint().to_string();
+            assert_eq!(
+                (number.len(), Fingerprint::from_number(number.parse().unwrap())),
+                (9, Some(other.fingerprint()))
+            );
+        }
+        assert_eq!(Fingerprint::from_number(-1), None);
+        assert_eq!(Fingerprint::from_number(i64::from(FINGERPRINTS)), None);
+    }
+
+    #[test]
+    fn a_retry_is_told_from_another_content_and_from_another_message() {
+        let body = |text: &str| Body::new(text.to_owned()).unwrap();
+        let all = [
+            MessageKind::Text(body("7")),
+            MessageKind::Text(body("8")),
+            MessageKind::Image(body("7")),
+            MessageKind::Recall(Seq(7)),
+            MessageKind::Recall(Seq(8)),
+        ];
+        for (at, kind) in all.iter().enumerate() {
+            for (first_at, first) in all.iter().enumerate() {
+                let expected = match (at, first_at) {
+                    _ if at == first_at => Reuse::Retry,
+                    (0, 1) | (1, 0) => Reuse::OtherContent,
+                    _ => Reuse::OtherMessage,
+                };
+                assert_eq!(kind.reuse_of_kind(first), expected, "{kind:?} {first:?}");
+                assert_eq!(kind.reuse_of(first.fingerprint()), expected, "{kind:?} {first:?}");
+                let stored = kind.reuse_of_stored(first.msg_type(), &first.content(), false);
+                assert_eq!(stored, expected, "{kind:?} {first:?}");
+            }
+        }
+        assert_eq!(all[0].reuse_of_stored(1, "", true), Reuse::Retry, "the content was recalled");
+        assert_eq!(all[0].reuse_of_stored(2, "", true), Reuse::OtherMessage);
     }
 
     #[test]

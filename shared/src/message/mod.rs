@@ -13,5 +13,5 @@ pub mod fixture;
 mod kind;
 mod value;
 
-pub use kind::{BODY_BYTES_MAX, Body, BodyError, MessageKind};
+pub use kind::{BODY_BYTES_MAX, Body, BodyError, Fingerprint, MessageKind, Reuse};
 pub use value::{Message, MessageError, MessageId, Numbered, Stored, origin_from_wire, origin_to_wire};

@@ -2,13 +2,14 @@
 
 use std::sync::LazyLock;
 
+use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::multi_row::MultiRow;
 use super::{Pool, Tx};
 use crate::conversation::Conversation;
 use crate::ids::{MsgId, Seq, UserId, unix_millis};
-use crate::message::{Message, MessageKind, Numbered, Stored};
+use crate::message::{Message, MessageKind, Numbered, Reuse, Stored};
 
 static INSERT: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::fine(
@@ -47,14 +48,14 @@ pub async fn insert(tx: &mut Tx, rows: &[(Seq, &Numbered)]) -> sqlx::Result<()> 
 // OR of equalities instead of a row-value IN: both engines read it as one range each on the unique key.
 static FIND: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::new(
-        "SELECT conversation_id, sender_id, msg_id, seq FROM timeline_message WHERE ",
+        "SELECT conversation_id, sender_id, msg_id, seq, msg_type, content, is_recalled FROM timeline_message WHERE ",
         "(conversation_id=? AND sender_id=? AND msg_id=?)",
         " OR ",
         "",
     )
 });
 
-/// The identity and the sequence number of a stored message.
+/// The identity and the sequence number of a stored message, and what a retry of it must be equal to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredId {
     /// The conversation's key.
@@ -65,6 +66,54 @@ pub struct StoredId {
     pub msg_id: String,
     /// Its sequence number.
     pub seq: Seq,
+    /// The number of its kind.
+    pub msg_type: u32,
+    /// Its content; empty if it was recalled.
+    pub content: String,
+    /// It was recalled.
+    pub is_recalled: bool,
+}
+
+impl StoredId {
+    /// What a message of this kind, with the same id, is to this one.
+    #[must_use]
+    pub fn reuse_by(&self, kind: &MessageKind) -> Reuse {
+        kind.reuse_of_stored(self.msg_type, &self.content, self.is_recalled)
+    }
+}
+
+fn stored_id(row: &MySqlRow) -> sqlx::Result<StoredId> {
+    Ok(StoredId {
+        conversation: row.try_get(0)?,
+        sender_id: row.try_get(1)?,
+        msg_id: row.try_get(2)?,
+        seq: Seq(row.try_get(3)?),
+        msg_type: row.try_get(4)?,
+        content: row.try_get(5)?,
+        is_recalled: row.try_get(6)?,
+    })
+}
+
+/// The message of `sender` with `msg_id`, if it is stored.
+///
+/// # Errors
+/// The database's.
+pub async fn find_id(
+    pool: &Pool,
+    conversation: &Conversation,
+    sender: &UserId,
+    msg_id: &MsgId,
+) -> sqlx::Result<Option<StoredId>> {
+    let row = sqlx::query(
+        "SELECT conversation_id, sender_id, msg_id, seq, msg_type, content, is_recalled FROM timeline_message \
+         WHERE conversation_id = ? AND sender_id = ? AND msg_id = ?",
+    )
+    .bind(conversation.key())
+    .bind(sender.as_str())
+    .bind(msg_id.as_str())
+    .fetch_optional(pool)
+    .await?;
+    row.as_ref().map(stored_id).transpose()
 }
 
 /// Those of `messages` that are stored already, found by `(conversation, sender, msg_id)`.
@@ -84,12 +133,7 @@ pub async fn find_ids(tx: &mut Tx, messages: &[&Numbered]) -> sqlx::Result<Vec<S
                 .bind(message.msg_id.as_str());
         }
         for row in query.fetch_all(&mut *tx).await? {
-            found.push(StoredId {
-                conversation: row.try_get(0)?,
-                sender_id: row.try_get(1)?,
-                msg_id: row.try_get(2)?,
-                seq: Seq(row.try_get(3)?),
-            });
+            found.push(stored_id(&row)?);
         }
     }
     Ok(found)

@@ -28,6 +28,8 @@ pub enum Denied {
     RecallOfRecall,
     /// The message to recall was sent by another user.
     NotSender,
+    /// The sender has used the message id for a message of another kind, or for the recall of another message.
+    IdReused,
     /// The time within which a sender may recall its message is over.
     RecallExpired {
         /// That time, in milliseconds.
@@ -57,6 +59,7 @@ impl Denied {
     pub fn code(self) -> u16 {
         match self {
             Self::RecallOfRecall => 400,
+            Self::IdReused => 409,
             Self::NoGroup | Self::NothingToRecall => 404,
             _ => 403,
         }
@@ -74,6 +77,7 @@ impl Denied {
             Self::GroupNotOpen => "this group is not open",
             Self::NothingToRecall => "there is no message of that number to recall",
             Self::RecallOfRecall => "a recall cannot be recalled",
+            Self::IdReused => "this msg_id was used for another message",
             Self::NotSender => "only its sender and the group's owner and admins may recall a message",
             Self::RecallExpired { .. } => "this message is too old to be recalled",
             Self::UpdateNeedsAdmin => "only the owner and admins change a group",
@@ -109,7 +113,7 @@ impl Denied {
     }
 
     /// All reasons.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NoGroup,
         Self::NotMember,
         Self::NotParticipant,
@@ -120,6 +124,7 @@ impl Denied {
         Self::NothingToRecall,
         Self::RecallOfRecall,
         Self::NotSender,
+        Self::IdReused,
         Self::RecallExpired { limit_ms: 0 },
         Self::UpdateNeedsAdmin,
         Self::AddNeedsAdmin,

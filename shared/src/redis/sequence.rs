@@ -11,6 +11,7 @@ use super::client::{Client, RedisError};
 use super::keys;
 use crate::conversation::Conversation;
 use crate::ids::{MsgId, Seq, UserId};
+use crate::message::Fingerprint;
 
 static NEXT: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/next_seq.lua")));
 static RAISE: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/raise_seq.lua")));
@@ -32,8 +33,8 @@ pub struct Floor {
 pub struct NumberRequest<'m> {
     /// The conversation.
     pub conversation: &'m Conversation,
-    /// The sender and the id of each message, in order.
-    pub messages: Vec<(&'m UserId, &'m MsgId)>,
+    /// The sender, the id and the fingerprint of each message, in order.
+    pub messages: Vec<(&'m UserId, &'m MsgId, Fingerprint)>,
     /// The start of the counter if it is missing.
     pub floor: Option<Floor>,
 }
@@ -43,8 +44,9 @@ pub struct NumberRequest<'m> {
 pub enum AssignedNumber {
     /// A new number.
     New(Seq),
-    /// The number that it had already: this is a retry.
-    Known(Seq),
+    /// The number that the id had already, and the message that it was assigned to, if that is known: this is a retry, or the
+    /// id is reused.
+    Known(Seq, Option<Fingerprint>),
 }
 
 /// The numbers for the messages of one conversation.
@@ -98,14 +100,24 @@ impl Sequence {
         let mut arguments = vec![self.sent_ttl_s.to_string()];
         for NumberRequest { conversation, messages, floor } in requests {
             script_keys.push(keys::seq(conversation));
-            script_keys.extend(messages.iter().map(|(sender, id)| keys::sent(conversation, sender, id)));
+            script_keys.extend(messages.iter().map(|(sender, id, _)| keys::sent(conversation, sender, id)));
             let (last, jump) = floor.map_or((String::new(), false), |f| (f.last.to_string(), f.jump));
             arguments.extend([messages.len().to_string(), last, u8::from(jump).to_string()]);
+            arguments.extend(messages.iter().map(|(_, _, fingerprint)| fingerprint.to_string()));
         }
         let answer: Vec<i64> = self.client.script(&NEXT, script_keys, arguments).await?;
         let counts = requests.iter().map(|request| request.messages.len());
         read(&answer, counts)
             .ok_or_else(|| RedisError::Answer(format!("{} values for message numbers", answer.len())))
+    }
+
+    /// The last number that was assigned in `conversation`; `None` if Redis has no counter for it.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn last_assigned(&self, conversation: &Conversation) -> Result<Option<Seq>, RedisError> {
+        let last: Option<u64> = self.client.raw().get(keys::seq(conversation)).await?;
+        Ok(last.map(Seq))
     }
 
     /// Reserves `count` new numbers above `above`, and returns the first one.
@@ -142,38 +154,58 @@ impl Sequence {
 
 /// Parses the answer of the script for conversations with `counts` messages.
 fn read(mut answer: &[i64], counts: impl Iterator<Item = usize>) -> Option<Vec<Numbers>> {
-    let assigned = |number: &i64| match *number {
-        known if known < 0 => AssignedNumber::Known(Seq(known.unsigned_abs())),
-        new => AssignedNumber::New(Seq(new.unsigned_abs())),
+    let mut next = || {
+        let (first, rest) = answer.split_first()?;
+        answer = rest;
+        Some(*first)
     };
     let mut all = Vec::with_capacity(counts.size_hint().0);
     for count in counts {
-        let (mark, rest) = answer.split_first()?;
-        if *mark < 0 {
+        let mark = next()?;
+        if mark < 0 {
             all.push(Numbers::NoCounter);
-            answer = rest;
             continue;
         }
-        let (numbers, rest) = rest.split_at_checked(count)?;
-        all.push(Numbers::Assigned { jump: *mark == 1, numbers: numbers.iter().map(assigned).collect() });
-        answer = rest;
+        let mut numbers = Vec::with_capacity(count);
+        for _ in 0..count {
+            let number = next()?;
+            let seq = Seq(number.unsigned_abs());
+            numbers.push(match number {
+                ..0 => AssignedNumber::Known(seq, Fingerprint::from_number(next()?)),
+                _ => AssignedNumber::New(seq),
+            });
+        }
+        all.push(Numbers::Assigned { jump: mark == 1, numbers });
     }
-    answer.is_empty().then_some(all)
+    next().is_none().then_some(all)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::fixture;
 
     #[test]
     fn an_answer_is_split_by_conversation() {
-        let counts = || [2, 1, 1].into_iter();
+        let counts = || [3, 1, 1].into_iter();
         let assigned =
             |jump, numbers: &[AssignedNumber]| Numbers::Assigned { jump, numbers: numbers.to_vec() };
-        let (new, known) = (|n| AssignedNumber::New(Seq(n)), |n| AssignedNumber::Known(Seq(n)));
-        let all = [assigned(false, &[new(7), known(3)]), Numbers::NoCounter, assigned(true, &[new(1_001)])];
-        assert_eq!(read(&[0, 7, -3, -1, 1, 1_001], counts()), Some(all.to_vec()));
-        for broken in [&[0, 7, -3, -1, 1, 1_001, 5][..], &[0, 7, -3, -1, 1], &[0, 7, -3], &[]] {
+        let (new, known) = (|n| AssignedNumber::New(Seq(n)), |n, of| AssignedNumber::Known(Seq(n), of));
+        let of = fixture::text("x").fingerprint();
+        let print: i64 = of.to_string().parse().unwrap();
+        let all = [
+            assigned(false, &[new(7), known(3, None), known(4, Some(of))]),
+            Numbers::NoCounter,
+            assigned(true, &[new(1_001)]),
+        ];
+        assert_eq!(read(&[0, 7, -3, -1, -4, print, -1, 1, 1_001], counts()), Some(all.to_vec()));
+        for broken in [
+            &[0, 7, -3, -1, -4, print, -1, 1, 1_001, 5][..],
+            &[0, 7, -3, -1, -4, print, -1, 1],
+            &[0, 7, -3, -1, -4],
+            &[0, 7, -3],
+            &[],
+        ] {
             assert_eq!(read(broken, counts()), None, "{broken:?}");
         }
     }

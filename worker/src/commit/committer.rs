@@ -348,7 +348,7 @@ fn refuse(pending: Pending, denied: Denied, committed: &mut Committed) {
     tracing::info!(
         conversation.id = %message.conversation, msg.id = %message.msg_id,
         msg.seq = %pending.seq, reason = ?denied,
-        "Message {} is not committed because its sender may not send any more; the sender is told", message.msg_id
+        "Message {} is not committed because the rule refuses it; the sender is told", message.msg_id
     );
     let code = denied.code().to_string();
     metrics::counter!(shared::metrics::WORKER_REFUSED, "code" => code).increment(1);

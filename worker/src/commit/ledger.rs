@@ -10,7 +10,7 @@ use std::time::Instant;
 use ahash::AHashMap;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
-use shared::message::Numbered;
+use shared::message::{Numbered, Reuse};
 use shared::mysql::conversations::Head;
 use shared::mysql::rosters::RosterQuery;
 use shared::mysql::timeline::{StoredId, Target};
@@ -21,7 +21,7 @@ use sqlx::Connection as _;
 use super::batch::Batch;
 use super::pending::Pending;
 use super::permission_cache::{PermissionCache, VersionedRoster};
-use super::plan::{Recall, Recallable, Situation, plan};
+use super::plan::{KnownMessage, Recall, Recallable, Situation, plan};
 use super::verdict::Plan;
 use super::voided_seqs::VoidedSeqs;
 
@@ -207,7 +207,7 @@ impl Attempt {
         refusals
     }
 
-    /// The final sequence numbers of messages that are stored already. New messages are not looked up at first: they
+    /// The messages that are stored already. New messages are not looked up at first: they
     /// rarely are stored, and the unique key of the table reports it. Messages that would be refused are looked up: one
     /// that is stored was accepted in time.
     async fn look_up<T: LedgerTx>(
@@ -215,7 +215,7 @@ impl Attempt {
         tx: &mut T,
         heads: &[Seq],
         refusals: &[Option<Denied>],
-    ) -> Result<Vec<Option<Seq>>, T::Error> {
+    ) -> Result<Vec<Option<KnownMessage>>, T::Error> {
         let messages = self.batch.messages();
         let mut known = vec![None; messages.len()];
         let groups = self.batch.groups().iter().zip(heads);
@@ -230,13 +230,16 @@ impl Attempt {
         }
         let asked: Vec<&Numbered> = suspects.iter().map(|at| &messages[*at].message).collect();
         let found = tx.find_ids(&asked).await?;
-        let found: HashMap<(&str, &str, &str), Seq, ahash::RandomState> = found
+        let found: HashMap<(&str, &str, &str), &StoredId, ahash::RandomState> = found
             .iter()
-            .map(|id| ((id.conversation.as_str(), id.sender_id.as_str(), id.msg_id.as_str()), id.seq))
+            .map(|id| ((id.conversation.as_str(), id.sender_id.as_str(), id.msg_id.as_str()), id))
             .collect();
         for (at, message) in suspects.into_iter().zip(asked) {
             let id = (message.conversation.key(), message.sender.as_str(), message.msg_id.as_str());
-            known[at] = found.get(&id).copied();
+            known[at] = found.get(&id).map(|stored| KnownMessage {
+                seq: stored.seq,
+                is_reused: is_reused(stored.reuse_by(&message.kind)),
+            });
         }
         Ok(known)
     }
@@ -274,6 +277,11 @@ impl Attempt {
         }
         Ok(recalls)
     }
+}
+
+/// A message with another content is settled as a retry: the content of the first one stays.
+fn is_reused(reuse: Reuse) -> bool {
+    reuse == Reuse::OtherMessage
 }
 
 fn may_be_stored(pending: &Pending, head: Seq) -> bool {

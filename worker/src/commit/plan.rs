@@ -10,7 +10,8 @@
 //! * A number at or below the last one is late, or the counter fell back: the message gets a fresh number
 //!   ([`Verdict::Renumber`]). So do the messages that its connection sent after it, and a message with a lower number
 //!   than one that its connection sent before it (the counter fell back in between). A sender's messages keep their order.
-//! * A message whose id is stored already is settled ([`Verdict::Known`]); its number is voided.
+//! * A message whose id is stored already is settled ([`Verdict::Known`]); its number is voided. If the stored message is
+//!   of another kind, the sender has reused the id: the message is not stored ([`Verdict::Refuse`]).
 //! * A message of a user who may not send (any more), and a recall of a message that may not be recalled, is not stored
 //!   ([`Verdict::Refuse`]). About a recall this is decided in its turn, because the message that it recalls may precede
 //!   it in the batch.
@@ -21,6 +22,7 @@ use std::time::Instant;
 
 use ahash::AHashMap;
 use shared::ids::{ConnectionId, MsgId, Seq, UserId};
+use shared::message::Reuse;
 use shared::permission::{Action, Denied, RecallTarget, Relation};
 
 use super::batch::Batch;
@@ -35,8 +37,8 @@ pub struct Situation<'a> {
     pub batch: &'a Batch,
     /// The last sequence number of each conversation, in the order of the batch's groups.
     pub heads: &'a [Seq],
-    /// The final sequence number of each message that is stored already, in the order of the batch.
-    pub known: &'a [Option<Seq>],
+    /// Each message that is stored already, in the order of the batch.
+    pub known: &'a [Option<KnownMessage>],
     /// Why the sender of each message may not send, in the order of the batch.
     pub refusals: &'a [Option<Denied>],
     /// The recalls among the messages, by their place in the batch.
@@ -45,6 +47,15 @@ pub struct Situation<'a> {
     pub voided: &'a VoidedSeqs,
     /// Gaps below messages that have been held since then or longer are skipped; `None`: no gap is skipped.
     pub overdue_since: Option<Instant>,
+}
+
+/// The stored message with the id of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownMessage {
+    /// Its final sequence number.
+    pub seq: Seq,
+    /// It is another message: the sender has reused the id.
+    pub is_reused: bool,
 }
 
 /// A message that recalls another one.
@@ -67,6 +78,9 @@ pub struct Recallable {
     pub is_recall: bool,
 }
 
+/// The sender has used the id for another message.
+const REUSED: Verdict = Verdict::Refuse(Denied::IdReused);
+
 /// Applies the rules.
 #[must_use]
 pub fn plan(situation: &Situation<'_>) -> Plan {
@@ -88,7 +102,7 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
 /// One conversation, message by message in order of sequence numbers.
 struct Walk<'a> {
     messages: &'a [Pending],
-    known: &'a [Option<Seq>],
+    known: &'a [Option<KnownMessage>],
     refusals: &'a [Option<Denied>],
     recalls: &'a AHashMap<usize, Recall>,
     /// The last sequence number so far.
@@ -164,8 +178,8 @@ impl<'a> Walk<'a> {
     fn judge(&mut self, at: usize) -> Verdict {
         let pending = &self.messages[at];
         let copy = self.verdict_as_copy(at);
-        if let Some(stored) = self.known[at] {
-            return Verdict::Known { stored };
+        if let Some(KnownMessage { seq, is_reused }) = self.known[at] {
+            return if is_reused { REUSED } else { Verdict::Known { stored: seq } };
         }
         if let Some(verdict) = copy {
             return verdict;
@@ -226,12 +240,20 @@ impl<'a> Walk<'a> {
         }
         let message = &self.messages[at].message;
         let first = *self.first_copies.entry((&message.sender, &message.msg_id)).or_insert(at);
-        (first < at).then(|| match self.verdicts[self.base + first] {
-            Verdict::Take | Verdict::Jump { .. } => Verdict::Known { stored: self.messages[first].seq },
-            ended @ (Verdict::Known { .. } | Verdict::Refuse(_)) => ended,
+        if first == at {
+            return None;
+        }
+        let is_reused =
+            || message.kind.reuse_of_kind(&self.messages[first].message.kind) == Reuse::OtherMessage;
+        match self.verdicts[self.base + first] {
+            Verdict::Take | Verdict::Jump { .. } | Verdict::Known { .. } if is_reused() => Some(REUSED),
+            Verdict::Take | Verdict::Jump { .. } => Some(Verdict::Known { stored: self.messages[first].seq }),
+            // The first one is not a copy of the stored message; this one may be.
+            REUSED => None,
+            ended @ (Verdict::Known { .. } | Verdict::Refuse(_)) => Some(ended),
             // Its final sequence number is not settled yet.
-            Verdict::Hold | Verdict::Renumber => Verdict::Hold,
-        })
+            Verdict::Hold | Verdict::Renumber => Some(Verdict::Hold),
+        }
     }
 
     fn follows_displaced(&self, pending: &Pending) -> bool {

@@ -191,6 +191,9 @@ impl LedgerTx for FakeTx {
                 sender_id: row.sender.as_str().to_owned(),
                 msg_id: row.msg_id.as_str().to_owned(),
                 seq: row.seq,
+                msg_type: 1,
+                content: row.content.clone(),
+                is_recalled: false,
             })
         };
         if self.flaws.no_unique_ids {

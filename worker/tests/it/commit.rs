@@ -45,16 +45,19 @@ async fn a_gap_is_skipped_after_the_timeout_and_the_late_message_is_renumbered()
     let (known, new) = (message(&chat, 1, "alice", "a1"), message(&chat, 1, "alice", "a2"));
     let expected = Numbers::Assigned {
         jump: false,
-        numbers: vec![AssignedNumber::Known(Seq(3)), AssignedNumber::New(Seq(4))],
+        numbers: vec![AssignedNumber::Known(Seq(3), None), AssignedNumber::New(Seq(4))],
     };
     eventually("the final sequence number in Redis", async || {
-        let messages = [&known, &new].map(|m| (&m.sender, &m.msg_id)).to_vec();
+        let messages = [&known, &new].map(|m| (&m.sender, &m.msg_id, m.kind.fingerprint())).to_vec();
         let wanted = [NumberRequest { conversation: &chat, messages, floor: None }];
         let numbers = sequence.next(&wanted).await.remove(0).unwrap();
         // In a second attempt, the second message is known too.
         let known = Numbers::Assigned {
             jump: false,
-            numbers: vec![AssignedNumber::Known(Seq(3)), AssignedNumber::Known(Seq(4))],
+            numbers: vec![
+                AssignedNumber::Known(Seq(3), None),
+                AssignedNumber::Known(Seq(4), Some(new.kind.fingerprint())),
+            ],
         };
         if numbers == expected || numbers == known { Ok(()) } else { Err(numbers) }
     })
@@ -86,9 +89,17 @@ async fn a_message_is_stored_once_under_its_first_seq() {
     ends.publish(std::slice::from_ref(&first)).await;
     ends.expect_timeline(&chat, &[(1, "a1")]).await;
     // A retry with the same sequence number.
-    ends.publish(&[Numbered { retry: true, ..with_kind(first.clone(), text("changed")) }]).await;
+    ends.publish(&[Numbered { retry: true, ..first.clone() }]).await;
     let answer = ends.next_corrected().await;
     assert_eq!((answer.msg_id.as_str(), answer.seq, answer.changed), ("a1", 1, false));
+    // The content of the first one stays.
+    ends.publish(&[Numbered { retry: true, ..with_kind(first.clone(), text("changed")) }]).await;
+    assert_eq!(ends.next_corrected().await.seq, 1);
+    // Its sender has used the id for another message.
+    let recall = with_kind(first.clone(), MessageKind::Recall(Seq(1)));
+    ends.publish(&[Numbered { retry: true, ..recall }]).await;
+    let refused = ends.next_refused().await;
+    assert_eq!((refused.msg_id.as_str(), refused.code), ("a1", 409));
     // A retry with another one, because Redis has forgotten the id. It is voided, so the next message is not held.
     let published = Instant::now();
     ends.publish(&[message(&chat, 2, "alice", "a1"), message(&chat, 3, "bob", "b1")]).await;

@@ -95,7 +95,7 @@ async fn a_window_full_of_late_messages_does_not_block_the_queue() {
     let mut talk = async |count| {
         for _ in 0..count {
             let mut live = message(&chat, 1, "carol", &format!("c{said}"));
-            let messages = vec![(&live.sender, &live.msg_id)];
+            let messages = vec![(&live.sender, &live.msg_id, live.kind.fingerprint())];
             let wanted = [NumberRequest { conversation: &chat, messages, floor: None }];
             let asked = sequence.next(&wanted).await.remove(0).unwrap();
             let Numbers::Assigned { numbers, .. } = asked else { panic!("{asked:?}") };

@@ -87,12 +87,12 @@ impl AssignSeqs for FakeNumbering {
             }
             let id = message.message.msg_id.as_str();
             if let Some((_, seq)) = world.seqs.iter().find(|(known, _)| known == id) {
-                return Ok(AssignedSeq { seq: *seq, jump: false, retry: true });
+                return Ok(AssignedSeq { seq: *seq, jump: false, retry: true, other_content: false });
             }
             world.last_seq += 1;
             let seq = Seq(world.last_seq);
             world.seqs.push((id.to_owned(), seq));
-            Ok(AssignedSeq { seq, jump: false, retry: false })
+            Ok(AssignedSeq { seq, jump: false, retry: false, other_content: false })
         };
         batch.iter().map(assign).collect()
     }
@@ -234,6 +234,7 @@ fn admit(world: &Shared, number: usize, places: &Arc<Semaphore>) -> Admitted {
             .message,
         origin: ConnectionId { gateway: 1, connection: number as u64 },
         reply_when_stored: stored,
+        may_be_retry: true,
         reply,
         permit: Arc::clone(places).try_acquire_owned().unwrap(),
     }

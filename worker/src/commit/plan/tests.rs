@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use shared::conversation::Conversation;
-use shared::message::Numbered;
-use shared::message::fixture::numbered;
+use shared::message::fixture::{numbered, text};
+use shared::message::{MessageKind, Numbered};
 use shared::permission::{MemberStatus, Role};
 
 use super::*;
@@ -33,7 +33,7 @@ fn jump(mut pending: Pending) -> Pending {
 struct Case {
     batch: Batch,
     head: u64,
-    known: Vec<Option<Seq>>,
+    known: Vec<Option<KnownMessage>>,
     refusals: Vec<Option<Denied>>,
     recalls: AHashMap<usize, Recall>,
     voided: VoidedSeqs,
@@ -63,7 +63,13 @@ impl Case {
     }
 
     fn known(mut self, at: usize, stored: u64) -> Self {
-        self.known[at] = Some(Seq(stored));
+        self.known[at] = Some(KnownMessage { seq: Seq(stored), is_reused: false });
+        self
+    }
+
+    /// The id of the message at `at` is stored with another kind.
+    fn reused(mut self, at: usize, stored: u64) -> Self {
+        self.known[at] = Some(KnownMessage { seq: Seq(stored), is_reused: true });
         self
     }
 
@@ -217,6 +223,23 @@ fn the_second_copy_in_a_batch_gets_the_seq_of_the_first() {
 }
 
 #[test]
+fn an_id_of_another_kind_is_refused_and_its_seq_is_voided() {
+    const REUSED: Verdict = Refuse(Denied::IdReused);
+    // Stored before this batch. A true copy of the stored message, which was looked up as well, is known.
+    let case = Case::new(10, messages(&[(11, "a1"), (12, "a1"), (13, "b1")])).reused(0, 4).known(1, 4);
+    assert_eq!(case.outcome(), (vec![REUSED, Known { stored: Seq(4) }, Take], 13));
+    // In the same batch.
+    let mut copies = messages(&[(11, "a1"), (12, "a1"), (13, "a1"), (14, "a1")]);
+    copies[1].message.message.kind = MessageKind::Recall(Seq(3));
+    copies[3].message.message.kind = text("another content");
+    let known = Known { stored: Seq(11) };
+    assert_eq!(Case::new(10, copies).outcome(), (vec![Take, REUSED, known, known], 11));
+    // The copy of one that is refused is taken unless it was looked up: the unique key of the table tells.
+    let case = Case::new(10, messages(&[(11, "a1"), (12, "a1")])).reused(0, 4);
+    assert_eq!(case.outcome(), (vec![REUSED, Take], 12));
+}
+
+#[test]
 fn a_copy_is_held_while_the_first_one_is_held_or_renumbered() {
     assert_eq!(Case::new(10, messages(&[(12, "a1"), (13, "a1")])).outcome(), (vec![Hold, Hold], 10));
     assert_eq!(Case::new(10, messages(&[(9, "a1"), (11, "a1")])).outcome(), (vec![Renumber, Hold], 10));
@@ -334,12 +357,13 @@ prop_compose! {
             *refusal = (pending.message.sender.as_str() == mute).then_some(Denied::NotMember);
         }
         for (known, stored) in case.known.iter_mut().zip(stored) {
-            *known = stored.filter(|stored| *stored <= head).map(Seq);
+            let stored = stored.filter(|stored| *stored <= head).map(Seq);
+            *known = stored.map(|seq| KnownMessage { seq, is_reused: false });
         }
         // Voided by an earlier batch of copies.
         let copies: Vec<Pending> = voided.iter().map(|seq| pending(*seq, "z1", 0)).collect();
         let mut before = Case::new(head, copies);
-        before.known.fill(Some(Seq(head)));
+        before.known.fill(Some(KnownMessage { seq: Seq(head), is_reused: false }));
         let plan = before.plan();
         case.voided.apply(&before.batch, &plan);
         case.overdue_since = skips_gaps.then(|| noon() + Duration::from_millis(2_000));
