@@ -170,9 +170,9 @@ impl Reads {
     /// Answers a heartbeat that has the cursor of the client's last sync.
     pub(crate) async fn heartbeat(self: Arc<Self>, by: Arc<Identity>, cursor: u64, reply_to: ReplyTo) {
         let large_groups = self.memberships.merging_groups_of(&by.user);
-        let latest = self.lists.latest(&by.user, &large_groups);
-        reply_to.send(match tokio::time::timeout(HEARTBEAT_TIMEOUT, latest).await {
-            Ok(Ok(version)) => reply::heartbeat_at(version.max(cursor)),
+        let answer = self.lists.heartbeat(&by.user, cursor, &large_groups);
+        reply_to.send(match tokio::time::timeout(HEARTBEAT_TIMEOUT, answer).await {
+            Ok(Ok(next)) => reply::heartbeat_at(next),
             // Redis is unavailable: the client learns of changes with a later heartbeat.
             _ => reply::heartbeat(),
         });

@@ -11,7 +11,7 @@ use shared::redis::inbox::{Inboxes, Order, Page};
 use super::super::tail_cache::TailCache;
 use super::entries::Entries;
 use super::inbox_builder::{InboxBuilder, inbox_unavailable, rebuilt_too_often};
-use super::merge::{Continuation, GroupHead, ReadMoment, can_answer, merge};
+use super::merge::{Continuation, GroupHead, ReadMoment, can_answer, heartbeat_cursor, merge};
 use crate::membership::Memberships;
 use crate::wire::api_error::ApiError;
 use crate::wire::listing::Listing;
@@ -112,20 +112,22 @@ impl ConversationLists {
         self.page(user, order, limit, inbox).await
     }
 
-    /// The version of the user's newest change. Without an inbox it is the present, which is above every cursor, so that
-    /// the client syncs.
+    /// The answer to a heartbeat with `cursor`: `cursor` if nothing changed since for the user, otherwise another number.
+    /// Without an inbox it is the present, which is above every cursor, so that the client syncs.
     ///
     /// # Errors
     /// If Redis is unavailable.
-    pub(in crate::read) async fn latest(
+    pub(in crate::read) async fn heartbeat(
         &self,
         user: &UserId,
+        cursor: u64,
         large_groups: &[Conversation],
     ) -> Result<u64, RedisError> {
         let read = self.inboxes.read(user, Order::RisingAfter(0), 0).await?;
-        let Some(inbox) = read.inbox else { return Ok(read.now) };
+        let Some(inbox) = read.inbox else { return Ok(heartbeat_cursor(cursor, read.now, read.now)) };
         let heads = self.inboxes.group_heads(large_groups).await?;
-        Ok(heads.into_iter().flatten().map(|(version, _)| version).fold(inbox.last, u64::max))
+        let newest = heads.into_iter().flatten().map(|(version, _)| version).fold(inbox.last, u64::max);
+        Ok(heartbeat_cursor(cursor, newest, read.now))
     }
 
     /// One entry more than the page has: it says whether there are more.

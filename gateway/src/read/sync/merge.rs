@@ -112,6 +112,18 @@ pub(super) fn can_answer(inbox: &Inbox, cursor: u64, now: u64, ttl_us: u64) -> b
     cursor == 0 || (is_from_this_inbox && now.saturating_sub(cursor) < ttl_us)
 }
 
+/// The answer to a heartbeat with `cursor`, if the user's newest change has the version `newest` and the clock of Redis shows
+/// `now`: `cursor` if nothing changed since, otherwise another number.
+///
+/// A cursor above both is not from this deployment, or from before its clock was set back: nothing is known about what
+/// changed since, and the answer differs from it, higher where there is a higher cursor.
+pub(super) fn heartbeat_cursor(cursor: u64, newest: u64, now: u64) -> u64 {
+    if cursor <= newest.max(now) {
+        return newest.max(cursor);
+    }
+    if cursor < Seq::MAX.0 { cursor + 1 } else { newest }
+}
+
 /// The distance of a version from the beginning of the list.
 fn position(order: Order, version: u64) -> u64 {
     match order {

@@ -27,6 +27,27 @@ fn moment(now: u64, inbox_last: u64) -> ReadMoment {
     ReadMoment { now, inbox_last, ttl_us: 50 }
 }
 
+#[test]
+fn a_heartbeat_repeats_the_cursor_only_if_nothing_changed_since() {
+    let max = Seq::MAX.0;
+    for (cursor, newest, now, expected) in [
+        (7, 7, 9, 7),
+        (8, 7, 9, 8),
+        (6, 7, 9, 7),
+        (0, 7, 9, 7),
+        // The clock was set back, or is behind because many changes fell into one microsecond.
+        (12, 12, 9, 12),
+        (11, 12, 9, 12),
+        // From the future.
+        (13, 12, 9, 14),
+        (10, 7, 9, 11),
+        (max - 1, 7, 9, max),
+        (max, 7, 9, 7),
+    ] {
+        assert_eq!(heartbeat_cursor(cursor, newest, now), expected, "{cursor} {newest} {now}");
+    }
+}
+
 /// Order, limit, inbox, heads; the entries of the page, `reached` and `has_more`.
 type Case = (Order, usize, Vec<Entry>, Vec<GroupHead>, (Vec<Entry>, u64, bool));
 
