@@ -21,6 +21,7 @@ mod auth;
 mod batch_loader;
 pub mod config;
 pub mod connection;
+mod devices;
 mod http;
 pub mod hub;
 pub mod identity;

@@ -98,7 +98,7 @@ pub struct EventBatch {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
-    #[prost(oneof = "event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 16")]
+    #[prost(oneof = "event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16")]
     pub kind: ::core::option::Option<event::Kind>,
 }
 /// Nested message and enum types in `Event`.
@@ -123,6 +123,8 @@ pub mod event {
         Fence(super::Fence),
         #[prost(message, tag = "9")]
         FenceReached(super::FenceReached),
+        #[prost(message, tag = "10")]
+        DeviceConnected(super::DeviceConnected),
         #[prost(message, tag = "16")]
         TokensRevoked(super::TokensRevoked),
     }
@@ -249,6 +251,19 @@ pub struct FenceReached {
     pub number: u64,
     #[prost(uint64, tag = "3")]
     pub by: u64,
+}
+/// A device has a new connection: older ones of the same device are closed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeviceConnected {
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub device_id: ::prost::alloc::string::String,
+    /// The connection with the highest rank is the newest one.
+    #[prost(uint64, tag = "3")]
+    pub rank: u64,
+    #[prost(message, optional, tag = "4")]
+    pub origin: ::core::option::Option<Origin>,
 }
 /// Tokens of a user are good no more; connections that were opened with one of them are closed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

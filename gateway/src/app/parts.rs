@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use shared::health::{Check, Health};
 use shared::ids::UserId;
 use shared::mysql::groups::GroupSizes;
+use shared::redis::device_ranks::DeviceRanks;
 use shared::redis::inbox::Inboxes;
 use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::presence::Presence;
@@ -20,6 +21,7 @@ use crate::auth::accounts::{AccountSettings, Accounts};
 use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
 use crate::config::Config;
+use crate::devices::Devices;
 use crate::hub::Hub;
 use crate::membership::{
     Barriers, GATEWAY_EXPIRY, GroupChanges, InboxUpdates, LiveGateways, Loaded, Memberships, OpenGroups,
@@ -74,17 +76,13 @@ impl Builder {
         self.tasks.spawn(announcing);
         let groups = self.groups(&announcer).await;
         let online = self.presence(&groups);
+        let devices = self.devices(&announcer);
         let in_flight = Arc::new(InFlight::new());
         let sends = self.sends(&groups, &in_flight);
         self.tasks.spawn(Arc::clone(&tokens).follow_files(self.tasks.clone()));
         let revocations = self.revocations(&announcer, revoked).await?;
         let reads = self.reads(&groups, &announcer)?;
-        self.tasks.spawn(watch(
-            self.stores.redis.clone(),
-            Arc::clone(&self.hub),
-            self.health.check("redis"),
-            self.tasks.clone(),
-        ));
+        self.watch();
         let connections = connection::Deps {
             gateway: self.gateway,
             config: Arc::clone(&self.config),
@@ -93,6 +91,7 @@ impl Builder {
             reads: Arc::clone(&reads),
             memberships: Arc::clone(&groups.memberships),
             online: online.clone(),
+            devices: Arc::clone(&devices),
             typing: Arc::new(Typing::new(Arc::clone(&groups.memberships), announcer)),
             logins: self.logins(&groups.memberships),
             tokens: Arc::clone(&tokens),
@@ -105,6 +104,7 @@ impl Builder {
             barriers: Arc::clone(&groups.barriers),
             in_flight,
             revocations: Arc::clone(&revocations),
+            devices,
         };
         self.receive_events(targets).await?;
         groups.barriers.hello().await;
@@ -123,6 +123,16 @@ impl Builder {
             accounts: accounts.transpose()?.map(Arc::new),
             shutdown: listening.clone(),
         })
+    }
+
+    fn watch(&self) {
+        let (redis, hub) = (self.stores.redis.clone(), Arc::clone(&self.hub));
+        self.tasks.spawn(watch(redis, hub, self.health.check("redis"), self.tasks.clone()));
+    }
+
+    fn devices(&self, announcer: &Announcer) -> Arc<Devices> {
+        let ranks = DeviceRanks::new(self.stores.redis.clone());
+        Arc::new(Devices::new(ranks, announcer.clone(), self.tasks.clone()))
     }
 
     async fn groups(&self, announcer: &Announcer) -> Groups {
@@ -167,6 +177,8 @@ impl Builder {
         let Stores { pool, shards, redis, publishing, .. } = &self.stores;
         let limits = &self.config.limits;
         let sequence = Sequence::new(redis.clone(), self.config.redis.sent_ttl_s);
+        let (sends, queues) =
+            Sends::new(limits, Arc::clone(&groups.memberships), pool.clone(), sequence.clone(), *shards);
         let numbering = Numbering::new(sequence, pool.clone());
         let context = PipelineContext::new(limits, Arc::clone(in_flight));
         for (shard, queue) in shards.all().zip(queues) {
@@ -177,8 +189,6 @@ impl Builder {
         self.tasks.spawn(Arc::clone(in_flight).keep_deadlines(self.tasks.clone()));
         Arc::new(sends)
     }
-        let (sends, queues) =
-            Sends::new(limits, Arc::clone(&groups.memberships), pool.clone(), sequence.clone(), *shards);
 
     async fn revocations(
         &self,

@@ -73,6 +73,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// at once.
     fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), ApiError>>;
 
+    /// Makes a registered connection the only one of its device on all gateways: older ones are closed, or this one if a newer
+    /// one exists. The future ends within a second.
+    fn claim_device(&self, who: &Arc<Identity>, outbox: &Arc<Outbox>) -> BoxFuture<'static, ()>;
+
     /// Takes a message. Its reply is sent through `reply_to`.
     ///
     /// `Some` if something has to be looked up first: the caller handles no further request of this connection until the
@@ -120,6 +124,7 @@ impl Backend for Deps {
     fn deregister(&self, who: &Identity) {
         self.memberships.disconnected(who);
         self.online.changed(&who.user);
+        self.devices.gone(who);
     }
 
     fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), ApiError>> {
@@ -135,6 +140,11 @@ impl Backend for Deps {
             Ok(())
         }
         .boxed()
+    }
+
+    fn claim_device(&self, who: &Arc<Identity>, outbox: &Arc<Outbox>) -> BoxFuture<'static, ()> {
+        let (devices, who, outbox) = (Arc::clone(&self.devices), Arc::clone(who), Arc::clone(outbox));
+        async move { devices.claim(&who, &outbox).await }.boxed()
     }
 
     fn submit(

@@ -8,6 +8,7 @@ use super::logins::Logins;
 use crate::auth::revocations::Revocations;
 use crate::auth::token::Tokens;
 use crate::config::Config;
+use crate::devices::Devices;
 use crate::hub::Hub;
 use crate::membership::{Loaded, Memberships};
 use crate::presence::Online;
@@ -26,6 +27,7 @@ pub(crate) struct Deps {
     pub(crate) reads: Arc<Reads>,
     pub(crate) memberships: Arc<Memberships>,
     pub(crate) online: Online,
+    pub(crate) devices: Arc<Devices>,
     pub(crate) typing: Arc<Typing>,
     pub(crate) logins: Arc<Logins<Loaded>>,
     pub(crate) tokens: Arc<Tokens>,

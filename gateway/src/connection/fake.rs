@@ -137,6 +137,10 @@ impl Backend for FakeBackend {
         .boxed()
     }
 
+    fn claim_device(&self, _who: &Arc<Identity>, _outbox: &Arc<Outbox>) -> BoxFuture<'static, ()> {
+        async {}.boxed()
+    }
+
     fn submit(
         &self,
         by: &Arc<Identity>,

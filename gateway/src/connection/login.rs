@@ -73,6 +73,7 @@ impl Anonymous {
 #[derive(Debug)]
 pub(super) struct Authenticating {
     who: Arc<Identity>,
+    device_is_named: bool,
     token: TokenExpiry,
 }
 
@@ -81,8 +82,14 @@ impl Authenticating {
     pub(super) fn new(verified: VerifiedLogin, origin: ConnectionId) -> Self {
         let VerifiedLogin { login, device } = verified;
         let token = TokenExpiry::new(&login);
+        let device_is_named = device.is_some();
         let device = device.unwrap_or_else(DeviceId::generate);
-        Self { who: Arc::new(Identity { user: login.user, device, origin }), token }
+        Self { who: Arc::new(Identity { user: login.user, device, origin }), device_is_named, token }
+    }
+
+    /// The client named its device, which may have other connections. A name that the server made up is unique.
+    pub(super) fn device_is_named(&self) -> bool {
+        self.device_is_named
     }
 
     pub(super) fn who(&self) -> &Arc<Identity> {

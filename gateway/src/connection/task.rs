@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use shared::ids::ConnectionId;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -134,7 +135,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         authenticating: Authenticating,
         answer: bool,
     ) -> Result<LoggedIn, Ended> {
-        let loading = self.backend.load_memberships(&authenticating.who().user);
+        let memberships = self.backend.load_memberships(&authenticating.who().user);
+        let claim = authenticating
+            .device_is_named()
+            .then(|| self.backend.claim_device(authenticating.who(), &self.outbox));
+        let claimed = async {
+            if let Some(claim) = claim {
+                claim.await
+            }
+        };
+        let loading = async { futures_util::join!(memberships, claimed).0 }.boxed();
         if let Err(refusal) = self.wait_for(loading).await? {
             if answer {
                 self.outbox.reserve().send(refusal.frame(Cmd::LOGIN, None, None));

@@ -13,6 +13,7 @@ use shared::shutdown::Shutdown;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::auth::revocations::Revocations;
+use crate::devices::Devices;
 use crate::hub::Hub;
 use crate::membership::{Barriers, Memberships};
 use crate::send::InFlight;
@@ -29,6 +30,7 @@ pub(crate) struct EventTargets {
     pub(crate) barriers: Arc<Barriers>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) revocations: Arc<Revocations>,
+    pub(crate) devices: Arc<Devices>,
 }
 
 /// Hands each event to the parts and connections that it concerns.
@@ -63,6 +65,7 @@ impl Fanout {
             v1::event::Kind::Typing(typing) => self.typing(&typing),
             v1::event::Kind::Fence(barrier) => self.barrier(barrier),
             v1::event::Kind::FenceReached(reached) => self.targets.barriers.answered(&reached),
+            v1::event::Kind::DeviceConnected(connected) => self.targets.devices.connected(&connected),
             v1::event::Kind::TokensRevoked(revoked) => self.tokens_revoked(&revoked),
         };
         if useful { self.useful.increment(1) } else { self.useless.increment(1) }
@@ -71,6 +74,7 @@ impl Fanout {
     /// Events of gateways may be lost, such as changes of memberships.
     pub(crate) fn changes_lost(&self) {
         self.targets.memberships.events_lost();
+        self.targets.devices.events_lost();
     }
 
     /// Pushes may be lost: all clients have to pull.

@@ -2,7 +2,7 @@
 //! in one slot of a cluster.
 
 use crate::conversation::Conversation;
-use crate::ids::{MsgId, UserId};
+use crate::ids::{DeviceId, MsgId, UserId};
 
 /// Counter: the last sequence number that was assigned in a conversation. It never expires.
 #[must_use]
@@ -33,6 +33,12 @@ pub(super) fn inbox_heads(user: &UserId) -> String {
 #[must_use]
 pub(super) fn group_head(group: &Conversation) -> String {
     format!("im:head:{{{}}}", group.key())
+}
+
+/// The rank of the newest connection of a device, see [`device_ranks`](super::device_ranks).
+#[must_use]
+pub(super) fn device_rank(user: &UserId, device: &DeviceId) -> String {
+    format!("im:device:{{{user}}}:{device}")
 }
 
 /// Sorted set: live workers by the time of their last heartbeat.

@@ -1,8 +1,9 @@
-//! Redis 6.2+ or Valkey: sequence numbers, remembered ids, inboxes, presence, and the liveness registry.
+//! Redis 6.2+ or Valkey: sequence numbers, remembered ids, inboxes, presence, ranks of devices, and the liveness registry.
 //!
 //! All keys and all Lua scripts of the project are here. fred, the client library, is not visible outside of this module.
 
 mod client;
+pub mod device_ranks;
 pub mod inbox;
 mod keys;
 pub mod liveness_registry;

@@ -28,7 +28,7 @@ const CRATES: [Layers; 4] = [
             "connection",
             "push",
             "send read typing",
-            "presence",
+            "presence devices",
             "membership",
             "auth",
             "hub",
