@@ -178,6 +178,9 @@ impl fmt::Display for Seq {
     }
 }
 
+/// The latest moment that every client can represent, in milliseconds since 1970: the end of JavaScript's `Date`.
+pub const UNIX_MILLIS_MAX: i64 = 8_640_000_000_000_000;
+
 /// One connection of one gateway process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnectionId {

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use shared::conversation::{Conversation, Kind};
-use shared::ids::UserId;
-use shared::mysql::groups::{self, ADDED_MAX, CreateGroup, MemberUpdate, NAME_CHARS_MAX, UpdateGroup};
+use shared::ids::{UNIX_MILLIS_MAX, UserId};
+use shared::mysql::groups::{
+    self, ADDED_MAX, CreateGroup, MemberUpdate, NAME_CHARS_MAX, NewcomerHistory, UpdateGroup,
+};
 use shared::mysql::members::{self, ListedMember};
 use shared::permission::{Actor, Denied, Role};
 
@@ -71,8 +73,11 @@ impl History {
         matches!(self, Self::Start)
     }
 
-    fn of(from_start: bool) -> Self {
-        if from_start { Self::Start } else { Self::Joining }
+    fn of(history: NewcomerHistory) -> Self {
+        match history {
+            NewcomerHistory::From(_) => Self::Start,
+            NewcomerHistory::Joining => Self::Joining,
+        }
     }
 }
 
@@ -149,7 +154,7 @@ async fn show(group: &Conversation, call: Call) -> Answer {
         name: row.name,
         members: row.members,
         muted: row.is_muted,
-        history: History::of(row.history_from_start),
+        history: History::of(row.newcomer_history),
         open: row.is_open,
         created_at: row.created_at,
         role,
@@ -235,6 +240,8 @@ async fn update_member(group: &Conversation, user: &UserId, call: Call) -> Answe
     if muted_until.is_some_and(|until| until < 0) {
         return Err(ApiError::malformed("muted_until must be milliseconds since 1970, or 0 to end the mute"));
     }
+    // "For ever" is often the largest number that a client has.
+    let muted_until = muted_until.map(|until| until.min(UNIX_MILLIS_MAX));
     call.deps.changes.update_member(group, &by, user, MemberUpdate { role, muted_until }).await?;
     done()
 }

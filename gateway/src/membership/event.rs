@@ -17,6 +17,7 @@ pub(super) fn event(group: &Conversation, changed: &Changed) -> Option<v1::Membe
         joined_floor: changed.history.floor.0,
         merges_head: changed.merges_head,
         dismissed: false,
-        settings: false,
+        // The memberships of the new members have to be read.
+        settings: changed.joined_muted,
     })
 }

@@ -148,7 +148,7 @@ impl GroupChanges {
         let changed = groups::change(&self.pool, group, self.sizes, change).await;
         let changed = changed.map_err(|error| refusal(&error))?;
         let Some(mut event) = event(group, &changed) else { return Ok(()) };
-        event.settings = kind == ChangeKind::Settings;
+        event.settings |= kind == ChangeKind::Settings;
         event.dismissed = kind == ChangeKind::Dismissal;
         self.memberships.changed(&event);
         let recorded = tokio::time::timeout(INBOX_TIMEOUT, self.inbox_updates.record(changed, group));

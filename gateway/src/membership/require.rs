@@ -72,7 +72,7 @@ impl Memberships {
         let sizes = self.open_groups.sizes;
         let changed = groups::change(&self.pool, group, sizes, &JoinGroup { user }).await;
         let changed = changed.map_err(|e| refusal(&e))?;
-        let membership = Membership::new(changed.history);
+        let (membership, joined_muted) = (Membership::new(changed.history), changed.joined_muted);
         if let Some(event) = event(group, &changed) {
             // Here at once, so that the user has the group's pushes before its next pull; elsewhere by the event.
             if self.view.cache().version(group).is_none() {
@@ -81,6 +81,10 @@ impl Memberships {
             self.changed(&event);
             self.open_groups.announcer.announce(EventKind::MembershipChanged(event));
             drop(self.open_groups.inbox_updates.record(changed, group));
+        }
+        if joined_muted {
+            let found = members::permissions(&self.pool, group, user).await;
+            return Ok(found.map_err(|e| ApiError::database(&e))?.1);
         }
         Ok(Permissions::of_member(GroupSettings::default(), membership))
     }

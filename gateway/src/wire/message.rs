@@ -6,7 +6,7 @@ use proto::v1;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use shared::conversation::Conversation;
-use shared::ids::{MsgId, Seq, UserId};
+use shared::ids::{MsgId, Seq, UNIX_MILLIS_MAX, UserId};
 use shared::message::{Body, BodyError, Message, MessageKind, Stored};
 
 use super::api_error::ApiError;
@@ -42,6 +42,7 @@ pub(super) struct ChatPayload<'a> {
 }
 
 const MSG_TYPES: &str = "payload.msg_type must be 1 (text), 2 (image) or 3 (recall)";
+const SEND_TIMES: &str = "payload.send_time must be milliseconds since 1970, from 0 to 8640000000000000";
 const ACK_MODES: &str = "payload.ack must be \"accepted\" (default) or \"stored\"";
 
 impl ChatRequest {
@@ -54,7 +55,10 @@ impl ChatRequest {
             Some(3) => MessageKind::Recall(recall_seq(payload)?),
             Some(_) => return Err(ApiError::malformed(MSG_TYPES)),
         };
-        let send_time_ms = value(payload.send_time, "payload.send_time must be milliseconds since 1970")?;
+        let send_time_ms: Option<i64> = value(payload.send_time, SEND_TIMES)?;
+        if send_time_ms.is_some_and(|time| !(0..=UNIX_MILLIS_MAX).contains(&time)) {
+            return Err(ApiError::malformed(SEND_TIMES));
+        }
         let ack: Option<Cow<'_, str>> = value(payload.ack, ACK_MODES)?;
         let reply_when_stored = match ack.as_deref() {
             None | Some("accepted") => false,
@@ -129,7 +133,8 @@ impl<'a> MessageView<'a> {
             sender_id,
             content: kind.body().copied().unwrap_or_default(),
             msg_type: kind.msg_type(),
-            send_time,
+            // Earlier versions stored any number.
+            send_time: send_time.clamp(0, UNIX_MILLIS_MAX),
             recalled: false,
             recall_seq: kind.recalls(),
         }
@@ -166,5 +171,50 @@ impl<'a> From<&'a v1::StoredMessage> for MessageView<'a> {
     fn from(event: &'a v1::StoredMessage) -> Self {
         let kind = MessageKind::of_stored(event.msg_type, &event.content);
         Self::new(&event.msg_id, Seq(event.seq), &event.sender_id, kind, event.send_time_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::request::{self, Request};
+
+    fn parsed(send_time: &str) -> Result<Option<i64>, (u16, String)> {
+        let payload = format!(r#"{{"content":"x","send_time":{send_time}}}"#);
+        match request::parse(&format!(r#"{{"cmd":2,"conversation_id":"group_1","payload":{payload}}}"#)) {
+            Ok((_, Request::Chat(chat))) => Ok(chat.send_time_ms),
+            Ok((_, other)) => panic!("{other:?}"),
+            Err((_, refusal)) => Err((refusal.code(), refusal.message().to_owned())),
+        }
+    }
+
+    #[test]
+    fn a_send_time_is_one_that_every_client_can_show() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("1700000000000", Some(1_700_000_000_000)),
+            ("8640000000000000", Some(8_640_000_000_000_000)),
+            ("null", None),
+        ] {
+            assert_eq!(parsed(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "-1",
+            "8640000000000001",
+            "9007199254740991",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "\"5\"",
+        ] {
+            assert_eq!(parsed(text), Err((400, SEND_TIMES.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_stored_send_time_beyond_the_limits_is_shown_at_the_limit() {
+        for (stored, shown) in [(i64::MIN, 0), (-1, 0), (5, 5), (i64::MAX, UNIX_MILLIS_MAX)] {
+            let event = v1::StoredMessage { send_time_ms: stored, ..v1::StoredMessage::default() };
+            assert_eq!(MessageView::from(&event).send_time, shown, "{stored}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use sqlx::mysql::MySqlRow;
 use super::Pool;
 use super::multi_row::MultiRow;
 use crate::conversation::Conversation;
-use crate::ids::{Seq, UserId, unix_millis};
+use crate::ids::{Seq, UNIX_MILLIS_MAX, UserId, unix_millis};
 use crate::permission::{GroupSettings, HistoryRange, MemberStatus, Membership, Permissions, Relation, Role};
 
 fn membership_from_row(row: &MySqlRow, first: usize) -> sqlx::Result<Membership> {
@@ -235,7 +235,7 @@ pub async fn list(
                 user_id: row.try_get(0)?,
                 role: Role::from_stored(row.try_get(1)?),
                 join_time: row.try_get(2)?,
-                muted_until: row.try_get(3)?,
+                muted_until: row.try_get::<i64, _>(3)?.min(UNIX_MILLIS_MAX),
             })
         })
         .collect()

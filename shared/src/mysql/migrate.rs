@@ -35,6 +35,8 @@ const FILES: &[(&str, &str)] = &[
     file!("0023_user_block.sql"),
     file!("0024_access_change.sql"),
     file!("0025_timeline_recall.sql"),
+    file!("0026_former_mute.sql"),
+    file!("0027_history_floor.sql"),
 ];
 
 /// Builds the migration of `NNNN_description.sql`, as `sqlx::migrate!` does: the same version, description and checksum.

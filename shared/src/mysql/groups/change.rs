@@ -14,7 +14,7 @@ use crate::permission::HistoryRange;
 pub struct Changed {
     /// The access version since the change; `None` if nothing had to be changed.
     pub version: Option<u64>,
-    /// New members, all with the plain role and not muted.
+    /// New members, all with the plain role, and not muted unless [`joined_muted`](Self::joined_muted).
     pub joined: Vec<UserId>,
     /// The part of the history that concerns the new members.
     pub history: HistoryRange,
@@ -22,6 +22,8 @@ pub struct Changed {
     pub left: Vec<UserId>,
     /// As in [`GroupSettings::merges_head`](crate::permission::GroupSettings), if members joined or left.
     pub merges_head: bool,
+    /// Not all of the new members are unmuted: read their memberships from the database.
+    pub joined_muted: bool,
 }
 
 /// The effect of a change on the list of members.
@@ -30,6 +32,7 @@ pub struct Difference {
     pub(super) joined: Vec<UserId>,
     pub(super) history: HistoryRange,
     pub(super) left: Vec<UserId>,
+    pub(super) joined_muted: bool,
 }
 
 /// A change of a group, for [`change`]. It may run several times, so it changes nothing outside of the transaction.
@@ -80,13 +83,13 @@ impl<C: GroupChange> Transaction for ChangeTransaction<'_, C> {
         let Some(difference) = self.change.apply(tx, self.group, head.last_seq).await? else {
             return Ok(Changed::default());
         };
-        let Difference { joined, history, left } = difference;
+        let Difference { joined, history, left, joined_muted } = difference;
         let mut merges_head = false;
         if !joined.is_empty() || !left.is_empty() {
             merges_head = count_members(tx, self.group, self.sizes).await?;
         }
         let version = access::raise(tx, self.group, head).await?;
-        Ok(Changed { version: Some(version), joined, history, left, merges_head })
+        Ok(Changed { version: Some(version), joined, history, left, merges_head, joined_muted })
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::change::{Changed, Difference, GroupChange, change};
 use super::error::GroupError;
-use super::policy::{GroupSizes, history_of_newcomer};
+use super::policy::GroupSizes;
 use super::read::find_in;
 use super::rows::{insert_members, set_role};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
 use crate::mysql::{Pool, Tx, is_duplicate_key};
-use crate::permission::Role;
+use crate::permission::{HistoryRange, Role};
 
 /// Creates a group. Fails with [`GroupError::Exists`] or [`GroupError::Full`].
 #[derive(Debug, Clone)]
@@ -52,12 +52,12 @@ impl GroupChange for CreateGroup {
         let mut joined: Vec<UserId> = self.members.iter().chain(&self.owner).cloned().collect();
         joined.sort_unstable();
         joined.dedup();
-        let history = history_of_newcomer(true, last_seq);
+        let history = HistoryRange { join_seq: last_seq, floor: Seq::ZERO };
         insert_members(tx, group, &joined, history).await?;
         if let Some(owner) = &self.owner {
             set_role(tx, group, owner, Role::Owner).await?;
         }
-        Ok(Some(Difference { joined, history, left: Vec::new() }))
+        Ok(Some(Difference { joined, history, ..Difference::default() }))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::change::{Difference, GroupChange};
 use super::error::GroupError;
-use super::policy::history_of_newcomer;
+use super::former_mutes;
 use super::read::Group;
-use super::rows::{existing, insert_members, relation_of, role_of, roles, set_role};
+use super::rows::{existing, insert_members, relation_of, role_of, roles, set_muted_until, set_role};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
 use crate::mysql::Tx;
@@ -71,9 +71,10 @@ async fn join_all(
     if joined.is_empty() {
         return Ok(None);
     }
-    let history = history_of_newcomer(found.history_from_start, last_seq);
+    let history = found.newcomer_history.of_newcomer(last_seq);
     insert_members(tx, group, &joined, history).await?;
-    Ok(Some(Difference { joined, history, left: Vec::new() }))
+    let joined_muted = former_mutes::restore(tx, group, &joined).await?;
+    Ok(Some(Difference { joined, history, left: Vec::new(), joined_muted }))
 }
 
 /// Removes a member, or lets it leave: any member but the owner leaves, a higher role removes members.
@@ -100,6 +101,7 @@ impl GroupChange for RemoveMember<'_> {
         let target = role_of(tx, group, self.user).await?.ok_or(GroupError::NoSuchMember)?;
         let is_self = matches!(self.by, Actor::User(by) if by == self.user);
         relation.check(Action::RemoveMember { target, is_self }, unix_millis)?;
+        former_mutes::keep(tx, group, self.user).await?;
         sqlx::query("DELETE FROM group_member WHERE group_id = ? AND user_id = ?")
             .bind(group.key())
             .bind(self.user.as_str())
@@ -112,7 +114,7 @@ impl GroupChange for RemoveMember<'_> {
 /// The change of a member; what is `None` stays as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemberUpdate {
-    /// Another role: for the owner. A new owner makes the old one an admin.
+    /// Another role: for the owner. A new owner makes the old one an admin, and is not muted.
     pub role: Option<Role>,
     /// The end of the mute, in milliseconds since 1970; 0 ends it at once.
     pub muted_until: Option<i64>,
@@ -146,17 +148,17 @@ impl GroupChange for UpdateMember<'_> {
             relation.check(Action::SetRole { target }, unix_millis)?;
             if role == Role::Owner {
                 demote_owner(tx, group).await?;
+                // No member has a role that could end the mute of an owner.
+                set_muted_until(tx, group, self.user, 0).await?;
             }
             set_role(tx, group, self.user, role).await?;
         }
-        if let Some(until) = self.update.muted_until {
-            relation.check(Action::MuteMember { target }, unix_millis)?;
-            sqlx::query("UPDATE group_member SET muted_until = ? WHERE group_id = ? AND user_id = ?")
-                .bind(until)
-                .bind(group.key())
-                .bind(self.user.as_str())
-                .execute(&mut *tx)
-                .await?;
+        let role = self.update.role.unwrap_or(target);
+        if let Some(until) =
+            self.update.muted_until.filter(|until| *until > 0 || role != Role::Owner || role == target)
+        {
+            relation.check(Action::MuteMember { target: role }, unix_millis)?;
+            set_muted_until(tx, group, self.user, until).await?;
         }
         Ok(Some(Difference::default()))
     }

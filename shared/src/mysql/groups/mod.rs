@@ -7,6 +7,7 @@
 mod change;
 mod create;
 mod error;
+mod former_mutes;
 mod members;
 mod policy;
 mod read;
@@ -17,6 +18,6 @@ pub use change::{Changed, GroupChange, change};
 pub use create::{CreateGroup, create_open};
 pub use error::GroupError;
 pub use members::{AddMembers, JoinGroup, MemberUpdate, RemoveMember, UpdateMember};
-pub use policy::{ADDED_MAX, GroupSizes, NAME_CHARS_MAX};
+pub use policy::{ADDED_MAX, GroupSizes, NAME_CHARS_MAX, NewcomerHistory};
 pub use read::{Group, find};
 pub use update::{DismissGroup, UpdateGroup};

@@ -41,9 +41,34 @@ impl GroupSizes {
     }
 }
 
-/// The part of the history that concerns a user who joins at `last_seq`.
-pub(super) fn history_of_newcomer(history_from_start: bool, last_seq: Seq) -> HistoryRange {
-    HistoryRange { join_seq: last_seq, floor: if history_from_start { Seq::ZERO } else { last_seq } }
+/// What users who join a group see of the messages before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewcomerHistory {
+    /// Those above this number: what the one who set it so may see.
+    From(Seq),
+    /// None.
+    Joining,
+}
+
+impl NewcomerHistory {
+    /// The setting of a group after a caller who sees what is above `floor` has set it to "from the start" or not. It never
+    /// shows more than the caller sees, unless it did so before.
+    pub(super) fn set(self, from_start: bool, floor: Seq) -> Self {
+        match self {
+            _ if !from_start => Self::Joining,
+            Self::From(before) => Self::From(before.min(floor)),
+            Self::Joining => Self::From(floor),
+        }
+    }
+
+    /// The part of the history that concerns a user who joins at `last_seq`.
+    pub(super) fn of_newcomer(self, last_seq: Seq) -> HistoryRange {
+        let floor = match self {
+            Self::From(floor) => floor.min(last_seq),
+            Self::Joining => last_seq,
+        };
+        HistoryRange { join_seq: last_seq, floor }
+    }
 }
 
 #[cfg(test)]
@@ -77,9 +102,29 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_see_the_whole_history_or_what_comes_after_them() {
-        let history = |from_start| history_of_newcomer(from_start, Seq(70));
-        assert_eq!(history(true), HistoryRange { join_seq: Seq(70), floor: Seq::ZERO });
-        assert_eq!(history(false), HistoryRange { join_seq: Seq(70), floor: Seq(70) });
+    fn newcomers_see_the_history_from_the_start_or_what_comes_after_them() {
+        let floor = |history: NewcomerHistory| {
+            let HistoryRange { join_seq, floor } = history.of_newcomer(Seq(70));
+            assert_eq!(join_seq, Seq(70));
+            floor.0
+        };
+        assert_eq!(floor(NewcomerHistory::From(Seq::ZERO)), 0);
+        assert_eq!(floor(NewcomerHistory::From(Seq(40))), 40);
+        assert_eq!(floor(NewcomerHistory::Joining), 70);
+    }
+
+    #[test]
+    fn nobody_shows_newcomers_more_than_it_sees() {
+        use NewcomerHistory::{From, Joining};
+        for (before, from_start, floor, after) in [
+            (Joining, true, 0, From(Seq(0))),
+            (Joining, true, 40, From(Seq(40))),
+            (Joining, false, 0, Joining),
+            (From(Seq(40)), true, 0, From(Seq(0))),
+            (From(Seq(0)), true, 40, From(Seq(0))),
+            (From(Seq(0)), false, 40, Joining),
+        ] {
+            assert_eq!(before.set(from_start, Seq(floor)), after, "{before:?} {from_start} {floor}");
+        }
     }
 }

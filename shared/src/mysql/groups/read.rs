@@ -3,7 +3,9 @@
 use sqlx::Row as _;
 use sqlx::mysql::MySqlRow;
 
+use super::policy::NewcomerHistory;
 use crate::conversation::Conversation;
+use crate::ids::Seq;
 use crate::mysql::{Pool, Tx};
 
 /// A group as its members see it.
@@ -17,8 +19,8 @@ pub struct Group {
     pub is_muted: bool,
     /// The group was dismissed.
     pub is_dismissed: bool,
-    /// New members see the messages before them.
-    pub history_from_start: bool,
+    /// What new members see of the messages before them.
+    pub newcomer_history: NewcomerHistory,
     /// The number of members.
     pub members: u32,
     /// The group gets no inbox entries.
@@ -27,7 +29,7 @@ pub struct Group {
     pub created_at: i64,
 }
 
-const GROUP: &str = "SELECT name, is_open, is_muted, is_dismissed, history_from_start, members, is_large, created_at \
+const GROUP: &str = "SELECT name, is_open, is_muted, is_dismissed, history_from_start, members, is_large, created_at, history_floor \
                      FROM chat_group WHERE group_id = ?";
 
 fn group_from_row(row: &MySqlRow) -> sqlx::Result<Group> {
@@ -36,7 +38,11 @@ fn group_from_row(row: &MySqlRow) -> sqlx::Result<Group> {
         is_open: row.try_get(1)?,
         is_muted: row.try_get(2)?,
         is_dismissed: row.try_get(3)?,
-        history_from_start: row.try_get(4)?,
+        newcomer_history: if row.try_get(4)? {
+            NewcomerHistory::From(Seq(row.try_get(8)?))
+        } else {
+            NewcomerHistory::Joining
+        },
         members: row.try_get(5)?,
         is_large: row.try_get(6)?,
         created_at: row.try_get(7)?,

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::error::GroupError;
 use super::read::{Group, find_in};
 use crate::conversation::Conversation;
-use crate::ids::{UserId, unix_millis};
+use crate::ids::{Seq, UserId, unix_millis};
 use crate::mysql::Tx;
 use crate::mysql::multi_row::MultiRow;
 use crate::permission::{Actor, Denied, HistoryRange, MemberStatus, Relation, Role};
@@ -41,6 +41,18 @@ pub(super) async fn role_of(tx: &mut Tx, group: &Conversation, user: &UserId) ->
     Ok(roles(tx, group, std::slice::from_ref(user)).await?.first().map(|(_, role)| *role))
 }
 
+/// The caller sees nothing at or below this number.
+pub(super) async fn floor_of(tx: &mut Tx, group: &Conversation, actor: &Actor) -> sqlx::Result<Seq> {
+    let Actor::User(user) = actor else { return Ok(Seq::ZERO) };
+    let floor: Option<u64> =
+        sqlx::query_scalar("SELECT floor_seq FROM group_member WHERE group_id = ? AND user_id = ?")
+            .bind(group.key())
+            .bind(user.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+    Ok(floor.map_or(Seq::MAX, Seq))
+}
+
 static ROLES: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::new("SELECT user_id, role FROM group_member WHERE group_id = ? AND user_id IN (", "?", ",", ")")
 });
@@ -61,6 +73,21 @@ pub(super) async fn roles(
         }
     }
     Ok(found)
+}
+
+pub(super) async fn set_muted_until(
+    tx: &mut Tx,
+    group: &Conversation,
+    user: &UserId,
+    until: i64,
+) -> sqlx::Result<()> {
+    sqlx::query("UPDATE group_member SET muted_until = ? WHERE group_id = ? AND user_id = ?")
+        .bind(until)
+        .bind(group.key())
+        .bind(user.as_str())
+        .execute(&mut *tx)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn set_role(

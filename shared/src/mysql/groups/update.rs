@@ -2,7 +2,8 @@
 
 use super::change::{Difference, GroupChange};
 use super::error::GroupError;
-use super::rows::{existing, relation_of};
+use super::policy::NewcomerHistory;
+use super::rows::{existing, floor_of, relation_of};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
 use crate::mysql::Tx;
@@ -17,7 +18,7 @@ pub struct UpdateGroup<'c> {
     pub name: Option<&'c str>,
     /// Whether only the owner and admins may send.
     pub is_muted: Option<bool>,
-    /// Whether new members see the messages before them.
+    /// Whether new members see the messages before them: those that the caller sees.
     pub history_from_start: Option<bool>,
 }
 
@@ -40,13 +41,22 @@ impl GroupChange for UpdateGroup<'_> {
     ) -> Result<Option<Difference>, GroupError> {
         let found = existing(tx, group).await?;
         relation_of(tx, group, &found, self.by).await?.check(Action::UpdateGroup, unix_millis)?;
+        let mut history = found.newcomer_history;
+        if let Some(from_start) = self.history_from_start {
+            history = history.set(from_start, floor_of(tx, group, self.by).await?);
+        }
+        let (from_start, floor) = match history {
+            NewcomerHistory::From(floor) => (true, floor),
+            NewcomerHistory::Joining => (false, Seq::ZERO),
+        };
         sqlx::query(
             "UPDATE chat_group SET name = COALESCE(?, name), is_muted = COALESCE(?, is_muted), \
-             history_from_start = COALESCE(?, history_from_start) WHERE group_id = ?",
+             history_from_start = ?, history_floor = ? WHERE group_id = ?",
         )
         .bind(self.name)
         .bind(self.is_muted)
-        .bind(self.history_from_start)
+        .bind(from_start)
+        .bind(floor.0)
         .bind(group.key())
         .execute(&mut *tx)
         .await?;
