@@ -7,7 +7,7 @@ use ahash::AHashMap;
 use gateway::connection::login::LoggedIn;
 use gateway::hub::Hub;
 use gateway::identity::Identity;
-use gateway::outbox::Outbox;
+use gateway::outbox::{Outbox, OutboxLimits};
 use gateway::wire::message::MessageView;
 use gateway::wire::{reply, request};
 use proto::v1;
@@ -205,12 +205,11 @@ fn fan_out() -> Box<dyn FnMut()> {
         let (Some(user), Ok(device), Some(group)) = (user(n), DeviceId::parse("phone"), &group) else {
             continue;
         };
-        let outbox = Outbox::new(256, 256 * 1024);
+        let outbox = Outbox::new(OutboxLimits { replies: 256, reply_bytes: 2 << 20, push_bytes: 256 * 1024 });
         let who = Identity { user, device, origin: ConnectionId { gateway: 1, connection: n as u64 } };
-        if hub.register(&who, &outbox, 8).is_ok() {
-            hub.subscribe(&who.user, group);
-            outboxes.push(outbox);
-        }
+        hub.register(&who, &outbox, 8);
+        hub.subscribe(&who.user, group);
+        outboxes.push(outbox);
     }
     let messages = messages();
     let frame = push(&messages[..1]);

@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use shared::config::ConfigError;
 use shared::health::Health;
+use shared::ops_routes::ops_routes;
 use shared::process;
 use shared::shutdown::Shutdown;
 
 use crate::auth::revocations::Revoked;
 use crate::auth::token::Tokens;
+use crate::budget::{BudgetSettings, Budgets};
 use crate::config::Config;
 use crate::http;
 use crate::hub::Hub;
@@ -27,6 +29,10 @@ use stores::Stores;
 
 /// How long the replies in progress may take after the last connection was asked to close.
 const FINISH_GRACE: Duration = Duration::from_secs(5);
+
+/// Files that a gateway needs beside the connections of clients: its connections to the stores, logs, the operator's own
+/// listener.
+const OWN_FILES: usize = 512;
 
 /// Runs a gateway until SIGTERM or SIGINT, and returns the exit code of the process.
 ///
@@ -75,13 +81,21 @@ impl App {
             config: Arc::clone(&config),
             stores: stores.clone(),
             hub: Arc::clone(&hub),
+            budgets: Arc::new(Budgets::new(BudgetSettings::of(&config.limits))),
             health: health.clone(),
             tasks: working.clone(),
         };
         let deps = builder.build(tokens, revoked, &listening).await?;
 
-        let routes = http::routes(deps, health.clone(), metrics);
-        let address = listen::start(ListenSettings::of(&config), routes, &listening)?;
+        let routes = http::routes(deps, health.clone(), metrics.clone());
+        let settings = ListenSettings::of(&config).within(open_files(config.limits.connections_max));
+        if let Some(operations) = config.listen.ops_address {
+            let (settings, routes) =
+                (settings.for_operations(operations), ops_routes(health.clone(), metrics));
+            let operations = listen::start("listen.ops_address", settings, routes, &working)?;
+            tracing::info!(%operations, "Health checks and metrics are also at {operations}");
+        }
+        let address = listen::start("listen.address", settings, routes, &listening)?;
         tracing::info!(%address, gateway = format!("{gateway:016x}"), "gateway started");
         Ok(Self { address, config, health, hub, listening, working, stores })
     }
@@ -129,4 +143,26 @@ impl App {
             tokio::time::sleep_until(next).await;
         }
     }
+}
+
+/// Raises the limit of open files to what `connections_max` needs. Returns the connections that it is enough for.
+fn open_files(connections_max: usize) -> usize {
+    let wanted = u64::try_from(connections_max.saturating_add(OWN_FILES)).unwrap_or(u64::MAX);
+    let files = shared::open_files::raise(wanted).unwrap_or_else(|error| {
+        tracing::warn!(%error, "Cannot read the limit of open files; connections may be refused before limits.connections_max");
+        wanted
+    });
+    if files >= wanted {
+        return connections_max;
+    }
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let connections = files.saturating_sub(OWN_FILES).max(files / 2).max(1);
+    tracing::warn!(
+        files,
+        connections,
+        connections_max,
+        "The limit of open files ({files}) is too low for limits.connections_max; at most {connections} connections are \
+         accepted. Raise the hard limit (LimitNOFILE= in systemd, --ulimit nofile= in Docker)"
+    );
+    connections
 }

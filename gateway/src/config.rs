@@ -1,5 +1,7 @@
 //! The configuration of a gateway.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,6 +9,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Secret, Shards, Start};
+
+pub use limits::Limits;
+pub(crate) use limits::REPLY_BYTES_MAX;
 
 /// All sections. `deploy/config/gateway.toml` shows each key with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -48,6 +53,9 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Origins (`https://chat.example`) of pages that may use the gateway, beside the host itself; `*` allows all.
     pub allowed_origins: Vec<String>,
+    /// Another address and port for `/healthz`, `/readyz` and `/metrics`, which does not wait for connections of clients;
+    /// the main one has them too. None by default.
+    pub ops_address: Option<SocketAddr>,
     /// Networks (`10.0.0.0/8`) of load balancers whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -56,6 +64,7 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             address: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            ops_address: None,
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
         }
@@ -189,94 +198,6 @@ impl Default for Inbox {
     }
 }
 
-/// `[limits]`: the capacity of one gateway. They bound all memory that clients can make it use.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Open connections; further ones wait in the kernel's backlog.
-    pub connections_max: usize,
-    /// Connections of one user; a further one is closed with 4429.
-    pub connections_per_user_max: usize,
-    /// Unanswered requests of one connection; further frames stay in the socket.
-    pub requests_per_connection_max: usize,
-    /// Bytes of pushes that wait for one slow consumer; further ones are dropped, and the client gets a resync.
-    pub push_bytes_per_connection_max: usize,
-    /// Malformed frames in a row before a connection is closed with 4429.
-    pub malformed_frames_max: u32,
-    /// Concurrent database queries for logins. Logins that arrive meanwhile share the next query, so that mass reconnects
-    /// leave capacity for connected users.
-    pub logins_at_once: usize,
-    /// Logins that wait for a query; a further one is closed with 1012 and a delay before it reconnects.
-    pub logins_waiting_max: usize,
-    /// Messages between admission and reply; a further one gets 503.
-    pub messages_in_flight_max: usize,
-    /// Messages that wait for one shard's pipeline; a further one gets 503.
-    pub shard_queue_messages_max: usize,
-    /// Messages per published batch.
-    pub batch_messages_max: usize,
-    /// Bytes per published batch, with overhead.
-    pub batch_bytes_max: usize,
-    /// Batches of all shards that are numbered and published concurrently. Under load this makes fewer, larger batches.
-    pub batches_at_once: usize,
-    /// Deadline of every request.
-    pub request_deadline_ms: u64,
-    /// Messages per second and user; 0 for no limit.
-    pub user_messages_per_second: u32,
-    /// Messages of a user at once after a pause.
-    pub user_messages_burst: u32,
-    /// How long a user may recall its own message. A group's owner and admins may recall any message at any time.
-    pub recall_within_ms: u64,
-    /// Bytes of an HTTP body, unless the call has its own limit.
-    pub http_body_bytes_max: usize,
-    /// Concurrent HTTP calls; a further one gets 503.
-    pub http_calls_max: usize,
-    /// HTTP calls per second and address (IPv6: /64 network); 0 for no limit.
-    pub address_calls_per_second: u32,
-    /// HTTP calls from one address at once after a pause.
-    pub address_calls_burst: u32,
-    /// HTTP calls per second and user; 0 for no limit.
-    pub user_calls_per_second: u32,
-    /// HTTP calls of a user at once after a pause.
-    pub user_calls_burst: u32,
-    /// Logins and registrations per minute and address; 0 for no limit.
-    pub address_logins_per_minute: u32,
-    /// Logins per minute and account; 0 for no limit.
-    pub user_logins_per_minute: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections_max: 100_000,
-            connections_per_user_max: 32,
-            requests_per_connection_max: 256,
-            push_bytes_per_connection_max: 256 * 1024,
-            malformed_frames_max: 64,
-            logins_at_once: 4,
-            logins_waiting_max: 10_000,
-            messages_in_flight_max: 50_000,
-            // As many as may be in flight: the deadline, not this limit, refuses messages that wait too long.
-            shard_queue_messages_max: 50_000,
-            batch_messages_max: 256,
-            batch_bytes_max: 256 * 1024,
-            batches_at_once: 2,
-            request_deadline_ms: 5_000,
-            user_messages_per_second: 50,
-            user_messages_burst: 200,
-            recall_within_ms: 120_000,
-            http_body_bytes_max: 64 * 1024,
-            http_calls_max: 1_000,
-            // Many users may share an address.
-            address_calls_per_second: 100,
-            address_calls_burst: 400,
-            user_calls_per_second: 20,
-            user_calls_burst: 100,
-            address_logins_per_minute: 60,
-            user_logins_per_minute: 10,
-        }
-    }
-}
-
 /// `[timeouts]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -287,6 +208,11 @@ pub struct Timeouts {
     pub login_ms: u64,
     /// For a client that reads nothing from its socket; then it is closed with 4413.
     pub stalled_ms: u64,
+    /// Bytes per second that a client reads at least, on average over `stalled_ms`, while frames wait for it; otherwise
+    /// it is closed with 4413. 0 for no limit.
+    pub drain_bytes_per_second_min: u64,
+    /// For an HTTP client that reads nothing of its response; then its connection is closed.
+    pub http_write_ms: u64,
     /// For the head of an HTTP request.
     pub http_header_ms: u64,
     /// For the body of an HTTP request.
@@ -301,6 +227,8 @@ impl Default for Timeouts {
             heartbeat_ms: 30_000,
             login_ms: 10_000,
             stalled_ms: 30_000,
+            drain_bytes_per_second_min: 8_192,
+            http_write_ms: 30_000,
             http_header_ms: 10_000,
             http_body_ms: 10_000,
             token_warning_ms: 60_000,
@@ -349,42 +277,7 @@ impl Config {
     pub fn validated(mut self) -> Result<Self, ConfigError> {
         self.shards.checked()?;
         self.auth = self.auth.validated()?;
-        let limits = &self.limits;
-        for (key, value, max) in [
-            ("limits.connections_max", limits.connections_max, tokio::sync::Semaphore::MAX_PERMITS),
-            ("limits.connections_per_user_max", limits.connections_per_user_max, usize::MAX),
-            ("limits.requests_per_connection_max", limits.requests_per_connection_max, 65_536),
-            ("limits.push_bytes_per_connection_max", limits.push_bytes_per_connection_max, usize::MAX),
-            ("limits.logins_at_once", limits.logins_at_once, 1_024),
-            (
-                "limits.logins_waiting_max",
-                limits.logins_waiting_max,
-                tokio::sync::Semaphore::MAX_PERMITS - 1_024,
-            ),
-            (
-                "limits.messages_in_flight_max",
-                limits.messages_in_flight_max,
-                tokio::sync::Semaphore::MAX_PERMITS,
-            ),
-            ("limits.http_body_bytes_max", limits.http_body_bytes_max, 16 << 20),
-            ("limits.http_calls_max", limits.http_calls_max, tokio::sync::Semaphore::MAX_PERMITS),
-            ("limits.shard_queue_messages_max", limits.shard_queue_messages_max, 1 << 20),
-            (
-                "limits.batch_messages_max",
-                limits.batch_messages_max,
-                shared::redis::sequence::MESSAGES_PER_CALL_MAX,
-            ),
-            // RabbitMQ 4 takes bodies of up to 16 MiB.
-            ("limits.batch_bytes_max", limits.batch_bytes_max, 8 << 20),
-            ("limits.batches_at_once", limits.batches_at_once, 4_096),
-        ] {
-            if !(1..=max).contains(&value) {
-                return Err(ConfigError::key(key, format!("{value} is not in 1..={max}")));
-            }
-        }
-        if limits.request_deadline_ms == 0 {
-            return Err(ConfigError::key("limits.request_deadline_ms", "is 0"));
-        }
+        self.limits.check()?;
         if self.timeouts.heartbeat_ms == 0 {
             return Err(ConfigError::key("timeouts.heartbeat_ms", "is 0"));
         }

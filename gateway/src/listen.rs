@@ -3,8 +3,9 @@
 //! `warp::serve` has none of the three, so hyper serves the routes directly.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +13,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
+use parking_lot::Mutex;
 use shared::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,6 +22,8 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::config::Config;
+use crate::shares::{Share, Shares};
+use crate::write_timeout::WriteTimeout;
 
 /// Connections that wait in the kernel to be accepted, such as those of all clients that reconnect at once.
 const BACKLOG: u32 = 4_096;
@@ -26,26 +31,60 @@ const BACKLOG: u32 = 4_096;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most header fields of a request.
 const HEADERS_MAX: usize = 64;
+/// For a request head of a client that has many other connections: a client that sends at once needs less.
+const HURRIED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
+/// One address has at most this part of all connections, before they are upgraded.
+const ADDRESS_PART: usize = 4;
+/// Connections to the operator's own listener.
+const OPERATIONS_CONNECTIONS_MAX: usize = 64;
 /// Pause after a failed accept; the usual cause is a lack of file descriptors, which ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A permit under the connection limit, in the extensions of a connection's requests. The task that serves the connection
 /// holds it: the one here for HTTP, the connection task after an upgrade.
 #[derive(Debug, Clone)]
-pub(crate) struct ConnectionPermit(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+pub(crate) struct ConnectionPermit(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    _connection: OwnedSemaphorePermit,
+    /// Its place among the connections of its address that are not upgraded.
+    pending: Mutex<Option<Share<IpAddr>>>,
+    /// It is a WebSocket, which has deadlines of its own.
+    is_upgraded: Arc<AtomicBool>,
+}
+
+impl ConnectionPermit {
+    fn new(connection: OwnedSemaphorePermit, pending: Option<Share<IpAddr>>) -> Self {
+        let (pending, is_upgraded) = (Mutex::new(pending), Arc::default());
+        Self(Arc::new(Held { _connection: connection, pending, is_upgraded }))
+    }
+
+    /// The connection is a WebSocket from here on.
+    pub(crate) fn upgraded(&self) {
+        self.0.is_upgraded.store(true, Ordering::Relaxed);
+        self.0.pending.lock().take();
+    }
+}
 
 /// The remote address of the TCP connection, in the extensions of its requests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// The settings of the listener.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct ListenSettings {
     address: SocketAddr,
     /// Open connections; further ones wait in the kernel.
     connections_max: usize,
+    /// Connections of one address that are not upgraded; further ones have little time for each request head.
+    pending_max: usize,
+    /// Load balancers, which have connections of many clients.
+    trusted_proxies: Vec<IpNet>,
     /// For the head of a request.
     header_timeout: Duration,
+    /// For a client that reads nothing of its response.
+    write_timeout: Duration,
 }
 
 impl ListenSettings {
@@ -54,27 +93,56 @@ impl ListenSettings {
         Self {
             address: config.listen.address,
             connections_max: config.limits.connections_max,
+            pending_max: config.limits.address_pending_connections_max,
+            trusted_proxies: config.listen.trusted_proxies.clone(),
             header_timeout: Duration::from_millis(config.timeouts.http_header_ms),
+            write_timeout: Duration::from_millis(config.timeouts.http_write_ms),
         }
+    }
+
+    /// The same with at most this number of connections.
+    pub(crate) fn within(mut self, connections_max: usize) -> Self {
+        self.connections_max = self.connections_max.min(connections_max);
+        self
+    }
+
+    /// The same for the operator's own listener at `address`, whose connections do not wait for those of clients.
+    pub(crate) fn for_operations(&self, address: SocketAddr) -> Self {
+        Self { address, connections_max: OPERATIONS_CONNECTIONS_MAX, ..self.clone() }
+    }
+
+    /// The time for a request head of a client at `peer`, which has `pending` other connections that are not upgraded;
+    /// `None` if it may have no further one.
+    fn header_timeout(&self, pending: usize) -> Option<Duration> {
+        // A few addresses must not take all connections.
+        let most = self.pending_max.max(self.connections_max / ADDRESS_PART);
+        match pending {
+            _ if self.pending_max == 0 || pending < self.pending_max => Some(self.header_timeout),
+            _ if pending < most => Some(HURRIED_HEADER_TIMEOUT.min(self.header_timeout)),
+            _ => None,
+        }
+    }
+
+    fn is_trusted(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
     }
 }
 
 /// Binds the address and accepts connections until the stop. Returns the bound address.
 ///
 /// # Errors
-/// The address cannot be bound; the message names `listen.address`.
+/// The address cannot be bound; the message names `key`, its setting.
 pub(crate) fn start(
+    key: &str,
     settings: ListenSettings,
     routes: BoxedFilter<(Response,)>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<SocketAddr> {
-    let listener = bind(settings.address).with_context(|| format!("listen.address: {}", settings.address))?;
+    let listener = bind(settings.address).with_context(|| format!("{key}: {}", settings.address))?;
     let address = listener.local_addr()?;
-    let permits = Arc::new(Semaphore::new(settings.connections_max));
-    let header_timeout = settings.header_timeout;
     let stop = shutdown.clone();
     shutdown.spawn(async move {
-        stop.run_until_stopped(accept(listener, permits, header_timeout, routes, &stop)).await;
+        stop.run_until_stopped(accept(listener, settings, routes, &stop)).await;
     });
     Ok(address)
 }
@@ -88,17 +156,27 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 async fn accept(
     listener: TcpListener,
-    permits: Arc<Semaphore>,
-    header_timeout: Duration,
+    settings: ListenSettings,
     routes: BoxedFilter<(Response,)>,
     stop: &Shutdown,
 ) -> Infallible {
+    let (permits, pending) = (Arc::new(Semaphore::new(settings.connections_max)), Shares::new());
     loop {
         // The permit comes first: connections beyond the limit wait in the kernel.
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { continue };
         match listener.accept().await {
             Ok((stream, address)) => {
-                let extensions = (ConnectionPermit(Arc::new(permit)), Peer(address));
+                let peer = address.ip().to_canonical();
+                let share = (!settings.is_trusted(peer)).then(|| pending.take(&network(peer), usize::MAX));
+                let (share, others) = share.flatten().unzip();
+                let Some(header_timeout) = settings.header_timeout(others.unwrap_or(0)) else {
+                    metrics::counter!(shared::metrics::GATEWAY_CONNECTIONS_REFUSED).increment(1);
+                    continue;
+                };
+                let permit = ConnectionPermit::new(permit, share);
+                let is_upgraded = Arc::clone(&permit.0.is_upgraded);
+                let stream = WriteTimeout::new(nodelay(stream), settings.write_timeout, is_upgraded);
+                let extensions = (permit, Peer(address));
                 #[expect(clippy::disallowed_methods, reason = "a slow HTTP client must not delay the drain")]
                 tokio::spawn(serve(stream, extensions, header_timeout, routes.clone(), stop.clone()));
             }
@@ -110,14 +188,26 @@ async fn accept(
     }
 }
 
+fn nodelay(stream: TcpStream) -> TcpStream {
+    let _ = stream.set_nodelay(true);
+    stream
+}
+
+/// The key of limits per address: an IPv6 client controls a whole /64 network.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
 async fn serve(
-    stream: TcpStream,
+    stream: WriteTimeout<TcpStream>,
     (permit, peer): (ConnectionPermit, Peer),
     header_timeout: Duration,
     routes: BoxedFilter<(Response,)>,
     stop: Shutdown,
 ) {
-    let _ = stream.set_nodelay(true);
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(permit.clone());
@@ -143,5 +233,26 @@ async fn serve(
     // Caused by the client: it disconnected, or sent invalid HTTP.
     if let Err(error) = served {
         tracing::debug!(%error, "an HTTP connection ended with an error");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_with_many_pending_connections_is_hurried_and_then_refused() {
+        let mut config = Config::default();
+        config.limits.connections_max = 1_000;
+        config.limits.address_pending_connections_max = 100;
+        config.listen.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let settings = ListenSettings::of(&config);
+        let seconds = |pending| settings.header_timeout(pending).map(|timeout| timeout.as_secs());
+        assert_eq!([0, 99, 100, 249, 250].map(seconds), [Some(10), Some(10), Some(1), Some(1), None]);
+        assert!(settings.is_trusted("10.1.2.3".parse().unwrap()));
+        assert!(!settings.is_trusted("192.0.2.1".parse().unwrap()));
+        config.limits.address_pending_connections_max = 0;
+        let settings = ListenSettings::of(&config);
+        assert!(settings.header_timeout(1_000_000).is_some(), "no limit");
     }
 }

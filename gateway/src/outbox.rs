@@ -1,17 +1,20 @@
 //! The bounded queue of frames between the gateway and one connection's socket.
 //!
-//! It has two lanes. *Replies*: the capacity for each is reserved before its request is read, so they are never dropped;
-//! if the client does not read its replies, the gateway stops reading its requests. *Pushes*: they are bounded in bytes;
+//! It has two lanes. *Replies*: they are bounded in number and in bytes. The capacity for each is reserved before its
+//! request is read, so they are never dropped; if the client does not read its replies, the gateway stops reading its
+//! requests. A request with a large reply reserves its bytes, too ([`ReplyTo::connection_bytes`]). *Pushes*: they are bounded in bytes;
 //! if the client reads too slowly they are dropped, and the client gets a resync.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Context;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::wire::close::Close;
@@ -28,15 +31,38 @@ const CAPACITY_KEPT: usize = 16;
 pub struct Outbox {
     state: Mutex<State>,
     waker: AtomicWaker,
-    replies_max: usize,
-    push_bytes_max: usize,
+    limits: OutboxLimits,
+    /// The bytes that large replies may have; most connections have none.
+    large_reply_bytes: OnceLock<Arc<Semaphore>>,
     /// When the connection's token was issued; `i64::MAX` before the login, which no revocation reaches.
     token_issued_at_ms: AtomicI64,
+    /// When the client last sent a frame, in milliseconds since the first outbox of this process.
+    heard_at_ms: AtomicU64,
+}
+
+/// Milliseconds since the first outbox of this process.
+fn ms_of(now: Instant) -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = START.get_or_init(Instant::now);
+    u64::try_from(now.saturating_duration_since(*start).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What an outbox holds at most.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxLimits {
+    /// Replies that are due or wait.
+    pub replies: usize,
+    /// Bytes of replies that wait; with as many, no further request is read.
+    pub reply_bytes: usize,
+    /// Bytes of pushes that wait.
+    pub push_bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     replies: VecDeque<Utf8Bytes>,
+    /// The bytes of `replies`.
+    reply_bytes: usize,
     /// Requests that were read and have no reply yet.
     reserved: usize,
     pushes: VecDeque<Utf8Bytes>,
@@ -57,23 +83,46 @@ enum Missed {
 }
 
 impl Outbox {
-    /// An outbox for `replies_max` replies and `push_bytes_max` bytes of pushes. Allocates memory on first use.
+    /// An outbox within `limits`. Allocates memory on first use.
     #[must_use]
-    pub fn new(replies_max: usize, push_bytes_max: usize) -> Arc<Self> {
+    pub fn new(limits: OutboxLimits) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
             waker: AtomicWaker::new(),
-            replies_max,
-            push_bytes_max,
+            limits,
+            large_reply_bytes: OnceLock::new(),
             token_issued_at_ms: AtomicI64::new(i64::MAX),
+            heard_at_ms: AtomicU64::new(ms_of(Instant::now())),
         })
+    }
+
+    /// An outbox for tests in which little is written.
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Arc<Self> {
+        Self::new(OutboxLimits { replies: 8, reply_bytes: 1_000, push_bytes: 1_000 })
+    }
+
+    /// The client sent a frame.
+    pub fn heard(&self, now: Instant) {
+        self.heard_at(ms_of(now));
+    }
+
+    pub(crate) fn heard_at(&self, at_ms: u64) {
+        self.heard_at_ms.store(at_ms, Ordering::Relaxed);
+    }
+
+    /// When the client last sent a frame: of two connections, the one that was silent longer has a lower number.
+    #[must_use]
+    pub fn heard_at_ms(&self) -> u64 {
+        self.heard_at_ms.load(Ordering::Relaxed)
     }
 
     /// Whether there is capacity for another reply. If not, the next request is not read.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let state = self.state.lock();
-        state.reserved + state.replies.len() < self.replies_max
+        state.reserved + state.replies.len() < self.limits.replies
+            && state.reply_bytes < self.limits.reply_bytes
     }
 
     /// Reserves the capacity for one reply, after [`has_room`](Self::has_room).
@@ -90,10 +139,10 @@ impl Outbox {
         if state.ended {
             return;
         }
-        if state.replies.len() >= self.replies_max {
+        if state.replies.len() >= self.limits.replies {
             state.missed = Missed::All;
         } else {
-            state.replies.push_back(frame);
+            state.add_reply(frame);
         }
         drop(state);
         self.waker.wake();
@@ -105,7 +154,7 @@ impl Outbox {
         if state.ended {
             return;
         }
-        if state.push_bytes + frame.len() > self.push_bytes_max {
+        if state.push_bytes + frame.len() > self.limits.push_bytes {
             metrics::counter!(shared::metrics::PUSH_DROPPED).increment(1);
             state.missed.add(conversation);
         } else {
@@ -119,7 +168,7 @@ impl Outbox {
     /// Adds a frame that may be lost; it is dropped if it does not fit.
     pub fn hint(&self, frame: Utf8Bytes) {
         let mut state = self.state.lock();
-        if state.ended || state.push_bytes + frame.len() > self.push_bytes_max {
+        if state.ended || state.push_bytes + frame.len() > self.limits.push_bytes {
             return;
         }
         state.push_bytes += frame.len();
@@ -165,7 +214,7 @@ impl Outbox {
     /// The next frame to write: replies first, then pushes, then a resync for dropped pushes.
     pub fn pop(&self) -> Option<Utf8Bytes> {
         let mut state = self.state.lock();
-        if let Some(frame) = state.replies.pop_front() {
+        if let Some(frame) = state.take_reply() {
             return Some(frame);
         }
         if let Some(frame) = state.pushes.pop_front() {
@@ -181,7 +230,7 @@ impl Outbox {
 
     /// The next frame of the reply lane.
     pub fn pop_reply(&self) -> Option<Utf8Bytes> {
-        self.state.lock().replies.pop_front()
+        self.state.lock().take_reply()
     }
 
     /// The reason to close, if the connection has to close.
@@ -205,6 +254,17 @@ impl Outbox {
 }
 
 impl State {
+    fn add_reply(&mut self, frame: Utf8Bytes) {
+        self.reply_bytes += frame.len();
+        self.replies.push_back(frame);
+    }
+
+    fn take_reply(&mut self) -> Option<Utf8Bytes> {
+        let frame = self.replies.pop_front()?;
+        self.reply_bytes -= frame.len();
+        Some(frame)
+    }
+
     /// Frees the memory of a burst, so that an idle connection does not hold it.
     fn shrink(&mut self) {
         if self.pushes.capacity() > CAPACITY_KEPT {
@@ -252,13 +312,21 @@ pub struct ReplyTo {
 }
 
 impl ReplyTo {
+    /// The bytes that large replies of this connection may have, of which a request reserves those of its reply.
+    #[must_use]
+    pub fn connection_bytes(&self) -> Option<&Arc<Semaphore>> {
+        let outbox = self.outbox.as_ref()?;
+        let new = || Arc::new(Semaphore::new(outbox.limits.reply_bytes));
+        Some(outbox.large_reply_bytes.get_or_init(new))
+    }
+
     /// Adds the reply.
     pub fn send(mut self, frame: Utf8Bytes) {
         if let Some(outbox) = self.outbox.take() {
             let mut state = outbox.state.lock();
             state.reserved -= 1;
             if !state.ended {
-                state.replies.push_back(frame);
+                state.add_reply(frame);
             }
             drop(state);
             outbox.waker.wake();
@@ -279,6 +347,10 @@ impl Drop for ReplyTo {
 mod tests {
     use super::*;
 
+    fn outbox(replies: usize, push_bytes: usize) -> Arc<Outbox> {
+        Outbox::new(OutboxLimits { replies, reply_bytes: 100, push_bytes })
+    }
+
     fn frame(text: &'static str) -> Utf8Bytes {
         Utf8Bytes::from_static(text)
     }
@@ -293,7 +365,7 @@ mod tests {
 
     #[test]
     fn replies_are_written_first_and_have_reserved_capacity() {
-        let outbox = Outbox::new(2, 100);
+        let outbox = outbox(2, 100);
         let (first, second) = (outbox.reserve(), outbox.reserve());
         assert!(!outbox.has_room());
         outbox.push(frame("push"), &group(1));
@@ -306,8 +378,22 @@ mod tests {
     }
 
     #[test]
+    fn replies_that_are_not_read_use_capacity_in_bytes() {
+        let outbox = outbox(9, 0);
+        let (first, second) = (outbox.reserve(), outbox.reserve());
+        first.send("x".repeat(99).into());
+        assert!(outbox.has_room());
+        second.send(frame("x"));
+        assert!(!outbox.has_room(), "100 bytes wait");
+        outbox.pop();
+        assert!(outbox.has_room());
+        let bytes = outbox.reserve().connection_bytes().map(|bytes| bytes.available_permits());
+        assert_eq!(bytes, Some(100));
+    }
+
+    #[test]
     fn a_slow_consumer_loses_pushes_and_gets_a_resync_after_the_others() {
-        let outbox = Outbox::new(2, 10);
+        let outbox = outbox(2, 10);
         outbox.push(frame("0123456789"), &group(1));
         outbox.push(frame("x"), &group(2));
         outbox.push(frame("y"), &group(2));
@@ -321,7 +407,7 @@ mod tests {
 
     #[test]
     fn many_dropped_conversations_become_one_resync_of_all() {
-        let outbox = Outbox::new(2, 0);
+        let outbox = outbox(2, 0);
         for n in 0..=MISSED_MAX {
             outbox.push(frame("x"), &group(n));
         }
@@ -331,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_revocation_closes_connections_with_older_tokens() {
-        let outbox = Outbox::new(2, 100);
+        let outbox = outbox(2, 100);
         outbox.revoke(5);
         assert_eq!(outbox.close_reason(), None, "no user is logged in");
         outbox.token_issued(5);
@@ -343,7 +429,7 @@ mod tests {
 
     #[test]
     fn an_ended_outbox_discards_frames() {
-        let outbox = Outbox::new(2, 100);
+        let outbox = outbox(2, 100);
         let reply_to = outbox.reserve();
         outbox.push(frame("x"), &group(1));
         outbox.end();

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod message;
 pub mod metrics;
 pub mod mysql;
+pub mod open_files;
 pub mod ops_routes;
 pub mod permission;
 pub mod process;

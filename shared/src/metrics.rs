@@ -19,6 +19,8 @@ names! {
 
     GATEWAY_CONNECTIONS = "im_gateway_connections", describe_gauge, Unit::Count,
         "Open WebSocket connections.";
+    GATEWAY_CONNECTIONS_REFUSED = "im_gateway_connections_refused_total", describe_counter, Unit::Count,
+        "TCP connections that were closed at once because their address has too many that are no WebSocket.";
     GATEWAY_ACCEPTED = "im_gateway_messages_accepted_total", describe_counter, Unit::Count,
         "Messages confirmed by the broker and acknowledged to their senders.";
     GATEWAY_REFUSED = "im_gateway_refused_total", describe_counter, Unit::Count,

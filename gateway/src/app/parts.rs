@@ -20,6 +20,7 @@ use crate::announce::{Announcer, announcer};
 use crate::auth::accounts::{AccountSettings, Accounts};
 use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
+use crate::budget::Budgets;
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::hub::Hub;
@@ -46,6 +47,7 @@ pub(super) struct Builder {
     pub(super) config: Arc<Config>,
     pub(super) stores: Stores,
     pub(super) hub: Arc<Hub>,
+    pub(super) budgets: Arc<Budgets>,
     pub(super) health: Health,
     /// Stops the tasks of the parts, after the last connection has ended.
     pub(super) tasks: Shutdown,
@@ -90,6 +92,7 @@ impl Builder {
             sends,
             reads: Arc::clone(&reads),
             memberships: Arc::clone(&groups.memberships),
+            budgets: Arc::clone(&self.budgets),
             online: online.clone(),
             devices: Arc::clone(&devices),
             typing: Arc::new(Typing::new(Arc::clone(&groups.memberships), announcer)),
@@ -114,6 +117,7 @@ impl Builder {
             settings: http::HttpSettings::of(&self.config),
             connections: Arc::new(connections),
             reads,
+            budgets: Arc::clone(&self.budgets),
             memberships: groups.memberships,
             changes: groups.changes,
             online,
@@ -211,6 +215,7 @@ impl Builder {
             pool: self.stores.pool.clone(),
             inboxes: groups.inboxes.clone(),
             memberships: Arc::clone(&groups.memberships),
+            budgets: Arc::clone(&self.budgets),
             announcer: announcer.clone(),
             tasks: self.tasks.clone(),
         };

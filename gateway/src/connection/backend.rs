@@ -13,8 +13,8 @@ use shared::ids::{ConnectionId, Seq, UserId};
 
 use super::deps::Deps;
 use crate::auth::token::Login;
+use crate::budget::cost;
 use crate::config::Config;
-use crate::hub::TooMany;
 use crate::identity::Identity;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::wire::api_error::ApiError;
@@ -58,11 +58,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Whether a token of `user` that was issued at that time (ms since 1970) is revoked.
     fn is_revoked(&self, user: &UserId, issued_at_ms: i64) -> bool;
 
-    /// Adds a connection to the hub: from here on it gets private messages, and an older one of the device is closed.
-    ///
-    /// # Errors
-    /// [`TooMany`]: the user has as many connections as allowed.
-    fn register(&self, who: &Identity, outbox: &Arc<Outbox>) -> Result<(), TooMany>;
+    /// Adds a connection to the hub: from here on it gets private messages. An older one of the device is closed, or one
+    /// of the user if there are too many.
+    fn register(&self, who: &Identity, outbox: &Arc<Outbox>);
 
     /// Removes a connection from the hub.
     fn deregister(&self, who: &Identity);
@@ -115,10 +113,9 @@ impl Backend for Deps {
         self.revocations.is_revoked(user, issued_at_ms)
     }
 
-    fn register(&self, who: &Identity, outbox: &Arc<Outbox>) -> Result<(), TooMany> {
-        self.hub.register(who, outbox, self.config.limits.connections_per_user_max)?;
+    fn register(&self, who: &Identity, outbox: &Arc<Outbox>) {
+        self.hub.register(who, outbox, self.config.limits.connections_per_user_max);
         self.online.changed(&who.user);
-        Ok(())
     }
 
     fn deregister(&self, who: &Identity) {
@@ -131,12 +128,19 @@ impl Backend for Deps {
         let deadline = Duration::from_millis(self.config.limits.request_deadline_ms);
         let (logins, memberships, user) =
             (Arc::clone(&self.logins), Arc::clone(&self.memberships), user.clone());
+        let (budget, hub) = (self.budgets.of(&user), Arc::clone(&self.hub));
         async move {
-            let loaded = tokio::time::timeout(deadline, logins.load(&user)).await.unwrap_or_else(|_| {
+            let load = async {
+                budget.recovered().await;
+                budget.spend(cost::LOGIN);
+                logins.load(&user).await
+            };
+            let loaded = tokio::time::timeout(deadline, load).await.unwrap_or_else(|_| {
                 let message = "the database did not answer in time: try again";
                 Err(ApiError::unavailable(message, RetryDelay::StoreUnavailable))
             });
             memberships.logged_in(&user, loaded?);
+            budget.spend(cost::of_count(hub.groups_of(user.as_str()).len()));
             Ok(())
         }
         .boxed()

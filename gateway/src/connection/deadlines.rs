@@ -28,6 +28,8 @@ pub(super) enum Due {
 pub(super) struct Deadlines {
     silence: Duration,
     stall: Duration,
+    /// Bytes that the client takes at least within `stall` while bytes wait for it.
+    drained_min: u64,
     token_warning_ms: u64,
     /// The client has to log in by then; `None` once it has sent a valid token.
     login_by: Option<Instant>,
@@ -35,7 +37,17 @@ pub(super) struct Deadlines {
     heard_at: Instant,
     /// Since when bytes wait for the client and it has taken none of them.
     blocked_since: Option<Instant>,
+    /// While bytes wait: what the client takes, over a time of `stall`.
+    draining: Option<Draining>,
     token: Option<Token>,
+}
+
+/// What a client takes while bytes wait for it without a break.
+#[derive(Debug, Clone, Copy)]
+struct Draining {
+    since: Instant,
+    /// Bytes written to the socket, at the beginning and until now.
+    written: (u64, u64),
 }
 
 #[derive(Debug)]
@@ -51,10 +63,12 @@ impl Deadlines {
         Self {
             silence: timeouts.silence(),
             stall: Duration::from_millis(timeouts.stalled_ms),
+            drained_min: timeouts.drain_bytes_per_second_min.saturating_mul(timeouts.stalled_ms) / 1_000,
             token_warning_ms: timeouts.token_warning_ms,
             login_by: Some(now + Duration::from_millis(timeouts.login_ms)),
             heard_at: now,
             blocked_since: None,
+            draining: None,
             token: None,
         }
     }
@@ -74,28 +88,41 @@ impl Deadlines {
         self.token = Some(Token { expiry, check_at: Some(now) });
     }
 
-    /// Bytes wait for the client. It has just taken some of them, or they have just begun to wait.
-    pub(super) fn write_blocked(&mut self, now: Instant) {
+    /// Bytes wait for the client. It has just taken some of them, or they have just begun to wait. `written`: all bytes
+    /// that were written to the socket.
+    pub(super) fn write_blocked(&mut self, now: Instant, written: u64) {
         self.blocked_since = Some(now);
+        let draining = self.draining.get_or_insert(Draining { since: now, written: (written, written) });
+        draining.written.1 = written;
     }
 
     /// The client has taken everything.
     pub(super) fn write_unblocked(&mut self) {
         self.blocked_since = None;
+        self.draining = None;
     }
 
     /// Before this time nothing is due.
     pub(super) fn next_check(&self) -> Instant {
         let heard = self.login_by.unwrap_or(self.heard_at + self.silence);
         let stalled = self.blocked_since.map(|since| since + self.stall);
+        let slow = self.draining.map(|draining| draining.since + self.stall);
         let token = self.token.as_ref().and_then(|token| token.check_at);
-        [stalled, token].into_iter().flatten().fold(heard, Instant::min)
+        [stalled, slow, token].into_iter().flatten().fold(heard, Instant::min)
     }
 
     /// What is due at `now`, which is `unix_ms` on the wall clock. `reading`: frames of the client are read as they come.
     pub(super) fn check(&mut self, now: Instant, unix_ms: i64, reading: bool) -> Due {
         if self.blocked_since.is_some_and(|since| since + self.stall <= now) {
             return Due::Close(Close::Stalled);
+        }
+        if let Some(Draining { since, written: (before, written) }) = self.draining
+            && since + self.stall <= now
+        {
+            if written.saturating_sub(before) < self.drained_min {
+                return Due::Close(Close::Stalled);
+            }
+            self.draining = Some(Draining { since: now, written: (written, written) });
         }
         match self.login_by {
             // Garbage is no login: frames do not move this deadline.
@@ -145,7 +172,14 @@ mod tests {
     }
 
     fn timeouts(login_ms: u64, heartbeat_ms: u64, stalled_ms: u64) -> Timeouts {
-        Timeouts { login_ms, heartbeat_ms, stalled_ms, token_warning_ms: 50, ..Timeouts::default() }
+        Timeouts {
+            login_ms,
+            heartbeat_ms,
+            stalled_ms,
+            drain_bytes_per_second_min: 0,
+            token_warning_ms: 50,
+            ..Timeouts::default()
+        }
     }
 
     fn token(expires_at_ms: u64) -> TokenExpiry {
@@ -187,7 +221,7 @@ mod tests {
             match event {
                 Event::Frame if self.reading => self.deadlines.frame_received(now),
                 Event::Frame => {}
-                Event::Blocked => self.deadlines.write_blocked(now),
+                Event::Blocked => self.deadlines.write_blocked(now, 0),
                 Event::Unblocked => self.deadlines.write_unblocked(),
                 Event::Authenticated => self.deadlines.authenticated(),
                 Event::Token(life_ms) => self.deadlines.set_token(token(ms + life_ms), now),
@@ -296,6 +330,36 @@ mod tests {
                 other => prop_assert!(false, "{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_client_that_drains_too_slowly_is_closed_and_a_slow_one_is_not() {
+        let closed = |bytes_per_second: u64, ms: u64| {
+            let limits = Timeouts { drain_bytes_per_second_min: 100, ..timeouts(10_000, 10_000, 1_000) };
+            let start = Instant::now();
+            let mut deadlines = Deadlines::new(&limits, start);
+            (0..=ms).step_by(10).find(|ms| {
+                let now = start + Duration::from_millis(*ms);
+                deadlines.write_blocked(now, bytes_per_second * ms / 1_000);
+                deadlines.check(now, 0, true) != Due::Nothing
+            })
+        };
+        assert_eq!(closed(99, 9_000), Some(1_000));
+        assert_eq!(closed(100, 9_000), None);
+        let limits = Timeouts { drain_bytes_per_second_min: 100, ..timeouts(10_000, 10_000, 1_000) };
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(&limits, start);
+        let mut check = |ms: u64, written: Option<u64>| {
+            let now = start + Duration::from_millis(ms);
+            match written {
+                Some(written) => deadlines.write_blocked(now, written),
+                None => deadlines.write_unblocked(),
+            }
+            deadlines.check(now, 0, true)
+        };
+        assert_eq!([check(0, Some(0)), check(900, None), check(950, Some(20))], [Due::Nothing; 3]);
+        assert_eq!(check(1_900, Some(30)), Due::Nothing, "a client that took everything begins anew");
+        assert_eq!(check(1_950, Some(40)), Due::Close(Close::Stalled));
     }
 
     #[test]

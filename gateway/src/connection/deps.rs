@@ -7,6 +7,7 @@ use shared::shutdown::Shutdown;
 use super::logins::Logins;
 use crate::auth::revocations::Revocations;
 use crate::auth::token::Tokens;
+use crate::budget::Budgets;
 use crate::config::Config;
 use crate::devices::Devices;
 use crate::hub::Hub;
@@ -26,6 +27,8 @@ pub(crate) struct Deps {
     pub(crate) sends: Arc<Sends>,
     pub(crate) reads: Arc<Reads>,
     pub(crate) memberships: Arc<Memberships>,
+    /// Of the users who connect.
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) online: Online,
     pub(crate) devices: Arc<Devices>,
     pub(crate) typing: Arc<Typing>,

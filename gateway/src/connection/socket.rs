@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 /// Longest frame from a client, in bytes.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Size of the read buffer, and of the write buffer, of each connection. The library's default is 128 KiB.
-const BUFFER_BYTES: usize = 4 * 1024;
+pub(super) const BUFFER_BYTES: usize = 4 * 1024;
 /// Above the largest frame that is ever written: a page of 512 KiB of contents, each byte of which JSON may turn into six.
 const WRITE_BYTES_MAX: usize = 16 << 20;
 

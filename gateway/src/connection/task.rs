@@ -25,7 +25,7 @@ use super::socket::Counted;
 use super::token_expiry::TokenExpiry;
 use super::transport::{Ended, SocketEvent, Transport};
 use crate::identity::Identity;
-use crate::outbox::{Outbox, ReplyTo};
+use crate::outbox::{Outbox, OutboxLimits, ReplyTo};
 use crate::wire::api_error::ApiError;
 use crate::wire::close::Close;
 use crate::wire::reply::{self, Event};
@@ -60,7 +60,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         Self {
             origin: backend.next_connection_id(),
             transport: Transport::new(socket),
-            outbox: Outbox::new(limits.requests_per_connection_max, limits.push_bytes_per_connection_max),
+            outbox: Outbox::new(OutboxLimits {
+                replies: limits.requests_per_connection_max,
+                reply_bytes: limits.reply_bytes_per_connection_max,
+                push_bytes: limits.push_bytes_per_connection_max,
+            }),
             timer: Box::pin(sleep_until(deadlines.next_check())),
             deadlines,
             backend,
@@ -119,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
 
     /// Registers the connection before its memberships are loaded, so that it misses no event in between.
     fn register(&mut self, who: &Arc<Identity>, issued_at_ms: i64) -> Result<Registration<B>, Ended> {
-        let registration = Registration::new(&self.backend, who, &self.outbox)?;
+        let registration = Registration::new(&self.backend, who, &self.outbox);
         self.deadlines.authenticated();
         self.outbox.token_issued(issued_at_ms);
         // A revocation between the check of the token and the registration did not find this connection.
@@ -255,10 +259,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
                 // that has arrived extends a deadline.
                 event = self.transport.next(&self.outbox, reading) => match event? {
                     SocketEvent::Frame(frame) => {
-                        self.deadlines.frame_received(Instant::now());
+                        let now = Instant::now();
+                        self.deadlines.frame_received(now);
+                        self.outbox.heard(now);
                         return Ok(Step::Frame(frame));
                     }
-                    SocketEvent::WriteBlocked => self.deadlines.write_blocked(Instant::now()),
+                    SocketEvent::WriteBlocked { written } => {
+                        self.deadlines.write_blocked(Instant::now(), written);
+                    }
                     SocketEvent::WriteUnblocked => self.deadlines.write_unblocked(),
                 },
                 // Lookup: has to end before the next frame is read.
@@ -297,9 +305,9 @@ struct Registration<B: Backend> {
 }
 
 impl<B: Backend> Registration<B> {
-    fn new(backend: &Arc<B>, who: &Arc<Identity>, outbox: &Arc<Outbox>) -> Result<Self, Ended> {
-        backend.register(who, outbox).map_err(|_| Ended::Close(Close::TooManyConnections))?;
-        Ok(Self { backend: Arc::clone(backend), who: Arc::clone(who) })
+    fn new(backend: &Arc<B>, who: &Arc<Identity>, outbox: &Arc<Outbox>) -> Self {
+        backend.register(who, outbox);
+        Self { backend: Arc::clone(backend), who: Arc::clone(who) }
     }
 }
 

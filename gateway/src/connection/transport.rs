@@ -11,9 +11,9 @@ use futures_util::{Sink as _, SinkExt as _, Stream as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::socket::Counted;
+use super::socket::{BUFFER_BYTES, Counted};
 use crate::outbox::Outbox;
 use crate::wire::close::Close;
 
@@ -35,7 +35,10 @@ pub(super) enum SocketEvent {
     /// The client sent this frame.
     Frame(Message),
     /// Bytes wait for the client. It has just taken some of them, or they have just begun to wait.
-    WriteBlocked,
+    WriteBlocked {
+        /// All bytes that were written to the socket.
+        written: u64,
+    },
     /// The client has taken all bytes that waited for it.
     WriteUnblocked,
 }
@@ -48,11 +51,13 @@ pub(super) struct Transport<S> {
     unflushed: bool,
     /// The bytes written at the last [`SocketEvent::WriteBlocked`]; `None` while writing is not blocked.
     blocked_at: Option<u64>,
+    /// The large frame that the socket has not written completely yet: its bytes count until then.
+    writing: Option<Utf8Bytes>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
     pub(super) fn new(socket: WebSocketStream<Counted<S>>) -> Self {
-        Self { socket, unflushed: false, blocked_at: None }
+        Self { socket, unflushed: false, blocked_at: None, writing: None }
     }
 
     /// Writes the frames in `outbox`, and waits for an event. Reads frames if `reading`, and if `outbox` has room for
@@ -97,13 +102,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
                 is_blocked = true;
                 break;
             }
+            // The socket takes a frame only when it has written the one before.
+            self.writing = None;
             let Some(frame) = outbox.pop() else { break };
+            if frame.len() > BUFFER_BYTES {
+                self.writing = Some(frame.clone());
+            }
             Pin::new(&mut self.socket).start_send(Message::Text(frame))?;
             self.unflushed = true;
         }
         if self.unflushed && !is_blocked {
             is_blocked = Pin::new(&mut self.socket).poll_flush(cx)?.is_pending();
             self.unflushed = is_blocked;
+            if !is_blocked {
+                self.writing = None;
+            }
         }
         self.unflushed |= is_blocked;
         Ok(is_blocked)
@@ -121,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
             (true, Some(before)) if before == written => None,
             (true, _) => {
                 self.blocked_at = Some(written);
-                Some(SocketEvent::WriteBlocked)
+                Some(SocketEvent::WriteBlocked { written })
             }
         }
     }

@@ -50,7 +50,7 @@ struct LoggedOut {
 
 async fn register(call: Call) -> Answer {
     let accounts = accounts(&call)?;
-    let Register { user_id, password, nickname } = call.json().await?;
+    let Register { user_id, password, nickname } = call.json_of_anyone().await?;
     check_rate(&call, &accounts, &user_id)?;
     let nickname = nickname.unwrap_or_else(|| user_id.as_str().to_owned());
     accounts.register(&user_id, password, &nickname).await?;
@@ -59,7 +59,7 @@ async fn register(call: Call) -> Answer {
 
 async fn log_in(call: Call) -> Answer {
     let accounts = accounts(&call)?;
-    let LogIn { user_id, password } = call.json().await?;
+    let LogIn { user_id, password } = call.json_of_anyone().await?;
     check_rate(&call, &accounts, &user_id)?;
     accounts.check(&user_id, password).await?;
     token(&call, &user_id, None)

@@ -1,6 +1,8 @@
 //! Responses of HTTP calls.
 
+use bytes::Bytes;
 use serde::Serialize;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use warp::http::StatusCode;
 use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use warp::reply::{Reply as _, Response};
@@ -23,13 +25,26 @@ struct ErrorBody<'a> {
 /// # Errors
 /// 500 if `body` cannot be serialized, which does not happen for strings and numbers.
 pub(crate) fn json(body: &impl Serialize) -> Answer {
-    let text = serde_json::to_vec(body).map_err(|error| {
+    rendered(body).map(json_text)
+}
+
+/// `body` as JSON.
+///
+/// # Errors
+/// 500 if `body` cannot be serialized, which does not happen for strings and numbers.
+pub(crate) fn rendered(body: &impl Serialize) -> Result<Utf8Bytes, ApiError> {
+    let text = serde_json::to_string(body).map_err(|error| {
         tracing::error!(%error, "a response cannot be serialized");
         ApiError::Internal
     })?;
-    let mut response = Response::new(text.into());
+    Ok(text.into())
+}
+
+/// 200 with JSON that is rendered.
+pub(crate) fn json_text(text: Utf8Bytes) -> Response {
+    let mut response = Response::new(Bytes::from(text).into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    response
 }
 
 /// 200 with `{}`.

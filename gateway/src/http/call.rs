@@ -16,9 +16,10 @@ use tokio::time::{Instant, timeout};
 use warp::http::header::CONTENT_LENGTH;
 use warp::http::{HeaderMap, Method};
 
-use super::client_address;
 use super::deps::Deps;
 use crate::auth::caller::Caller;
+use crate::budget::Payer;
+use crate::listen::network;
 use crate::wire::api_error::ApiError;
 
 /// An unread body.
@@ -34,6 +35,8 @@ pub(crate) struct Call {
     pub(super) headers: HeaderMap,
     pub(super) query: String,
     pub(super) caller: Result<Caller, ApiError>,
+    /// Who pays for what the call does.
+    pub(super) payer: Payer,
     /// Start of the deadline: the time in which the client sends the body does not count.
     pub(super) deadline_start: Arc<Mutex<Instant>>,
     pub(super) body: Mutex<Option<Body>>,
@@ -59,7 +62,7 @@ impl Call {
     /// The key of rate limits per address: the IPv4 address, or the IPv6 network.
     #[must_use]
     pub(crate) fn network(&self) -> IpAddr {
-        client_address::network(self.address)
+        network(self.address)
     }
 
     /// The caller.
@@ -121,7 +124,8 @@ impl Call {
     /// Reads the body: one JSON object of at most `limits.http_body_bytes_max` bytes. Unknown fields are ignored.
     ///
     /// # Errors
-    /// 400 with a message that names the field, 408 if the body is late, 413 if it is too long.
+    /// 401 before the body is read, without valid token or key; 400 with a message that names the field, 408 if the body
+    /// is late, 413 if it is too long.
     pub(crate) async fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         self.json_up_to(self.deps.settings.body_bytes_max).await
     }
@@ -131,6 +135,19 @@ impl Call {
     /// # Errors
     /// As [`json`](Self::json).
     pub(crate) async fn json_up_to<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, ApiError> {
+        self.caller()?;
+        self.read_json(bytes_max).await
+    }
+
+    /// As [`json`](Self::json), without authentication: for calls that authenticate.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json), without 401.
+    pub(crate) async fn json_of_anyone<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        self.read_json(self.deps.settings.body_bytes_max).await
+    }
+
+    async fn read_json<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, ApiError> {
         let too_large = || ApiError::TooLarge(format!("the body is longer than {bytes_max} bytes"));
         let declared = self.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         // Known from the header, without reading the body.

@@ -30,17 +30,10 @@ pub(super) fn client_address(peer: Option<Peer>, headers: &HeaderMap, trusted: &
     nearest
 }
 
-/// The key of rate limits per address: an IPv6 client controls a whole /64 network.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listen::network;
 
     #[test]
     fn only_trusted_proxies_may_name_the_client() {

@@ -2,17 +2,16 @@
 
 use serde::Serialize;
 use shared::conversation::{Conversation, ConversationError};
-use shared::ids::Seq;
+use shared::ids::{Seq, UserId};
 use shared::mysql::positions::ListedPosition;
-use warp::http::header::{CONTENT_TYPE, HeaderValue};
-use warp::reply::Response;
 
-use super::answer::{Answer, json};
+use super::answer::{Answer, json, json_text, rendered};
 use super::call::Call;
 use super::paging::{cursor, limit, truncate};
 use super::refusals::{method_not_allowed, not_found};
+use crate::budget::Payer;
 use crate::wire::api_error::ApiError;
-use crate::wire::listing::EntryView;
+use crate::wire::listing::{EntryView, Listing};
 use crate::wire::request::PullRequest;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
@@ -36,12 +35,19 @@ struct Conversations<'a> {
 async fn list(call: Call) -> Answer {
     let before =
         call.parameter_as("cursor", "cursor must be the next_cursor of the page before")?.unwrap_or(0);
-    let limit = usize::from(limit(&call)?);
-    let listing = call.deps.reads.conversations(call.user()?, before, limit).await?;
-    json(&Conversations {
-        conversations: listing.entries.iter().map(EntryView::new).collect(),
-        next_cursor: listing.has_more.then_some(listing.next),
-    })
+    let limit = limit(&call)?;
+    let render = |listing: &Listing| {
+        rendered(&Conversations {
+            conversations: listing.entries.iter().map(EntryView::new).collect(),
+            next_cursor: listing.has_more.then_some(listing.next),
+        })
+    };
+    Ok(json_text(call.deps.reads.conversations(reader(&call)?, before, limit, render).await?))
+}
+
+/// The user who reads, and who pays for it.
+fn reader(call: &Call) -> Result<(&Payer, &UserId), ApiError> {
+    Ok((&call.payer, call.user()?))
 }
 
 fn conversation(id: &str, call: &Call) -> Result<Conversation, ApiError> {
@@ -64,10 +70,7 @@ async fn messages(id: &str, call: Call) -> Answer {
         Some(_) => return Err(ApiError::malformed("direction must be forward (default) or backward")),
     };
     let request = PullRequest { cursor: Seq(cursor), limit: limit(&call)?, backward };
-    let page = call.deps.reads.page(call.user()?, &conversation, request).await?;
-    let mut response = Response::new(page.as_str().to_owned().into());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(json_text(call.deps.reads.page(reader(&call)?, &conversation, request, None).await?))
 }
 
 #[derive(Serialize)]
@@ -82,7 +85,7 @@ async fn positions(id: &str, call: Call) -> Answer {
     let conversation = conversation(id, &call)?;
     let (cursor, limit) = (cursor(&call), limit(&call)?);
     let reads = &call.deps.reads;
-    let mut positions = reads.positions(call.user()?, &conversation, &cursor, u32::from(limit) + 1).await?;
+    let mut positions = reads.positions(reader(&call)?, &conversation, &cursor, u32::from(limit) + 1).await?;
     let next_cursor = truncate(&mut positions, limit, |position| position.user_id.clone());
     json(&Positions { positions, next_cursor })
 }

@@ -9,6 +9,7 @@ use super::settings::HttpSettings;
 use crate::auth::accounts::Accounts;
 use crate::auth::revocations::Revocations;
 use crate::auth::token::Tokens;
+use crate::budget::Budgets;
 use crate::connection;
 use crate::membership::{GroupChanges, Memberships};
 use crate::presence::Online;
@@ -21,6 +22,8 @@ pub(crate) struct Deps {
     /// For connections that begin with an upgrade of an HTTP request.
     pub(crate) connections: Arc<connection::Deps>,
     pub(crate) reads: Arc<Reads>,
+    /// Of the users who call.
+    pub(crate) budgets: Arc<Budgets>,
     pub(crate) memberships: Arc<Memberships>,
     pub(crate) changes: Arc<GroupChanges>,
     pub(crate) online: Online,

@@ -15,6 +15,7 @@ mod deps;
 mod groups;
 mod paging;
 mod people;
+mod places;
 mod refusals;
 mod router;
 mod routes;

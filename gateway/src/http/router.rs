@@ -15,7 +15,6 @@ use futures_util::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use shared::ids::UserId;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -26,12 +25,14 @@ use warp::reply::Response;
 
 use super::answer::{Answer, refusal};
 use super::call::{Body, Call};
-use super::client_address::{client_address, network};
+use super::client_address::client_address;
 use super::deps::Deps;
+use super::places::Places;
 use super::refusals::not_found;
 use super::{accounts, admin, conversations, cors, groups, people};
 use crate::auth::caller::{self, Caller, Claims};
-use crate::listen::Peer;
+use crate::budget::{Payer, cost};
+use crate::listen::{Peer, network};
 use crate::rates::Rates;
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
@@ -54,7 +55,7 @@ struct Router {
     deps: Arc<Deps>,
     by_address: Option<Rates<IpAddr>>,
     by_user: Option<Rates<UserId>>,
-    permits: Arc<Semaphore>,
+    places: Places,
 }
 
 /// All calls under `/api`.
@@ -63,7 +64,7 @@ pub(super) fn routes(deps: Arc<Deps>) -> BoxedFilter<(Response,)> {
     let router = Arc::new(Router {
         by_address: Rates::new(settings.address_rate.per_second, settings.address_rate.burst),
         by_user: Rates::new(settings.user_rate.per_second, settings.user_rate.burst),
-        permits: Arc::new(Semaphore::new(settings.calls_max)),
+        places: Places::new(settings.calls_max, settings.address_calls_max),
         deps,
     });
     warp::path("api")
@@ -115,11 +116,9 @@ impl Router {
         let trusted = &self.deps.settings.trusted_proxies;
         let address = client_address(request.peer, &request.headers, trusted);
         let caller = self.caller(&request, address)?;
+        let payer = self.payer(&caller)?;
         let path = segments(&request.path)?;
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
-            let message = "this gateway has the maximum number of calls in progress: try again";
-            ApiError::unavailable(message, RetryDelay::Overloaded)
-        })?;
+        let place = self.places.take(&caller, network(address))?;
         let deadline_start = Arc::new(Mutex::new(Instant::now()));
         let call = Call {
             deps: Arc::clone(&self.deps),
@@ -128,13 +127,14 @@ impl Router {
             headers: request.headers,
             query: request.query,
             caller,
+            payer,
             deadline_start: Arc::clone(&deadline_start),
             body: Mutex::new(Some(request.body)),
         };
         let mut task = self.deps.shutdown.spawn(async move {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             let answer = route(&path, call).await;
-            drop(permit);
+            drop(place);
             answer
         });
         loop {
@@ -178,6 +178,20 @@ impl Router {
             Ok(None) => Ok(Err(ApiError::Unauthenticated("send Authorization: Bearer <token>".to_owned()))),
             Err(refused) => Ok(Err(refused)),
         }
+    }
+}
+
+impl Router {
+    /// Who pays for the call: the user, unless it has to wait until its budget recovers. Calls without authentication
+    /// read nothing.
+    fn payer(&self, caller: &Result<Caller, ApiError>) -> Result<Payer, ApiError> {
+        let Ok(Caller::User(user)) = caller else { return Ok(Payer::Operator) };
+        let budget = self.deps.budgets.of(user);
+        if !budget.wait().is_zero() {
+            return Err(budget.exceeded());
+        }
+        budget.spend(cost::CALL);
+        Ok(Payer::User(budget))
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct HttpSettings {
     pub(crate) operator: OperatorKey,
     /// Concurrent calls; a further one gets 503.
     pub(crate) calls_max: usize,
+    /// Concurrent calls of one address; 0 for no limit.
+    pub(crate) address_calls_max: usize,
     /// From the end of the body to the response.
     pub(crate) deadline: Duration,
     /// Bytes of a body, unless the call has its own limit.
@@ -48,6 +50,7 @@ impl HttpSettings {
             auth_mode: config.auth.mode,
             operator: OperatorKey::new(config.auth.api_key.clone()),
             calls_max: limits.http_calls_max,
+            address_calls_max: limits.address_calls_at_once,
             deadline: Duration::from_millis(limits.request_deadline_ms),
             body_bytes_max: limits.http_body_bytes_max,
             body_timeout: Duration::from_millis(config.timeouts.http_body_ms),

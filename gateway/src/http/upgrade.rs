@@ -80,6 +80,9 @@ fn upgrade(
     let backend = Arc::clone(&deps.connections);
     deps.shutdown.spawn(async move {
         let Ok(upgraded) = on_upgrade.await else { return };
+        if let Some(permit) = &permit {
+            permit.upgraded();
+        }
         let stream = Counted::new(TokioIo::new(upgraded));
         let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(websocket_config())).await;
         Connection::new(backend, socket).run(login).await;

@@ -8,8 +8,8 @@ use shared::conversation::{Conversation, Kind};
 use shared::ids::UserId;
 
 use super::audience::Audience;
-use super::member::{Member, TooMany};
-use super::registry::{Registry, Removed};
+use super::member::Member;
+use super::registry::{Displaced, Registry, Removed};
 use crate::identity::Identity;
 use crate::outbox::Outbox;
 use crate::wire::close::Close;
@@ -30,26 +30,19 @@ impl Hub {
     }
 
     /// Adds a connection. From here on it gets private messages, and those of the groups to which its user is
-    /// [subscribed](Self::subscribe). An older connection of the same device is told to close.
-    ///
-    /// # Errors
-    /// [`TooMany`] if the user has `connections_max` others.
-    pub fn register(
-        &self,
-        identity: &Identity,
-        outbox: &Arc<Outbox>,
-        connections_max: usize,
-    ) -> Result<(), TooMany> {
+    /// [subscribed](Self::subscribe). An older connection of the same device is told to close; so is, if the user has
+    /// `connections_max` others, the one whose client sent nothing for longest: its client is most likely gone.
+    pub fn register(&self, identity: &Identity, outbox: &Arc<Outbox>, connections_max: usize) {
         let member = Member {
             user: identity.user.clone(),
             connection: identity.origin.connection,
             outbox: Arc::clone(outbox),
         };
-        match self.registry.add(identity, member, connections_max, &self.audience)? {
-            Some(replaced) => replaced.outbox.close(Close::Replaced),
+        match self.registry.add(identity, member, connections_max, &self.audience) {
+            Some(Displaced::SameDevice(old)) => old.outbox.close(Close::Replaced),
+            Some(Displaced::MostSilent(old)) => old.outbox.close(Close::TooManyConnections),
             None => _ = self.connections.fetch_add(1, Ordering::Relaxed),
         }
-        Ok(())
     }
 
     /// Removes a connection, and only it: an older one that was replaced cannot remove its successor. If it was the last
@@ -154,8 +147,8 @@ mod tests {
     }
 
     fn register(hub: &Hub, identity: &Identity) -> Arc<Outbox> {
-        let outbox = Outbox::new(8, 1000);
-        hub.register(identity, &outbox, 3).unwrap();
+        let outbox = Outbox::for_test();
+        hub.register(identity, &outbox, 3);
         outbox
     }
 
@@ -207,14 +200,27 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_a_limited_number_of_connections() {
+    fn a_further_connection_displaces_the_one_that_was_silent_longest() {
         let hub = Hub::new();
-        for n in 1..=3 {
-            register(&hub, &identity("alice", &format!("d{n}"), n));
+        let group = Conversation::from_key("group_1").unwrap();
+        let outboxes: Vec<_> =
+            (1..=3).map(|n| register(&hub, &identity("alice", &format!("d{n}"), n))).collect();
+        subscribe(&hub, "alice", &group);
+        for (outbox, at_ms) in outboxes.iter().zip([50, 30, 40]) {
+            outbox.heard_at(at_ms);
         }
-        let outbox = Outbox::new(8, 1000);
-        assert_eq!(hub.register(&identity("alice", "d4", 4), &outbox, 3), Err(TooMany));
-        assert_eq!(hub.register(&identity("alice", "d3", 5), &outbox, 3), Ok(()), "replacing is no addition");
-        assert_eq!(hub.register(&identity("bob", "d1", 6), &outbox, 3), Ok(()));
+        let third = register(&hub, &identity("alice", "d3", 4));
+        assert_eq!(outboxes[2].close_reason(), Some(Close::Replaced), "replacing is no addition");
+        third.heard_at(60);
+        let fourth = register(&hub, &identity("alice", "d4", 5));
+        fourth.heard_at(70);
+        assert_eq!(outboxes[1].close_reason(), Some(Close::TooManyConnections), "silent longest");
+        assert_eq!((concerned(&hub, "group_1"), hub.connections()), (vec![1, 4, 5], 3));
+        hub.deregister(&identity("alice", "d2", 2));
+        assert_eq!((concerned(&hub, "private_alice bob"), hub.connections()), (vec![1, 4, 5], 3));
+        register(&hub, &identity("alice", "d5", 6));
+        assert_eq!(outboxes[0].close_reason(), Some(Close::TooManyConnections));
+        register(&hub, &identity("bob", "d1", 7));
+        assert_eq!((third.close_reason(), fourth.close_reason(), hub.connections()), (None, None, 4));
     }
 }

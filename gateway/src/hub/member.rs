@@ -16,7 +16,3 @@ pub struct Member {
     /// The connection's outbox.
     pub outbox: Arc<Outbox>,
 }
-
-/// The user has as many connections as allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMany;

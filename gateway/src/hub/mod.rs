@@ -8,4 +8,4 @@ mod member;
 mod registry;
 
 pub use connections::Hub;
-pub use member::{Member, TooMany};
+pub use member::Member;

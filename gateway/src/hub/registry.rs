@@ -9,7 +9,7 @@ use shared::conversation::Conversation;
 use shared::ids::{DeviceId, UserId};
 
 use super::audience::Audience;
-use super::member::{Member, TooMany};
+use super::member::Member;
 use crate::identity::Identity;
 
 /// Number of maps.
@@ -29,6 +29,25 @@ struct User {
     connections: Vec<(DeviceId, Member)>,
     /// The groups whose pushes all its connections get.
     groups: AHashSet<Conversation>,
+}
+
+impl User {
+    /// The place of the connection whose client sent nothing for longest; of those alike, the oldest one.
+    fn most_silent(&self) -> Option<usize> {
+        let connections = self.connections.iter().enumerate();
+        let most_silent =
+            connections.min_by_key(|(_, (_, member))| (member.outbox.heard_at_ms(), member.connection));
+        most_silent.map(|(place, _)| place)
+    }
+}
+
+/// A connection that has to go for a new one.
+#[derive(Debug)]
+pub(super) enum Displaced {
+    /// It is of the same device.
+    SameDevice(Member),
+    /// Its user has as many connections as allowed, and this one was silent longest.
+    MostSilent(Member),
 }
 
 /// What became of a connection's removal.
@@ -55,34 +74,39 @@ impl Registry {
         &self.parts[hash % PARTS]
     }
 
-    /// Adds a connection, which gets the pushes of its user's groups. Returns the connection of the same device that it
-    /// replaced.
+    /// Adds a connection, which gets the pushes of its user's groups. Returns the connection that has to go for it: the
+    /// one of the same device, or, if the user has `connections_max`, the one that was silent longest.
     pub(super) fn add(
         &self,
         identity: &Identity,
         member: Member,
         connections_max: usize,
         audience: &Audience,
-    ) -> Result<Option<Member>, TooMany> {
+    ) -> Option<Displaced> {
         let mut part = self.part(identity.user.as_str()).lock();
         let user = part.entry(identity.user.clone()).or_default();
         let added = member.clone();
         let same_device = user.connections.iter().position(|(device, _)| *device == identity.device);
-        let replaced = match same_device {
-            Some(place) => Some(std::mem::replace(&mut user.connections[place].1, member)),
-            None if user.connections.len() >= connections_max => return Err(TooMany),
+        let new = (identity.device.clone(), member);
+        let displaced = match same_device {
+            Some(place) => {
+                Some(Displaced::SameDevice(std::mem::replace(&mut user.connections[place], new).1))
+            }
+            None if user.connections.len() >= connections_max => user
+                .most_silent()
+                .map(|place| Displaced::MostSilent(std::mem::replace(&mut user.connections[place], new).1)),
             None => {
-                user.connections.push((identity.device.clone(), member));
+                user.connections.push(new);
                 None
             }
         };
         for group in &user.groups {
             audience.add(group, added.clone());
-            if let Some(old) = &replaced {
+            if let Some(Displaced::SameDevice(old) | Displaced::MostSilent(old)) = &displaced {
                 audience.remove(group, old.connection);
             }
         }
-        Ok(replaced)
+        displaced
     }
 
     /// Removes a connection.

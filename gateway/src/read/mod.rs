@@ -2,10 +2,12 @@
 //!
 //! * [`reads`] answers requests, each within a deadline.
 //! * [`page_reader`] reads pages of conversations.
+//! * [`moved_positions`] announces moved read positions with their unread counts.
 //! * [`read_positions`] moves and lists read positions.
 //! * [`sync`] lists a user's conversations, and those that changed since a cursor.
 //! * [`tail_cache`] has the newest messages of conversations, for unread counts.
 
+mod moved_positions;
 mod page_reader;
 mod read_positions;
 mod reads;

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use proto::v1;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId};
-use shared::message::origin_to_wire;
 use shared::mysql::Pool;
 use shared::mysql::positions::{self, Advance, ListedPosition};
 use shared::redis::inbox::{Change, InboxUpdate, Inboxes};
 
-use super::tail_cache::TailCache;
-use crate::announce::Announcer;
+use super::moved_positions::{MovedPosition, MovedPositions};
+use crate::budget::Payer;
 use crate::identity::Identity;
 use crate::membership::Memberships;
 use crate::wire::api_error::ApiError;
@@ -22,8 +20,7 @@ pub(super) struct ReadPositions {
     pool: Pool,
     inboxes: Inboxes,
     memberships: Arc<Memberships>,
-    tails: Arc<TailCache>,
-    announcer: Announcer,
+    moved: MovedPositions,
 }
 
 impl ReadPositions {
@@ -31,20 +28,19 @@ impl ReadPositions {
         pool: Pool,
         inboxes: Inboxes,
         memberships: Arc<Memberships>,
-        tails: Arc<TailCache>,
-        announcer: Announcer,
+        moved: MovedPositions,
     ) -> Self {
-        Self { pool, inboxes, memberships, tails, announcer }
+        Self { pool, inboxes, memberships, moved }
     }
 
     /// Moves the read position forward to `cursor`, records it in the user's inbox, and announces it to the user's other
-    /// connections and to the other user of a private chat.
+    /// connections and to the other user of a private chat, with an unread count that `payer` pays for.
     ///
     /// # Errors
     /// 403, 404, 503.
     pub(super) async fn advance(
         &self,
-        by: &Identity,
+        (payer, by): (&Payer, &Identity),
         conversation: &Conversation,
         cursor: Seq,
     ) -> Result<Advance, ApiError> {
@@ -62,15 +58,13 @@ impl ReadPositions {
                 "Cannot record the read position of user {} in its inbox; the next sync lacks it", by.user
             );
         }
-        let counted_from = advance.position.max(permissions.history.join_seq);
-        let summary = self.tails.summary(conversation, advance.position, &by.user, counted_from).await;
-        self.announcer.announce(v1::event::Kind::PositionMoved(v1::PositionMoved {
-            conversation: conversation.key().to_owned(),
-            user_id: by.user.as_str().to_owned(),
-            seq: advance.position.0,
-            origin: Some(origin_to_wire(by.origin)),
-            unread: summary.ok().map(|summary| summary.unread),
-        }));
+        let moved = MovedPosition {
+            position: advance.position,
+            join_seq: permissions.history.join_seq,
+            origin: by.origin,
+            payer: payer.clone(),
+        };
+        self.moved.announce(&by.user, conversation, moved);
         Ok(advance)
     }
 

@@ -10,13 +10,16 @@ use shared::mysql::positions::ListedPosition;
 use shared::mysql::timeline::Direction;
 use shared::redis::inbox::Inboxes;
 use shared::shutdown::Shutdown;
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::moved_positions::MovedPositions;
 use super::page_reader::{PageKey, PageReader};
 use super::read_positions::ReadPositions;
 use super::sync::ConversationLists;
 use super::tail_cache::TailCache;
 use crate::announce::Announcer;
+use crate::budget::{Budgets, Payer, ReadPermit, ReplyBytes, cost, page_bytes};
 use crate::identity::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
@@ -39,6 +42,8 @@ pub(crate) struct ReadDeps {
     pub(crate) inboxes: Inboxes,
     /// For permissions, and the large groups of connected users.
     pub(crate) memberships: Arc<Memberships>,
+    /// Of the users who read.
+    pub(crate) budgets: Arc<Budgets>,
     /// For moved read positions.
     pub(crate) announcer: Announcer,
     /// For reads that are shared by several requests; stopped after the last connection is closed.
@@ -63,39 +68,53 @@ pub(crate) struct Reads {
     pages: PageReader,
     positions: ReadPositions,
     lists: ConversationLists,
+    budgets: Arc<Budgets>,
     deadline: Duration,
+}
+
+/// A read that has begun: its user pays for it, and the bytes of its reply are reserved.
+struct Begun {
+    deadline: Instant,
+    bytes: ReplyBytes,
+    _permit: ReadPermit,
 }
 
 impl Reads {
     /// Reads from `deps` within `settings`.
     #[must_use]
     pub(crate) fn new(deps: ReadDeps, settings: ReadSettings) -> Self {
-        let ReadDeps { pool, inboxes, memberships, announcer, tasks } = deps;
+        let ReadDeps { pool, inboxes, memberships, budgets, announcer, tasks } = deps;
         let ReadSettings { concurrency, deadline, inbox_ttl_s } = settings;
         let tails = Arc::new(TailCache::new(pool.clone()));
         let members = || Arc::clone(&memberships);
         let lists =
             ConversationLists::new(pool.clone(), inboxes.clone(), members(), Arc::clone(&tails), inbox_ttl_s);
-        let positions = ReadPositions::new(pool.clone(), inboxes, members(), tails, announcer);
+        let moved = MovedPositions::new(tails, announcer, tasks.clone());
+        let positions = ReadPositions::new(pool.clone(), inboxes, members(), moved);
         let pages = PageReader::new(pool, concurrency, tasks);
-        Self { memberships, pages, positions, lists, deadline }
+        Self { memberships, pages, positions, lists, budgets, deadline }
     }
 
-    /// One page of a conversation as the frame of a pull's reply.
+    /// One page of a conversation as the frame of a pull's reply. `to`: the connection that it goes to.
     ///
     /// # Errors
-    /// 403, 404, 503.
+    /// 403, 404, 429, 503.
     pub(crate) async fn page(
         &self,
-        user: &UserId,
+        (payer, user): (&Payer, &UserId),
         conversation: &Conversation,
         request: PullRequest,
+        to: Option<&ReplyTo>,
     ) -> Result<Utf8Bytes, ApiError> {
-        self.within_deadline(async {
+        let bytes = page_bytes(request.limit);
+        let begun = self.begin(payer, cost::PULL, bytes, to).await?;
+        let page = async {
             let floor = self.memberships.require(conversation, user).await?.floor();
             self.pages.read(page_key(conversation.clone(), request, floor)).await
-        })
-        .await
+        };
+        let page = within(begun.deadline, page).await?;
+        payer.spend(cost::of_bytes(page.len()));
+        Ok(begun.bytes.attach(page))
     }
 
     /// Answers a pull.
@@ -106,7 +125,8 @@ impl Reads {
         request: PullRequest,
         reply_to: ReplyTo,
     ) {
-        let frame = self.page(&context.by.user, &conversation, request).await;
+        let (payer, user) = (self.payer(&context.by), &context.by.user);
+        let frame = self.page((&payer, user), &conversation, request, Some(&reply_to)).await;
         reply_to.send(frame.unwrap_or_else(|error| context.refuse(&error, Cmd::PULL, Some(&conversation))));
     }
 
@@ -118,8 +138,13 @@ impl Reads {
         cursor: Seq,
         reply_to: ReplyTo,
     ) {
-        let advance = self.positions.advance(&context.by, &conversation, cursor);
-        reply_to.send(match self.within_deadline(advance).await {
+        let advance = async {
+            let payer = self.payer(&context.by);
+            let begun = self.begin(&payer, cost::ACK, 0, None).await?;
+            let advance = self.positions.advance((&payer, &context.by), &conversation, cursor);
+            within(begun.deadline, advance).await
+        };
+        reply_to.send(match advance.await {
             Ok(advance) => reply::ack(&conversation.wire(), advance.position),
             Err(error) => context.refuse(&error, Cmd::ACK, Some(&conversation)),
         });
@@ -128,15 +153,18 @@ impl Reads {
     /// The read positions of at most `limit` members whose ids are above `cursor`, by id.
     ///
     /// # Errors
-    /// 403, 404, 503.
+    /// 403, 404, 429, 503.
     pub(crate) async fn positions(
         &self,
-        user: &UserId,
+        (payer, user): (&Payer, &UserId),
         conversation: &Conversation,
         cursor: &str,
         limit: u32,
     ) -> Result<Vec<ListedPosition>, ApiError> {
-        self.within_deadline(self.positions.list(user, conversation, cursor, limit)).await
+        let begun = self.begin(payer, cost::POSITIONS, 0, None).await?;
+        let listed = within(begun.deadline, self.positions.list(user, conversation, cursor, limit)).await?;
+        payer.spend(cost::of_count(listed.len()));
+        Ok(listed)
     }
 
     /// Answers a sync.
@@ -146,47 +174,100 @@ impl Reads {
         request: SyncRequest,
         reply_to: ReplyTo,
     ) {
-        let changes = self.lists.changes(&context.by.user, request.cursor, usize::from(request.limit));
-        let listing = self.within_deadline(Box::pin(changes)).await;
-        reply_to.send(match listing {
-            Ok(listing) => reply::sync(&listing),
-            Err(error) => context.refuse(&error, Cmd::SYNC, None),
-        });
+        let frame = self.changes(&context.by, request, &reply_to).await;
+        reply_to.send(frame.unwrap_or_else(|error| context.refuse(&error, Cmd::SYNC, None)));
     }
 
-    /// A user's conversations that changed before `before` (0: all), newest change first.
+    async fn changes(
+        &self,
+        by: &Identity,
+        request: SyncRequest,
+        to: &ReplyTo,
+    ) -> Result<Utf8Bytes, ApiError> {
+        let payer = self.payer(by);
+        let begun = self.begin(&payer, cost::LIST, page_bytes(request.limit), Some(to)).await?;
+        let changes = self.lists.changes(&by.user, request.cursor, usize::from(request.limit));
+        let listing = within(begun.deadline, Box::pin(changes)).await?;
+        let frame = reply::sync(&listing);
+        payer.spend(cost_of(&listing, frame.len()));
+        Ok(begun.bytes.attach(frame))
+    }
+
+    /// A user's conversations that changed before `before` (0: all), newest change first, as `render` shows them.
     ///
     /// # Errors
-    /// 503
+    /// 429, 503, and those of `render`
     pub(crate) async fn conversations(
         &self,
-        user: &UserId,
+        (payer, user): (&Payer, &UserId),
         before: u64,
-        limit: usize,
-    ) -> Result<Listing, ApiError> {
-        self.within_deadline(Box::pin(self.lists.newest_first(user, before, limit))).await
+        limit: u16,
+        render: impl FnOnce(&Listing) -> Result<Utf8Bytes, ApiError>,
+    ) -> Result<Utf8Bytes, ApiError> {
+        let begun = self.begin(payer, cost::LIST, page_bytes(limit), None).await?;
+        let listing = self.lists.newest_first(user, before, usize::from(limit));
+        let listing = within(begun.deadline, Box::pin(listing)).await?;
+        let rendered = render(&listing)?;
+        payer.spend(cost_of(&listing, rendered.len()));
+        Ok(begun.bytes.attach(rendered))
     }
 
     /// Answers a heartbeat that has the cursor of the client's last sync.
     pub(crate) async fn heartbeat(self: Arc<Self>, by: Arc<Identity>, cursor: u64, reply_to: ReplyTo) {
-        let large_groups = self.memberships.merging_groups_of(&by.user);
-        let answer = self.lists.heartbeat(&by.user, cursor, &large_groups);
+        let answer = async {
+            let payer = self.payer(&by);
+            let _permit = payer.begin_read(cost::HEARTBEAT).await;
+            let large_groups = self.memberships.merging_groups_of(&by.user);
+            payer.spend(cost::of_count(large_groups.len()));
+            self.lists.heartbeat(&by.user, cursor, &large_groups).await
+        };
         reply_to.send(match tokio::time::timeout(HEARTBEAT_TIMEOUT, answer).await {
             Ok(Ok(next)) => reply::heartbeat_at(next),
-            // Redis is unavailable: the client learns of changes with a later heartbeat.
+            // Redis is unavailable, or the user has spent its budget: the client learns of changes with a later heartbeat.
             _ => reply::heartbeat(),
         });
     }
 
-    async fn within_deadline<T>(
-        &self,
-        answer: impl Future<Output = Result<T, ApiError>>,
-    ) -> Result<T, ApiError> {
-        tokio::time::timeout(self.deadline, answer).await.unwrap_or_else(|_| {
-            let message = "the database did not answer in time: try again";
-            Err(ApiError::unavailable(message, RetryDelay::StoreUnavailable))
-        })
+    fn payer(&self, by: &Identity) -> Payer {
+        Payer::User(self.budgets.of(&by.user))
     }
+
+    /// Reserves the bytes of a reply and begins a read for `payer`, who pays `units` for it.
+    async fn begin(
+        &self,
+        payer: &Payer,
+        units: u32,
+        bytes: usize,
+        to: Option<&ReplyTo>,
+    ) -> Result<Begun, ApiError> {
+        let deadline = Instant::now() + self.deadline;
+        let begun = async {
+            let connection = to.and_then(ReplyTo::connection_bytes);
+            let bytes = match bytes {
+                0 => ReplyBytes::default(),
+                bytes => ReplyBytes::reserve(&self.budgets, payer, connection, bytes).await,
+            };
+            Begun { deadline, bytes, _permit: payer.begin_read(units).await }
+        };
+        timeout_at(deadline, begun).await.map_err(|_| payer.exceeded())
+    }
+}
+
+fn cost_of(listing: &Listing, bytes: usize) -> u32 {
+    cost::of_count(listing.examined)
+        .saturating_add(cost::of_rows(listing.counted))
+        .saturating_add(cost::of_entries(listing.entries.len()))
+        .saturating_add(cost::of_bytes(bytes))
+}
+
+async fn within<T>(
+    deadline: Instant,
+    answer: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    timeout_at(deadline, answer).await.unwrap_or_else(|_| {
+        let message = "the database did not answer in time: try again";
+        Err(ApiError::unavailable(message, RetryDelay::StoreUnavailable))
+    })
 }
 
 /// Equal keys make readers share a page, so a floor that the cursor already implies is left out.

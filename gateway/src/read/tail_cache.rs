@@ -25,6 +25,8 @@ pub(super) struct Summary {
     pub(super) last_seq: Seq,
     pub(super) last_message: Option<Arc<Stored>>,
     pub(super) unread: u64,
+    /// Most messages that MySQL counted for it.
+    pub(super) counted: u64,
 }
 
 /// The tails of conversations that were requested.
@@ -57,9 +59,10 @@ impl TailCache {
             }
             let unread = tail.unread(self.hasher.hash_one(user.as_str()), counted_from);
             let last_message = tail.last_message.clone();
-            (Summary { last_seq: tail.last_seq, last_message, unread }, tail.begins_after)
+            (Summary { last_seq: tail.last_seq, last_message, unread, counted: 0 }, tail.begins_after)
         };
         if counted_from < tail_begins {
+            summary.counted = (tail_begins.0 - counted_from.0).min(u64::from(unread::COUNTED_MAX));
             summary.unread +=
                 unread::count(&self.pool, conversation, user, counted_from, tail_begins).await?;
         }

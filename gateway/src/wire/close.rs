@@ -29,7 +29,7 @@ pub enum Close {
     Replaced,
     /// 4413: the client reads nothing from its socket.
     Stalled,
-    /// 4429: the user has the maximum of connections.
+    /// 4429: the user opened another connection and has the maximum; this one was silent longest.
     TooManyConnections,
     /// 4429: too many malformed frames in a row.
     TooManyMalformed,
@@ -50,7 +50,9 @@ impl Close {
             Self::Silent => (4408, "no sign of life: send a heartbeat (cmd 0)".into()),
             Self::Replaced => (4409, "replaced by a newer connection of this device".into()),
             Self::Stalled => (4413, "nothing was taken from the socket".into()),
-            Self::TooManyConnections => (4429, "too many connections of this user".into()),
+            Self::TooManyConnections => {
+                (4429, "too many connections of this user: this one was silent longest".into())
+            }
             Self::TooManyMalformed => (4429, "too many malformed frames".into()),
         };
         CloseFrame { code: CloseCode::from(code), reason: reason.into() }

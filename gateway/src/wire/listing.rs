@@ -40,6 +40,10 @@ pub struct Listing {
     pub has_more: bool,
     /// The cursor was too old or unknown: this is the first page of the complete list, not of the changes.
     pub reset: bool,
+    /// The conversations that were looked at to make it.
+    pub examined: usize,
+    /// The messages that were counted to tell unread ones, beside those in memory.
+    pub counted: u64,
 }
 
 /// The JSON of a [`Listed`].

@@ -7,8 +7,8 @@ use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
 use crate::message::MessageKind;
 
-/// Most messages that one count looks at.
-const COUNTED_MAX: u32 = 100_000;
+/// Most messages that one count looks at: some milliseconds.
+pub const COUNTED_MAX: u32 = 10_000;
 
 /// The part of a row that counting needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub async fn newest(
         .collect()
 }
 
-/// The number of messages of others than `user` above `after`, up to `to`. At most the newest 100,000 messages are
+/// The number of messages of others than `user` above `after`, up to `to`. At most the newest 10,000 messages are
 /// counted.
 ///
 /// # Errors

@@ -140,6 +140,9 @@ pub fn cause(request: Request, code: u16, message: &str) -> &'static str {
         (Request::Connection, 4429) => {
             "limits.connections_per_user_max (32 by default), or limits.malformed_frames_max (64)"
         }
+        (_, 429) if message.contains("share of this gateway") => {
+            "limits.user_cost_per_second (10000 by default), or the client does not read its replies"
+        }
         (_, 429) => {
             "limits.user_calls_per_second (20 by default) or limits.address_calls_per_second (100), and their bursts"
         }
@@ -176,6 +179,7 @@ mod tests {
             (Connection, 4408, "", "timeouts.heartbeat_ms (30000"),
             (Connection, 4413, "", "timeouts.stalled_ms (30000"),
             (Read, 429, "", "limits.user_calls_per_second (20"),
+            (Read, 429, "more than your share of this gateway", "limits.user_cost_per_second (10000"),
             (Connection, 4999, "", "no setting is known"),
         ] {
             let cause = cause(request, code, message);

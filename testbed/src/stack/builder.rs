@@ -86,6 +86,7 @@ impl Builder {
         self.set("IM__LIMITS__USER_MESSAGES_PER_SECOND", 0)
             .set("IM__LIMITS__USER_CALLS_PER_SECOND", 0)
             .set("IM__LIMITS__ADDRESS_CALLS_PER_SECOND", 0)
+            .set("IM__LIMITS__USER_COST_PER_SECOND", 0)
     }
 
     /// The folder of logs and data, which stays. Without it: a temporary folder, removed at the end.

@@ -238,6 +238,7 @@ async fn a_stalled_reader_is_closed_with_4413() {
 async fn a_slow_reader_keeps_its_connection_while_it_makes_progress() {
     let mut config = config();
     config.timeouts.heartbeat_ms = 1_000_000;
+    config.timeouts.drain_bytes_per_second_min = 5;
     let backend = backend(config);
     let (mut ours, theirs) = duplex(256);
     let socket =
@@ -256,6 +257,28 @@ async fn a_slow_reader_keeps_its_connection_while_it_makes_progress() {
     drop(ours);
     server.await.unwrap();
     assert_eq!(backend.hub.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_too_slowly_for_long_is_closed_with_4413() {
+    let mut config = config();
+    config.timeouts.heartbeat_ms = 1_000_000;
+    config.timeouts.drain_bytes_per_second_min = 100;
+    let backend = backend(config);
+    let (mut ours, theirs) = duplex(256);
+    let socket =
+        WebSocketStream::from_raw_socket(Counted::new(theirs), Role::Server, Some(websocket_config())).await;
+    let login = verified(&backend, "alice");
+    tokio::spawn(Connection::new(Arc::clone(&backend), socket).run(login));
+    settle().await;
+    let (start, outbox) = (Instant::now(), outboxes(&backend).remove(0));
+    outbox.notify(Utf8Bytes::from("x".repeat(50_000)));
+    while backend.hub.connections() == 1 {
+        assert!(start.elapsed() < Duration::from_secs(40), "open after {:?}", start.elapsed());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        ours.read_exact(&mut [0; 200]).await.unwrap();
+    }
+    assert!(start.elapsed() >= Duration::from_secs(30), "closed after {:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -401,14 +424,14 @@ async fn a_connection_is_replaced_while_its_memberships_are_loaded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_has_a_limited_number_of_connections() {
+async fn a_further_connection_of_a_user_closes_the_one_that_was_silent_longest() {
     let backend = backend(config());
     let mut clients = Vec::new();
     for _ in 0..3 {
         clients.push(Client::open(&backend, ROOMY, verified(&backend, "alice")).await);
         settle().await;
     }
-    assert_eq!(clients.pop().unwrap().closed_with().await.0, 4429);
+    assert_eq!(clients.remove(0).closed_with().await.0, 4429);
     assert_eq!(backend.hub.connections(), 2);
 }
 

@@ -258,7 +258,7 @@ impl Gateway {
             device: DeviceId::parse(["desk", "phone"][device]).unwrap(),
             origin: ConnectionId { gateway: self.number, connection: self.last_connection },
         };
-        self.hub.register(&identity, &Outbox::new(8, 1_000), 3).unwrap();
+        self.hub.register(&identity, &Outbox::for_test(), 3);
         if let Some(replaced) = self.connections.insert((user, device), identity.clone()) {
             self.end(&replaced, now);
         }

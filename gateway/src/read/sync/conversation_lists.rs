@@ -144,12 +144,14 @@ impl ConversationLists {
     ) -> Result<Listing, ApiError> {
         let Some(read) = inbox.inbox else { return Err(rebuilt_too_often()) };
         let moment = self.moment(inbox.now, read.last);
-        let page = merge(order, limit, read, self.group_heads(user).await?);
+        let heads = self.group_heads(user).await?;
+        let examined = heads.len() + read.entries.len();
+        let page = merge(order, limit, read, heads);
         let is_complete_list = matches!(order, Order::RisingAfter(0) | Order::FallingBefore(_));
-        let (entries, cut_at) = self.entries.of(user, page.entries, is_complete_list).await?;
+        let ((entries, cut_at), counted) = self.entries.of(user, page.entries, is_complete_list).await?;
         let (reached, has_more) = cut_at.map_or((page.reached, page.has_more), |version| (version, true));
         let Continuation { next, has_more } = Continuation::new(order, reached, has_more, moment);
-        Ok(Listing { entries, next, has_more, reset: false })
+        Ok(Listing { entries, next, has_more, reset: false, examined, counted })
     }
 
     fn moment(&self, now: u64, inbox_last: u64) -> ReadMoment {

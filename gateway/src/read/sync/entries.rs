@@ -8,6 +8,7 @@ use shared::ids::{Seq, UserId};
 use shared::mysql::{Pool, positions};
 use shared::permission::HistoryRange;
 use shared::redis::inbox::Entry;
+use tokio::sync::Semaphore;
 
 use super::super::tail_cache::{Summary, TailCache};
 use crate::membership::Memberships;
@@ -15,9 +16,12 @@ use crate::wire::api_error::ApiError;
 use crate::wire::listing::Listed;
 use crate::wire::message::MessageView;
 
-/// Contents of the last messages of one page, in bytes of JSON. The page ends before the entry that would exceed this, but has at
-/// least one.
+/// Contents of the last messages of one page, in bytes of JSON. The page ends before the entry that would exceed this,
+/// but has at least one.
 const PAGE_BYTES_MAX: usize = 512 * 1024;
+
+/// Entries that are looked up at the same time: a page must not take all connections to MySQL.
+const AT_ONCE: usize = 4;
 
 /// The entries of a page, and the version of the last one if not all fit.
 type Fitting = (Vec<Listed>, Option<u64>);
@@ -48,24 +52,31 @@ impl Entries {
     }
 
     /// The view of `user` on `entries`. `is_complete_list`: the client has no earlier list, so that it need not be told
-    /// about groups that it left.
+    /// about groups that it left. Returns the most messages that MySQL counted for it, too.
     pub(super) async fn of(
         &self,
         user: &UserId,
         entries: Vec<Entry>,
         is_complete_list: bool,
-    ) -> Result<Fitting, ApiError> {
+    ) -> Result<(Fitting, u64), ApiError> {
         let all: Vec<&Conversation> = entries.iter().map(|entry| &entry.conversation).collect();
         let groups: Vec<&Conversation> = all.iter().copied().filter(|c| c.kind() == Kind::Group).collect();
         let acks = positions::of_user(&self.pool, user, &all);
         let (acks, histories) = futures_util::try_join!(acks, self.memberships.accesses(user, &groups))
             .map_err(|e| ApiError::database(&e))?;
+        let permits = &Semaphore::new(AT_ONCE);
         let details = entries.iter().map(|entry| {
             let last_ack_seq = acks.get(&entry.conversation).copied().unwrap_or(Seq::ZERO);
-            self.details(user, entry, histories.get(&entry.conversation).copied(), last_ack_seq)
+            let history = histories.get(&entry.conversation).copied();
+            async move {
+                // The semaphore is never closed.
+                let _permit = permits.acquire().await.ok();
+                self.details(user, entry, history, last_ack_seq).await
+            }
         });
         let details = try_join_all(details).await.map_err(|e| ApiError::database(&e))?;
-        Ok(fitting(entries.into_iter().zip(details), is_complete_list, PAGE_BYTES_MAX))
+        let counted = details.iter().map(Details::counted).sum();
+        Ok((fitting(entries.into_iter().zip(details), is_complete_list, PAGE_BYTES_MAX), counted))
     }
 
     async fn details(
@@ -82,6 +93,15 @@ impl Entries {
         let counted_from = last_ack_seq.max(join_seq).max(floor);
         let summary = self.tails.summary(&entry.conversation, entry.last_seq, user, counted_from).await?;
         Ok(Details::Member { floor, last_ack_seq, summary })
+    }
+}
+
+impl Details {
+    fn counted(&self) -> u64 {
+        match self {
+            Self::NotAMember => 0,
+            Self::Member { summary, .. } => summary.counted,
+        }
     }
 }
 
@@ -140,7 +160,7 @@ mod tests {
         let numbered = fixture::with_kind(numbered, fixture::text(&"x".repeat(content_bytes.max(1))));
         let message = Stored { message: numbered.message, seq: Seq(last_seq), is_recalled: false };
         let last_message = (last_seq > 0).then(|| Arc::new(message));
-        let summary = Summary { last_seq: Seq(last_seq), last_message, unread: 3 };
+        let summary = Summary { last_seq: Seq(last_seq), last_message, unread: 3, counted: 0 };
         Details::Member { floor: Seq(floor), last_ack_seq: Seq(2), summary }
     }
 

@@ -210,7 +210,7 @@ async fn read(world: Shared, number: usize, outbox: Arc<Outbox>) {
 
 fn admit(world: &Shared, number: usize, places: &Arc<Semaphore>) -> Admitted {
     let mut state = world.lock();
-    let outbox = Outbox::new(8, 1_000);
+    let outbox = Outbox::for_test();
     // Some are retries of an earlier message, from another connection.
     let again = if state.chance(15) { number.checked_sub(1) } else { None };
     let id = again.map_or_else(|| format!("m{number}"), |n| state.requests[n].id.clone());

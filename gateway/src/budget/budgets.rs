@@ -1,0 +1,109 @@
+//! The budgets of all users.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use parking_lot::Mutex;
+use shared::ids::UserId;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::rate::CostRate;
+use super::user::UserBudget;
+use crate::config::Limits;
+
+/// Number of users from which on budgets that nobody uses are removed.
+const USERS_MAX: usize = 10_000;
+
+/// The limits of users and of the process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BudgetSettings {
+    /// `None`: no limit.
+    pub(crate) user_cost: Option<CostRate>,
+    /// Reads of one user at the same time; further ones wait.
+    pub(crate) user_reads_max: usize,
+    /// Bytes of replies that wait for one user to read them.
+    pub(crate) user_reply_bytes_max: usize,
+    /// Bytes of replies that wait for all clients.
+    pub(crate) reply_bytes_max: usize,
+}
+
+impl BudgetSettings {
+    /// The settings that `limits` has.
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self {
+            user_cost: CostRate::new(limits.user_cost_per_second, limits.user_cost_burst),
+            user_reads_max: limits.user_reads_at_once,
+            user_reply_bytes_max: limits.reply_bytes_per_user_max,
+            reply_bytes_max: limits.reply_bytes_max,
+        }
+    }
+}
+
+/// The budgets of all users of this gateway.
+#[derive(Debug)]
+pub(crate) struct Budgets {
+    settings: BudgetSettings,
+    pub(super) reply_bytes: Arc<Semaphore>,
+    users: Mutex<Users>,
+}
+
+#[derive(Debug)]
+struct Users {
+    budgets: AHashMap<UserId, Arc<UserBudget>>,
+    /// The number of users that starts the next removal.
+    cleanup_at: usize,
+}
+
+impl Budgets {
+    /// No user has spent anything.
+    #[must_use]
+    pub(crate) fn new(settings: BudgetSettings) -> Self {
+        Self {
+            settings,
+            reply_bytes: Arc::new(Semaphore::new(settings.reply_bytes_max)),
+            users: Mutex::new(Users { budgets: AHashMap::new(), cleanup_at: USERS_MAX }),
+        }
+    }
+
+    /// The budget of `user`, which all its connections and calls share.
+    #[must_use]
+    pub(crate) fn of(&self, user: &UserId) -> Arc<UserBudget> {
+        let now = Instant::now();
+        let mut users = self.users.lock();
+        if let Some(budget) = users.budgets.get(user) {
+            return Arc::clone(budget);
+        }
+        if users.budgets.len() >= users.cleanup_at {
+            users.budgets.retain(|_, budget| Arc::strong_count(budget) > 1 || !budget.is_unused(now));
+            users.cleanup_at = USERS_MAX.max(2 * users.budgets.len());
+        }
+        let budget = Arc::new(UserBudget::new(&self.settings, now));
+        users.budgets.insert(user.clone(), Arc::clone(&budget));
+        budget
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn unused_budgets_are_removed_and_others_are_kept() {
+        let budgets = Budgets::new(BudgetSettings {
+            user_cost: CostRate::new(1, 1),
+            user_reads_max: 1,
+            user_reply_bytes_max: 1,
+            reply_bytes_max: 1,
+        });
+        let user = |n: usize| UserId::parse(&format!("user{n}")).unwrap();
+        budgets.of(&user(0)).spend(1);
+        let held = budgets.of(&user(1));
+        for n in 2..=USERS_MAX {
+            drop(budgets.of(&user(n)));
+        }
+        assert_eq!(budgets.users.lock().budgets.len(), 3, "the one in debt, the one in use, the newest");
+        assert!(Arc::ptr_eq(&held, &budgets.of(&user(1))));
+        assert!(!budgets.of(&user(0)).is_unused(Instant::now()));
+    }
+}

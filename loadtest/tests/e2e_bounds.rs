@@ -1,0 +1,252 @@
+//! What one client or address may make a gateway do: memory, work, places and connections are bounded, and others are
+//! served meanwhile.
+
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use testbed::client::{Chat, Client, Http};
+use testbed::stack::{Builder, System};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+
+const NOTES: &str = "private_greedy_greedy";
+
+async fn connect(system: &System, user: &str) -> Client {
+    Client::open(&format!("{}?user_id={user}", system.ws_urls()[0])).await.unwrap()
+}
+
+/// The memory of a gateway that is not freed, in MiB.
+fn memory_mib(system: &mut System) -> u64 {
+    let id = system.gateway(0).process().unwrap().id();
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1_024
+}
+
+/// Stores `count` messages of this content.
+async fn store(client: &mut Client, count: usize, conversation: &str, content: &str) {
+    for n in 0..count {
+        let chat = Chat {
+            conversation: conversation.to_owned(),
+            msg_id: format!("m{n}"),
+            content: content.to_owned(),
+            stored: n + 1 == count,
+        };
+        assert_eq!(client.chat_until_taken(&chat).await.unwrap().code, 0);
+    }
+}
+
+fn pull(conversation: &str, n: usize, limit: usize) -> String {
+    format!(
+        r#"{{"cmd":3,"msg_id":"p{n}","conversation_id":"{conversation}","cursor_seq":0,"payload":{{"limit":{limit}}}}}"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_that_nobody_reads_take_bounded_memory_and_others_are_answered() {
+    let mut system = Builder::new().gateways(1).unlimited().for_test().await.unwrap();
+    let mut greedy = connect(&system, "greedy").await;
+    store(&mut greedy, 256, NOTES, &"\u{1}".repeat(4_096)).await;
+    let before = memory_mib(&mut system);
+
+    let mut connections = Vec::new();
+    for _ in 0..4 {
+        let mut client = connect(&system, "greedy").await;
+        for n in 0..256 {
+            client.send(pull(NOTES, n, 500)).await.unwrap();
+        }
+        connections.push(client);
+    }
+    let mut other = connect(&system, "other").await;
+    other.say("private_other_other", "m", "hello").await.unwrap();
+    let (start, mut most) = (Instant::now(), 0);
+    // Longer than the deadline of the requests.
+    while start.elapsed() < Duration::from_secs(6) {
+        assert_eq!(other.pull("private_other_other", 0, 10).await.unwrap().code, 0);
+        most = most.max(memory_mib(&mut system));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(most < before + 100, "{before} MiB before, {most} MiB with replies that nobody reads");
+
+    // Each request has an answer: a page, or a refusal with a delay.
+    let (mut pages, mut refusals) = (0, 0);
+    for client in &mut connections {
+        for _ in 0..256 {
+            let packet = client.next().await.unwrap();
+            match packet.code {
+                0 => pages += 1,
+                429 | 503 if packet.retry_after_ms().is_some() => refusals += 1,
+                code => panic!("{code}"),
+            }
+        }
+        assert_eq!(client.pull(NOTES, 0, 500).await.unwrap().code, 0);
+    }
+    assert!(pages > 0 && refusals > 0, "{pages} pages, {refusals} refusals");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_read_while_one_user_asks_for_more_than_its_share() {
+    let system = Builder::new().gateways(1).set("IM__LIMITS__USER_MESSAGES_PER_SECOND", 0);
+    let system = system.for_test().await.unwrap();
+    let mut greedy = connect(&system, "greedy").await;
+    store(&mut greedy, 200, NOTES, &"x".repeat(4_000)).await;
+    let mut other = connect(&system, "other").await;
+    other.say("private_other_other", "m", "hello").await.unwrap();
+    median(&mut other, 20).await;
+    let quiet = median(&mut other, 50).await;
+
+    let hog = async {
+        let (mut answered, mut refused) = (0, 0);
+        for n in 0..256 {
+            greedy.send(pull(NOTES, n, 100)).await.unwrap();
+        }
+        for n in 256..2_000 {
+            match greedy.next().await.unwrap().code {
+                0 => answered += 1,
+                429 => refused += 1,
+                code => panic!("{code}"),
+            }
+            greedy.send(pull(NOTES, n, 100)).await.unwrap();
+            if refused > 0 {
+                break;
+            }
+        }
+        (answered, refused)
+    };
+    let others = async {
+        // The budget for once is spent first.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        median(&mut other, 200).await
+    };
+    let ((answered, refused), busy) = tokio::join!(hog, others);
+    assert!(answered > 0 && refused > 0, "{answered} answered, {refused} refused");
+    assert!(busy < quiet * 3 + Duration::from_millis(5), "{quiet:?} quiet, {busy:?} beside the greedy user");
+}
+
+/// The median time of a pull, of `count`.
+async fn median(client: &mut Client, count: usize) -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let start = Instant::now();
+        assert_eq!(client.pull("private_other_other", 0, 10).await.unwrap().code, 0);
+        times.push(start.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    times.sort_unstable();
+    times[count / 2]
+}
+
+/// A connection from this address of the machine, on which `text` was sent.
+async fn raw(system: &System, from: &str, text: &str) -> TcpStream {
+    let to = system.http_urls()[0].strip_prefix("http://").unwrap().parse().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(to).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream
+}
+
+/// The status of the response; `None` if there is none within a second.
+async fn status(stream: &mut TcpStream) -> Option<u16> {
+    let mut text = [0; 12];
+    let read = tokio::time::timeout(Duration::from_secs(1), stream.read_exact(&mut text)).await.ok()?;
+    read.unwrap();
+    std::str::from_utf8(&text).unwrap().rsplit(' ').next().unwrap().parse().ok()
+}
+
+fn unfinished(path: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 60000\r\n\r\n{{")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_bodies_of_one_address_leave_places_for_everyone_else() {
+    let system = Builder::new()
+        .gateways(1)
+        .unlimited()
+        .set("IM__AUTH__HS256_SECRET", "0123456789abcdef0123456789abcdef")
+        .set("IM__AUTH__ACCOUNTS", true)
+        .set("IM__LIMITS__HTTP_CALLS_MAX", 60)
+        .set("IM__LIMITS__ADDRESS_CALLS_AT_ONCE", 20);
+    let system = system.for_test().await.unwrap();
+
+    let mut refused = raw(&system, "127.0.0.2", &unfinished("/api/groups")).await;
+    assert_eq!(status(&mut refused).await, Some(401), "before the body");
+
+    let mut unfinished_logins = Vec::new();
+    for from in ["127.0.0.2", "127.0.0.3", "127.0.0.4"] {
+        for _ in 0..30 {
+            unfinished_logins.push(raw(&system, from, &unfinished("/api/login")).await);
+        }
+        let mut last = raw(&system, from, &unfinished("/api/login")).await;
+        let code = status(&mut last).await.unwrap();
+        assert!(code == 429 || code == 503, "{from}: {code}");
+    }
+    let url = &system.http_urls()[0];
+    Http::of_user(url, "bob").ok("GET", "/api/conversations", None).await.unwrap();
+    let operator = Http::of_operator(url, system.operator_key());
+    operator.ok("POST", "/api/admin/tokens", Some(json!({"user_id": "bob"}))).await.unwrap();
+    drop(unfinished_logins);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_of_one_address_are_hurried_and_files_are_raised() {
+    let operations = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let mut system = Builder::new()
+        .gateways(1)
+        .set("IM__LIMITS__ADDRESS_PENDING_CONNECTIONS_MAX", 50)
+        .set("IM__LISTEN__OPS_ADDRESS", operations)
+        .for_test()
+        .await
+        .unwrap();
+    let id = system.gateway(0).process().unwrap().id();
+    let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let files: Vec<u64> = files.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert!(files[0] >= files[1].min(100_000), "soft and hard limit of open files: {files:?}");
+
+    let mut idle = Vec::new();
+    for _ in 0..150 {
+        idle.push(raw(&system, "127.0.0.2", "").await);
+    }
+    // The later ones are closed after a second, the first ones are not yet.
+    let start = Instant::now();
+    let closed = idle.split_off(60);
+    for mut stream in closed {
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut Vec::new())).await;
+        assert!(read.is_ok(), "open after {:?}", start.elapsed());
+    }
+    let first = tokio::time::timeout(Duration::from_millis(100), idle[0].read_to_end(&mut Vec::new())).await;
+    assert!(first.is_err(), "closed after {:?}", start.elapsed());
+    for base in [system.http_urls()[0].clone(), format!("http://{operations}")] {
+        let to = base.strip_prefix("http://").unwrap().parse().unwrap();
+        let mut stream = TcpSocket::new_v4().unwrap().connect(to).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(status(&mut stream).await, Some(200), "{base}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_further_connection_of_a_user_closes_the_one_that_was_silent_longest() {
+    let system = Builder::new().gateways(1).set("IM__LIMITS__CONNECTIONS_PER_USER_MAX", 3);
+    let system = system.for_test().await.unwrap();
+    let mut devices = Vec::new();
+    for device in 0..3 {
+        let url = format!("{}?user_id=alice&device_id=d{device}", system.ws_urls()[0]);
+        devices.push(Client::open(&url).await.unwrap());
+        devices[device].request(0, r#"{"cmd":0}"#).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    devices[0].request(0, r#"{"cmd":0}"#).await.unwrap();
+    let mut fourth = connect(&system, "alice").await;
+    fourth.request(0, r#"{"cmd":0}"#).await.unwrap();
+    let ended = devices[1].until_closed().await.unwrap();
+    assert_eq!(ended.0.map(|(code, _)| code), Some(4429));
+    for client in [0, 2] {
+        devices[client].request(0, r#"{"cmd":0}"#).await.unwrap();
+    }
+}
