@@ -176,11 +176,27 @@ pub struct Groups {
     pub large_above: u32,
     /// Most members of a group.
     pub members_max: u32,
+    /// Most groups of a user; 0 for no limit.
+    pub per_user_max: u32,
+    /// Groups that a user may make per day (UTC); 0 for no limit.
+    pub made_per_day: u32,
+    /// Members that a user may add to groups per day (UTC), those of its new groups included; 0 for no limit.
+    pub members_added_per_day: u32,
+    /// Only users with an account may be added to groups. Not with tokens of your own server, whose users have none.
+    pub members_need_accounts: bool,
 }
 
 impl Default for Groups {
     fn default() -> Self {
-        Self { auto_create: false, large_above: 500, members_max: 100_000 }
+        Self {
+            auto_create: false,
+            large_above: 500,
+            members_max: 100_000,
+            per_user_max: 5_000,
+            made_per_day: 200,
+            members_added_per_day: 10_000,
+            members_need_accounts: false,
+        }
     }
 }
 

@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_connection_without_a_rank_is_compared_when_it_has_one() {
-        let (who, outbox) = (identity(1, 1), Outbox::new(8, 1_000));
+        let (who, outbox) = (identity(1, 1), Outbox::for_test());
         let mut claims = Claims::default();
         claims.begin(&who, &outbox);
         let newer = Rank::of(8, ConnectionId { gateway: 2, connection: 1 });
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn its_own_rank_read_from_redis_closes_no_connection() {
-        let (who, outbox) = (identity(1, 1), Outbox::new(8, 1_000));
+        let (who, outbox) = (identity(1, 1), Outbox::for_test());
         let mut claims = Claims::default();
         claims.begin(&who, &outbox);
         assert!(claims.ranked(&who, Rank::of(7, who.origin)));
@@ -247,7 +247,7 @@ mod tests {
         let count = 6;
         let mut claims: Vec<Claims> = (0..gateways).map(|_| Claims::default()).collect();
         let mut here: Vec<Vec<usize>> = vec![Vec::new(); claims.len()];
-        let outboxes: Vec<_> = (0..count).map(|_| Outbox::new(8, 1_000)).collect();
+        let outboxes: Vec<_> = (0..count).map(|_| Outbox::for_test()).collect();
         let whos: Vec<_> = (0..count as u64).map(|n| identity(n % gateways, n)).collect();
         let (mut clock, mut steps, mut ranks) = (0, vec![0; count], vec![0; count]);
         let mut queues: Vec<Vec<Rank>> = vec![Vec::new(); claims.len()];

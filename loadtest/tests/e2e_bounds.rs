@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::json;
 use testbed::client::{Chat, Client, Http};
 use testbed::stack::{Builder, System};
@@ -179,9 +180,13 @@ async fn unfinished_bodies_of_one_address_leave_places_for_everyone_else() {
         for _ in 0..30 {
             unfinished_logins.push(raw(&system, from, &unfinished("/api/login")).await);
         }
-        let mut last = raw(&system, from, &unfinished("/api/login")).await;
-        let code = status(&mut last).await.unwrap();
-        assert!(code == 429 || code == 503, "{from}: {code}");
+        let answers = join_all(unfinished_logins.iter_mut().map(status)).await;
+        let waiting = answers.iter().filter(|answer| answer.is_none()).count();
+        assert!(answers.iter().flatten().all(|code| matches!(code, 429 | 503)), "{from}: {answers:?}");
+        assert!((20..=30).contains(&waiting), "{from}: {waiting} of {}", answers.len());
+        // Those that were refused have their answer.
+        let mut answers = answers.into_iter();
+        unfinished_logins.retain(|_| answers.next().flatten().is_none());
     }
     let url = &system.http_urls()[0];
     Http::of_user(url, "bob").ok("GET", "/api/conversations", None).await.unwrap();
@@ -249,4 +254,34 @@ async fn a_further_connection_of_a_user_closes_the_one_that_was_silent_longest()
     for client in [0, 2] {
         devices[client].request(0, r#"{"cmd":0}"#).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_makes_few_groups_and_adds_few_members_a_day() {
+    let system = Builder::new()
+        .gateways(1)
+        .set("IM__GROUPS__MADE_PER_DAY", 2)
+        .set("IM__GROUPS__MEMBERS_ADDED_PER_DAY", 10)
+        .set("IM__GROUPS__PER_USER_MAX", 3)
+        .for_test()
+        .await
+        .unwrap();
+    let url = &system.http_urls()[0];
+    let (ann, operator) = (Http::of_user(url, "ann"), Http::of_operator(url, system.operator_key()));
+    let group = |n: usize| json!({"conversation_id": format!("group_{n}"), "members": ["bob"]});
+    let add = |range: std::ops::Range<usize>| json!({"user_ids": range.map(|n| format!("invented{n}")).collect::<Vec<_>>()});
+    ann.ok("POST", "/api/groups", Some(group(1))).await.unwrap();
+    ann.ok("POST", "/api/groups", Some(group(2))).await.unwrap();
+    assert_eq!(ann.refused("POST", "/api/groups", Some(group(3))).await.unwrap(), 429);
+    let members = "/api/groups/group_1/members";
+    ann.ok("POST", members, Some(add(0..6))).await.unwrap();
+    assert_eq!(ann.refused("POST", members, Some(add(6..9))).await.unwrap(), 429);
+    ann.ok("POST", members, Some(add(6..8))).await.unwrap();
+    assert_eq!(ann.refused("POST", members, Some(add(8..9))).await.unwrap(), 429);
+    operator.ok("POST", members, Some(add(0..50))).await.unwrap();
+    // Nobody is put into more groups than allowed, except by the operator.
+    let carl = Http::of_user(url, "carl");
+    carl.ok("POST", "/api/groups", Some(group(4))).await.unwrap();
+    assert_eq!(carl.refused("POST", "/api/groups", Some(group(5))).await.unwrap(), 409);
+    operator.ok("POST", "/api/groups", Some(group(5))).await.unwrap();
 }

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use shared::health::{Check, Health};
 use shared::ids::UserId;
+use shared::mysql::Pool;
 use shared::mysql::groups::GroupSizes;
 use shared::redis::device_ranks::DeviceRanks;
 use shared::redis::inbox::Inboxes;
@@ -21,12 +22,12 @@ use crate::auth::accounts::{AccountSettings, Accounts};
 use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
 use crate::budget::Budgets;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::devices::Devices;
 use crate::hub::Hub;
 use crate::membership::{
     Barriers, GATEWAY_EXPIRY, GroupChanges, InboxUpdates, LiveGateways, Loaded, Memberships, OpenGroups,
-    follow_change_log,
+    QuotaSettings, Quotas, follow_change_log,
 };
 use crate::presence::{Online, online};
 use crate::push::fanout::{EventTargets, Fanout};
@@ -111,8 +112,7 @@ impl Builder {
         };
         self.receive_events(targets).await?;
         groups.barriers.hello().await;
-        let accounts =
-            AccountSettings::of(&self.config).map(|it| Accounts::new(self.stores.pool.clone(), it));
+        let accounts = self.accounts()?;
         Ok(http::Deps {
             settings: http::HttpSettings::of(&self.config),
             connections: Arc::new(connections),
@@ -120,11 +120,12 @@ impl Builder {
             budgets: Arc::clone(&self.budgets),
             memberships: groups.memberships,
             changes: groups.changes,
+            quotas: quotas(&self.config.groups, &self.stores.pool),
             online,
             pool: self.stores.pool,
             tokens,
             revocations,
-            accounts: accounts.transpose()?.map(Arc::new),
+            accounts,
             shutdown: listening.clone(),
         })
     }
@@ -233,6 +234,12 @@ impl Builder {
         Arc::new(connection::Logins::new(concurrency, waiting_max, Box::new(load), self.tasks.clone()))
     }
 
+    fn accounts(&self) -> anyhow::Result<Option<Arc<Accounts>>> {
+        let accounts =
+            AccountSettings::of(&self.config).map(|it| Accounts::new(self.stores.pool.clone(), it));
+        Ok(accounts.transpose()?.map(Arc::new))
+    }
+
     /// Receives events from here on: clients that connect later miss none.
     async fn receive_events(&self, targets: EventTargets) -> anyhow::Result<()> {
         let fanout = Fanout::new(self.gateway, targets, self.tasks.clone());
@@ -246,6 +253,16 @@ impl Builder {
             .context("binding the push queue")??;
         Ok(())
     }
+}
+
+fn quotas(groups: &config::Groups, pool: &Pool) -> Quotas {
+    let settings = QuotaSettings {
+        groups_per_user_max: groups.per_user_max,
+        made_per_day: groups.made_per_day,
+        added_per_day: groups.members_added_per_day,
+        members_need_accounts: groups.members_need_accounts,
+    };
+    Quotas::new(pool.clone(), settings)
 }
 
 /// Sets the gauges and the health check of Redis. MySQL is not part of readiness: without it messages are still accepted,

@@ -8,37 +8,11 @@ use shared::ids::UserId;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::rate::CostRate;
+use super::settings::BudgetSettings;
 use super::user::UserBudget;
-use crate::config::Limits;
 
 /// Number of users from which on budgets that nobody uses are removed.
 const USERS_MAX: usize = 10_000;
-
-/// The limits of users and of the process.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BudgetSettings {
-    /// `None`: no limit.
-    pub(crate) user_cost: Option<CostRate>,
-    /// Reads of one user at the same time; further ones wait.
-    pub(crate) user_reads_max: usize,
-    /// Bytes of replies that wait for one user to read them.
-    pub(crate) user_reply_bytes_max: usize,
-    /// Bytes of replies that wait for all clients.
-    pub(crate) reply_bytes_max: usize,
-}
-
-impl BudgetSettings {
-    /// The settings that `limits` has.
-    pub(crate) fn of(limits: &Limits) -> Self {
-        Self {
-            user_cost: CostRate::new(limits.user_cost_per_second, limits.user_cost_burst),
-            user_reads_max: limits.user_reads_at_once,
-            user_reply_bytes_max: limits.reply_bytes_per_user_max,
-            reply_bytes_max: limits.reply_bytes_max,
-        }
-    }
-}
 
 /// The budgets of all users of this gateway.
 #[derive(Debug)]
@@ -87,6 +61,7 @@ impl Budgets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::rate::CostRate;
 
     #[tokio::test(start_paused = true)]
     async fn unused_budgets_are_removed_and_others_are_kept() {

@@ -11,8 +11,10 @@ mod budgets;
 pub(crate) mod cost;
 mod rate;
 mod reply_bytes;
+mod settings;
 mod user;
 
-pub(crate) use budgets::{BudgetSettings, Budgets};
+pub(crate) use budgets::Budgets;
 pub(crate) use reply_bytes::{ReplyBytes, page_bytes};
+pub(crate) use settings::BudgetSettings;
 pub(crate) use user::{Payer, ReadPermit};

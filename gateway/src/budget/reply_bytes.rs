@@ -90,7 +90,7 @@ mod tests {
     use shared::ids::UserId;
     use tokio::time::timeout;
 
-    use super::super::budgets::BudgetSettings;
+    use super::super::settings::BudgetSettings;
     use super::*;
 
     fn budgets() -> Budgets {

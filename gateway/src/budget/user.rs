@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
-use super::budgets::BudgetSettings;
 use super::rate::{CostRate, Spent};
+use super::settings::BudgetSettings;
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
 

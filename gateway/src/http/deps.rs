@@ -11,7 +11,7 @@ use crate::auth::revocations::Revocations;
 use crate::auth::token::Tokens;
 use crate::budget::Budgets;
 use crate::connection;
-use crate::membership::{GroupChanges, Memberships};
+use crate::membership::{GroupChanges, Memberships, Quotas};
 use crate::presence::Online;
 use crate::read::Reads;
 
@@ -26,6 +26,8 @@ pub(crate) struct Deps {
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) memberships: Arc<Memberships>,
     pub(crate) changes: Arc<GroupChanges>,
+    /// Of the users who change groups.
+    pub(crate) quotas: Quotas,
     pub(crate) online: Online,
     pub(crate) pool: Pool,
     pub(crate) tokens: Arc<Tokens>,

@@ -112,6 +112,9 @@ async fn create(call: Call) -> Answer {
         history_from_start: request.history.is_none_or(History::is_from_start),
         is_open: false,
     };
+    if let (Some(owner), false) = (&new.owner, call.is_operator()) {
+        call.deps.quotas.make_group(owner, &new.members).await?;
+    }
     call.deps.changes.create(&conversation, new).await?;
     json(&Created { conversation_id: id })
 }
@@ -220,6 +223,9 @@ async fn add(group: &Conversation, call: Call) -> Answer {
     at_most_added(&user_ids)?;
     if user_ids.is_empty() {
         return Err(ApiError::malformed("user_ids is empty: name at least one user"));
+    }
+    if let (Actor::User(user), false) = (&by, call.is_operator()) {
+        call.deps.quotas.add_members(user, &user_ids).await?;
     }
     call.deps.changes.add(group, &by, &user_ids).await?;
     done()

@@ -37,6 +37,7 @@ const FILES: &[(&str, &str)] = &[
     file!("0025_timeline_recall.sql"),
     file!("0026_former_mute.sql"),
     file!("0027_history_floor.sql"),
+    file!("0030_user_quota.sql"),
 ];
 
 /// Builds the migration of `NNNN_description.sql`, as `sqlx::migrate!` does: the same version, description and checksum.

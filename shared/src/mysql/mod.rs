@@ -15,6 +15,7 @@ mod migrate;
 mod multi_row;
 mod pool;
 pub mod positions;
+pub mod quotas;
 pub mod revocations;
 pub mod rosters;
 pub mod settings;

@@ -87,6 +87,9 @@ impl Builder {
             .set("IM__LIMITS__USER_CALLS_PER_SECOND", 0)
             .set("IM__LIMITS__ADDRESS_CALLS_PER_SECOND", 0)
             .set("IM__LIMITS__USER_COST_PER_SECOND", 0)
+            .set("IM__GROUPS__PER_USER_MAX", 0)
+            .set("IM__GROUPS__MADE_PER_DAY", 0)
+            .set("IM__GROUPS__MEMBERS_ADDED_PER_DAY", 0)
     }
 
     /// The folder of logs and data, which stays. Without it: a temporary folder, removed at the end.
