@@ -9,6 +9,7 @@ use gateway::hub::Hub;
 use gateway::identity::Identity;
 use gateway::outbox::{Outbox, OutboxLimits};
 use gateway::wire::message::MessageView;
+use gateway::wire::name::ConversationName;
 use gateway::wire::{reply, request};
 use proto::v1;
 use shared::conversation::Conversation;
@@ -107,7 +108,11 @@ fn decide() -> Box<dyn FnMut()> {
 fn write_reply() -> Box<dyn FnMut()> {
     let message = message(1);
     Box::new(move || {
-        black_box(reply::chat(&message.msg_id, &message.conversation.wire(), Seq(1001)));
+        black_box(reply::chat(
+            &message.msg_id,
+            &ConversationName::of(&message.conversation, message.sender.as_str()),
+            Seq(1001),
+        ));
     })
 }
 
@@ -177,10 +182,16 @@ fn views(messages: &[Numbered]) -> Vec<MessageView<'_>> {
     messages.iter().map(|numbered| MessageView::of(&numbered.message, numbered.seq)).collect()
 }
 
+/// The conversation of these messages.
+fn name(messages: &[Numbered]) -> ConversationName<'_> {
+    let Numbered { message, .. } = &messages[0];
+    ConversationName::of(&message.conversation, message.sender.as_str())
+}
+
 fn push(messages: &[Numbered]) -> Utf8Bytes {
     let rendered: Vec<_> = views(messages).iter().map(MessageView::rendered).collect();
     let rendered: Vec<_> = rendered.iter().map(AsRef::as_ref).collect();
-    reply::push(GROUP, &rendered, Seq(messages.len() as u64))
+    reply::push(&name(messages), &rendered, Seq(messages.len() as u64))
 }
 
 fn write_push(count: usize) -> Box<dyn FnMut()> {
@@ -193,7 +204,7 @@ fn write_push(count: usize) -> Box<dyn FnMut()> {
 fn write_page() -> Box<dyn FnMut()> {
     let messages = messages();
     Box::new(move || {
-        black_box(reply::pull(GROUP, &views(black_box(&messages)), Seq(BATCH as u64), true));
+        black_box(reply::pull(&name(&messages), &views(black_box(&messages)), Seq(BATCH as u64), true));
     })
 }
 

@@ -13,11 +13,13 @@ use std::task::Context;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
+use shared::ids::UserId;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::wire::close::Close;
+use crate::wire::name::ConversationName;
 use crate::wire::reply::{self, Event};
 
 /// Conversations with dropped pushes that are remembered by name; with more, one resync covers all conversations.
@@ -38,6 +40,8 @@ pub struct Outbox {
     token_issued_at_ms: AtomicI64,
     /// When the client last sent a frame, in milliseconds since the first outbox of this process.
     heard_at_ms: AtomicU64,
+    /// The user whose connection this is.
+    reader: OnceLock<UserId>,
 }
 
 /// Milliseconds since the first outbox of this process.
@@ -93,6 +97,7 @@ impl Outbox {
             large_reply_bytes: OnceLock::new(),
             token_issued_at_ms: AtomicI64::new(i64::MAX),
             heard_at_ms: AtomicU64::new(ms_of(Instant::now())),
+            reader: OnceLock::new(),
         })
     }
 
@@ -194,6 +199,11 @@ impl Outbox {
         self.waker.wake();
     }
 
+    /// Sets the user whose frames these are.
+    pub fn belongs_to(&self, user: &UserId) {
+        self.reader.get_or_init(|| user.clone());
+    }
+
     /// Sets when the connection's token was issued, in milliseconds since 1970.
     pub fn token_issued(&self, at_ms: i64) {
         self.token_issued_at_ms.store(at_ms, Ordering::Relaxed);
@@ -221,7 +231,7 @@ impl Outbox {
             state.push_bytes -= frame.len();
             return Some(frame);
         }
-        let resync = state.missed.take_one();
+        let resync = state.missed.take_one(self.reader.get().map(UserId::as_str));
         if resync.is_none() {
             state.shrink();
         }
@@ -287,10 +297,12 @@ impl Missed {
         }
     }
 
-    fn take_one(&mut self) -> Option<Utf8Bytes> {
+    fn take_one(&mut self, reader: Option<&str>) -> Option<Utf8Bytes> {
         let frame = match self {
             Self::None => return None,
-            Self::Some(some) => some.pop().map(|one| reply::event(Some(&one.wire()), Event::Resync)),
+            Self::Some(some) => some.pop().map(|one| {
+                reply::event(Some(&ConversationName::of(&one, reader.unwrap_or_default())), Event::Resync)
+            }),
             Self::All => {
                 *self = Self::None;
                 Some(reply::event(None, Event::Resync))

@@ -45,8 +45,8 @@ impl Typing {
         reply_to: ReplyTo,
     ) {
         let frame = match self.announce(&context, &conversation).await {
-            Ok(()) => reply::typing(&conversation.wire()),
-            Err(refusal) => refusal.frame(Cmd::TYPING, context.msg_id.as_deref(), Some(&conversation.wire())),
+            Ok(()) => reply::typing(&context.name(&conversation)),
+            Err(refusal) => context.refuse(&refusal, Cmd::TYPING, Some(&conversation)),
         };
         reply_to.send(frame);
     }

@@ -417,9 +417,10 @@ async fn a_cursor_that_is_older_than_inboxes_live_is_answered_as_complete() {
 #[tokio::test(flavor = "multi_thread")]
 async fn presence_is_the_same_on_every_gateway_and_ends_with_a_killed_one() {
     let mut system = system().await;
-    let mut alice = connect(&system, 0, "alice").await;
+    let _alice = connect(&system, 0, "alice").await;
     let mut bob = connect(&system, 1, "bob").await;
-    say(&mut alice, "private_alice_bob", "m1").await;
+    // That bob has written opens his presence to alice.
+    say(&mut bob, "private_alice_bob", "m1").await;
     let alice_http = http(&system, 0, "alice");
     let online = async || {
         let users = alice_http.ok("GET", "/api/presence?user_ids=bob,stranger", None).await?;

@@ -318,3 +318,142 @@ async fn nobody_shows_newcomers_more_of_the_history_than_it_sees() {
     adam.ok("POST", &format!("{path}/members"), Some(json!({"user_ids": ["eve"]}))).await.unwrap();
     assert_eq!(seen("eve").await, ["secret", "later"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_name_reaches_the_user_who_is_meant_or_nobody() {
+    let system = system().await;
+    let mut m = connect(&system, 0, "m").await;
+    let mut peers = Vec::new();
+    for user in ["a_m", "m_a"] {
+        peers.push(connect(&system, 1, user).await);
+    }
+    // m with a_m, and m with m_a: neither has this name.
+    let refused = send_text(&mut m, "private_m_a_m", "m1", "whom?").await;
+    assert_eq!(refused.code, 400);
+    assert!(refused.payload.as_str().unwrap().contains("\"to\""), "{}", refused.payload);
+    let m_http = http(&system, 0, "m");
+    let status = m_http.refused("GET", "/api/conversations/private_m_a_m/messages", None).await;
+    assert_eq!(status.unwrap(), 400);
+    for (n, (user, peer)) in ["a_m", "m_a"].into_iter().zip(&mut peers).enumerate() {
+        let msg_id = format!("to{n}");
+        let payload = json!({"content": "for you", "ack": "stored"});
+        let frame = json!({"cmd": 2, "msg_id": msg_id, "to": user, "payload": payload}).to_string();
+        let reply = m.request(2, frame).await.unwrap();
+        assert_eq!((reply.code, reply.peer.as_deref()), (0, Some(user)), "{}", reply.payload);
+        let push = peer.wait_for(|packet| packet.cmd == 5).await.unwrap();
+        assert_eq!(push.peer.as_deref(), Some("m"));
+        let typed = m.request(8, json!({"cmd": 8, "to": user}).to_string()).await.unwrap();
+        assert_eq!((typed.code, typed.peer.as_deref()), (0, Some(user)));
+        let typing = peer.wait_for(|packet| packet.event() == Some("typing")).await.unwrap();
+        assert_eq!(typing.peer.as_deref(), Some("m"));
+        // The same page for both, each with its own peer, and again from the cache.
+        for _ in 0..2 {
+            for (client, other) in [(&mut m, user), (&mut *peer, "m")] {
+                let pull = json!({"cmd": 3, "to": other, "cursor_seq": 0}).to_string();
+                let page = client.request(3, pull).await.unwrap();
+                assert_eq!((page.code, page.peer.as_deref()), (0, Some(other)));
+                assert_eq!(page.messages().unwrap().len(), 1);
+                assert_eq!(page.conversation_id, reply.conversation_id);
+            }
+        }
+        let read = json!({"cmd": 4, "to": "m", "cursor_seq": 1}).to_string();
+        assert_eq!(peer.request(4, read).await.unwrap().peer.as_deref(), Some("m"));
+        let event = m.wait_for(|packet| packet.event() == Some("read")).await.unwrap();
+        assert_eq!(event.peer.as_deref(), Some(user));
+        let synced = peer.sync_all(0).await.unwrap();
+        assert_eq!(synced.entries[0].peer.as_deref(), Some("m"));
+        let path = format!("/api/conversations/-/messages?to={user}");
+        assert_eq!(m_http.ok("GET", &path, None).await.unwrap()["peer"], user);
+    }
+    let both = json!({"cmd": 3, "to": "a_m", "conversation_id": "private_a_m_m"}).to_string();
+    assert_eq!(m.request(3, both).await.unwrap().code, 400);
+    let ill_formed = json!({"cmd": 3, "to": "a b"}).to_string();
+    assert_eq!(m.request(3, ill_formed).await.unwrap().code, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_keeps_the_blocked_user_off() {
+    let system = system().await;
+    let (mut ann, mut bob) = (connect(&system, 0, "ann").await, connect(&system, 1, "bob").await);
+    let (ann_http, bob_http) = (http(&system, 1, "ann"), http(&system, 0, "bob"));
+    let chat = "private_ann_bob";
+    let presence = async || {
+        let users = bob_http.ok("GET", "/api/presence?user_ids=ann", None).await.unwrap()["users"].clone();
+        users.as_array().unwrap().len()
+    };
+    // One unwanted message does not open presence; an answer does.
+    store(&mut bob, chat, "b1").await;
+    assert_eq!(presence().await, 0);
+    store(&mut ann, chat, "a1").await;
+    assert_eq!(presence().await, 1);
+    let read = |seq: u64| format!(r#"{{"cmd":4,"conversation_id":"{chat}","cursor_seq":{seq}}}"#);
+    ann.request(4, read(1)).await.unwrap();
+    bob.wait_for(|packet| packet.event() == Some("read")).await.unwrap();
+
+    ann_http.ok("POST", "/api/blocks", Some(json!({"user_id": "bob"}))).await.unwrap();
+    assert_eq!(presence().await, 0);
+    let positions = bob_http.ok("GET", &format!("/api/conversations/{chat}/positions"), None).await.unwrap();
+    assert_eq!(positions["positions"], json!([{"user_id": "bob", "seq": 0}]));
+    ann.request(4, read(2)).await.unwrap();
+    let new = || Some(json!({"members": ["ann", "cid"]}));
+    assert_eq!(bob_http.refused("POST", "/api/groups", new()).await.unwrap(), 403);
+    let made = bob_http.ok("POST", "/api/groups", Some(json!({"members": ["cid"]}))).await.unwrap();
+    let members = format!("/api/groups/{}/members", made["conversation_id"].as_str().unwrap());
+    assert_eq!(bob_http.refused("POST", &members, Some(json!({"user_ids": ["ann"]}))).await.unwrap(), 403);
+    // Ann's reading was not told: what is told now comes after it.
+    ann_http.ok("DELETE", "/api/blocks/bob", None).await.unwrap();
+    store(&mut bob, chat, "b2").await;
+    ann.request(4, read(3)).await.unwrap();
+    let told = bob.wait_for(|packet| packet.event() == Some("read")).await.unwrap();
+    assert_eq!(told.payload["seq"], 3);
+    assert_eq!(presence().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_may_want_to_be_asked_before_it_is_in_a_group() {
+    let system = system().await;
+    let (mut ann, mut eve) = (connect(&system, 0, "ann").await, connect(&system, 1, "eve").await);
+    let (ann_http, bob_http) = (http(&system, 1, "ann"), http(&system, 0, "bob"));
+    assert_eq!(ann_http.ok("GET", "/api/settings", None).await.unwrap(), json!({"group_adds": "everyone"}));
+    ann_http.ok("PATCH", "/api/settings", Some(json!({"group_adds": "contacts"}))).await.unwrap();
+    let new = |id: &str| Some(json!({"conversation_id": id, "name": "Fun", "members": ["ann", "eve"]}));
+    let made = bob_http.ok("POST", "/api/groups", new("group_1")).await.unwrap();
+    assert_eq!(made["invited"], json!(["ann"]));
+    let told = ann.wait_for(|packet| packet.event() == Some("invited")).await.unwrap();
+    assert_eq!(told.payload, json!({"type": "invited", "by": "bob"}));
+    assert_eq!(told.conversation_id.as_deref(), Some("group_1"));
+    assert_eq!(ann.pull("group_1", 0, 1).await.unwrap().code, 403, "not a member yet");
+    let open = ann_http.ok("GET", "/api/invitations", None).await.unwrap();
+    let invitation = &open["invitations"][0];
+    assert_eq!(
+        (&invitation["conversation_id"], &invitation["name"], &invitation["invited_by"]),
+        (&json!("group_1"), &json!("Fun"), &json!("bob"))
+    );
+    // Adding her again tells nobody again, and is no way in.
+    let again = bob_http.ok("POST", "/api/groups/group_1/members", Some(json!({"user_ids": ["ann"]}))).await;
+    assert_eq!(again.unwrap(), json!({}));
+    assert_eq!(http(&system, 0, "eve").refused("POST", "/api/invitations/group_1", None).await.unwrap(), 404);
+    ann_http.ok("POST", "/api/invitations/group_1", None).await.unwrap();
+    store(&mut eve, "group_1", "welcome").await;
+    ann.wait_for(|packet| packet.cmd == 5).await.unwrap();
+    assert_eq!(ann_http.refused("POST", "/api/invitations/group_1", None).await.unwrap(), 404, "it is used");
+    // To whom she has written is a contact.
+    store(&mut ann, "private_ann_bob", "hello").await;
+    assert_eq!(bob_http.ok("POST", "/api/groups", new("group_2")).await.unwrap().get("invited"), None);
+    // Nobody: not even a contact. Declined, and ended by a block.
+    ann_http.ok("PATCH", "/api/settings", Some(json!({"group_adds": "nobody"}))).await.unwrap();
+    for group in ["group_3", "group_4"] {
+        assert_eq!(bob_http.ok("POST", "/api/groups", new(group)).await.unwrap()["invited"], json!(["ann"]));
+    }
+    ann_http.ok("DELETE", "/api/invitations/group_3", None).await.unwrap();
+    assert_eq!(ann_http.refused("POST", "/api/invitations/group_3", None).await.unwrap(), 404);
+    ann_http.ok("POST", "/api/blocks", Some(json!({"user_id": "bob"}))).await.unwrap();
+    assert_eq!(ann_http.refused("POST", "/api/invitations/group_4", None).await.unwrap(), 404);
+    assert_eq!(ann_http.ok("GET", "/api/invitations", None).await.unwrap()["invitations"], json!([]));
+    // The operator asks nobody.
+    let operator = Http::of_operator(&system.http_urls()[0], system.operator_key());
+    operator.ok("POST", "/api/groups/group_4/members", Some(json!({"user_ids": ["ann"]}))).await.unwrap();
+    assert_eq!(ann.pull("group_4", 0, 1).await.unwrap().code, 0);
+    let wrong = Some(json!({"group_adds": "friends"}));
+    assert_eq!(ann_http.refused("PATCH", "/api/settings", wrong).await.unwrap(), 400);
+}

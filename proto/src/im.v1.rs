@@ -98,7 +98,7 @@ pub struct EventBatch {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
-    #[prost(oneof = "event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16")]
+    #[prost(oneof = "event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16")]
     pub kind: ::core::option::Option<event::Kind>,
 }
 /// Nested message and enum types in `Event`.
@@ -125,6 +125,8 @@ pub mod event {
         FenceReached(super::FenceReached),
         #[prost(message, tag = "10")]
         DeviceConnected(super::DeviceConnected),
+        #[prost(message, tag = "11")]
+        Invited(super::Invited),
         #[prost(message, tag = "16")]
         TokensRevoked(super::TokensRevoked),
     }
@@ -264,6 +266,17 @@ pub struct DeviceConnected {
     pub rank: u64,
     #[prost(message, optional, tag = "4")]
     pub origin: ::core::option::Option<Origin>,
+}
+/// Users are invited into a group. The invitation is in the database.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Invited {
+    #[prost(string, tag = "1")]
+    pub conversation: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "2")]
+    pub user_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The user who invites.
+    #[prost(string, tag = "3")]
+    pub by: ::prost::alloc::string::String,
 }
 /// Tokens of a user are good no more; connections that were opened with one of them are closed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -28,6 +28,9 @@ pub enum ConversationError {
     /// It names a private conversation without two users.
     #[error("conversation_id must name two users: private_<user>_<user>")]
     NotTwoUsers,
+    /// It names two private conversations of the reader, and is the canonical name of neither.
+    #[error("conversation_id can be read in two ways: send the other user's id as \"to\" instead")]
+    Ambiguous,
     /// It names a private conversation of other users.
     #[error("you are not one of the two users of this private conversation")]
     NotYours,
@@ -51,8 +54,8 @@ pub enum Kind<'a> {
 impl Conversation {
     /// Parses the name that `reader` sent.
     ///
-    /// If `private_…` can be two different pairs that both contain `reader`, the pair whose canonical name is exactly the
-    /// text has precedence (the server itself sends canonical names), else the pair that begins with `reader`.
+    /// If `private_…` can be two different pairs that both contain `reader`, it is the pair whose canonical name is exactly the
+    /// text (the server itself sends canonical names), and else refused: it would reach the wrong user.
     ///
     /// # Errors
     /// [`ConversationError`], whose text is meant for the client.
@@ -81,10 +84,13 @@ impl Conversation {
             return Err(if two { ConversationError::NotYours } else { ConversationError::NotTwoUsers });
         };
         let first = Self::private(me, first);
-        Ok(match readings.next().map(|peer| Self::private(me, peer)) {
-            Some(second) if first.wire() != text && second.wire() == text => second,
-            _ => first,
-        })
+        match readings.next().map(|peer| Self::private(me, peer)) {
+            None => Ok(first),
+            Some(second) if second == first => Ok(first),
+            Some(_) if first.wire() == text => Ok(first),
+            Some(second) if second.wire() == text => Ok(second),
+            Some(_) => Err(ConversationError::Ambiguous),
+        }
     }
 
     /// The private conversation of two users, in either order.
@@ -198,6 +204,16 @@ mod tests {
         // For "a": "b_a" follows "a_", and "a_b" precedes "_a"; the second pair's name is the text itself.
         let read = Conversation::parse("private_a_b_a", &user("a")).unwrap();
         assert_eq!(read.wire(), "private_a_b_a");
+        assert_eq!(read.peer_of("a"), Some("b_a"));
+    }
+
+    #[test]
+    fn a_name_with_two_readings_of_which_neither_is_canonical_is_refused() {
+        // bob with bob_smith would be private_bob_bob_smith, bob with smith_bob is the text itself.
+        let read = Conversation::parse("private_bob_smith_bob", &user("bob")).unwrap();
+        assert_eq!(read.peer_of("bob"), Some("smith_bob"));
+        // m with a_m would be private_a_m_m, m with m_a would be private_m_m_a.
+        assert_eq!(Conversation::parse("private_m_a_m", &user("m")), Err(ConversationError::Ambiguous));
     }
 
     #[test]
@@ -239,7 +255,15 @@ mod tests {
             // The name is always read as a conversation of the reader.
             for text in [pair.wire(), format!("private_{b}_{a}")] {
                 for me in [&a, &b] {
-                    let read = Conversation::parse(&text, me).unwrap();
+                    let read = match Conversation::parse(&text, me) {
+                        Ok(read) => read,
+                        // Not the name that the server sends.
+                        Err(error) => {
+                            prop_assert_eq!(error, ConversationError::Ambiguous);
+                            prop_assert_ne!(&text, &pair.wire());
+                            continue;
+                        }
+                    };
                     let Kind::Private(lo, hi) = read.kind() else { panic!("not private") };
                     prop_assert!(lo == me.as_str() || hi == me.as_str());
                 }

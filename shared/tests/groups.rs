@@ -87,6 +87,9 @@ fn refused<T: std::fmt::Debug>(done: Result<T, GroupError>) -> &'static str {
         GroupError::NoSuchMember => "no such member",
         GroupError::Exists => "exists",
         GroupError::Full(_) => "full",
+        GroupError::Refused(_) => "blocked",
+        GroupError::NoInvitation => "no invitation",
+        GroupError::TooManyInvitations(_) => "too many invitations",
         GroupError::Sql(error) => panic!("{error}"),
     }
 }

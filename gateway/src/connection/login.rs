@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use shared::conversation::{Conversation, ConversationError};
-use shared::ids::{ConnectionId, DeviceId};
+use shared::ids::{ConnectionId, DeviceId, UserId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::backend::Query;
@@ -163,6 +163,10 @@ impl LoggedIn {
     fn request(&self, echo: &request::Echo<'_>, request: Request) -> Result<Action, ApiError> {
         let who = &self.who;
         let conversation = || {
+            if let Some(to) = &echo.to {
+                let peer = UserId::parse(to).map_err(ApiError::malformed)?;
+                return Ok(Conversation::between(&who.user, &peer));
+            }
             let name = echo.conversation_id.as_deref().unwrap_or_default();
             Conversation::parse(name, &who.user).map_err(|error| match error {
                 ConversationError::NotYours => ApiError::Forbidden(error.to_string()),

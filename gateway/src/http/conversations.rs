@@ -6,7 +6,7 @@ use shared::ids::{Seq, UserId};
 use shared::mysql::positions::ListedPosition;
 
 use super::answer::{Answer, json, json_text, rendered};
-use super::call::Call;
+use super::call::{Call, user};
 use super::paging::{cursor, limit, truncate};
 use super::refusals::{method_not_allowed, not_found};
 use crate::budget::Payer;
@@ -36,9 +36,10 @@ async fn list(call: Call) -> Answer {
     let before =
         call.parameter_as("cursor", "cursor must be the next_cursor of the page before")?.unwrap_or(0);
     let limit = limit(&call)?;
+    let user = call.user()?;
     let render = |listing: &Listing| {
         rendered(&Conversations {
-            conversations: listing.entries.iter().map(EntryView::new).collect(),
+            conversations: listing.entries.iter().map(|listed| EntryView::new(listed, user)).collect(),
             next_cursor: listing.has_more.then_some(listing.next),
         })
     };
@@ -50,7 +51,14 @@ fn reader(call: &Call) -> Result<(&Payer, &UserId), ApiError> {
     Ok((&call.payer, call.user()?))
 }
 
+/// Stands for the private chat with the user who is named by the parameter `to`.
+const BY_PEER: &str = "-";
+
 fn conversation(id: &str, call: &Call) -> Result<Conversation, ApiError> {
+    if id == BY_PEER {
+        let to = call.parameter("to").ok_or_else(|| ApiError::malformed("the parameter to is missing"))?;
+        return Ok(Conversation::between(call.user()?, &user(&to)?));
+    }
     Conversation::parse(id, call.user()?).map_err(|error| match error {
         ConversationError::NotYours => ApiError::Forbidden(error.to_string()),
         _ => ApiError::Malformed(error.to_string()),

@@ -46,7 +46,7 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     }
 }
 
-fn group(id: &str) -> Result<Conversation, ApiError> {
+pub(super) fn group(id: &str) -> Result<Conversation, ApiError> {
     Conversation::from_key(id)
         .ok()
         .filter(|conversation| conversation.kind() == Kind::Group)
@@ -93,6 +93,16 @@ struct Create {
 #[derive(Serialize)]
 struct Created {
     conversation_id: String,
+    /// Users who are asked first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    invited: Vec<UserId>,
+}
+
+#[derive(Serialize)]
+struct Added {
+    /// Users who are asked first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    invited: Vec<UserId>,
 }
 
 async fn create(call: Call) -> Answer {
@@ -115,8 +125,8 @@ async fn create(call: Call) -> Answer {
     if let (Some(owner), false) = (&new.owner, call.is_operator()) {
         call.deps.quotas.make_group(owner, &new.members).await?;
     }
-    call.deps.changes.create(&conversation, new).await?;
-    json(&Created { conversation_id: id })
+    let invited = call.deps.changes.create(&conversation, new).await?;
+    json(&Created { conversation_id: id, invited })
 }
 
 fn checked_name(name: String) -> Result<String, ApiError> {
@@ -227,8 +237,7 @@ async fn add(group: &Conversation, call: Call) -> Answer {
     if let (Actor::User(user), false) = (&by, call.is_operator()) {
         call.deps.quotas.add_members(user, &user_ids).await?;
     }
-    call.deps.changes.add(group, &by, &user_ids).await?;
-    done()
+    json(&Added { invited: call.deps.changes.add(group, &by, &user_ids).await? })
 }
 
 #[derive(Deserialize)]

@@ -13,6 +13,7 @@ mod conversations;
 mod cors;
 mod deps;
 mod groups;
+mod invitations;
 mod paging;
 mod people;
 mod places;

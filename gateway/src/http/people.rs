@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::ids::UserId;
-use shared::mysql::{blocks, conversations};
+use shared::mysql::{blocks, partners};
 
 use super::answer::{Answer, done, json};
 use super::call::{Call, user};
@@ -60,8 +60,17 @@ async fn list(call: Call) -> Answer {
 
 pub(super) async fn route_presence(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
-        ("GET", []) => presence(call).await,
-        (_, []) => Err(method_not_allowed("GET")),
+        ("GET", []) => {
+            let ids = call.parameter("user_ids").unwrap_or_default().into_owned();
+            let users = ids.split(',').filter(|id| !id.is_empty()).map(user).collect::<Result<_, _>>()?;
+            presence(users, call).await
+        }
+        // For ids that have a comma.
+        ("POST", []) => {
+            let AskedUsers { user_ids } = call.json().await?;
+            presence(user_ids, call).await
+        }
+        (_, []) => Err(method_not_allowed("GET, POST")),
         _ => Err(not_found()),
     }
 }
@@ -77,21 +86,21 @@ struct PresenceOf {
     online: bool,
 }
 
-/// Users without a common conversation are left out, whether they exist or not.
-async fn presence(call: Call) -> Answer {
+#[derive(Deserialize)]
+struct AskedUsers {
+    user_ids: Vec<UserId>,
+}
+
+/// Strangers are left out, and users who have blocked the caller, whether they exist or not.
+async fn presence(mut users: Vec<UserId>, call: Call) -> Answer {
     let rule = "user_ids: 1 to 100 ids, separated by commas";
-    let ids = call.parameter("user_ids").unwrap_or_default().into_owned();
-    let mut users = Vec::new();
-    for id in ids.split(',').filter(|id| !id.is_empty()) {
-        users.push(user(id)?);
-    }
     users.sort_unstable();
     users.dedup();
     if users.is_empty() || users.len() > PRESENCE_USERS_MAX {
         return Err(ApiError::malformed(rule));
     }
     let me = call.user()?;
-    let partners = conversations::partners_among(&call.deps.pool, me, &users).await;
+    let partners = partners::among(&call.deps.pool, me, &users).await;
     let partners = partners.map_err(|e| ApiError::database(&e))?;
     let online = call.deps.online.among(&partners).await.map_err(|error| {
         tracing::warn!(%error, "presence could not be read from Redis");

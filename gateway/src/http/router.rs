@@ -29,7 +29,7 @@ use super::client_address::client_address;
 use super::deps::Deps;
 use super::places::Places;
 use super::refusals::not_found;
-use super::{accounts, admin, conversations, cors, groups, people};
+use super::{accounts, admin, conversations, cors, groups, invitations, people};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::{Payer, cost};
 use crate::listen::{Peer, network};
@@ -45,7 +45,9 @@ async fn route(path: &[&str], call: Call) -> Answer {
         ["blocks", rest @ ..] => people::route_blocks(rest, call).await,
         ["conversations", rest @ ..] => conversations::route(rest, call).await,
         ["groups", rest @ ..] => groups::route(rest, call).await,
+        ["invitations", rest @ ..] => invitations::route(rest, call).await,
         ["presence", rest @ ..] => people::route_presence(rest, call).await,
+        ["settings", rest @ ..] => invitations::route_settings(rest, call).await,
         _ => Err(not_found()),
     }
 }

@@ -33,6 +33,7 @@ impl Hub {
     /// [subscribed](Self::subscribe). An older connection of the same device is told to close; so is, if the user has
     /// `connections_max` others, the one whose client sent nothing for longest: its client is most likely gone.
     pub fn register(&self, identity: &Identity, outbox: &Arc<Outbox>, connections_max: usize) {
+        outbox.belongs_to(&identity.user);
         let member = Member {
             user: identity.user.clone(),
             connection: identity.origin.connection,

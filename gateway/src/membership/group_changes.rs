@@ -8,8 +8,8 @@ use proto::v1::event::Kind;
 use shared::conversation::Conversation;
 use shared::ids::UserId;
 use shared::mysql::groups::{
-    self, AddMembers, CreateGroup, DismissGroup, GroupChange, GroupSizes, MemberUpdate, RemoveMember,
-    UpdateGroup, UpdateMember,
+    self, AcceptInvitation, AddMembers, CreateGroup, DismissGroup, GroupChange, GroupSizes, MemberUpdate,
+    RemoveMember, UpdateGroup, UpdateMember,
 };
 use shared::mysql::{Pool, blocks};
 use shared::permission::Actor;
@@ -56,12 +56,19 @@ impl GroupChanges {
         Self { pool, memberships, barriers, inbox_updates, sizes }
     }
 
-    /// Creates a group.
+    /// Creates a group. Returns the users who are invited, because they want to be asked.
     ///
     /// # Errors
-    /// 409 if the name is taken or there are too many members, 503.
-    pub(crate) async fn create(&self, group: &Conversation, new: CreateGroup) -> Result<(), ApiError> {
-        self.change(group, &new, ChangeKind::Members).await
+    /// 403 if one of the members has blocked the owner, 409 if the name is taken or there are too many members, 503.
+    pub(crate) async fn create(
+        &self,
+        group: &Conversation,
+        new: CreateGroup,
+    ) -> Result<Vec<UserId>, ApiError> {
+        let by = new.owner.clone();
+        let invited = self.change(group, &new, ChangeKind::Members).await?;
+        self.tell_invited(group, by.as_ref(), &invited).await;
+        Ok(invited)
     }
 
     /// Changes a group's settings.
@@ -69,7 +76,7 @@ impl GroupChanges {
     /// # Errors
     /// 403, 404, 503.
     pub(crate) async fn update(&self, group: &Conversation, update: UpdateGroup<'_>) -> Result<(), ApiError> {
-        self.change(group, &update, ChangeKind::Settings).await
+        self.change(group, &update, ChangeKind::Settings).await.map(drop)
     }
 
     /// Dismisses a group.
@@ -77,10 +84,10 @@ impl GroupChanges {
     /// # Errors
     /// 403, 404, 503.
     pub(crate) async fn dismiss(&self, group: &Conversation, by: &Actor) -> Result<(), ApiError> {
-        self.change(group, &DismissGroup { by }, ChangeKind::Dismissal).await
+        self.change(group, &DismissGroup { by }, ChangeKind::Dismissal).await.map(drop)
     }
 
-    /// Adds members.
+    /// Adds members. Returns the users who are invited, because they want to be asked.
     ///
     /// # Errors
     /// 403, 404, 409 if there are too many, 503.
@@ -89,8 +96,32 @@ impl GroupChanges {
         group: &Conversation,
         by: &Actor,
         users: &[UserId],
-    ) -> Result<(), ApiError> {
-        self.change(group, &AddMembers { by, users }, ChangeKind::Members).await
+    ) -> Result<Vec<UserId>, ApiError> {
+        let invited = self.change(group, &AddMembers { by, users }, ChangeKind::Members).await?;
+        let by = match by {
+            Actor::User(user) => Some(user),
+            Actor::Operator => None,
+        };
+        self.tell_invited(group, by, &invited).await;
+        Ok(invited)
+    }
+
+    /// `user` accepts an invitation.
+    ///
+    /// # Errors
+    /// 404, 409 if there are too many members, 503.
+    pub(crate) async fn accept(&self, group: &Conversation, user: &UserId) -> Result<(), ApiError> {
+        self.change(group, &AcceptInvitation { user }, ChangeKind::Members).await.map(drop)
+    }
+
+    async fn tell_invited(&self, group: &Conversation, by: Option<&UserId>, invited: &[UserId]) {
+        let Some(by) = by.filter(|_| !invited.is_empty()) else { return };
+        let event = v1::Invited {
+            conversation: group.key().to_owned(),
+            user_ids: invited.iter().map(|user| user.as_str().to_owned()).collect(),
+            by: by.as_str().to_owned(),
+        };
+        self.barriers.announce(Kind::Invited(event)).await;
     }
 
     /// Removes a member, or lets it leave.
@@ -103,7 +134,7 @@ impl GroupChanges {
         by: &Actor,
         user: &UserId,
     ) -> Result<(), ApiError> {
-        self.change(group, &RemoveMember { by, user }, ChangeKind::Members).await
+        self.change(group, &RemoveMember { by, user }, ChangeKind::Members).await.map(drop)
     }
 
     /// Changes a member's role, mutes it, or ends its mute.
@@ -117,10 +148,10 @@ impl GroupChanges {
         user: &UserId,
         update: MemberUpdate,
     ) -> Result<(), ApiError> {
-        self.change(group, &UpdateMember { by, user, update }, ChangeKind::Settings).await
+        self.change(group, &UpdateMember { by, user, update }, ChangeKind::Settings).await.map(drop)
     }
 
-    /// Blocks private messages from `other` to `user`, or allows them again.
+    /// Blocks `other` for `user`, or ends the block.
     ///
     /// # Errors
     /// 503
@@ -139,20 +170,22 @@ impl GroupChanges {
         Ok(())
     }
 
+    /// Returns the users who are invited.
     async fn change<C: GroupChange>(
         &self,
         group: &Conversation,
         change: &C,
         kind: ChangeKind,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Vec<UserId>, ApiError> {
         let changed = groups::change(&self.pool, group, self.sizes, change).await;
-        let changed = changed.map_err(|error| refusal(&error))?;
-        let Some(mut event) = event(group, &changed) else { return Ok(()) };
+        let mut changed = changed.map_err(|error| refusal(&error))?;
+        let invited = std::mem::take(&mut changed.invited);
+        let Some(mut event) = event(group, &changed) else { return Ok(invited) };
         event.settings |= kind == ChangeKind::Settings;
         event.dismissed = kind == ChangeKind::Dismissal;
         self.memberships.changed(&event);
         let recorded = tokio::time::timeout(INBOX_TIMEOUT, self.inbox_updates.record(changed, group));
         let _ = tokio::join!(self.barriers.announce(Kind::MembershipChanged(event)), recorded);
-        Ok(())
+        Ok(invited)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use proto::v1::event::Kind as EventKind;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{UserId, unix_millis};
-use shared::mysql::groups::{self, GroupError, JoinGroup};
+use shared::mysql::groups::{self, GroupError, INVITATIONS_MAX, JoinGroup};
 use shared::mysql::members;
 use shared::permission::{Action, Denied, GroupSettings, Membership, Permissions, Relation};
 
@@ -110,6 +110,9 @@ pub(super) fn refusal(error: &GroupError) -> ApiError {
         GroupError::Denied(denied) => (*denied).into(),
         GroupError::NoSuchMember => denied::no_such_member(),
         GroupError::Exists => denied::group_exists(),
+        GroupError::Refused(users) => denied::blocked_by(users),
+        GroupError::NoInvitation => denied::no_invitation(),
+        GroupError::TooManyInvitations(user) => denied::too_many_invitations(user, INVITATIONS_MAX),
         GroupError::Full(members_max) => denied::group_full(*members_max),
         GroupError::Sql(error) => ApiError::database(error),
     }

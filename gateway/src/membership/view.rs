@@ -22,6 +22,7 @@ use super::group_event::{Change, Context, Effect, Event, MemberReading, Reading,
 use super::recent_changes::{Mark, RecentChanges, Since};
 use crate::hub::Hub;
 use crate::identity::Identity;
+use crate::wire::name::ConversationName;
 use crate::wire::reply::{self, Event as Notice};
 
 /// Something that has to be read from the database, by a task that follows it to its end.
@@ -345,7 +346,7 @@ impl Frames {
         if let Some((_, frame)) = self.0.iter().find(|(known, _)| *known == notice) {
             return frame.clone();
         }
-        let frame = reply::event(Some(&group.wire()), notice);
+        let frame = reply::event(Some(&ConversationName::of_group(group)), notice);
         self.0.push((notice, frame.clone()));
         frame
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use ahash::AHashSet;
 use proto::v1;
 use serde_json::value::RawValue;
-use shared::conversation::Conversation;
+use shared::conversation::{Conversation, Kind};
 use shared::ids::{MsgId, Seq, UserId};
 use shared::message::origin_from_wire;
-use shared::permission::Denied;
+use shared::permission::{Denied, Relation};
 use shared::shutdown::Shutdown;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -19,6 +19,7 @@ use crate::membership::{Barriers, Memberships};
 use crate::send::InFlight;
 use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
+use crate::wire::name::ConversationName;
 use crate::wire::reply::{self, Event};
 use crate::wire::request::Cmd;
 
@@ -66,6 +67,7 @@ impl Fanout {
             v1::event::Kind::Fence(barrier) => self.barrier(barrier),
             v1::event::Kind::FenceReached(reached) => self.targets.barriers.answered(&reached),
             v1::event::Kind::DeviceConnected(connected) => self.targets.devices.connected(&connected),
+            v1::event::Kind::Invited(invited) => self.invited(&invited),
             v1::event::Kind::TokensRevoked(revoked) => self.tokens_revoked(&revoked),
         };
         if useful { self.useful.increment(1) } else { self.useless.increment(1) }
@@ -103,18 +105,16 @@ impl Fanout {
         }
         // Rendered once, and only if a recipient is here. The frame of a sender leaves out its own messages.
         let mut messages = None;
-        let mut all = None;
+        let mut shared = SharedFrames::default();
         let mut frames = 0;
         let any = self.targets.hub.each_concerned(&conversation, |member| {
             let messages: &mut Vec<RenderedMessage> =
                 messages.get_or_insert_with(|| self.rendered(committed));
             let frame = if senders.contains(&member.connection) {
-                frame(
-                    &conversation,
-                    messages.iter().filter(|message| message.sent_by != Some(member.connection)),
-                )
+                let name = ConversationName::of(&conversation, member.user.as_str());
+                frame(&name, messages.iter().filter(|message| message.sent_by != Some(member.connection)))
             } else {
-                all.get_or_insert_with(|| frame(&conversation, messages.iter())).clone()
+                shared.get(&conversation, &member.user, |name| frame(name, messages.iter()))
             };
             if let Some(frame) = frame {
                 member.outbox.push(frame, &conversation);
@@ -148,7 +148,7 @@ impl Fanout {
         }
         self.targets.in_flight.renumbered(&conversation, &corrected.sender_id, &corrected.msg_id, seq);
         let Ok(msg_id) = MsgId::parse(&corrected.msg_id) else { return false };
-        let frame = reply::chat(&msg_id, &conversation.wire(), seq);
+        let frame = reply::chat(&msg_id, &ConversationName::of(&conversation, &corrected.sender_id), seq);
         self.targets.hub.each_of(&corrected.sender_id, |member| member.outbox.notify(frame.clone()))
     }
 
@@ -166,7 +166,8 @@ impl Fanout {
     fn refused(&self, refused: &v1::Refused) -> bool {
         let Some(conversation) = conversation(&refused.conversation) else { return false };
         let refusal = ApiError::from(Denied::read_from(refused));
-        let frame = refusal.frame(Cmd::CHAT, Some(&refused.msg_id), Some(&conversation.wire()));
+        let name = ConversationName::of(&conversation, &refused.sender_id);
+        let frame = refusal.frame_about(Cmd::CHAT, Some(&refused.msg_id), &name);
         self.targets.in_flight.refused(&conversation, &refused.sender_id, &refused.msg_id, refusal);
         self.targets.hub.each_of(&refused.sender_id, |member| member.outbox.notify(frame.clone()))
     }
@@ -174,12 +175,32 @@ impl Fanout {
     fn position_moved(&self, moved: &v1::PositionMoved) -> bool {
         let Some(conversation) = conversation(&moved.conversation) else { return false };
         let seq = Seq(moved.seq);
-        let own = reply::event(Some(&conversation.wire()), Event::Ack { seq, unread: moved.unread });
+        let name = ConversationName::of(&conversation, &moved.user_id);
+        let own = reply::event(Some(&name), Event::Ack { seq, unread: moved.unread });
         let mut any = self.notify_others(&moved.user_id, moved.origin.as_ref(), &own);
         let peer = conversation.peer_of(&moved.user_id).filter(|peer| *peer != moved.user_id);
-        if let Some(peer) = peer {
+        if let Some(peer) = peer.filter(|peer| self.may_see_reader(&conversation, peer)) {
             let read = Event::Read { user_id: &moved.user_id, seq };
-            any |= self.notify_others(peer, None, &reply::event(Some(&conversation.wire()), read));
+            let name = ConversationName::of(&conversation, peer);
+            any |= self.notify_others(peer, None, &reply::event(Some(&name), read));
+        }
+        any
+    }
+
+    /// Whether `peer`, who is connected here, may be told how far the other user of a private chat has read: not if that one has
+    /// blocked it, or if that is not known at the moment.
+    fn may_see_reader(&self, conversation: &Conversation, peer: &str) -> bool {
+        let permissions = user(peer).and_then(|peer| self.targets.memberships.known(conversation, &peer));
+        permissions.is_some_and(|it| it.relation == Relation::Participant { is_blocked: false })
+    }
+
+    fn invited(&self, invited: &v1::Invited) -> bool {
+        let Some(group) = conversation(&invited.conversation) else { return false };
+        let name = ConversationName::of(&group, "");
+        let frame = reply::event(Some(&name), Event::Invited { by: &invited.by });
+        let mut any = false;
+        for user in &invited.user_ids {
+            any |= self.targets.hub.each_of(user, |member| member.outbox.notify(frame.clone()));
         }
         any
     }
@@ -199,12 +220,13 @@ impl Fanout {
 
     fn typing(&self, typing: &v1::Typing) -> bool {
         let Some(conversation) = conversation(&typing.conversation) else { return false };
-        let mut frame = None;
+        let mut shared = SharedFrames::default();
         self.targets.hub.each_concerned(&conversation, |member| {
             if member.user.as_str() != typing.user_id {
-                let event =
-                    || reply::event(Some(&conversation.wire()), Event::Typing { user_id: &typing.user_id });
-                member.outbox.hint(frame.get_or_insert_with(event).clone());
+                let event = Event::Typing { user_id: &typing.user_id };
+                let frame =
+                    shared.get(&conversation, &member.user, |name| Some(reply::event(Some(name), event)));
+                frame.into_iter().for_each(|frame| member.outbox.hint(frame));
             }
         })
     }
@@ -223,15 +245,42 @@ struct RenderedMessage {
     json: Box<RawValue>,
 }
 
+/// One frame for all readers of a group; one for each of the two users of a private chat, who have different peers.
+#[derive(Default)]
+struct SharedFrames {
+    of_group: Option<Option<Utf8Bytes>>,
+    of_users: Vec<(UserId, Option<Utf8Bytes>)>,
+}
+
+impl SharedFrames {
+    fn get(
+        &mut self,
+        conversation: &Conversation,
+        reader: &UserId,
+        render: impl FnOnce(&ConversationName<'_>) -> Option<Utf8Bytes>,
+    ) -> Option<Utf8Bytes> {
+        if conversation.kind() == Kind::Group {
+            let rendered = || render(&ConversationName::of_group(conversation));
+            return self.of_group.get_or_insert_with(rendered).clone();
+        }
+        if let Some((_, frame)) = self.of_users.iter().find(|(user, _)| user == reader) {
+            return frame.clone();
+        }
+        let frame = render(&ConversationName::of(conversation, reader.as_str()));
+        self.of_users.push((reader.clone(), frame.clone()));
+        frame
+    }
+}
+
 /// A push with these messages; `None` if there are none.
 fn frame<'m>(
-    conversation: &Conversation,
+    conversation: &ConversationName<'_>,
     messages: impl Iterator<Item = &'m RenderedMessage>,
 ) -> Option<Utf8Bytes> {
     let mut last = None;
     let messages: Vec<&RawValue> =
         messages.inspect(|message| last = Some(message.seq)).map(|message| &*message.json).collect();
-    last.map(|last| reply::push(&conversation.wire(), &messages, last))
+    last.map(|last| reply::push(conversation, &messages, last))
 }
 
 fn user(id: &str) -> Option<UserId> {

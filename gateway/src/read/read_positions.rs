@@ -6,6 +6,7 @@ use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId};
 use shared::mysql::Pool;
 use shared::mysql::positions::{self, Advance, ListedPosition};
+use shared::permission::Relation;
 use shared::redis::inbox::{Change, InboxUpdate, Inboxes};
 
 use super::moved_positions::{MovedPosition, MovedPositions};
@@ -68,7 +69,8 @@ impl ReadPositions {
         Ok(advance)
     }
 
-    /// The read positions of at most `limit` members whose ids are above `cursor`, by id.
+    /// The read positions of at most `limit` members whose ids are above `cursor`, by id. Those who have blocked `user` are left
+    /// out.
     ///
     /// # Errors
     /// 403, 404, 503.
@@ -79,9 +81,9 @@ impl ReadPositions {
         cursor: &str,
         limit: u32,
     ) -> Result<Vec<ListedPosition>, ApiError> {
-        self.memberships.require(conversation, user).await?;
+        let permissions = self.memberships.require(conversation, user).await?;
         let Kind::Private(lo, hi) = conversation.kind() else {
-            let listed = positions::of_group(&self.pool, conversation, cursor, limit).await;
+            let listed = positions::of_group(&self.pool, conversation, user, cursor, limit).await;
             return listed.map_err(|e| ApiError::database(&e));
         };
         let mut both = Vec::new();
@@ -91,6 +93,9 @@ impl ReadPositions {
             let read = read.map_err(|e| ApiError::database(&e))?;
             let seq = read.get(conversation).copied().unwrap_or(Seq::ZERO);
             both.push(ListedPosition { user_id: id.to_owned(), seq });
+        }
+        if permissions.relation == (Relation::Participant { is_blocked: true }) {
+            both.retain(|position| position.user_id == user.as_str());
         }
         both.retain(|position| position.user_id.as_str() > cursor);
         both.truncate(usize::try_from(limit).unwrap_or(usize::MAX));

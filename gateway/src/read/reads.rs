@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::conversation::Conversation;
+use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId};
 use shared::mysql::Pool;
 use shared::mysql::positions::ListedPosition;
@@ -110,7 +110,7 @@ impl Reads {
         let begun = self.begin(payer, cost::PULL, bytes, to).await?;
         let page = async {
             let floor = self.memberships.require(conversation, user).await?.floor();
-            self.pages.read(page_key(conversation.clone(), request, floor)).await
+            self.pages.read(page_key(conversation.clone(), user, request, floor)).await
         };
         let page = within(begun.deadline, page).await?;
         payer.spend(cost::of_bytes(page.len()));
@@ -145,7 +145,7 @@ impl Reads {
             within(begun.deadline, advance).await
         };
         reply_to.send(match advance.await {
-            Ok(advance) => reply::ack(&conversation.wire(), advance.position),
+            Ok(advance) => reply::ack(&context.name(&conversation), advance.position),
             Err(error) => context.refuse(&error, Cmd::ACK, Some(&conversation)),
         });
     }
@@ -188,7 +188,7 @@ impl Reads {
         let begun = self.begin(&payer, cost::LIST, page_bytes(request.limit), Some(to)).await?;
         let changes = self.lists.changes(&by.user, request.cursor, usize::from(request.limit));
         let listing = within(begun.deadline, Box::pin(changes)).await?;
-        let frame = reply::sync(&listing);
+        let frame = reply::sync(&listing, &by.user);
         payer.spend(cost_of(&listing, frame.len()));
         Ok(begun.bytes.attach(frame))
     }
@@ -271,13 +271,15 @@ async fn within<T>(
 }
 
 /// Equal keys make readers share a page, so a floor that the cursor already implies is left out.
-fn page_key(conversation: Conversation, request: PullRequest, floor: Seq) -> PageKey {
+fn page_key(conversation: Conversation, reader: &UserId, request: PullRequest, floor: Seq) -> PageKey {
+    let reader = (conversation.kind() != Kind::Group).then(|| reader.clone());
     let PullRequest { cursor, limit, backward } = request;
     if backward {
-        return PageKey { conversation, cursor, direction: Direction::Backward, limit, floor };
+        return PageKey { conversation, reader, cursor, direction: Direction::Backward, limit, floor };
     }
     PageKey {
         conversation,
+        reader,
         cursor: cursor.max(floor),
         direction: Direction::Forward,
         limit,

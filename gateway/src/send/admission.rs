@@ -139,8 +139,7 @@ impl Sends {
         let (reply_when_stored, may_be_retry) = (request.reply_when_stored, request.msg_id.is_some());
         let message = request.into_message(conversation, by.user.clone(), unix_millis);
         let deadline = Instant::now() + self.limits.deadline;
-        let (conversation, msg_id) = (message.conversation.clone(), message.msg_id.clone());
-        let reply = PendingReply::new(reply_to, conversation, msg_id, deadline);
+        let reply = PendingReply::new(reply_to, message.id(), deadline);
         if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(&by.user)) {
             let message = "you send faster than allowed: slow down and send this message again".to_owned();
             reply.refuse(&ApiError::RateLimited { message, retry_after_ms });

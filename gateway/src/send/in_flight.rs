@@ -22,7 +22,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 use parking_lot::{Mutex, RwLock};
 use shared::conversation::Conversation;
-use shared::ids::{IdError, MsgId, Seq};
+use shared::ids::{IdError, Seq};
 use shared::message::{MessageId, Numbered};
 use shared::shutdown::Shutdown;
 use tokio::sync::OwnedSemaphorePermit;
@@ -30,6 +30,7 @@ use tokio::time::Instant;
 
 use crate::outbox::ReplyTo;
 use crate::wire::api_error::ApiError;
+use crate::wire::name::ConversationName;
 use crate::wire::reply;
 use crate::wire::request::Cmd;
 use crate::wire::retry_delay::RetryDelay;
@@ -52,16 +53,20 @@ pub(super) fn try_again(why: &str) -> ApiError {
 #[derive(Debug)]
 pub(super) struct PendingReply {
     to: Option<ReplyTo>,
-    conversation: Conversation,
-    msg_id: MsgId,
+    id: MessageId,
     deadline: Instant,
     /// An earlier message with the id has another content.
     content_differs: bool,
 }
 
 impl PendingReply {
-    pub(super) fn new(to: ReplyTo, conversation: Conversation, msg_id: MsgId, deadline: Instant) -> Self {
-        Self { to: Some(to), conversation, msg_id, deadline, content_differs: false }
+    pub(super) fn new(to: ReplyTo, id: MessageId, deadline: Instant) -> Self {
+        Self { to: Some(to), id, deadline, content_differs: false }
+    }
+
+    /// The conversation, as the sender names it.
+    fn name(&self) -> ConversationName<'_> {
+        ConversationName::of(&self.id.conversation, self.id.sender.as_str())
     }
 
     /// The sender gets its reply by then.
@@ -73,8 +78,8 @@ impl PendingReply {
     pub(super) fn accept(mut self, seq: Seq) {
         if let Some(to) = self.to.take() {
             to.send(match self.content_differs {
-                false => reply::chat(&self.msg_id, &self.conversation.wire(), seq),
-                true => reply::chat_content_differs(&self.msg_id, &self.conversation.wire(), seq),
+                false => reply::chat(&self.id.msg_id, &self.name(), seq),
+                true => reply::chat_content_differs(&self.id.msg_id, &self.name(), seq),
             });
         }
     }
@@ -90,7 +95,7 @@ impl PendingReply {
 
     fn send_refusal(&mut self, refusal: &ApiError) {
         if let Some(to) = self.to.take() {
-            to.send(refusal.frame(Cmd::CHAT, Some(self.msg_id.as_str()), Some(&self.conversation.wire())));
+            to.send(refusal.frame_about(Cmd::CHAT, Some(self.id.msg_id.as_str()), &self.name()));
         }
     }
 

@@ -5,6 +5,7 @@ use shared::mysql;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::frame::Frame;
+use super::name::ConversationName;
 use super::retry_delay::RetryDelay;
 
 /// Why a request is refused. The messages are for the author of the client: what is wrong, and how to mend it.
@@ -129,13 +130,28 @@ impl ApiError {
     /// The reply to a request, with the fields that identify the request.
     #[must_use]
     pub fn frame(&self, cmd: i64, msg_id: Option<&str>, conversation_id: Option<&str>) -> Utf8Bytes {
+        self.render(Frame { msg_id, conversation_id, ..Frame::new(cmd, self.code()) })
+    }
+
+    /// The reply to a request about a conversation that is known.
+    #[must_use]
+    pub fn frame_about(
+        &self,
+        cmd: i64,
+        msg_id: Option<&str>,
+        conversation: &ConversationName<'_>,
+    ) -> Utf8Bytes {
+        self.render(Frame { msg_id, ..Frame::new(cmd, self.code()) }.about(conversation))
+    }
+
+    fn render<'a>(&'a self, frame: Frame<'a, Payload<'a>>) -> Utf8Bytes {
         self.count();
         let message = self.message();
         let payload = match self.retry_after_ms() {
             Some(retry_after_ms) => Payload::Retry { message, retry_after_ms },
             None => Payload::Message(message),
         };
-        Frame { msg_id, conversation_id, payload: Some(payload), ..Frame::new(cmd, self.code()) }.render()
+        Frame { payload: Some(payload), ..frame }.render()
     }
 }
 

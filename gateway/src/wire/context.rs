@@ -6,6 +6,7 @@ use shared::conversation::Conversation;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::api_error::ApiError;
+use super::name::ConversationName;
 use crate::identity::Identity;
 
 /// Who sent a request, and what its reply repeats.
@@ -25,6 +26,15 @@ impl RequestContext {
         cmd: i64,
         conversation: Option<&Conversation>,
     ) -> Utf8Bytes {
-        refusal.frame(cmd, self.msg_id.as_deref(), conversation.map(Conversation::wire).as_deref())
+        let msg_id = self.msg_id.as_deref();
+        match conversation {
+            Some(conversation) => refusal.frame_about(cmd, msg_id, &self.name(conversation)),
+            None => refusal.frame(cmd, msg_id, None),
+        }
+    }
+
+    /// A conversation as the sender of the request names it.
+    pub(crate) fn name<'c>(&self, conversation: &'c Conversation) -> ConversationName<'c> {
+        ConversationName::of(conversation, self.by.user.as_str())
     }
 }

@@ -1,5 +1,6 @@
 //! The answers to requests that the rule of permissions denies, and to changes of groups that fail.
 
+use shared::ids::UserId;
 use shared::permission::Denied;
 
 use super::api_error::ApiError;
@@ -20,6 +21,33 @@ impl From<Denied> for ApiError {
 #[must_use]
 pub fn no_such_member() -> ApiError {
     ApiError::NotFound("this user is not a member of the group".to_owned())
+}
+
+/// Ids that a sentence names; more are counted only.
+const NAMED_MAX: usize = 10;
+
+/// 403: users who are to be added have blocked the caller.
+#[must_use]
+pub fn blocked_by(users: &[UserId]) -> ApiError {
+    let mut named: Vec<&str> = users.iter().take(NAMED_MAX).map(UserId::as_str).collect();
+    let more = format!("{} more", users.len().saturating_sub(NAMED_MAX));
+    if users.len() > NAMED_MAX {
+        named.push(&more);
+    }
+    let named = named.join(", ");
+    ApiError::Forbidden(format!("these users do not let you add them to groups, leave them out: {named}"))
+}
+
+/// 404: the user is not invited.
+#[must_use]
+pub fn no_invitation() -> ApiError {
+    ApiError::NotFound("you are not invited into this group, or not any more".to_owned())
+}
+
+/// 409: a user has too many open invitations.
+#[must_use]
+pub fn too_many_invitations(user: &UserId, max: i64) -> ApiError {
+    ApiError::Conflict(format!("{user} has {max} open invitations already: leave this user out"))
 }
 
 /// 409: the name of a new group is taken.

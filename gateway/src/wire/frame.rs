@@ -4,6 +4,8 @@ use serde::Serialize;
 use shared::ids::Seq;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::name::ConversationName;
+
 /// A frame from the server. Fields that are `None` are left out.
 #[derive(Debug, Serialize)]
 pub(super) struct Frame<'a, P: Serialize> {
@@ -13,6 +15,8 @@ pub(super) struct Frame<'a, P: Serialize> {
     pub(super) msg_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) conversation_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) peer: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) seq: Option<Seq>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,13 +29,19 @@ pub(super) struct Frame<'a, P: Serialize> {
     pub(super) reset: bool,
 }
 
-impl<P: Serialize> Frame<'_, P> {
+impl<'a, P: Serialize> Frame<'a, P> {
+    /// About a conversation.
+    pub(super) fn about(self, name: &'a ConversationName<'_>) -> Self {
+        Self { conversation_id: Some(name.id()), peer: name.peer(), ..self }
+    }
+
     pub(super) fn new(cmd: i64, code: u16) -> Self {
         Self {
             cmd,
             code,
             msg_id: None,
             conversation_id: None,
+            peer: None,
             seq: None,
             payload: None,
             next_cursor_seq: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use shared::conversation::Conversation;
-use shared::ids::Seq;
+use shared::ids::{Seq, UserId};
 use shared::message::Stored;
 
 use super::message::MessageView;
@@ -50,6 +50,9 @@ pub struct Listing {
 #[derive(Debug, Serialize)]
 pub struct EntryView<'a> {
     conversation_id: String,
+    /// The other user of a private chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<&'a str>,
     #[serde(flatten)]
     state: State<'a>,
 }
@@ -70,12 +73,13 @@ enum State<'a> {
 }
 
 impl<'a> EntryView<'a> {
-    /// The JSON of one entry.
+    /// The JSON of one entry of `reader`.
     #[must_use]
-    pub fn new(listed: &'a Listed) -> Self {
+    pub fn new(listed: &'a Listed, reader: &UserId) -> Self {
         match listed {
             Listed::Conversation { conversation, last_seq, last_ack_seq, unread, last_message } => Self {
                 conversation_id: conversation.wire(),
+                peer: conversation.peer_of(reader.as_str()),
                 state: State::Member {
                     last_seq: *last_seq,
                     last_ack_seq: *last_ack_seq,
@@ -83,9 +87,11 @@ impl<'a> EntryView<'a> {
                     last_message: last_message.as_deref().map(MessageView::from),
                 },
             },
-            Listed::Removed(conversation) => {
-                Self { conversation_id: conversation.wire(), state: State::Removed { removed: true } }
-            }
+            Listed::Removed(conversation) => Self {
+                conversation_id: conversation.wire(),
+                peer: None,
+                state: State::Removed { removed: true },
+            },
         }
     }
 }

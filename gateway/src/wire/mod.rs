@@ -9,6 +9,7 @@ mod frame;
 pub mod json_size;
 pub mod listing;
 pub mod message;
+pub mod name;
 pub mod reply;
 pub mod request;
 pub(crate) mod retry_delay;

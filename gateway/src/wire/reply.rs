@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::frame::Frame;
 use super::listing::{EntryView, Listing};
 use super::message::MessageView;
+use super::name::ConversationName;
 use super::request::Cmd;
 
 /// A frame without a payload.
@@ -41,20 +42,15 @@ pub fn login(user: &UserId, device: &DeviceId, server_time: i64, heartbeat_ms: u
 
 /// The reply to a chat message (cmd 2), first or corrected: its sequence number.
 #[must_use]
-pub fn chat(msg_id: &MsgId, conversation: &str, seq: Seq) -> Utf8Bytes {
-    let frame = Bare {
-        msg_id: Some(msg_id.as_str()),
-        conversation_id: Some(conversation),
-        seq: Some(seq),
-        ..Frame::new(Cmd::CHAT, 0)
-    };
-    frame.render()
+pub fn chat(msg_id: &MsgId, conversation: &ConversationName<'_>, seq: Seq) -> Utf8Bytes {
+    let frame = Bare { msg_id: Some(msg_id.as_str()), seq: Some(seq), ..Frame::new(Cmd::CHAT, 0) };
+    frame.about(conversation).render()
 }
 
 /// The reply to a chat message whose id was used for an earlier one with another content: the earlier one's sequence number, and
 /// that its content stays.
 #[must_use]
-pub fn chat_content_differs(msg_id: &MsgId, conversation: &str, seq: Seq) -> Utf8Bytes {
+pub fn chat_content_differs(msg_id: &MsgId, conversation: &ConversationName<'_>, seq: Seq) -> Utf8Bytes {
     #[derive(Serialize)]
     struct Payload {
         content_differs: bool,
@@ -63,52 +59,52 @@ pub fn chat_content_differs(msg_id: &MsgId, conversation: &str, seq: Seq) -> Utf
     let message = "an earlier message with this msg_id has another content, which stays: send a new one with a new msg_id";
     let frame = Frame {
         msg_id: Some(msg_id.as_str()),
-        conversation_id: Some(conversation),
         seq: Some(seq),
         payload: Some(Payload { content_differs: true, message }),
         ..Frame::new(Cmd::CHAT, 0)
     };
-    frame.render()
+    frame.about(conversation).render()
 }
 
 /// The reply to a pull (cmd 3). `next`: the cursor of the next page.
 #[must_use]
-pub fn pull(conversation: &str, messages: &[MessageView<'_>], next: Seq, has_more: bool) -> Utf8Bytes {
+pub fn pull(
+    conversation: &ConversationName<'_>,
+    messages: &[MessageView<'_>],
+    next: Seq,
+    has_more: bool,
+) -> Utf8Bytes {
     let frame = Frame {
-        conversation_id: Some(conversation),
         payload: Some(messages),
         next_cursor_seq: Some(next),
         has_more: Some(has_more),
         ..Frame::new(Cmd::PULL, 0)
-    };
+    }
+    .about(conversation);
     // About 192 bytes per message for ids, numbers and field names, beside its content.
     let bytes: usize = messages.iter().map(|message| message.content_bytes() + 192).sum();
-    frame.render_about(conversation.len() + bytes + 128)
+    frame.render_about(conversation.id().len() + bytes + 192)
 }
 
 /// The reply to an ack (cmd 4): the stored read position.
 #[must_use]
-pub fn ack(conversation: &str, position: Seq) -> Utf8Bytes {
-    Bare { conversation_id: Some(conversation), seq: Some(position), ..Frame::new(Cmd::ACK, 0) }.render()
+pub fn ack(conversation: &ConversationName<'_>, position: Seq) -> Utf8Bytes {
+    Bare { seq: Some(position), ..Frame::new(Cmd::ACK, 0) }.about(conversation).render()
 }
 
 /// A push (cmd 5) of rendered messages. `last`: the sequence number of the last one.
 #[must_use]
-pub fn push(conversation: &str, messages: &[&RawValue], last: Seq) -> Utf8Bytes {
+pub fn push(conversation: &ConversationName<'_>, messages: &[&RawValue], last: Seq) -> Utf8Bytes {
     let bytes: usize = messages.iter().map(|message| message.get().len() + 1).sum();
-    let frame = Frame {
-        conversation_id: Some(conversation),
-        payload: Some(messages),
-        next_cursor_seq: Some(last),
-        ..Frame::new(Cmd::PUSH, 0)
-    };
-    frame.render_about(conversation.len() + bytes + 128)
+    let frame = Frame { payload: Some(messages), next_cursor_seq: Some(last), ..Frame::new(Cmd::PUSH, 0) }
+        .about(conversation);
+    frame.render_about(conversation.id().len() + bytes + 192)
 }
 
-/// The reply to a sync (cmd 6).
+/// The reply to a sync (cmd 6) of `reader`.
 #[must_use]
-pub fn sync(listing: &Listing) -> Utf8Bytes {
-    let entries: Vec<_> = listing.entries.iter().map(EntryView::new).collect();
+pub fn sync(listing: &Listing, reader: &UserId) -> Utf8Bytes {
+    let entries: Vec<_> = listing.entries.iter().map(|listed| EntryView::new(listed, reader)).collect();
     let frame = Frame {
         payload: Some(entries),
         next_cursor_seq: Some(Seq(listing.next)),
@@ -121,8 +117,8 @@ pub fn sync(listing: &Listing) -> Utf8Bytes {
 
 /// The reply to a typing notice (cmd 8).
 #[must_use]
-pub fn typing(conversation: &str) -> Utf8Bytes {
-    Bare { conversation_id: Some(conversation), ..Frame::new(Cmd::TYPING, 0) }.render()
+pub fn typing(conversation: &ConversationName<'_>) -> Utf8Bytes {
+    Bare::new(Cmd::TYPING, 0).about(conversation).render()
 }
 
 /// The payload of an event (cmd 7).
@@ -158,6 +154,11 @@ pub enum Event<'a> {
     },
     /// The user was added to the group, or joined it.
     Joined,
+    /// The user is invited into the group.
+    Invited {
+        /// The user who invites.
+        by: &'a str,
+    },
     /// The user left the group, or was removed.
     Left,
     /// The group's name, a role or a mute changed.
@@ -168,6 +169,10 @@ pub enum Event<'a> {
 
 /// An event (cmd 7).
 #[must_use]
-pub fn event(conversation: Option<&str>, event: Event<'_>) -> Utf8Bytes {
-    Frame { conversation_id: conversation, payload: Some(event), ..Frame::new(Cmd::EVENT, 0) }.render()
+pub fn event(conversation: Option<&ConversationName<'_>>, event: Event<'_>) -> Utf8Bytes {
+    let frame = Frame { payload: Some(event), ..Frame::new(Cmd::EVENT, 0) };
+    match conversation {
+        Some(conversation) => frame.about(conversation).render(),
+        None => frame.render(),
+    }
 }

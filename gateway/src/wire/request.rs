@@ -52,6 +52,8 @@ pub struct Echo<'a> {
     pub msg_id: Option<Cow<'a, str>>,
     /// From the request.
     pub conversation_id: Option<Cow<'a, str>>,
+    /// From the request: the other user of a private conversation. Not repeated; the reply has `peer` instead.
+    pub to: Option<Cow<'a, str>>,
 }
 
 impl Echo<'_> {
@@ -123,6 +125,8 @@ struct Fields<'a> {
     #[serde(borrow, default)]
     conversation_id: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    to: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     cursor_seq: Option<&'a RawValue>,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
@@ -145,7 +149,7 @@ struct Payload<'a> {
 /// # Errors
 /// The error, and the fields that its reply repeats.
 pub fn parse(text: &str) -> Result<(Echo<'_>, Request), (Echo<'_>, ApiError)> {
-    let mut echo = Echo { cmd: Cmd::UNKNOWN, msg_id: None, conversation_id: None };
+    let mut echo = Echo { cmd: Cmd::UNKNOWN, msg_id: None, conversation_id: None, to: None };
     let fields: Fields<'_> = match object(text) {
         Ok(fields) => fields,
         Err(why) => {
@@ -193,8 +197,15 @@ fn request<'a>(
             return Err(ApiError::Malformed(format!("cmd {other} is unknown: {COMMANDS}")));
         }
     };
-    if request.needs_conversation() && conversation_id.is_none() {
-        return Err(ApiError::malformed("conversation_id is missing"));
+    if request.needs_conversation() {
+        echo.to = value(fields.to, "to must be the id of a user")?;
+        match (&conversation_id, &echo.to) {
+            (Some(_), Some(_)) => {
+                return Err(ApiError::malformed("send conversation_id or to, not both"));
+            }
+            (None, None) => return Err(ApiError::malformed("conversation_id is missing")),
+            _ => {}
+        }
     }
     Ok(request)
 }

@@ -1,16 +1,18 @@
-//! `user_block`: which users have blocked private messages from which others.
+//! `user_block`: which users have blocked which others.
 
 use std::sync::LazyLock;
 
 use ahash::{AHashMap, AHashSet};
 use sqlx::Row as _;
+use sqlx::mysql::MySqlRow;
 
 use super::multi_row::MultiRow;
 use super::{Pool, Transaction, Tx, access, run_tx};
 use crate::conversation::Conversation;
 use crate::ids::{UserId, unix_millis};
 
-/// Blocks private messages from `other` to `user`, or allows them again. Returns the new access version of their
+/// Blocks `other` for `user`, or ends the block: no private messages, no adding to groups, no presence, no read positions.
+/// Invitations of `other` are removed. Returns the new access version of their
 /// conversation; `None` if nothing changed.
 ///
 /// # Errors
@@ -43,6 +45,11 @@ impl Transaction for SetBlock<'_> {
                 .bind(self.user.as_str())
                 .bind(self.other.as_str())
                 .bind(unix_millis())
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query("DELETE FROM group_invitation WHERE user_id = ? AND invited_by = ?")
+                .bind(self.user.as_str())
+                .bind(self.other.as_str())
                 .execute(&mut *tx)
                 .await?;
         } else {
@@ -80,6 +87,31 @@ pub async fn blocked_by(pool: &Pool, user: &UserId, cursor: &str, limit: u32) ->
     .bind(limit)
     .fetch_all(pool)
     .await
+}
+
+static BLOCKING: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new("SELECT user_id FROM user_block WHERE blocked_id = ? AND user_id IN (", "?", ",", ")")
+});
+
+/// Those of `others` who have blocked `user`.
+///
+/// # Errors
+/// The database's.
+pub async fn blocking(pool: &Pool, user: &UserId, others: &[UserId]) -> sqlx::Result<Vec<UserId>> {
+    let ids: Vec<[&str; 1]> = others.iter().map(|other| [other.as_str()]).collect();
+    among(others, &BLOCKING.select_from(pool, Some(user.as_str()), &ids).await?)
+}
+
+/// The same in a transaction.
+pub(super) async fn blocking_in(tx: &mut Tx, user: &UserId, others: &[UserId]) -> sqlx::Result<Vec<UserId>> {
+    let ids: Vec<[&str; 1]> = others.iter().map(|other| [other.as_str()]).collect();
+    among(others, &BLOCKING.select(tx, Some(user.as_str()), &ids).await?)
+}
+
+/// Those of `users` whose ids are in the first column of `rows`.
+fn among(users: &[UserId], rows: &[MySqlRow]) -> sqlx::Result<Vec<UserId>> {
+    let ids = rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<AHashSet<&str>>>()?;
+    Ok(users.iter().filter(|user| ids.contains(user.as_str())).cloned().collect())
 }
 
 static BLOCKERS_OF: LazyLock<MultiRow> = LazyLock::new(|| {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashMap;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::multi_row::MultiRow;
@@ -196,44 +196,4 @@ pub async fn of_user(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<(Conversati
     }
     found.sort_unstable();
     Ok(found.into_iter().map(|(_, conversation, last_seq)| (conversation, last_seq)).collect())
-}
-
-static PRIVATE_AMONG: LazyLock<MultiRow> = LazyLock::new(|| {
-    MultiRow::new(
-        "SELECT conversation_id FROM conversation WHERE last_seq > 0 AND conversation_id IN (",
-        "?",
-        ",",
-        ")",
-    )
-});
-static GROUPS_SHARED: LazyLock<MultiRow> = LazyLock::new(|| {
-    MultiRow::new(
-        "SELECT DISTINCT y.user_id FROM group_member x JOIN group_member y ON y.group_id = x.group_id \
-         WHERE x.user_id = ? AND y.user_id IN (",
-        "?",
-        ",",
-        ")",
-    )
-});
-
-/// Those of `others` with whom `user` shares a group, or a private chat that has a message.
-///
-/// # Errors
-/// The database's.
-pub async fn partners_among(pool: &Pool, user: &UserId, others: &[UserId]) -> sqlx::Result<Vec<UserId>> {
-    let chats: Vec<Conversation> = others.iter().map(|other| Conversation::between(user, other)).collect();
-    let keys: Vec<[&str; 1]> = chats.iter().map(|chat| [chat.key()]).collect();
-    let mut held: AHashSet<String> = AHashSet::new();
-    for row in PRIVATE_AMONG.select_from(pool, None, &keys).await? {
-        held.insert(row.try_get(0)?);
-    }
-    let ids: Vec<[&str; 1]> = others.iter().map(|other| [other.as_str()]).collect();
-    let mut together: AHashSet<String> = AHashSet::new();
-    for row in GROUPS_SHARED.select_from(pool, Some(user.as_str()), &ids).await? {
-        together.insert(row.try_get(0)?);
-    }
-    let is_partner = |(other, chat): &(&UserId, &Conversation)| {
-        held.contains(chat.key()) || together.contains(other.as_str())
-    };
-    Ok(others.iter().zip(&chats).filter(is_partner).map(|(other, _)| other.clone()).collect())
 }

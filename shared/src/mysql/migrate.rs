@@ -37,6 +37,8 @@ const FILES: &[(&str, &str)] = &[
     file!("0025_timeline_recall.sql"),
     file!("0026_former_mute.sql"),
     file!("0027_history_floor.sql"),
+    file!("0028_user_setting.sql"),
+    file!("0029_group_invitation.sql"),
     file!("0030_user_quota.sql"),
 ];
 

@@ -13,6 +13,7 @@ pub mod groups;
 pub mod members;
 mod migrate;
 mod multi_row;
+pub mod partners;
 mod pool;
 pub mod positions;
 pub mod quotas;
@@ -22,6 +23,7 @@ pub mod settings;
 pub mod timeline;
 mod transaction;
 pub mod unread;
+pub mod user_settings;
 
 pub use connect::{ConnectError, connect, is_unavailable};
 pub use migrate::migrate;

@@ -91,23 +91,28 @@ pub struct ListedPosition {
     pub seq: Seq,
 }
 
-/// The read positions of a group's members, after `cursor` in the order of their ids, at most `limit`.
+/// The read positions of a group's members, after `cursor` in the order of their ids, at most `limit`. Those who have blocked
+/// `reader` are left out.
 ///
 /// # Errors
 /// The database's.
 pub async fn of_group(
     pool: &Pool,
     group: &Conversation,
+    reader: &UserId,
     cursor: &str,
     limit: u32,
 ) -> sqlx::Result<Vec<ListedPosition>> {
     let rows = sqlx::query(
         "SELECT m.user_id, s.last_ack_seq FROM group_member m \
          LEFT JOIN user_conversation_state s ON s.user_id = m.user_id AND s.conversation_id = m.group_id \
-         WHERE m.group_id = ? AND m.user_id > ? ORDER BY m.user_id LIMIT ?",
+         WHERE m.group_id = ? AND m.user_id > ? AND NOT EXISTS \
+         (SELECT 1 FROM user_block b WHERE b.blocked_id = ? AND b.user_id = m.user_id) \
+         ORDER BY m.user_id LIMIT ?",
     )
     .bind(group.key())
     .bind(cursor)
+    .bind(reader.as_str())
     .bind(limit)
     .fetch_all(pool)
     .await?;

@@ -36,6 +36,41 @@ impl Role {
     }
 }
 
+/// Who may add a user to groups without asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupAdds {
+    /// Everyone whom the user has not blocked.
+    #[default]
+    Everyone,
+    /// Those to whom the user has written in a private chat.
+    Contacts,
+    /// Nobody: the user is invited, and accepts or not.
+    Nobody,
+}
+
+impl GroupAdds {
+    /// The value of `user_setting.group_adds`.
+    #[must_use]
+    pub fn stored(self) -> u8 {
+        match self {
+            Self::Everyone => 0,
+            Self::Contacts => 1,
+            Self::Nobody => 2,
+        }
+    }
+
+    /// Reads `user_setting.group_adds`; a value of a later version counts as [`GroupAdds::Nobody`].
+    #[must_use]
+    pub fn from_stored(stored: u8) -> Self {
+        match stored {
+            0 => Self::Everyone,
+            1 => Self::Contacts,
+            _ => Self::Nobody,
+        }
+    }
+}
+
 /// The caller of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
@@ -106,5 +141,13 @@ mod tests {
             assert_eq!(Role::from_stored(role.stored()), role);
         }
         assert_eq!(Role::from_stored(9), Role::Member);
+    }
+
+    #[test]
+    fn settings_are_stored_as_numbers_and_a_later_one_is_the_strictest() {
+        for adds in [GroupAdds::Everyone, GroupAdds::Contacts, GroupAdds::Nobody] {
+            assert_eq!(GroupAdds::from_stored(adds.stored()), adds);
+        }
+        assert_eq!(GroupAdds::from_stored(9), GroupAdds::Nobody);
     }
 }

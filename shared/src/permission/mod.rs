@@ -9,6 +9,6 @@ mod roster;
 mod rule;
 
 pub use denied::Denied;
-pub use membership::{Actor, GroupSettings, HistoryRange, MemberStatus, Membership, Role};
+pub use membership::{Actor, GroupAdds, GroupSettings, HistoryRange, MemberStatus, Membership, Role};
 pub use roster::{GroupRoster, Roster};
 pub use rule::{Action, Permissions, RecallTarget, Relation};

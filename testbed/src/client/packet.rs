@@ -13,6 +13,8 @@ pub struct Packet {
     pub msg_id: Option<String>,
     /// The canonical name of the conversation.
     pub conversation_id: Option<String>,
+    /// The other user of a private conversation.
+    pub peer: Option<String>,
     /// The sequence number of a message or position.
     pub seq: Option<u64>,
     /// The cursor of the next page.
@@ -85,6 +87,9 @@ pub struct StoredMessage {
 pub struct Entry {
     /// The conversation.
     pub conversation_id: String,
+    /// The other user, if it is private.
+    #[serde(default)]
+    pub peer: Option<String>,
     /// Its last sequence number.
     pub last_seq: Option<u64>,
     /// The user's read position.

@@ -1,7 +1,7 @@
 //! What identifies a page.
 
 use shared::conversation::Conversation;
-use shared::ids::Seq;
+use shared::ids::{Seq, UserId};
 use shared::mysql::timeline::Direction;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -11,6 +11,8 @@ use crate::wire::api_error::ApiError;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::read) struct PageKey {
     pub(in crate::read) conversation: Conversation,
+    /// The reader of a private conversation, whose peer is in the reply; `None` for a group.
+    pub(in crate::read) reader: Option<UserId>,
     pub(in crate::read) cursor: Seq,
     pub(in crate::read) direction: Direction,
     /// Messages.
@@ -28,6 +30,7 @@ impl PageKey {
     pub(super) fn after(cursor: u64) -> Self {
         Self {
             conversation: Conversation::from_key("group_1").unwrap(),
+            reader: None,
             cursor: Seq(cursor),
             direction: Direction::Forward,
             limit: 50,

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::page_key::{PageKey, PageReply};
 use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
+use crate::wire::name::ConversationName;
 use crate::wire::reply;
 
 /// Contents of one page, in bytes of JSON. The page ends before the message that would exceed this, but has at least one.
@@ -48,7 +49,11 @@ async fn read_page(pool: &Pool, key: &PageKey) -> PageReply {
     let has_more = shown < rows.len();
     let next = rows[..shown].last().map_or(key.cursor, |last| last.seq);
     debug_assert!(key.direction == Direction::Backward || next >= key.cursor);
-    Ok(reply::pull(&key.conversation.wire(), &messages[..shown], next, has_more))
+    let name = match &key.reader {
+        Some(reader) => ConversationName::of(&key.conversation, reader.as_str()),
+        None => ConversationName::of_group(&key.conversation),
+    };
+    Ok(reply::pull(&name, &messages[..shown], next, has_more))
 }
 
 /// How many of `messages` fit on a page of `limit` messages and `bytes_max` bytes of contents: at least one, if there is

@@ -13,8 +13,7 @@ fn message(reply_when_stored: bool) -> Numbered {
 /// A message whose reply is due at `deadline`, and the outbox that it goes to.
 fn numbered(reply_when_stored: bool, deadline: Instant) -> (Vec<InFlightMessage>, Arc<Outbox>) {
     let (outbox, message) = (Outbox::for_test(), message(reply_when_stored));
-    let (conversation, msg_id) = (message.conversation.clone(), message.msg_id.clone());
-    let reply = PendingReply::new(outbox.reserve(), conversation, msg_id, deadline);
+    let reply = PendingReply::new(outbox.reserve(), message.id(), deadline);
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     (vec![InFlightMessage::new(message, reply, permit)], outbox)
 }

@@ -12,8 +12,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use shared::conversation::Conversation;
 use shared::ids::{ConnectionId, MsgId, Seq};
-use shared::message::Message;
 use shared::message::fixture::{numbered, text, with_kind};
+use shared::message::{Message, MessageId};
 use shared::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -23,6 +23,7 @@ use crate::outbox::Outbox;
 use crate::send::in_flight::{EXPIRE_INTERVAL, PendingReply};
 use crate::send::numbering::NumberError;
 use crate::wire::api_error::ApiError;
+use crate::wire::name::ConversationName;
 use crate::wire::reply;
 use crate::wire::request::Cmd;
 
@@ -172,11 +173,15 @@ async fn work(messages: Vec<Numbered>, world: Shared, in_flight: Arc<InFlight>) 
                 world.seqs.retain(|(id, _)| id != msg_id.as_str());
                 world.seqs.push((msg_id.as_str().to_owned(), seq));
                 in_flight.renumbered(conversation, sender.as_str(), msg_id.as_str(), seq);
-                Some(reply::chat(msg_id, &conversation.wire(), seq))
+                Some(reply::chat(msg_id, &ConversationName::of_group(conversation), seq))
             }
             80..90 if first => {
                 let refusal = ApiError::Forbidden("not a member".to_owned());
-                let frame = refusal.frame(Cmd::CHAT, Some(msg_id.as_str()), Some(&conversation.wire()));
+                let frame = refusal.frame_about(
+                    Cmd::CHAT,
+                    Some(msg_id.as_str()),
+                    &ConversationName::of_group(conversation),
+                );
                 in_flight.refused(conversation, sender.as_str(), msg_id.as_str(), refusal);
                 Some(frame)
             }
@@ -216,8 +221,8 @@ fn admit(world: &Shared, number: usize, places: &Arc<Semaphore>) -> Admitted {
     let id = again.map_or_else(|| format!("m{number}"), |n| state.requests[n].id.clone());
     let stored = state.chance(40);
     let (conversation, msg_id) = (Conversation::from_key("group_1").unwrap(), MsgId::parse(&id).unwrap());
-    let reply =
-        PendingReply::new(outbox.reserve(), conversation.clone(), msg_id.clone(), Instant::now() + DEADLINE);
+    let message_id = MessageId::parse(conversation.clone(), "alice", &id).unwrap();
+    let reply = PendingReply::new(outbox.reserve(), message_id, Instant::now() + DEADLINE);
     state.requests.push(Request {
         id,
         stored,

@@ -24,6 +24,8 @@ pub struct Changed {
     pub merges_head: bool,
     /// Not all of the new members are unmuted: read their memberships from the database.
     pub joined_muted: bool,
+    /// Users who have to be told that they are invited.
+    pub invited: Vec<UserId>,
 }
 
 /// The effect of a change on the list of members.
@@ -33,6 +35,9 @@ pub struct Difference {
     pub(super) history: HistoryRange,
     pub(super) left: Vec<UserId>,
     pub(super) joined_muted: bool,
+    pub(super) invited: Vec<UserId>,
+    /// Nothing is changed but invitations.
+    pub(super) invites_only: bool,
 }
 
 /// A change of a group, for [`change`]. It may run several times, so it changes nothing outside of the transaction.
@@ -83,13 +88,16 @@ impl<C: GroupChange> Transaction for ChangeTransaction<'_, C> {
         let Some(difference) = self.change.apply(tx, self.group, head.last_seq).await? else {
             return Ok(Changed::default());
         };
-        let Difference { joined, history, left, joined_muted } = difference;
+        let Difference { joined, history, left, joined_muted, invited, invites_only } = difference;
+        if invites_only {
+            return Ok(Changed { invited, ..Changed::default() });
+        }
         let mut merges_head = false;
         if !joined.is_empty() || !left.is_empty() {
             merges_head = count_members(tx, self.group, self.sizes).await?;
         }
         let version = access::raise(tx, self.group, head).await?;
-        Ok(Changed { version: Some(version), joined, history, left, merges_head, joined_muted })
+        Ok(Changed { version: Some(version), joined, history, left, merges_head, joined_muted, invited })
     }
 }
 

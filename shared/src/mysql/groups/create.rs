@@ -1,6 +1,7 @@
 //! Creating groups.
 
 use super::change::{Changed, Difference, GroupChange, change};
+use super::consent::{consenting, invite};
 use super::error::GroupError;
 use super::policy::GroupSizes;
 use super::read::find_in;
@@ -8,16 +9,16 @@ use super::rows::{insert_members, set_role};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
 use crate::mysql::{Pool, Tx, is_duplicate_key};
-use crate::permission::{HistoryRange, Role};
+use crate::permission::{Actor, HistoryRange, Role};
 
-/// Creates a group. Fails with [`GroupError::Exists`] or [`GroupError::Full`].
+/// Creates a group. Fails with [`GroupError::Exists`], [`GroupError::Full`] or [`GroupError::Refused`].
 #[derive(Debug, Clone)]
 pub struct CreateGroup {
     /// Its name; may be empty.
     pub name: String,
     /// Its owner; `None` for a group that only the operator may change.
     pub owner: Option<UserId>,
-    /// Its other members.
+    /// Its other members: added, or invited if they want to be asked.
     pub members: Vec<UserId>,
     /// New members see the messages before them.
     pub history_from_start: bool,
@@ -49,15 +50,18 @@ impl GroupChange for CreateGroup {
         .await
         // An earlier version creates groups without locking anything first.
         .map_err(|error| if is_duplicate_key(&error) { GroupError::Exists } else { error.into() })?;
-        let mut joined: Vec<UserId> = self.members.iter().chain(&self.owner).cloned().collect();
-        joined.sort_unstable();
-        joined.dedup();
+        let mut members: Vec<UserId> = self.members.iter().chain(&self.owner).cloned().collect();
+        members.sort_unstable();
+        members.dedup();
+        let by = self.owner.clone().map_or(Actor::Operator, Actor::User);
+        let (joined, invited) = consenting(tx, &by, members).await?;
+        let invited = invite(tx, group, &by, invited).await?;
         let history = HistoryRange { join_seq: last_seq, floor: Seq::ZERO };
         insert_members(tx, group, &joined, history).await?;
         if let Some(owner) = &self.owner {
             set_role(tx, group, owner, Role::Owner).await?;
         }
-        Ok(Some(Difference { joined, history, ..Difference::default() }))
+        Ok(Some(Difference { joined, history, invited, ..Difference::default() }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The errors of changes.
 
+use crate::ids::UserId;
 use crate::mysql::TxError;
 use crate::permission::Denied;
 
@@ -15,6 +16,15 @@ pub enum GroupError {
     /// The user to change or to remove is not a member of the group.
     #[error("no such member")]
     NoSuchMember,
+    /// These users have blocked the caller.
+    #[error("blocked by {} users", .0.len())]
+    Refused(Vec<UserId>),
+    /// The user was not invited, or the one who invited may not add members any more.
+    #[error("no invitation")]
+    NoInvitation,
+    /// The user has as many open invitations as allowed.
+    #[error("{0} has too many invitations")]
+    TooManyInvitations(UserId),
     /// The group would have more members than this.
     #[error("more than {0} members")]
     Full(u32),

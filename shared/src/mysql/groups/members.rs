@@ -1,6 +1,9 @@
 //! Adding, removing and changing the members of a group.
 
+use ahash::AHashSet;
+
 use super::change::{Difference, GroupChange};
+use super::consent::{consenting, invite, withdraw};
 use super::error::GroupError;
 use super::former_mutes;
 use super::read::Group;
@@ -10,7 +13,8 @@ use crate::ids::{Seq, UserId, unix_millis};
 use crate::mysql::Tx;
 use crate::permission::{Action, Actor, Relation, Role};
 
-/// Adds users (at most [`ADDED_MAX`](super::ADDED_MAX)): for the owner and admins. Members stay as they are.
+/// Adds users (at most [`ADDED_MAX`](super::ADDED_MAX)), or invites those who want to be asked: for the owner and admins.
+/// Members stay as they are. Fails with [`GroupError::Refused`] if some of the users have blocked the caller.
 #[derive(Debug, Clone)]
 pub struct AddMembers<'c> {
     /// The caller.
@@ -30,7 +34,14 @@ impl GroupChange for AddMembers<'_> {
     ) -> Result<Option<Difference>, GroupError> {
         let found = existing(tx, group).await?;
         relation_of(tx, group, &found, self.by).await?.check(Action::AddMembers, unix_millis)?;
-        join_all(tx, group, &found, self.users, last_seq).await
+        let others = not_members(tx, group, self.users.to_vec()).await?;
+        let (added, invited) = consenting(tx, self.by, others).await?;
+        let invited = invite(tx, group, self.by, invited).await?;
+        match join_all(tx, group, &found, added, last_seq).await? {
+            Some(difference) => Ok(Some(Difference { invited, ..difference })),
+            None if invited.is_empty() => Ok(None),
+            None => Ok(Some(Difference { invited, invites_only: true, ..Difference::default() })),
+        }
     }
 }
 
@@ -52,29 +63,37 @@ impl GroupChange for JoinGroup<'_> {
     ) -> Result<Option<Difference>, GroupError> {
         let found = existing(tx, group).await?;
         Relation::Outsider { group_is_open: found.is_open }.check(Action::Join, unix_millis)?;
-        join_all(tx, group, &found, std::slice::from_ref(self.user), last_seq).await
+        join_all(tx, group, &found, vec![self.user.clone()], last_seq).await
     }
 }
 
-async fn join_all(
+/// Those of `users` who are not members, sorted.
+async fn not_members(tx: &mut Tx, group: &Conversation, mut users: Vec<UserId>) -> sqlx::Result<Vec<UserId>> {
+    users.sort_unstable();
+    users.dedup();
+    let members: AHashSet<UserId> =
+        roles(tx, group, &users).await?.into_iter().map(|(member, _)| member).collect();
+    users.retain(|user| !members.contains(user));
+    Ok(users)
+}
+
+/// Makes those of `users` members who are not. `None` if all are.
+pub(super) async fn join_all(
     tx: &mut Tx,
     group: &Conversation,
     found: &Group,
-    users: &[UserId],
+    users: Vec<UserId>,
     last_seq: Seq,
 ) -> Result<Option<Difference>, GroupError> {
-    let mut joined = users.to_vec();
-    joined.sort_unstable();
-    joined.dedup();
-    let members = roles(tx, group, &joined).await?;
-    joined.retain(|user| !members.iter().any(|(member, _)| member == user));
+    let joined = not_members(tx, group, users).await?;
     if joined.is_empty() {
         return Ok(None);
     }
     let history = found.newcomer_history.of_newcomer(last_seq);
     insert_members(tx, group, &joined, history).await?;
     let joined_muted = former_mutes::restore(tx, group, &joined).await?;
-    Ok(Some(Difference { joined, history, left: Vec::new(), joined_muted }))
+    withdraw(tx, group, &joined).await?;
+    Ok(Some(Difference { joined, history, joined_muted, ..Difference::default() }))
 }
 
 /// Removes a member, or lets it leave: any member but the owner leaves, a higher role removes members.

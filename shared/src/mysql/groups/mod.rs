@@ -5,9 +5,11 @@
 //! raises the access version (see [`access`](super::access)). Gateways are told by the caller, not here.
 
 mod change;
+mod consent;
 mod create;
 mod error;
 mod former_mutes;
+mod invitations;
 mod members;
 mod policy;
 mod read;
@@ -15,8 +17,10 @@ mod rows;
 mod update;
 
 pub use change::{Changed, GroupChange, change};
+pub use consent::INVITATIONS_MAX;
 pub use create::{CreateGroup, create_open};
 pub use error::GroupError;
+pub use invitations::{AcceptInvitation, Invitation, decline, invitations_of};
 pub use members::{AddMembers, JoinGroup, MemberUpdate, RemoveMember, UpdateMember};
 pub use policy::{ADDED_MAX, GroupSizes, NAME_CHARS_MAX, NewcomerHistory};
 pub use read::{Group, find};
