@@ -14,6 +14,8 @@ use super::{free_port, wait_for};
 
 /// The node's name.
 const NODE: &str = "im@localhost";
+/// The address of the host in the node's name, for machines without `/etc/hosts`.
+const INETRC: &str = "{host, {127,0,0,1}, [\"localhost\"]}.\n{lookup, [file, native]}.\n";
 /// A node needs seconds, and minutes on a machine that is busy otherwise.
 const START_TIMEOUT: Duration = Duration::from_secs(240);
 const EPMD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +42,7 @@ impl RabbitServer {
         std::fs::create_dir_all(folder.join("home"))?;
         std::fs::write(folder.join("enabled_plugins"), "[].\n")?;
         std::fs::write(folder.join("rabbitmq.conf"), CONFIG)?;
+        std::fs::write(folder.join("inetrc"), INETRC)?;
         let mut server = Self {
             process: None,
             epmd: None,
@@ -106,6 +109,7 @@ impl RabbitServer {
             .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("ERL_INETRC", file("inetrc"))
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", erlang_arguments())
             // Lets the script execute Erlang instead of starting it as a child, which would survive a killed script.
             .env("RABBITMQ_ALLOW_INPUT", "1")
