@@ -85,8 +85,12 @@ async fn a_process_counts_what_it_commits_and_logs_no_warning_from_start_to_stop
     let mut worker = WorkerProcess::start(&ends.settings, &folder.path().join("worker.log")).await;
     publish_to_all(&ends, 1).await;
     expect_everywhere(&ends, 1).await;
-    let metrics = get(worker.ops_address().unwrap(), "/metrics").await;
-    assert!(metrics.contains("im_worker_messages_committed_total 24"), "{metrics}");
+    // A message is visible in the database shortly before it is counted.
+    eventually("24 counted messages", async || {
+        let metrics = get(worker.ops_address().unwrap(), "/metrics").await;
+        if metrics.contains("im_worker_messages_committed_total 24") { Ok(()) } else { Err(metrics) }
+    })
+    .await;
     assert!(worker.terminate().await.success());
     assert_eq!(worker.warnings(), [""; 0]);
 }
