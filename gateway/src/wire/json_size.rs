@@ -1,15 +1,29 @@
 //! The size of text in JSON.
 
+/// Bytes that are counted together: their escapes, at most 5 more bytes each, fit a `u8`.
+const CHUNK: usize = 32;
+
 /// The bytes of `text` within the quotes of a JSON string. A control character takes up to six.
 #[must_use]
 pub fn escaped_bytes(text: &str) -> usize {
-    text.bytes()
-        .map(|byte| match byte {
-            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0C => 2,
-            0..0x20 => 6,
-            _ => 1,
-        })
-        .sum()
+    // Without branches and with a sum of one byte, the compiler vectorizes it: each message of a page is counted.
+    let chunks = text.as_bytes().chunks(CHUNK);
+    let more: usize =
+        chunks.map(|chunk| usize::from(chunk.iter().copied().map(escape_bytes).sum::<u8>())).sum();
+    text.len() + more
+}
+
+/// The bytes that `byte` takes beyond one.
+fn escape_bytes(byte: u8) -> u8 {
+    let is_short = (byte == b'"')
+        | (byte == b'\\')
+        | (byte == b'\n')
+        | (byte == b'\r')
+        | (byte == b'\t')
+        | (byte == 0x08)
+        | (byte == 0x0C);
+    let long = if byte < 0x20 { 5 } else { 0 };
+    if is_short { 1 } else { long }
 }
 
 #[cfg(test)]
