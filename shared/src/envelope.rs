@@ -28,8 +28,16 @@ pub struct EnvelopeError(#[from] prost::DecodeError);
 /// Encodes messages of one shard as the body of one AMQP message, in the given order.
 #[must_use]
 pub fn encode_batch<'a>(shard: ShardId, messages: impl Iterator<Item = &'a Numbered>) -> Vec<u8> {
-    let messages = messages.map(Numbered::to_wire).collect();
-    v1::MessageBatch { shard: u32::from(shard.0), messages }.encode_to_vec()
+    let mut body = v1::MessageBatch { shard: u32::from(shard.0), messages: Vec::new() }.encode_to_vec();
+    // Encodings of batches that follow each other are the encoding of one batch with all their messages. One message is
+    // filled again and again, so that its strings are allocated once for a body and not once for each message.
+    let mut one = v1::MessageBatch { shard: 0, messages: vec![v1::ChatMessage::default()] };
+    for message in messages {
+        message.fill_wire(&mut one.messages[0]);
+        // A `Vec` grows: encoding into it cannot fail.
+        let _ = one.encode(&mut body);
+    }
+    body
 }
 
 /// Decodes a body and checks every message in it. A message that cannot be stored does not affect the others, which were
@@ -73,7 +81,7 @@ mod tests {
 
     use super::*;
     use crate::ids::{ConnectionId, Seq};
-    use crate::message::fixture::{numbered, text};
+    use crate::message::fixture::{numbered, text, with_kind};
     use crate::message::{BODY_BYTES_MAX, MessageKind};
 
     fn message() -> Numbered {
@@ -97,6 +105,17 @@ mod tests {
         let batch = decode_batch(&encode_batch(ShardId(5), sent.iter())).unwrap();
         assert_eq!((batch.shard, batch.messages), (5, sent));
         assert!(batch.refused.is_empty());
+    }
+
+    #[test]
+    fn messages_that_are_encoded_one_by_one_are_one_batch() {
+        let recall = with_kind(message(), MessageKind::Recall(Seq(5)));
+        let all = [recall, message(), numbered("group_1", 8, "bob", "m2"), message()];
+        for shard in [0, 5] {
+            let messages = all.iter().map(Numbered::to_wire).collect();
+            let at_once = v1::MessageBatch { shard: shard.into(), messages }.encode_to_vec();
+            assert_eq!(encode_batch(ShardId(shard), all.iter()), at_once, "shard {shard}");
+        }
     }
 
     #[test]
