@@ -33,6 +33,8 @@ const FINISH_GRACE: Duration = Duration::from_secs(5);
 /// Files that a gateway needs beside the connections of clients: its connections to the stores, logs, the operator's own
 /// listener.
 const OWN_FILES: usize = 512;
+/// Fewer than this part of `limits.connections_max` is worth a warning.
+const FEW_CONNECTIONS_PART: usize = 10;
 
 /// Runs a gateway until SIGTERM or SIGINT, and returns the exit code of the process.
 ///
@@ -157,12 +159,15 @@ fn open_files(connections_max: usize) -> usize {
     }
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     let connections = files.saturating_sub(OWN_FILES).max(files / 2).max(1);
-    tracing::warn!(
-        files,
-        connections,
-        connections_max,
+    let message = format!(
         "The limit of open files ({files}) is too low for limits.connections_max; at most {connections} connections are \
          accepted. Raise the hard limit (LimitNOFILE= in systemd, --ulimit nofile= in Docker)"
     );
+    // A limit that most systems have is no fault of a healthy start, one that is used up by a few clients is.
+    if connections < connections_max / FEW_CONNECTIONS_PART {
+        tracing::warn!(files, connections, connections_max, "{message}");
+    } else {
+        tracing::info!(files, connections, connections_max, "{message}");
+    }
     connections
 }
