@@ -6,11 +6,13 @@ use std::time::Duration;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation, decode, decode_header, encode};
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use shared::config::ConfigError;
 use shared::ids::{UserId, unix_millis};
 use shared::shutdown::Shutdown;
 
+use super::claims::{Claims, Expected};
 use super::keys::Keys;
 use super::revocations::Revoked;
 use crate::config::Auth;
@@ -20,26 +22,17 @@ use crate::wire::api_error::ApiError;
 const TTL_S_MAX: u64 = 365 * 86_400;
 /// Longest token; one with a user id and times has a few hundred bytes.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// How far the clock of the issuer may be ahead, for `nbf`.
-const CLOCK_SKEW_MS: i64 = 60_000;
 /// How often the key files are read.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
-    // Seconds since 1970, possibly with a fraction.
-    exp: f64,
-    iat: Option<f64>,
-    nbf: Option<f64>,
-}
-
+/// Whole seconds since 1970: some libraries refuse a token whose times have a fraction.
 #[derive(Serialize)]
 struct NewClaims<'a> {
     sub: &'a str,
-    /// With a fraction, so that a token that is issued right after a revocation is valid.
-    iat: f64,
-    exp: f64,
+    iat: i64,
+    /// `iat` with milliseconds, so that a token that is issued right after a revocation is valid.
+    iat_ms: i64,
+    exp: i64,
     #[serde(skip_serializing_if = "str::is_empty")]
     aud: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -142,15 +135,17 @@ impl Tokens {
         if !(1..=TTL_S_MAX).contains(&ttl_s) {
             return Err(ApiError::Malformed(format!("ttl_s must be 1 to {TTL_S_MAX}")));
         }
-        let now = unix_millis();
-        let expires_at = now + i64::try_from(ttl_s).unwrap_or(i64::MAX / 2_000) * 1_000;
+        let iat_ms = unix_millis();
+        let iat = iat_ms.div_euclid(1_000);
+        // One second more, since `iat` is rounded down: the token is valid for at least `ttl_s`.
+        let exp = iat + i64::try_from(ttl_s).unwrap_or(i64::MAX / 2_000) + 1;
         let (aud, iss) = (&self.settings.audience, &self.settings.issuer);
-        let claims = NewClaims { sub: user.as_str(), iat: seconds(now), exp: seconds(expires_at), aud, iss };
+        let claims = NewClaims { sub: user.as_str(), iat, iat_ms, exp, aud, iss };
         let token = encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|error| {
             tracing::error!(%error, "a token was not signed: no token is issued");
             ApiError::Internal
         })?;
-        Ok((token, expires_at))
+        Ok((token, exp * 1_000))
     }
 
     /// Verifies a token.
@@ -166,73 +161,64 @@ impl Tokens {
         if token.len() > TOKEN_BYTES_MAX {
             return refuse("the token is longer than 8 KiB");
         }
-        let Ok(header) = decode_header(token) else { return refuse(NOT_VALID) };
-        let mut answer = NOT_VALID;
+        let Ok(header) = decode_header(token) else { return refuse(NOT_A_JWT) };
+        // Extensions that the reader must understand (RFC 7515, section 4.1.11): this one understands none.
+        if header.crit.is_some() {
+            return refuse("the token's header has crit: its extensions are not supported");
+        }
+        let mut answer = NO_KEY;
         for (algorithm, key) in keys.for_token(&header) {
-            match decode::<Claims>(token, key, &self.validation(algorithm)) {
-                Ok(data) => return self.accept(&data.claims),
+            match decode::<Map<String, Value>>(token, key, &signature_only(algorithm)) {
                 // The signature is valid: no other key gives another result.
-                Err(error) => match error.kind() {
-                    ErrorKind::ExpiredSignature => return refuse("the token has expired: get a new one"),
-                    ErrorKind::InvalidAudience => return refuse("the token is for another audience (aud)"),
-                    ErrorKind::InvalidIssuer => return refuse("the token is from another issuer (iss)"),
-                    ErrorKind::MissingRequiredClaim(_) => answer = "the token lacks exp, sub, aud or iss",
-                    _ => {}
-                },
+                Ok(data) => return self.accept(&data.claims),
+                Err(error) => {
+                    answer = match error.kind() {
+                        ErrorKind::InvalidSignature => WRONG_SIGNATURE,
+                        ErrorKind::Json(_) | ErrorKind::Utf8(_) => return refuse(NOT_AN_OBJECT),
+                        _ => NOT_A_JWT,
+                    }
+                }
             }
         }
         refuse(answer)
     }
 
-    /// The checks for one algorithm; the algorithm in the token's header is ignored.
-    fn validation(&self, algorithm: Algorithm) -> Validation {
-        let mut validation = Validation::new(algorithm);
-        let mut required = vec!["exp", "sub"];
-        validation.leeway = 0;
-        validation.validate_aud = !self.settings.audience.is_empty();
-        if validation.validate_aud {
-            validation.set_audience(&[&self.settings.audience]);
-            required.push("aud");
-        }
-        if !self.settings.issuer.is_empty() {
-            validation.set_issuer(&[&self.settings.issuer]);
-            required.push("iss");
-        }
-        validation.set_required_spec_claims(&required);
-        validation
-    }
-
-    /// Checks that the library does not do.
-    fn accept(&self, claims: &Claims) -> Result<Login, ApiError> {
-        let refuse = |why: &str| Err(ApiError::Unauthenticated(why.to_owned()));
-        let Ok(user) = UserId::parse(&claims.sub) else { return refuse("the token's sub is not a user id") };
-        if claims.nbf.is_some_and(|nbf| millis(nbf) > unix_millis() + CLOCK_SKEW_MS) {
-            return refuse("the token is not valid yet (nbf)");
-        }
-        let issued_at_ms = claims.iat.map_or(0, millis);
+    /// The login of a token whose signature is valid.
+    fn accept(&self, claims: &Map<String, Value>) -> Result<Login, ApiError> {
+        let Auth { audience, issuer, .. } = &self.settings;
+        let now_ms = unix_millis();
+        let claims = Claims::check(claims, Expected { audience, issuer }, now_ms);
+        let Claims { user, issued_at_ms, expires_at_ms } = claims.map_err(ApiError::Unauthenticated)?;
+        // The clock of the issuer may be ahead: the token is not later than its first use, so that a revocation from now
+        // on ends its connections.
+        let issued_at_ms = issued_at_ms.unwrap_or(0).min(now_ms);
         if self.revoked.is_revoked(&user, issued_at_ms) {
-            return refuse("the token was revoked: log in again");
+            return Err(ApiError::Unauthenticated("the token was revoked: log in again".to_owned()));
         }
-        Ok(Login { user, issued_at_ms, expires_at_ms: Some(millis(claims.exp)) })
+        Ok(Login { user, issued_at_ms, expires_at_ms: Some(expires_at_ms) })
     }
 }
 
-const NOT_VALID: &str = "the token is not valid: get a new one";
-
-#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^52")]
-fn seconds(ms: i64) -> f64 {
-    ms as f64 / 1_000.0
+/// Verifies the signature for one algorithm; the algorithm in the token's header is ignored. The claims are checked by
+/// [`Claims`].
+fn signature_only(algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
-fn millis(seconds: f64) -> i64 {
-    (seconds * 1_000.0).round() as i64
-}
+const NOT_A_JWT: &str = "the token is not a JWT with a supported alg: get a new token";
+const NOT_AN_OBJECT: &str = "the token's claims are not a JSON object";
+const NO_KEY: &str = "no key of this gateway fits the token's alg and kid: get a new token";
+const WRONG_SIGNATURE: &str = "the token's signature is not valid: get a new token";
 
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
+    use jsonwebtoken::DecodingKey;
     use serde_json::json;
 
     use super::*;
@@ -382,13 +368,63 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_what_is_wrong_with_the_token() {
+        let tokens = by_secret();
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let refused = |token: &str| tokens.check(token).unwrap_err().message().to_owned();
+        let claims = json!({"sub": "alice", "exp": unix_millis() / 1000 + 60});
+        let header = Header { crit: Some(vec!["b64".to_owned()]), ..Header::new(Algorithm::HS256) };
+        assert!(refused(&encode(&header, &claims, &key).unwrap()).contains("crit"));
+        let header = Header { crit: Some(Vec::new()), ..Header::new(Algorithm::HS256) };
+        assert!(refused(&encode(&header, &claims, &key).unwrap()).contains("crit"));
+        let other = EncodingKey::from_secret(b"another secret, also 32 bytes long");
+        assert!(refused(&encode(&Header::default(), &claims, &other).unwrap()).contains("signature"));
+        let hs512 = encode(&Header::new(Algorithm::HS512), &claims, &key).unwrap();
+        assert!(refused(&hs512).contains("alg and kid"));
+        let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OX0.";
+        for text in ["", "garbage", "a.b.c", unsigned] {
+            assert!(refused(text).contains("not a JWT"), "{text}");
+        }
+        let list = encode(&Header::default(), &json!(["alice"]), &key).unwrap();
+        assert!(refused(&list).contains("not a JSON object"));
+        let no_sub = encode(&Header::default(), &json!({"exp": claims["exp"]}), &key).unwrap();
+        assert!(refused(&no_sub).contains("sub"));
+    }
+
+    #[test]
+    fn an_issued_token_has_whole_seconds_and_lives_for_its_ttl() {
+        let (token, expires_at) = by_secret().mint(&UserId::parse("alice").unwrap(), Some(60)).unwrap();
+        let key = DecodingKey::from_secret(SECRET.as_bytes());
+        let claims =
+            decode::<Map<String, Value>>(&token, &key, &signature_only(Algorithm::HS256)).unwrap().claims;
+        let number = |name: &str| claims[name].as_i64().unwrap_or_else(|| panic!("{name} in {claims:?}"));
+        assert_eq!(number("exp") * 1_000, expires_at);
+        assert_eq!(number("iat"), number("iat_ms") / 1_000);
+        assert!((60_000..=61_000).contains(&(expires_at - number("iat_ms"))));
+    }
+
+    #[test]
+    fn a_token_from_a_clock_that_is_ahead_counts_as_issued_when_it_is_used() {
+        let revoked = Arc::new(Revoked::default());
+        let settings = Auth { hs256_secret: SECRET.into(), ..Auth::default() };
+        let tokens = Tokens::new(&settings, Arc::clone(&revoked)).unwrap();
+        let now = unix_millis() / 1_000;
+        let claims = json!({"sub": "alice", "iat": now + 30, "exp": now + 60});
+        let token =
+            encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap();
+        assert!(tokens.check(&token).unwrap().issued_at_ms <= unix_millis());
+    }
+
+    #[test]
     fn an_issued_token_is_valid_until_its_expiry_or_revocation() {
         let revoked = Arc::new(Revoked::default());
         let settings = Auth { hs256_secret: SECRET.into(), ..Auth::default() };
         let tokens = Tokens::new(&settings, Arc::clone(&revoked)).unwrap();
         let alice = UserId::parse("alice").unwrap();
+        let before = unix_millis();
         let (token, expires_at) = tokens.mint(&alice, Some(60)).unwrap();
         let login = tokens.check(&token).unwrap();
+        assert!((before..=unix_millis()).contains(&login.issued_at_ms), "to the millisecond");
         assert_eq!((&login.user, login.expires_at_ms), (&alice, Some(expires_at)));
         for ttl_s in [0, TTL_S_MAX + 1, u64::MAX] {
             assert_eq!(tokens.mint(&alice, Some(ttl_s)).unwrap_err().code(), 400);
