@@ -1,14 +1,15 @@
 //! The configuration of a gateway.
 
 mod limits;
+mod listen;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::Deserialize;
-use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Secret, Shards, Start};
+use shared::config::{Amqp, ConfigError, Log, Mysql, Program, Redis, Secret, Shards, Start};
+
+pub use listen::Listen;
 
 pub use limits::Limits;
 pub(crate) use limits::REPLY_BYTES_MAX;
@@ -43,32 +44,6 @@ pub struct Config {
     pub log: Log,
     /// `[start]`
     pub start: Start,
-}
-
-/// `[listen]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Listen {
-    /// Address and port of WebSocket and HTTP.
-    pub address: SocketAddr,
-    /// Origins (`https://chat.example`) of pages that may use the gateway, beside the host itself; `*` allows all.
-    pub allowed_origins: Vec<String>,
-    /// Another address and port for `/healthz`, `/readyz` and `/metrics`, which does not wait for connections of clients;
-    /// the main one has them too. None by default.
-    pub ops_address: Option<SocketAddr>,
-    /// Networks (`10.0.0.0/8`) of load balancers whose `X-Forwarded-For` is trusted.
-    pub trusted_proxies: Vec<IpNet>,
-}
-
-impl Default for Listen {
-    fn default() -> Self {
-        Self {
-            address: SocketAddr::from(([0, 0, 0, 0], 8080)),
-            ops_address: None,
-            allowed_origins: Vec::new(),
-            trusted_proxies: Vec::new(),
-        }
-    }
 }
 
 /// How users are authenticated.
@@ -229,8 +204,11 @@ pub struct Timeouts {
     pub drain_bytes_per_second_min: u64,
     /// For an HTTP client that reads nothing of its response; then its connection is closed.
     pub http_write_ms: u64,
-    /// For the head of an HTTP request.
+    /// For the head of an HTTP request, from its first byte; for the first one from the beginning of the connection.
     pub http_header_ms: u64,
+    /// For the pause between two HTTP requests of a connection; then it is closed. Longer than a load balancer keeps its
+    /// connections, which would answer 502 if it used one that has just been closed.
+    pub http_idle_ms: u64,
     /// For the body of an HTTP request.
     pub http_body_ms: u64,
     /// How long before its token expires a connection gets the event `token_expiring`.
@@ -246,6 +224,7 @@ impl Default for Timeouts {
             drain_bytes_per_second_min: 8_192,
             http_write_ms: 30_000,
             http_header_ms: 10_000,
+            http_idle_ms: 75_000,
             http_body_ms: 10_000,
             token_warning_ms: 60_000,
         }
@@ -281,9 +260,10 @@ impl Config {
     /// Reads `file` (none: defaults only) and the environment.
     ///
     /// # Errors
-    /// An unreadable file, an unknown key, or an unusable value; the message names the key.
+    /// An unreadable file, an unknown key, or an unusable value; the message names the key. Keys that only a worker has are
+    /// ignored.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        shared::config::load::<Self>(file)?.validated()
+        shared::config::load(Program::Gateway, file, Self::validated)
     }
 
     /// Checks values beyond their types.
@@ -292,10 +272,14 @@ impl Config {
     /// A value is unusable; the message names its key.
     pub fn validated(mut self) -> Result<Self, ConfigError> {
         self.shards.checked()?;
+        self.listen.check()?;
         self.auth = self.auth.validated()?;
         self.limits.check()?;
         if self.timeouts.heartbeat_ms == 0 {
             return Err(ConfigError::key("timeouts.heartbeat_ms", "is 0"));
+        }
+        if !(1..=3_600_000).contains(&self.timeouts.http_idle_ms) {
+            return Err(ConfigError::key("timeouts.http_idle_ms", "is not in 1..=3600000"));
         }
         Ok(self)
     }
@@ -337,13 +321,16 @@ mod tests {
         let mut config = insecure();
         config.limits.batch_messages_max = 0;
         assert!(config.validated().unwrap_err().to_string().contains("limits.batch_messages_max"));
+        let mut config = insecure();
+        config.timeouts.http_idle_ms = 0;
+        assert!(config.validated().unwrap_err().to_string().contains("timeouts.http_idle_ms"));
     }
 
     #[test]
     fn lists_are_read_from_the_environment() {
         let environment = [("IM__LISTEN__ALLOWED_ORIGINS", "https://a.example,https://b.example")];
         let environment = environment.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let config: Config = shared::config::load_from(None, environment).unwrap();
+        let config: Config = shared::config::load_from(Program::Gateway, None, environment).unwrap();
         assert_eq!(config.listen.allowed_origins, ["https://a.example", "https://b.example"]);
     }
 
@@ -357,7 +344,7 @@ mod tests {
     fn the_sample_file_has_every_key_with_its_default() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/config/gateway.toml");
         let sample: Config =
-            shared::config::load_from(Some(path.as_ref()), std::collections::HashMap::new()).unwrap();
+            shared::config::load_from(Program::Gateway, Some(path.as_ref()), Default::default()).unwrap();
         let defaults = Config::default();
         assert_eq!(format!("{sample:?}"), format!("{defaults:?}"));
         let text = std::fs::read_to_string(path).unwrap();

@@ -28,6 +28,7 @@ pub mod hub;
 pub mod identity;
 mod listen;
 mod membership;
+mod origin;
 pub mod outbox;
 mod presence;
 mod push;

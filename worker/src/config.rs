@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
-use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Shards, Start};
+use shared::config::{Amqp, ConfigError, Log, Mysql, Program, Redis, Shards, Start};
 
-/// All sections. Unknown keys are refused.
+/// All sections. Unknown keys are refused; keys that only a gateway has are ignored.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -128,10 +128,11 @@ impl Config {
     /// # Errors
     /// Names the invalid key.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let config: Self = shared::config::load(file)?;
-        config.shard_settings()?;
-        config.shards.checked()?;
-        Ok(config)
+        shared::config::load(Program::Worker, file, |config: Self| {
+            config.shard_settings()?;
+            config.shards.checked()?;
+            Ok(config)
+        })
     }
 
     /// The checked values of `[commit]`.
@@ -174,7 +175,8 @@ mod tests {
     #[test]
     fn the_sample_file_equals_the_defaults() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config/worker.toml");
-        let sample: Config = shared::config::load_from(Some(&file), Default::default()).unwrap();
+        let sample: Config =
+            shared::config::load_from(Program::Worker, Some(&file), Default::default()).unwrap();
         assert_eq!(format!("{sample:?}"), format!("{:?}", Config::default()));
         let text = std::fs::read_to_string(file).unwrap();
         assert_eq!(shared::config::sample::differing_keys(&Config::default(), &text), [""; 0]);

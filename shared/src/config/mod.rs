@@ -1,13 +1,16 @@
 //! Configuration: a TOML file, overridden by environment variables `IM__SECTION__KEY`.
 //!
-//! Each binary has its own struct of the sections that it needs; the sections of both binaries are here. An unknown key or
-//! an invalid value stops the process at its start, with one line that names the key.
+//! Each binary has its own struct of the sections that it needs; the sections of both binaries are here. It ignores keys
+//! that only the other binary has. An unknown key or an invalid value stops the process at its start, with one line that
+//! names the key, and the variable or the file that it comes from.
 
+mod known;
 mod load;
 pub mod sample;
 mod secret;
 mod sections;
 
+pub use known::Program;
 pub use load::{ConfigError, load, load_from};
 pub use secret::Secret;
 pub use sections::{Amqp, Log, LogFormat, Mysql, Redis, Shards, Start, Url};

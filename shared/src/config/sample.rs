@@ -30,7 +30,7 @@ fn debug_keys(text: &str) -> BTreeSet<String> {
     keys
 }
 
-fn toml_keys(text: &str) -> BTreeSet<String> {
+pub(super) fn toml_keys(text: &str) -> BTreeSet<String> {
     let mut section = "";
     let mut keys = BTreeSet::new();
     for line in text.lines() {

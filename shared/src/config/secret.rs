@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Secret {
                 Ok(text.into())
             }
 
-            // A text in the environment that looks like a number is parsed as one, which may lose digits.
+            // A number in a file may have lost digits, such as zeros at its beginning.
             fn visit_i64<E: Error>(self, _: i64) -> Result<Secret, E> {
                 Err(E::custom(NUMBER))
             }
@@ -111,8 +111,7 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-const NUMBER: &str =
-    "a secret that looks like a number cannot be given by the environment: put it into a file";
+const NUMBER: &str = "a secret is text: write it in quotes";
 
 #[cfg(test)]
 mod tests {
@@ -121,7 +120,7 @@ mod tests {
     #[derive(Debug, serde::Deserialize, Default)]
     #[serde(default)]
     struct Keys {
-        key: Secret,
+        api_key: Secret,
     }
 
     #[derive(Debug, serde::Deserialize, Default)]
@@ -131,18 +130,21 @@ mod tests {
     }
 
     fn from_environment(value: &str) -> Result<Settings, ConfigError> {
-        crate::config::load_from(None, [("IM__AUTH__KEY".to_owned(), value.to_owned())].into())
+        let environment = [("IM__AUTH__API_KEY".to_owned(), value.to_owned())];
+        crate::config::load_from(crate::config::Program::Gateway, None, environment.into())
     }
 
     #[test]
     fn a_secret_is_kept_exactly_or_refused_and_never_shown() {
-        let read = from_environment("0x, =%\u{e9}").unwrap();
-        assert_eq!(read.auth.key.expose(), "0x, =%\u{e9}");
-        assert_eq!(format!("{:?}", read.auth), "Keys { key: (secret) }");
-        // Parsed as a number, each of these would become another text.
-        for number in ["00123", "12345678901234567890123456789012", "1e31"] {
-            let error = from_environment(number).unwrap_err().to_string();
-            assert!(error.contains("file") && !error.contains(number), "{error}");
+        for text in ["0x, =%\u{e9}", "00123", "12345678901234567890123456789012", "1e31", "true"] {
+            let read = from_environment(text).unwrap();
+            assert_eq!(read.auth.api_key.expose(), text);
+            assert_eq!(format!("{:?}", read.auth), "Keys { api_key: (secret) }");
+        }
+        // Without quotes, a file has a number instead of a text.
+        for number in [123_i64.into(), 1.5.into(), serde_json::Value::from(u64::MAX)] {
+            let error = serde_json::from_value::<Keys>(serde_json::json!({ "api_key": number })).unwrap_err();
+            assert!(error.to_string().contains("quotes"), "{error}");
         }
     }
 

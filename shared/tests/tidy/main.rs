@@ -36,7 +36,7 @@ const CRATES: [Layers; 4] = [
             "batch_loader budget listen",
             "wire",
             "config",
-            "announce identity rates shares write_timeout",
+            "announce identity origin rates shares write_timeout",
         ],
         crates: &["shared", "proto"],
     },
