@@ -1,6 +1,9 @@
-//! The TCP listener: limits the number of connections, sets TCP_NODELAY, and sets a deadline for request heads.
+//! The TCP listener: limits the number of connections, sets TCP_NODELAY, and sets deadlines for request heads and idle
+//! connections.
 //!
 //! `warp::serve` has none of the three, so hyper serves the routes directly.
+
+mod head_deadline;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -11,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
 use parking_lot::Mutex;
@@ -19,11 +22,14 @@ use shared::shutdown::Shutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::filters::BoxedFilter;
+use warp::http::Version;
+use warp::http::uri::Authority;
 use warp::reply::Response;
 
 use crate::config::Config;
 use crate::shares::{Share, Shares};
 use crate::write_timeout::WriteTimeout;
+use head_deadline::{HeadDeadline, HeadTimeouts, Watched};
 
 /// Connections that wait in the kernel to be accepted, such as those of all clients that reconnect at once.
 const BACKLOG: u32 = 4_096;
@@ -71,6 +77,15 @@ impl ConnectionPermit {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// What the request line says beside the path, in the extensions of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// The version of HTTP.
+    pub(crate) version: Version,
+    /// The host of a target in absolute form: `GET http://host/path`.
+    pub(crate) authority: Option<Authority>,
+}
+
 /// The settings of the listener.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenSettings {
@@ -83,6 +98,8 @@ pub(crate) struct ListenSettings {
     trusted_proxies: Vec<IpNet>,
     /// For the head of a request.
     header_timeout: Duration,
+    /// For the pause between two requests.
+    idle_timeout: Duration,
     /// For a client that reads nothing of its response.
     write_timeout: Duration,
 }
@@ -96,6 +113,7 @@ impl ListenSettings {
             pending_max: config.limits.address_pending_connections_max,
             trusted_proxies: config.listen.trusted_proxies.clone(),
             header_timeout: Duration::from_millis(config.timeouts.http_header_ms),
+            idle_timeout: Duration::from_millis(config.timeouts.http_idle_ms),
             write_timeout: Duration::from_millis(config.timeouts.http_write_ms),
         }
     }
@@ -121,6 +139,13 @@ impl ListenSettings {
             _ if pending < most => Some(HURRIED_HEADER_TIMEOUT.min(self.header_timeout)),
             _ => None,
         }
+    }
+
+    /// The deadlines of a connection that has `head` for each request head. One of an address with many others may not wait
+    /// for its next request longer than that.
+    fn timeouts(&self, head: Duration) -> HeadTimeouts {
+        let idle = if head < self.header_timeout { head } else { self.idle_timeout };
+        HeadTimeouts { head, idle }
     }
 
     fn is_trusted(&self, peer: IpAddr) -> bool {
@@ -173,12 +198,13 @@ async fn accept(
                     metrics::counter!(shared::metrics::GATEWAY_CONNECTIONS_REFUSED).increment(1);
                     continue;
                 };
+                let timeouts = settings.timeouts(header_timeout);
                 let permit = ConnectionPermit::new(permit, share);
                 let is_upgraded = Arc::clone(&permit.0.is_upgraded);
                 let stream = WriteTimeout::new(nodelay(stream), settings.write_timeout, is_upgraded);
                 let extensions = (permit, Peer(address));
                 #[expect(clippy::disallowed_methods, reason = "a slow HTTP client must not delay the drain")]
-                tokio::spawn(serve(stream, extensions, header_timeout, routes.clone(), stop.clone()));
+                tokio::spawn(serve(stream, extensions, timeouts, routes.clone(), stop.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted: accepting continues after a pause");
@@ -204,30 +230,45 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 async fn serve(
     stream: WriteTimeout<TcpStream>,
     (permit, peer): (ConnectionPermit, Peer),
-    header_timeout: Duration,
+    timeouts: HeadTimeouts,
     routes: BoxedFilter<(Response,)>,
     stop: Shutdown,
 ) {
     let routes = TowerToHyperService::new(warp::service(routes));
+    let deadline = HeadDeadline::new(timeouts);
+    let of_calls = deadline.clone();
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(permit.clone());
         request.extensions_mut().insert(peer);
-        routes.call(request)
+        let target = Target { version: request.version(), authority: request.uri().authority().cloned() };
+        request.extensions_mut().insert(target);
+        of_calls.call_begins();
+        let (answer, of_call) = (routes.call(request), of_calls.clone());
+        async move {
+            let answer = answer.await;
+            of_call.call_ends();
+            answer
+        }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(None)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Watched::new(stream, deadline.clone())), service)
         .with_upgrades();
     tokio::pin!(connection);
     let served = tokio::select! {
+        biased;
         served = &mut connection => served,
+        () = deadline.passed() => return,
         () = stop.stopping() => {
             // The call in progress is answered; the connection then closes.
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                served = connection => served,
+                () = deadline.passed() => return,
+            }
         }
     };
     // Caused by the client: it disconnected, or sent invalid HTTP.
@@ -247,6 +288,8 @@ mod tests {
         config.limits.address_pending_connections_max = 100;
         config.listen.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
         let settings = ListenSettings::of(&config);
+        let [hurried, usual] = [1, 10].map(|s| settings.timeouts(Duration::from_secs(s)).idle.as_secs());
+        assert_eq!((hurried, usual), (1, 75));
         let seconds = |pending| settings.header_timeout(pending).map(|timeout| timeout.as_secs());
         assert_eq!([0, 99, 100, 249, 250].map(seconds), [Some(10), Some(10), Some(1), Some(1), None]);
         assert!(settings.is_trusted("10.1.2.3".parse().unwrap()));

@@ -1,8 +1,7 @@
 //! Authentication: the caller of a request, the same for the WebSocket handshake and for HTTP calls.
 
 use shared::ids::UserId;
-use warp::http::HeaderMap;
-use warp::http::header::AUTHORIZATION;
+use warp::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 use super::operator::OperatorKey;
 use super::token::{Login, Tokens};
@@ -60,11 +59,11 @@ pub(crate) fn user(
 /// # Errors
 /// 401 for a wrong key; 400 for a malformed user id beside the right key.
 pub(crate) fn operator(key: &OperatorKey, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
-    let Some(given) = headers.get(API_KEY) else { return Ok(None) };
+    let Some(given) = single(headers, API_KEY)? else { return Ok(None) };
     if !key.matches(given.as_bytes()) {
         return Err(ApiError::Unauthenticated("X-Api-Key is not the operator's key".to_owned()));
     }
-    let acting_for = headers.get(ACTING_FOR).map(|user| {
+    let acting_for = single(headers, ACTING_FOR)?.map(|user| {
         let user = std::str::from_utf8(user.as_bytes()).map_err(ApiError::malformed)?;
         UserId::parse(user).map_err(ApiError::malformed)
     });
@@ -73,11 +72,21 @@ pub(crate) fn operator(key: &OperatorKey, headers: &HeaderMap) -> Result<Option<
 
 /// The token of `Authorization: Bearer <token>`.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let Some(value) = single(headers, AUTHORIZATION.as_str())? else { return Ok(None) };
     let value = value.to_str().unwrap_or_default();
     match value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
         Some((_, token)) => Ok(Some(token.trim())),
         None => Err(ApiError::Unauthenticated("Authorization must be: Bearer <token>".to_owned())),
+    }
+}
+
+/// The value of a header that names the caller. If it is sent more than once, a proxy before the gateway may have checked
+/// another one than the gateway.
+fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h HeaderValue>, ApiError> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(ApiError::Malformed(format!("{name} is sent more than once"))),
     }
 }
 
@@ -112,6 +121,22 @@ mod tests {
         assert_eq!(login(AuthMode::Insecure, &[("authorization", "Basic x")], alice), Err(401));
         assert_eq!(login(AuthMode::Insecure, &[], Claims { token: Some("x"), ..alice }), Err(401));
         assert_eq!(login(AuthMode::Jwt, &[], Claims::default()), Ok(None));
+    }
+
+    #[test]
+    fn a_header_that_names_the_caller_is_sent_once() {
+        let twice = |name| [(name, "Bearer x"), (name, "Bearer x")];
+        for name in ["x-api-key", "x-user-id", "authorization"] {
+            let mut headers = headers(&[("x-api-key", "the key")]);
+            for (name, value) in twice(name) {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            let tokens = Tokens::new(&Auth::default(), std::sync::Arc::default()).unwrap();
+            let as_user = user(&tokens, AuthMode::Insecure, &headers, Claims::default()).err();
+            let as_operator = operator(&OperatorKey::new("the key".into()), &headers).err();
+            let refused = if name == "authorization" { as_user } else { as_operator };
+            assert_eq!(refused.map(|refused| refused.code()), Some(400), "{name}");
+        }
     }
 
     #[test]

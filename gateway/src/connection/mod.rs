@@ -7,6 +7,7 @@ mod deps;
 mod fake;
 pub mod login;
 pub mod logins;
+pub(crate) mod refused;
 pub mod socket;
 pub mod task;
 mod token_expiry;

@@ -114,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
                     Ok(login) => return Ok(VerifiedLogin { login, device }),
                     Err(refusal) => {
                         self.outbox.reserve().send(refusal.frame(Cmd::LOGIN, None, None));
-                        return Err(Ended::Close(Close::NotLoggedIn));
+                        return Err(Ended::Close(Close::LoginRefused));
                     }
                 },
             }

@@ -8,6 +8,7 @@ use super::answer::Answer;
 use super::call::Call;
 use super::refusals::{method_not_allowed, not_found};
 use crate::wire::api_error::ApiError;
+use crate::wire::number;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     // First, so that other callers learn nothing about these paths.
@@ -25,6 +26,7 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
 #[derive(Deserialize)]
 struct Mint {
     user_id: UserId,
+    #[serde(default, deserialize_with = "number::optional")]
     ttl_s: Option<u64>,
 }
 

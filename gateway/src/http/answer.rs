@@ -74,9 +74,24 @@ pub(crate) fn refusal(refusal: &ApiError) -> Response {
         fields.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
     }
     if let ApiError::MethodNotAllowed { allowed } = refusal {
-        fields.insert(ALLOW, HeaderValue::from_static(allowed));
+        fields.insert(ALLOW, allow(allowed));
     }
     response
+}
+
+/// 204 with the methods that the path allows: the response to `OPTIONS`.
+#[must_use]
+pub(crate) fn options(allowed: &'static str) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, allow(allowed));
+    response
+}
+
+/// The value of `Allow`: a path that allows `GET` allows `HEAD`, too.
+fn allow(allowed: &'static str) -> HeaderValue {
+    let all = allowed.replace("GET", "GET, HEAD");
+    HeaderValue::from_str(&all).unwrap_or_else(|_| HeaderValue::from_static(allowed))
 }
 
 fn with_body(status: StatusCode, body: &ErrorBody<'_>) -> Response {
@@ -92,7 +107,12 @@ mod tests {
         let late = refusal(&ApiError::RateLimited { message: "slow down".to_owned(), retry_after_ms: 1_001 });
         assert_eq!((late.status().as_u16(), &late.headers()[RETRY_AFTER]), (429, &HeaderValue::from(2)));
         let wrong = refusal(&ApiError::MethodNotAllowed { allowed: "GET, POST" });
-        assert_eq!((wrong.status().as_u16(), wrong.headers()[ALLOW].to_str().unwrap()), (405, "GET, POST"));
+        assert_eq!(
+            (wrong.status().as_u16(), wrong.headers()[ALLOW].to_str().unwrap()),
+            (405, "GET, HEAD, POST")
+        );
+        let options = options("POST");
+        assert_eq!((options.status().as_u16(), options.headers()[ALLOW].to_str().unwrap()), (204, "POST"));
         assert_eq!(done().unwrap().status(), 200);
     }
 }

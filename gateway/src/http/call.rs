@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
@@ -17,10 +16,12 @@ use warp::http::header::CONTENT_LENGTH;
 use warp::http::{HeaderMap, Method};
 
 use super::deps::Deps;
+use super::{body, query};
 use crate::auth::caller::Caller;
 use crate::budget::Payer;
 use crate::listen::network;
 use crate::wire::api_error::ApiError;
+use crate::wire::number;
 
 /// An unread body.
 pub(super) type Body = BoxStream<'static, Result<Box<dyn Buf + Send>, warp::Error>>;
@@ -109,16 +110,22 @@ impl Call {
     /// A parameter of the query string; the first one of that name.
     #[must_use]
     pub(crate) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
-        form_urlencoded::parse(self.query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
+        query::parameter(&self.query, name)
     }
 
-    /// A parsed parameter of the query string. `rule` is the error message: `"limit must be 1 to 500"`.
+    /// A parameter of the query string that is a whole number, however it is written. `rule` is the error message:
+    /// `"limit must be 1 to 500"`.
     ///
     /// # Errors
     /// 400 with `rule`.
-    pub(crate) fn parameter_as<T: FromStr>(&self, name: &str, rule: &str) -> Result<Option<T>, ApiError> {
-        let value = self.parameter(name);
-        value.map(|text| text.parse()).transpose().map_err(|_| ApiError::malformed(rule))
+    pub(crate) fn parameter_as<T: TryFrom<i64>>(
+        &self,
+        name: &str,
+        rule: &str,
+    ) -> Result<Option<T>, ApiError> {
+        let Some(text) = self.parameter(name) else { return Ok(None) };
+        let number = number::whole(&text).and_then(|number| T::try_from(number).ok());
+        number.map(Some).ok_or_else(|| ApiError::malformed(rule))
     }
 
     /// Reads the body: one JSON object of at most `limits.http_body_bytes_max` bytes. Unknown fields are ignored.
@@ -176,7 +183,7 @@ impl Call {
         *self.deadline_start.lock() = Instant::now() + body_timeout;
         let text = timeout(body_timeout, read).await.map_err(late)??;
         *self.deadline_start.lock() = Instant::now();
-        parse(&text)
+        body::parse(&text)
     }
 }
 
@@ -186,72 +193,4 @@ impl Call {
 /// 400
 pub(super) fn user(id: &str) -> Result<UserId, ApiError> {
     UserId::parse(id).map_err(ApiError::malformed)
-}
-
-/// Parses one JSON object. serde alone accepts an array for a struct, too.
-fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
-    if text.trim_ascii_start().first() != Some(&b'{') {
-        return Err(ApiError::malformed("the body must be one JSON object"));
-    }
-    let mut json = serde_json::Deserializer::from_slice(text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let (path, why) = (error.path().to_string(), error.into_inner());
-        match why.classify() {
-            // Without line and column: the field's path says more.
-            serde_json::error::Category::Data if path == "." => ApiError::Malformed(without_position(&why)),
-            serde_json::error::Category::Data => {
-                ApiError::Malformed(format!("{path}: {}", without_position(&why)))
-            }
-            _ => ApiError::Malformed(format!("the body must be one JSON object: {why}")),
-        }
-    })?;
-    json.end().map_err(|error| ApiError::Malformed(format!("the body must be one JSON object: {error}")))?;
-    Ok(value)
-}
-
-fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rsplit_once(" at line ") {
-        Some((sentence, _)) => sentence.to_owned(),
-        None => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-
-    use super::*;
-
-    #[derive(Debug, Deserialize, PartialEq)]
-    struct Create {
-        name: Option<String>,
-        #[serde(default)]
-        members: Vec<UserId>,
-        limit: u8,
-    }
-
-    fn refused(text: &str) -> String {
-        let refusal = parse::<Create>(text.as_bytes()).unwrap_err();
-        assert_eq!(refusal.code(), 400);
-        refusal.message().to_owned()
-    }
-
-    #[test]
-    fn unknown_fields_are_ignored_and_errors_name_the_field() {
-        let good = parse::<Create>(br#" {"limit":1,"members":["a"],"name":null,"other":{"x":[]}} "#).unwrap();
-        assert_eq!(good, Create { name: None, members: vec![UserId::parse("a").unwrap()], limit: 1 });
-        assert_eq!(refused(r#"{"limit":1,"name":5}"#), "name: invalid type: integer `5`, expected a string");
-        assert_eq!(
-            refused(r#"{"limit":1,"members":["a","b c"]}"#),
-            "members[1]: user_id contains ' ': control characters, white space and braces are not allowed"
-        );
-        assert_eq!(refused(r#"{"limit":256}"#), "limit: invalid value: integer `256`, expected u8");
-        assert_eq!(refused("{}"), "missing field `limit`");
-        for text in ["", "[]", "[null,[],1]", "{", r#"{"limit":1}{"#, "nonsense", "\u{0}"] {
-            assert!(refused(text).contains("one JSON object"), "{text}");
-        }
-        let deep = "[".repeat(30_000);
-        assert!(refused(&format!(r#"{{"x":{deep}"#)).contains("one JSON object"));
-    }
 }

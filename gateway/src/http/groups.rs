@@ -15,6 +15,7 @@ use super::paging::{cursor, limit, truncate};
 use super::refusals::{method_not_allowed, not_found};
 use crate::auth::caller::Caller;
 use crate::wire::api_error::ApiError;
+use crate::wire::number;
 
 /// Size limit of bodies with a list of users: 1,000 ids of up to 64 characters.
 const BODY_BYTES_MAX: usize = 512 * 1024;
@@ -243,6 +244,7 @@ async fn add(group: &Conversation, call: Call) -> Answer {
 #[derive(Deserialize)]
 struct PatchMember {
     role: Option<Role>,
+    #[serde(default, deserialize_with = "number::optional_capped")]
     muted_until: Option<i64>,
 }
 

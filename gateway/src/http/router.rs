@@ -23,13 +23,13 @@ use warp::http::{HeaderMap, Method};
 use warp::path::FullPath;
 use warp::reply::Response;
 
-use super::answer::{Answer, refusal};
+use super::answer::{Answer, options, refusal};
 use super::call::{Body, Call};
 use super::client_address::client_address;
 use super::deps::Deps;
 use super::places::Places;
 use super::refusals::not_found;
-use super::{accounts, admin, conversations, cors, groups, invitations, people};
+use super::{accounts, admin, conversations, cors, groups, head, invitations, people, query};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::{Payer, cost};
 use crate::listen::{Peer, network};
@@ -72,8 +72,8 @@ pub(super) fn routes(deps: Arc<Deps>) -> BoxedFilter<(Response,)> {
     warp::path("api")
         .and(warp::method())
         .and(warp::path::full())
-        .and(query())
-        .and(warp::header::headers_cloned())
+        .and(query::text())
+        .and(head::headers())
         .and(warp::ext::optional::<Peer>())
         .and(warp::body::stream().map(boxed))
         .then(move |method, path: FullPath, query, headers, peer: Option<Peer>, body| {
@@ -81,10 +81,6 @@ pub(super) fn routes(deps: Arc<Deps>) -> BoxedFilter<(Response,)> {
             Arc::clone(&router).serve(request)
         })
         .boxed()
-}
-
-fn query() -> impl Filter<Extract = (String,), Error = std::convert::Infallible> + Clone {
-    warp::query::raw().or(warp::any().map(String::new)).unify()
 }
 
 fn boxed<B: Buf + Send + 'static>(body: impl Stream<Item = Result<B, warp::Error>> + Send + 'static) -> Body {
@@ -102,13 +98,18 @@ struct Request {
 
 impl Router {
     async fn serve(self: Arc<Self>, request: Request) -> Response {
-        if let Err(refused) = cors::check(&request.headers, &self.deps.settings.allowed_origins) {
+        if let Err(refused) = self.deps.settings.cross_origin.check(&request.headers) {
             return refusal(&refused);
         }
         let origin = request.headers.get(ORIGIN).cloned();
+        let is_options = request.method == Method::OPTIONS;
         let mut response = match cors::preflight(&request.method, &request.headers) {
             Some(preflight) => preflight,
-            None => Self::answer(self, request).await.unwrap_or_else(|refused| refusal(&refused)),
+            None => match Self::answer(self, request).await {
+                Ok(response) => response,
+                Err(ApiError::MethodNotAllowed { allowed }) if is_options => options(allowed),
+                Err(refused) => refusal(&refused),
+            },
         };
         cors::allow(&mut response, origin.as_ref());
         response
@@ -122,10 +123,12 @@ impl Router {
         let path = segments(&request.path)?;
         let place = self.places.take(&caller, network(address))?;
         let deadline_start = Arc::new(Mutex::new(Instant::now()));
+        // The same answer; hyper sends its head only.
+        let method = if request.method == Method::HEAD { Method::GET } else { request.method };
         let call = Call {
             deps: Arc::clone(&self.deps),
             address,
-            method: request.method,
+            method,
             headers: request.headers,
             query: request.query,
             caller,
@@ -165,10 +168,7 @@ impl Router {
         if let Err(refused) = operator {
             return Ok(Err(refused));
         }
-        let parameter = |name: &str| {
-            let pairs = form_urlencoded::parse(request.query.as_bytes());
-            pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
-        };
+        let parameter = |name| query::parameter(&request.query, name);
         let (token, user_id) = (parameter("token"), parameter("user_id"));
         let claims = Claims { token: token.as_deref(), user_id: user_id.as_deref() };
         let mode = self.deps.settings.auth_mode;

@@ -7,10 +7,12 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use shared::health::Health;
 use shared::ops_routes::ops_routes;
 use warp::http::StatusCode;
+use warp::http::header::{CACHE_CONTROL, HeaderValue};
 use warp::reply::Response;
 use warp::{Filter, Rejection, filters::BoxedFilter};
 
 use super::deps::Deps;
+use super::head::{self, BadHead};
 use super::{answer, router, upgrade};
 
 /// The WebSocket, the calls under `/api`, and the operational routes.
@@ -18,17 +20,25 @@ use super::{answer, router, upgrade};
 pub(crate) fn routes(deps: Deps, health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Response,)> {
     let deps = Arc::new(deps);
     let calls = router::routes(Arc::clone(&deps));
-    let others = upgrade::route(deps).or(ops_routes(health, metrics)).unify();
-    calls.or(others).unify().recover(error_response).unify().boxed()
+    let operations = head::headers().map(drop).untuple_one().and(ops_routes(health, metrics));
+    let others = upgrade::route(deps).or(operations).unify();
+    calls.or(others).unify().recover(error_response).unify().map(not_stored).boxed()
+}
+
+/// Answers may contain tokens and private messages, and are of this moment: no cache stores them, unless an answer says
+/// otherwise.
+fn not_stored(mut response: Response) -> Response {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
+    response
 }
 
 async fn error_response(rejection: Rejection) -> Result<Response, Infallible> {
-    let (status, message) = if rejection.is_not_found() {
+    let (status, message) = if let Some(BadHead(message)) = rejection.find() {
+        (StatusCode::BAD_REQUEST, *message)
+    } else if rejection.is_not_found() {
         (StatusCode::NOT_FOUND, "no such path: the WebSocket is at /ws, calls are under /api")
-    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        (StatusCode::METHOD_NOT_ALLOWED, "this path does not allow this method")
-    } else if rejection.find::<warp::reject::InvalidQuery>().is_some() {
-        (StatusCode::BAD_REQUEST, "the query string is malformed")
     } else {
         (StatusCode::BAD_REQUEST, "the request is malformed")
     };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::cors::CrossOriginPolicy;
 use crate::auth::operator::OperatorKey;
 use crate::config::{AuthMode, Config};
 
@@ -18,9 +19,8 @@ pub(crate) struct RateSettings {
 /// The settings of HTTP calls and of the WebSocket handshake.
 #[derive(Debug)]
 pub(crate) struct HttpSettings {
-    /// Origins of pages that may use the gateway, beside its own host.
-    pub(crate) allowed_origins: Vec<String>,
-    /// Networks of load balancers whose `X-Forwarded-For` is trusted.
+    pub(crate) cross_origin: CrossOriginPolicy,
+    /// Networks of load balancers that name the client.
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) auth_mode: AuthMode,
     pub(crate) operator: OperatorKey,
@@ -45,7 +45,7 @@ impl HttpSettings {
     pub(crate) fn of(config: &Config) -> Self {
         let limits = &config.limits;
         Self {
-            allowed_origins: config.listen.allowed_origins.clone(),
+            cross_origin: CrossOriginPolicy::new(&config.listen, config.auth.mode),
             trusted_proxies: config.listen.trusted_proxies.clone(),
             auth_mode: config.auth.mode,
             operator: OperatorKey::new(config.auth.api_key.clone()),

@@ -10,7 +10,7 @@ use shared::ids::{MsgId, Seq, UNIX_MILLIS_MAX, UserId};
 use shared::message::{Body, BodyError, Message, MessageKind, Stored};
 
 use super::api_error::ApiError;
-use super::fields::value;
+use super::fields::{value, whole};
 use super::json_size::escaped_bytes;
 
 /// A message to send.
@@ -48,14 +48,14 @@ const ACK_MODES: &str = "payload.ack must be \"accepted\" (default) or \"stored\
 impl ChatRequest {
     pub(super) fn parse(msg_id: Option<Cow<'_, str>>, payload: &ChatPayload<'_>) -> Result<Self, ApiError> {
         let msg_id = msg_id.map(|id| MsgId::parse(&id)).transpose().map_err(ApiError::malformed)?;
-        let msg_type: Option<u32> = value(payload.msg_type, MSG_TYPES)?;
+        let msg_type: Option<u32> = whole(payload.msg_type, MSG_TYPES)?;
         let kind = match msg_type {
             None | Some(1) => MessageKind::Text(body(payload)?),
             Some(2) => MessageKind::Image(body(payload)?),
             Some(3) => MessageKind::Recall(recall_seq(payload)?),
             Some(_) => return Err(ApiError::malformed(MSG_TYPES)),
         };
-        let send_time_ms: Option<i64> = value(payload.send_time, SEND_TIMES)?;
+        let send_time_ms: Option<i64> = whole(payload.send_time, SEND_TIMES)?;
         if send_time_ms.is_some_and(|time| !(0..=UNIX_MILLIS_MAX).contains(&time)) {
             return Err(ApiError::malformed(SEND_TIMES));
         }
@@ -98,7 +98,7 @@ fn body(payload: &ChatPayload<'_>) -> Result<Body, ApiError> {
 
 fn recall_seq(payload: &ChatPayload<'_>) -> Result<Seq, ApiError> {
     let rule = "payload.recall_seq must be the seq of the message to recall";
-    let seq: Option<u64> = value(payload.recall_seq, rule)?;
+    let seq: Option<u64> = whole(payload.recall_seq, rule)?;
     seq.filter(|seq| (1..=Seq::MAX.0).contains(seq)).map(Seq).ok_or_else(|| ApiError::malformed(rule))
 }
 

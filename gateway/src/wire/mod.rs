@@ -10,6 +10,7 @@ pub mod json_size;
 pub mod listing;
 pub mod message;
 pub mod name;
+pub(crate) mod number;
 pub mod reply;
 pub mod request;
 pub(crate) mod retry_delay;

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use shared::ids::{DeviceId, Seq};
 
 use super::api_error::ApiError;
-use super::fields::{object, text_field, value};
+use super::fields::{object, text_field, value, whole};
 use super::message::ChatRequest;
 
 /// The values of `cmd`.
@@ -175,7 +175,7 @@ fn request<'a>(
     msg_id: TextField<'a>,
     conversation_id: TextField<'a>,
 ) -> Result<Request, ApiError> {
-    let cmd: Option<i64> = value(fields.cmd, "cmd must be an integer")?;
+    let cmd: Option<i64> = whole(fields.cmd, "cmd must be an integer")?;
     echo.cmd = cmd.ok_or_else(|| ApiError::Malformed(format!("cmd is missing: {COMMANDS}")))?;
     let msg_id = msg_id.map_err(|()| ApiError::malformed("msg_id must be a string"))?;
     let conversation_id =
@@ -222,7 +222,7 @@ fn login(payload: &Payload<'_>) -> Result<Request, ApiError> {
 
 fn pull(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<PullRequest, ApiError> {
     let limits = "payload.limit must be 1 to 500";
-    let limit: Option<u16> = value(payload.limit, limits)?;
+    let limit: Option<u16> = whole(payload.limit, limits)?;
     let limit = limit.unwrap_or(PULL_LIMIT_DEFAULT);
     if !(1..=PULL_LIMIT_MAX).contains(&limit) {
         return Err(ApiError::malformed(limits));
@@ -239,7 +239,7 @@ fn pull(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<PullRequest, ApiEr
 
 fn sync(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<SyncRequest, ApiError> {
     let limits = "payload.limit must be 1 to 500";
-    let limit: Option<u16> = value(payload.limit, limits)?;
+    let limit: Option<u16> = whole(payload.limit, limits)?;
     let limit = limit.unwrap_or(SYNC_LIMIT_DEFAULT);
     if !(1..=SYNC_LIMIT_MAX).contains(&limit) {
         return Err(ApiError::malformed(limits));
@@ -249,7 +249,7 @@ fn sync(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<SyncRequest, ApiEr
 
 fn cursor(fields: &Fields<'_>) -> Result<Option<Seq>, ApiError> {
     let rule = "cursor_seq must be an integer from 0 to 2^53 - 1";
-    let cursor: Option<u64> = value(fields.cursor_seq, rule)?;
+    let cursor: Option<u64> = whole(fields.cursor_seq, rule)?;
     match cursor {
         Some(cursor) if cursor > Seq::MAX.0 => Err(ApiError::malformed(rule)),
         cursor => Ok(cursor.map(Seq)),
@@ -333,6 +333,49 @@ mod tests {
             r#"{"cmd":3,"conversation_id":"c","payload":{"direction":"up"}}"#,
         ] {
             assert_eq!(pull(bad), Err(400), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_accepted_however_they_are_written() {
+        let request = |text: &str| parse(text).map(|(_, request)| request).map_err(|(_, error)| error.code());
+        assert_eq!(request(r#"{"cmd":0.0,"cursor_seq":57.0}"#), Ok(Request::Heartbeat(Some(57))));
+        let sync = r#"{"cmd":60e-1,"cursor_seq":1e2,"payload":{"limit":7.00}}"#;
+        assert_eq!(request(sync), Ok(Request::Sync(SyncRequest { cursor: 100, limit: 7 })));
+        let pull =
+            r#"{"cmd":3.0,"conversation_id":"c","cursor_seq":9007199254740991.0,"payload":{"limit":5e2}}"#;
+        let expected = PullRequest { cursor: Seq::MAX, limit: 500, backward: false };
+        assert_eq!(request(pull), Ok(Request::Pull(expected)));
+        assert_eq!(request(r#"{"cmd":4,"conversation_id":"c","cursor_seq":9.0}"#), Ok(Request::Ack(Seq(9))));
+        let chat = |payload: &str| {
+            request(&format!(r#"{{"cmd":2.0,"conversation_id":"c","payload":{payload}}}"#)).map(|chat| {
+                match chat {
+                    Request::Chat(chat) => (chat.kind, chat.send_time_ms),
+                    other => panic!("{other:?}"),
+                }
+            })
+        };
+        let recall = chat(r#"{"msg_type":3.0,"recall_seq":1.2e1,"send_time":1700000000000.0}"#);
+        assert_eq!(recall, Ok((MessageKind::Recall(Seq(12)), Some(1_700_000_000_000))));
+        for bad in [
+            r#"{"cmd":0,"cursor_seq":57.5}"#,
+            r#"{"cmd":0,"cursor_seq":-1.0}"#,
+            r#"{"cmd":0,"cursor_seq":9007199254740991.5}"#,
+            r#"{"cmd":0,"cursor_seq":9007199254740992.0}"#,
+            r#"{"cmd":0,"cursor_seq":1e16}"#,
+            r#"{"cmd":0,"cursor_seq":"57"}"#,
+            r#"{"cmd":6,"payload":{"limit":501.0}}"#,
+            r#"{"cmd":0.5}"#,
+        ] {
+            assert_eq!(request(bad), Err(400), "{bad}");
+        }
+        for bad in [
+            r#"{"content":"x","msg_type":1.5}"#,
+            r#"{"content":"x","send_time":1.5}"#,
+            r#"{"content":"x","send_time":1e300}"#,
+            r#"{"msg_type":3,"recall_seq":0.0}"#,
+        ] {
+            assert_eq!(chat(bad), Err(400), "{bad}");
         }
     }
 

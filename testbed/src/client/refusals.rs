@@ -133,6 +133,7 @@ pub fn cause(request: Request, code: u16, message: &str) -> &'static str {
             "limits.logins_waiting_max (10000 by default), or the gateway is shutting down"
         }
         (Request::Connection, 4401) => "timeouts.login_ms (10000 by default), or the token is not accepted",
+        (Request::Connection, 4403) => "listen.allowed_origins, or listen.hosts",
         (Request::Connection, 4402) => "the token expired, or the tokens of the user were revoked",
         (Request::Connection, 4408) => "timeouts.heartbeat_ms (30000 by default), three times over",
         (Request::Connection, 4409) => "another connection of the same user and device",
