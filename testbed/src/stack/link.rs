@@ -3,7 +3,9 @@
 //! A TCP proxy on a port of its own, which stays the same while its target restarts. It moves bytes and does not interpret
 //! them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -53,6 +55,7 @@ struct State {
 #[derive(Debug)]
 pub struct Link {
     port: u16,
+    target: Arc<AtomicU16>,
     state: watch::Sender<State>,
     accepting: JoinHandle<()>,
 }
@@ -73,9 +76,14 @@ impl Link {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, super::free_port()?)).await?;
         let own_port = listener.local_addr()?.port();
         let (state, watched) = watch::channel(State::default());
-        let accepting =
-            tokio::spawn(accept(listener, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), watched));
-        Ok(Self { port: own_port, state, accepting })
+        let target = Arc::new(AtomicU16::new(port));
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&target), watched));
+        Ok(Self { port: own_port, target, state, accepting })
+    }
+
+    /// Leads new connections to another port, as after a failover. Open connections stay with the old target.
+    pub fn lead_to(&self, port: u16) {
+        self.target.store(port, Ordering::Relaxed);
     }
 
     /// The port to connect to instead.
@@ -121,23 +129,23 @@ impl Link {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receiver<State>) {
+async fn accept(listener: TcpListener, target: Arc<AtomicU16>, state: watch::Receiver<State>) {
     loop {
         // It fails without file descriptors, for instance.
         let Ok((near, _)) = listener.accept().await else {
             sleep(SLICE).await;
             continue;
         };
-        tokio::spawn(connection(near, target, state.clone()));
+        tokio::spawn(connection(near, target.load(Ordering::Relaxed), state.clone()));
     }
 }
 
-async fn connection(mut near: TcpStream, target: SocketAddr, state: watch::Receiver<State>) {
+async fn connection(mut near: TcpStream, target: u16, state: watch::Receiver<State>) {
     let _ = near.set_nodelay(true);
     if state.borrow().cut {
         return reset(near);
     }
-    let Ok(mut far) = TcpStream::connect(target).await else { return reset(near) };
+    let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, target)).await else { return reset(near) };
     let _ = far.set_nodelay(true);
     let mut until = state.clone();
     let ended = {

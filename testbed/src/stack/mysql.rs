@@ -139,6 +139,20 @@ impl MysqlServer {
         }
     }
 
+    /// Runs one statement as root.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn execute(&self, statement: &str) -> anyhow::Result<()> {
+        execute(&self.url(), statement.to_owned()).await
+    }
+
+    /// The port that it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The address of the server, without a schema.
     #[must_use]
     pub fn url(&self) -> String {

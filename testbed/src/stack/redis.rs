@@ -60,6 +60,26 @@ impl RedisServer {
         self.process = None;
     }
 
+    /// Sends one command, whose answer must not be an error. For arguments without blanks.
+    ///
+    /// # Errors
+    /// The error that the server answers.
+    pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        stream.write_all(format!("{}\r\n", arguments.join(" ")).as_bytes()).await?;
+        let mut answer = [0; 512];
+        let length = stream.read(&mut answer).await?;
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        anyhow::ensure!(!answer.is_empty() && !answer.starts_with('-'), "{arguments:?}: {answer}");
+        Ok(())
+    }
+
+    /// The port that it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Removes all data, as if the server was replaced. Only after [`kill`](Self::kill).
     ///
     /// # Errors

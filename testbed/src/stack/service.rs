@@ -97,6 +97,17 @@ impl Service {
         self.environment.retain(|(known, _)| known != key);
     }
 
+    /// Sets the file to which it writes standard output and standard error from the next start on.
+    pub fn log_to(&mut self, log: &std::path::Path) {
+        log.clone_into(&mut self.log);
+    }
+
+    /// The file with its output.
+    #[must_use]
+    pub fn log(&self) -> &std::path::Path {
+        &self.log
+    }
+
     /// Sets the program for the next start.
     pub(super) fn replace(&mut self, program: PathBuf) {
         self.program = program;
