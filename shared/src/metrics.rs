@@ -14,6 +14,12 @@ macro_rules! names {
 }
 
 names! {
+    LOG_LINES_LOST = "im_log_lines_lost_total", describe_counter, Unit::Count,
+        "Log lines that were dropped, because standard output did not take them.";
+    STORE_RECONNECTS = "im_store_reconnects_total", describe_counter, Unit::Count,
+        "Times that all connections to a store were given up and opened again, because of its answers, by store.";
+    TOPOLOGY_DECLARED = "im_amqp_topology_declared_total", describe_counter, Unit::Count,
+        "Times that exchanges and queues were declared again, because one of them was missing.";
     TRANSACTION_RETRIES = "im_mysql_transaction_retries_total", describe_counter, Unit::Count,
         "Transactions that were repeated after a deadlock or lock timeout, by name.";
 

@@ -7,6 +7,7 @@ use warp::reply::{Reply, Response};
 use warp::{Filter, filters::BoxedFilter};
 
 use crate::health::Health;
+use crate::telemetry::lines_lost;
 
 /// The three routes. `/readyz` answers 503 with one line per failing check.
 #[must_use]
@@ -20,6 +21,7 @@ pub fn ops_routes(health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Res
         warp::reply::with_status(failing.join("\n") + "\n", StatusCode::SERVICE_UNAVAILABLE).into_response()
     });
     let metrics = warp::path!("metrics").map(move || {
+        metrics::counter!(crate::metrics::LOG_LINES_LOST).absolute(lines_lost());
         warp::reply::with_header(metrics.render(), "content-type", "text/plain; version=0.0.4")
             .into_response()
     });

@@ -1,13 +1,17 @@
 //! The frame of a process: configuration, logs, signals and exit codes, the same for gateway and worker.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::config::{ConfigError, Log};
 use crate::telemetry::{error_line, init_logs, init_tls};
 
 /// Exit code for a configuration that cannot be used, as in sysexits.h.
 const EX_CONFIG: u8 = 78;
+/// How long standard error may take to accept the last line.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs `work` with `config`, and reports an error as one line on standard error.
 ///
@@ -32,38 +36,68 @@ where
 }
 
 fn report(program: &str, error: &(dyn Error + Send + Sync + 'static)) -> ExitCode {
-    eprintln!("{program}: {}", error_line(error));
+    let line = format!("{program}: {}\n", error_line(error));
+    // On a thread of its own: standard error may be a full disk, or a pipe that nobody reads, and the process must end.
+    let (written, is_written) = std::sync::mpsc::channel();
+    std::thread::spawn(move || written.send(std::io::stderr().write_all(line.as_bytes())));
+    let _ = is_written.recv_timeout(REPORT_TIMEOUT);
     if error.is::<ConfigError>() { ExitCode::from(EX_CONFIG) } else { ExitCode::FAILURE }
 }
 
-/// Starts a service, waits for SIGTERM or SIGINT, and stops it. A signal during the start ends the process at once.
+/// A running gateway or worker.
+pub trait Service {
+    /// Resolves when a task has ended without which it cannot work, and says which one.
+    fn failed(&self) -> impl Future<Output = String>;
+
+    /// Stops it in order. What takes longer than its grace period is abandoned.
+    fn stop(self) -> impl Future<Output = ()>;
+}
+
+/// Starts a service, waits for SIGTERM or SIGINT, and stops it. A signal during the start ends the process at once. A
+/// service that fails is stopped too, and its failure is the result: the process ends with exit code 1, for its supervisor
+/// to start it again.
 ///
 /// # Errors
-/// The error of `start`; `log.filter` is malformed; the signal handlers cannot be installed.
-pub async fn serve<A, E>(
-    log: Log,
-    start: impl Future<Output = Result<A, E>>,
-    stop: impl AsyncFnOnce(A),
-) -> Result<(), E>
+/// The error of `start`; the failure of the service; `log.filter` is malformed; the signal handlers cannot be installed.
+pub async fn serve<A, E>(log: Log, start: impl Future<Output = Result<A, E>>) -> Result<(), E>
 where
+    A: Service,
     E: From<ConfigError> + From<std::io::Error>,
 {
-    init_logs(&log)?;
+    // Writes the last lines when it is dropped.
+    let _logs = init_logs(&log)?;
     init_tls();
-    let signal = crate::shutdown::signal();
+    run_until(crate::shutdown::signal(), start).await
+}
+
+async fn run_until<A, E>(
+    signal: impl Future<Output = std::io::Result<()>>,
+    start: impl Future<Output = Result<A, E>>,
+) -> Result<(), E>
+where
+    A: Service,
+    E: From<std::io::Error>,
+{
     tokio::pin!(signal);
     let service = tokio::select! {
         started = start => started?,
         received = &mut signal => return Ok(received?),
     };
-    signal.await?;
-    stop(service).await;
-    Ok(())
+    let failure = tokio::select! {
+        received = &mut signal => { received?; None }
+        failure = service.failed() => Some(failure),
+    };
+    service.stop().await;
+    failure.map_or(Ok(()), |failure| Err(std::io::Error::other(failure).into()))
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
+
     use super::*;
+    use crate::shutdown::Shutdown;
 
     /// As `anyhow::Error`: an error that is not itself of the type that it contains.
     struct Wrapped(Box<dyn Error + Send + Sync>);
@@ -76,6 +110,32 @@ mod tests {
 
     async fn exit_code(config: Result<(), ConfigError>, result: Result<(), Wrapped>) -> String {
         format!("{:?}", run("test", config, async |()| result).await)
+    }
+
+    struct Tasks(Shutdown);
+
+    impl Service for Tasks {
+        fn failed(&self) -> impl Future<Output = String> {
+            self.0.failed()
+        }
+
+        async fn stop(self) {
+            self.0.finish(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_runs_until_the_signal_or_its_failure() {
+        let start = async |task: BoxFuture<'static, ()>| {
+            let tasks = Shutdown::new();
+            tasks.spawn_essential("a task", task);
+            Ok::<_, std::io::Error>(Tasks(tasks))
+        };
+        let never = std::future::pending::<()>().boxed();
+        assert!(run_until(async { Ok(()) }, start(never)).await.is_ok());
+        let signal = std::future::pending();
+        let error = run_until(signal, start(async {}.boxed())).await.unwrap_err();
+        assert!(error.to_string().contains("a task"), "{error}");
     }
 
     #[tokio::test]

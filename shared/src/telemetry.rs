@@ -1,29 +1,43 @@
 //! Logs and metrics of a process.
 
+mod log_lines;
+
+use std::io::IsTerminal as _;
+
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{ConfigError, Log, LogFormat};
+use log_lines::{CapLibraries, log_panics};
+pub use log_lines::{LogGuard, lines_lost};
 
 /// Libraries whose log lines repeat what our own lines say, without saying which connection failed and what happens
 /// next. lapin also logs an error when a connection is closed in order. `log.filter` can name them to switch them on.
 const QUIET: &str = "lapin=off";
 
-/// Starts to write log lines to standard output.
+/// Starts to write log lines to standard output, until the guard is dropped. Writing never blocks and never fails: lines
+/// for which there is no room, or that standard output does not take, are dropped and [counted](lines_lost). A panic
+/// becomes a log line too.
 ///
 /// # Errors
 /// Names `log.filter` if it cannot be parsed.
-pub fn init_logs(settings: &Log) -> Result<(), ConfigError> {
+pub fn init_logs(settings: &Log) -> Result<LogGuard, ConfigError> {
     let filter = format!("{QUIET},{}", settings.filter);
     let filter = EnvFilter::try_new(filter).map_err(|e| ConfigError::key("log.filter", e))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
+    let (writer, guard) = log_lines::writer();
+    // Standard error may be the same full disk or unread pipe.
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
+    let subscriber = tracing_subscriber::registry().with(filter).with(CapLibraries);
     // A second initialization (tests that run two apps in one process) keeps the first.
     let _ = match settings.format {
-        LogFormat::Human => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stdout())).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Human => subscriber.with(lines.with_ansi(std::io::stdout().is_terminal())).try_init(),
+        LogFormat::Json => subscriber.with(lines.json().flatten_event(true)).try_init(),
     };
-    Ok(())
+    log_panics();
+    Ok(guard)
 }
 
 /// The bucket bounds of all histograms in seconds (`…_seconds`): from a Redis command to the request deadline.

@@ -283,7 +283,8 @@ async fn a_finished_connection_is_reused_without_a_ping_and_any_other_one_is_clo
 #[tokio::test]
 async fn callers_that_wait_for_a_connection_get_the_next_one() {
     let stores = Stores::for_test().await.unwrap();
-    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), connections_max: 2 };
+    let settings =
+        config::Mysql { url: stores.mysql_url.as_str().into(), connections_max: 2, ..Default::default() };
     let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();
     let asked = (0..50_i64).map(|n| {
         let pool = &pool;
@@ -295,7 +296,8 @@ async fn callers_that_wait_for_a_connection_get_the_next_one() {
 #[tokio::test]
 async fn one_connection_is_enough_to_start() {
     let stores = Stores::for_test().await.unwrap();
-    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), connections_max: 1 };
+    let settings =
+        config::Mysql { url: stores.mysql_url.as_str().into(), connections_max: 1, ..Default::default() };
     let pool = mysql::connect(&settings, Ping::BeforeUse, Duration::from_secs(30)).await.unwrap();
     mysql::migrate(&pool).await.unwrap();
     let none = conversations::last_seqs(&pool, &[&group("nowhere")]).await.unwrap();

@@ -51,11 +51,32 @@ pub struct Mysql {
     pub url: Url,
     /// Most connections at the same time.
     pub connections_max: u32,
+    /// Longest that a statement, or a whole transaction, may take; then its connection is closed, and it has failed.
+    pub timeout_ms: u64,
+}
+
+impl Mysql {
+    /// [`timeout_ms`](Self::timeout_ms) as a duration.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    /// Checks the ranges of all keys.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !(1_000..=600_000).contains(&self.timeout_ms) {
+            return Err(ConfigError::key("mysql.timeout_ms", "is not in 1000..=600000"));
+        }
+        Ok(())
+    }
 }
 
 impl Default for Mysql {
     fn default() -> Self {
-        Self { url: "mysql://root@127.0.0.1:3306/im".into(), connections_max: 10 }
+        Self { url: "mysql://root@127.0.0.1:3306/im".into(), connections_max: 10, timeout_ms: 10_000 }
     }
 }
 

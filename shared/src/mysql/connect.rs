@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use sqlx::ConnectOptions as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 
+use super::fault::{self, Fault};
 use super::pool::{Ping, Pool};
+use super::session::{self, ServerError};
 use crate::backoff::Backoff;
 use crate::config::{ConfigError, Mysql};
 
@@ -47,29 +49,26 @@ pub async fn connect(settings: &Mysql, ping: Ping, wait: Duration) -> Result<Poo
     let sqlx_pool = MySqlPoolOptions::new()
         .max_connections(settings.connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(ping == Ping::BeforeUse)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                // Gap locks of the default level would make neighboring inserts wait for each other.
-                sqlx::query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-                    .execute(connection)
-                    .await
-                    .map(drop)
-            })
-        })
+        .after_connect(move |connection, _| Box::pin(session::set_up(connection, ping)))
         .connect_lazy_with(options);
-    let pool = Pool::new(sqlx_pool, ping);
+    let pool = Pool::new(sqlx_pool, ping, settings.timeout());
     let (deadline, mut backoff, mut is_logged) = (Instant::now() + wait, Backoff::dependency(), false);
     loop {
         let source = match pool.acquire().await {
             Ok(connection) => {
                 connection.release();
+                session::check_server(&pool, settings).await.map_err(|error| match error {
+                    ServerError::Unusable(error) => ConnectError::Config(error),
+                    ServerError::Sql(source) => {
+                        ConnectError::Unreachable { url: settings.url.to_string(), source }
+                    }
+                })?;
                 return Ok(pool);
             }
             Err(source) => source,
         };
         let url = settings.url.to_string();
-        if !is_unavailable(&source) || Instant::now() >= deadline {
+        if fault::is_refused_login(&source) || !is_unavailable(&source) || Instant::now() >= deadline {
             return Err(ConnectError::Unreachable { url, source });
         }
         if !std::mem::replace(&mut is_logged, true) {
@@ -80,20 +79,10 @@ pub async fn connect(settings: &Mysql, ping: Ping, wait: Duration) -> Result<Poo
     }
 }
 
-/// Whether the server is unavailable, as opposed to a statement that it refused.
+/// Whether the server is unavailable, as opposed to a statement that it refused: a retry may succeed.
 #[must_use]
 pub fn is_unavailable(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::Protocol(_) => true,
-        // Too many connections; shutdown in progress; connection killed; read-only during a failover; starting up.
-        sqlx::Error::Database(e) => {
-            e.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().is_some_and(|e| {
-                matches!(e.number(), 1040 | 1053 | 1077 | 1079 | 1290 | 1836 | 1927 | 3168 | 3169)
-            })
-        }
-        _ => false,
-    }
+    matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
+        || matches!(Fault::of(error), Fault::Connection | Fault::Server)
+        || fault::is_exhausted(error)
 }

@@ -6,7 +6,7 @@ use ahash::AHashMap;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::multi_row::MultiRow;
-use super::{Pool, Tx};
+use super::{Pool, Transaction, Tx, run_tx};
 use crate::conversation::{Conversation, Kind};
 use crate::ids::{Seq, UserId};
 
@@ -73,6 +73,45 @@ async fn select_for_update(
         }
     }
     Ok(heads)
+}
+
+static UNLOCKED: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
+        "SELECT conversation_id FROM conversation WHERE conversation_id IN (",
+        "?",
+        ",",
+        ") FOR UPDATE SKIP LOCKED",
+    )
+});
+
+/// Those of `conversations` whose rows are locked by other transactions now. Waits for no lock.
+///
+/// # Errors
+/// The database's.
+pub async fn locked(pool: &Pool, conversations: &[Conversation]) -> sqlx::Result<Vec<Conversation>> {
+    run_tx(pool, &FindLocked(conversations)).await
+}
+
+struct FindLocked<'c>(&'c [Conversation]);
+
+impl Transaction for FindLocked<'_> {
+    type Output = Vec<Conversation>;
+    type Error = sqlx::Error;
+
+    const NAME: &'static str = "find locked";
+
+    async fn run(&self, tx: &mut Tx) -> sqlx::Result<Vec<Conversation>> {
+        let keys: Vec<[&str; 1]> = self.0.iter().map(|conversation| [conversation.key()]).collect();
+        let mut locked = AHashSet::new();
+        // A row that does not exist is not locked.
+        for row in LAST.select(tx, None, &keys).await? {
+            locked.insert(row.try_get::<String, _>(0)?);
+        }
+        for row in UNLOCKED.select(tx, None, &keys).await? {
+            locked.remove(row.try_get::<&str, _>(0)?);
+        }
+        Ok(self.0.iter().filter(|conversation| locked.contains(conversation.key())).cloned().collect())
+    }
 }
 
 static LIST_PRIVATE: LazyLock<MultiRow> = LazyLock::new(|| {

@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod blocks;
 mod connect;
 pub mod conversations;
+mod fault;
 pub mod groups;
 pub mod members;
 mod migrate;
@@ -17,8 +18,11 @@ pub mod partners;
 mod pool;
 pub mod positions;
 pub mod quotas;
+mod read_only;
+pub mod ready;
 pub mod revocations;
 pub mod rosters;
+mod session;
 pub mod settings;
 pub mod timeline;
 mod transaction;
@@ -26,8 +30,11 @@ pub mod unread;
 pub mod user_settings;
 
 pub use connect::{ConnectError, connect, is_unavailable};
+pub use fault::Fault;
 pub use migrate::migrate;
-pub use transaction::{Transaction, Tx, TxError, is_duplicate_key, is_lock_conflict, run_tx};
+pub use transaction::{
+    Transaction, Tx, TxError, is_duplicate_key, is_lock_conflict, is_lock_wait_timeout, run_tx,
+};
 
 pub use pool::{Connection, Ping, Pool};
 /// The error of a statement.

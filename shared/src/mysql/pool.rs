@@ -7,6 +7,10 @@
 //! That is safe only if no part of an earlier answer is left in the connection. A ping or a `PREPARE` of sqlx 0.9.0 that is
 //! cancelled leaves its answer behind, and the next query reads that answer as its own: a page of messages may then be
 //! another page, or empty. A connection whose caller was cancelled, or that failed, is therefore closed and never reused.
+//!
+//! sqlx sets neither a timeout on an answer nor keep-alive on the socket, so every wait for an answer has a timeout here,
+//! after which the connection is closed without waiting for the server. Connections are not returned to sqlx, whose ping on
+//! return waits for ever.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -23,17 +27,32 @@ use sqlx::{Connection as _, Either, Execute, Executor, MySql, MySqlPool, SqlStr}
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::fault::Fault;
+use super::read_only::require_writable;
+
 /// A connection that was idle for longer is pinged before use, with [`Ping::BeforeUse`].
 const IDLE_MAX_WITHOUT_PING: Duration = Duration::from_secs(1);
-/// A connection is returned to sqlx after this time; sqlx closes connections that are old or idle.
-const KEPT_MAX: Duration = Duration::from_secs(60);
+/// A connection that was idle for longer is closed.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// An older connection is closed: the address may lead to another server by now.
+const AGE_MAX: Duration = Duration::from_secs(300);
+/// Connections that are younger survive when all older ones are closed: while the address leads to a server that cannot
+/// serve, connections are not opened again for each statement.
+const GIVE_UP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often giving up all connections is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Longest that the answer to a ping may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest that the server may take to close a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether a connection that was idle for a while is pinged before it is used.
+/// How connections are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ping {
-    /// It is pinged after a second of idleness: one more round trip, but a connection that was lost fails no request.
+    /// A connection that was idle is pinged: one more round trip, but a connection that was lost fails no request.
     BeforeUse,
-    /// It is not pinged: for a caller that retries in any case.
+    /// It is not pinged: for a caller that retries in any case. That caller writes, so connections to a read-only server
+    /// are refused.
     Never,
 }
 
@@ -42,16 +61,26 @@ pub enum Ping {
 pub struct Pool {
     sqlx_pool: MySqlPool,
     ping: Ping,
+    /// For an answer to a statement, and for a whole transaction.
+    timeout: Duration,
     /// One permit per connection: its holder finds an idle connection, or room in `sqlx_pool` for a new one.
     permits: Arc<Semaphore>,
     /// The most recently used one at the end.
     idle: Arc<Mutex<Vec<Kept>>>,
+    given_up: Arc<Mutex<GivenUp>>,
+}
+
+#[derive(Debug, Default)]
+struct GivenUp {
+    /// Connections that were opened before are closed.
+    before: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Kept {
     connection: PoolConnection<MySql>,
-    kept_since: Instant,
+    opened: Instant,
     last_used: Instant,
 }
 
@@ -60,15 +89,23 @@ impl Kept {
     fn guarded(self) -> ScopeGuard<Self, fn(Self)> {
         scopeguard::guard(self, |kept| drop(kept.connection.detach()))
     }
+
+    /// Closes the connection in order, in the background.
+    fn close(self) {
+        let connection = self.connection.detach();
+        #[expect(clippy::disallowed_methods, reason = "the task ends after its timeout")]
+        tokio::spawn(timeout(CLOSE_TIMEOUT, connection.close()));
+    }
 }
 
 impl Pool {
     /// Keeps connections of `sqlx_pool`.
-    pub(super) fn new(sqlx_pool: MySqlPool, ping: Ping) -> Self {
+    pub(super) fn new(sqlx_pool: MySqlPool, ping: Ping, timeout: Duration) -> Self {
         let connections_max =
             usize::try_from(sqlx_pool.options().get_max_connections()).unwrap_or(usize::MAX);
         let permits = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
-        Self { sqlx_pool, ping, permits, idle: Arc::default() }
+        let (idle, given_up) = Default::default();
+        Self { sqlx_pool, ping, timeout, permits, idle, given_up }
     }
 
     /// The pool of sqlx, for connections that must not be kept, for example because they hold a lock.
@@ -90,16 +127,31 @@ impl Pool {
             waiting.await.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         loop {
             let kept = self.idle.lock().pop();
-            let Some(mut kept) = kept.map(Kept::guarded) else { break };
+            let Some(kept) = kept else { break };
+            if self.is_outdated(&kept) {
+                kept.close();
+                continue;
+            }
+            let mut kept = kept.guarded();
             let usable = self.ping == Ping::Never || kept.last_used.elapsed() < IDLE_MAX_WITHOUT_PING;
-            if usable || kept.connection.ping().await.is_ok() {
-                return Ok(Connection { pool: self.clone(), kept, permit });
+            let pinged = match usable {
+                true => Ok(Ok(())),
+                false => timeout(PING_TIMEOUT, kept.connection.ping()).await,
+            };
+            match pinged {
+                Ok(Ok(())) => return Ok(Connection { pool: self.clone(), kept, permit }),
+                Ok(Err(_)) => {}
+                Err(_) => self.give_up(kept.opened, &no_answer_within(PING_TIMEOUT)),
             }
         }
-        let connection = self.sqlx_pool.acquire().await?;
         let now = Instant::now();
-        let kept = Kept { connection, kept_since: now, last_used: now }.guarded();
-        Ok(Connection { pool: self.clone(), kept, permit })
+        let kept =
+            Kept { connection: self.sqlx_pool.acquire().await?, opened: now, last_used: now }.guarded();
+        let mut connection = Connection { pool: self.clone(), kept, permit };
+        if self.ping == Ping::Never {
+            self.bounded(require_writable(&mut connection)).await?;
+        }
+        Ok(connection)
     }
 
     /// Closes all connections.
@@ -109,21 +161,70 @@ impl Pool {
         self.sqlx_pool.close().await;
     }
 
+    /// Longest that a statement or a transaction may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The error of a statement that took longer.
+    pub(super) fn timeout_error(&self) -> sqlx::Error {
+        no_answer_within(self.timeout)
+    }
+
+    /// Waits for an answer, at most for the timeout. The connection must be dropped after an error.
+    pub(super) async fn bounded<T>(&self, answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+        timeout(self.timeout, answer).await.unwrap_or_else(|_| Err(self.timeout_error()))
+    }
+
+    fn is_outdated(&self, kept: &Kept) -> bool {
+        kept.opened.elapsed() > AGE_MAX
+            || kept.last_used.elapsed() > IDLE_MAX
+            || self.given_up.lock().before.is_some_and(|before| kept.opened < before)
+    }
+
     fn release(&self, mut kept: Kept) {
         kept.last_used = Instant::now();
-        let is_old = |since: Instant| kept.last_used.duration_since(since) > KEPT_MAX;
-        if is_old(kept.kept_since) || self.sqlx_pool.is_closed() {
+        if self.is_outdated(&kept) || self.sqlx_pool.is_closed() {
+            kept.close();
             return;
         }
         let retired = {
             let mut idle = self.idle.lock();
             // The least recently used one is the first.
-            let retired = idle.first().is_some_and(|first| is_old(first.last_used)).then(|| idle.remove(0));
+            let is_old = idle.first().is_some_and(|first| self.is_outdated(first));
+            let retired = is_old.then(|| idle.remove(0));
             idle.push(kept);
             retired
         };
-        drop(retired);
+        if let Some(retired) = retired {
+            retired.close();
+        }
     }
+
+    /// Closes all connections that are older than a second, because a connection that was `opened` then leads to a server
+    /// that cannot serve.
+    fn give_up(&self, opened: Instant, error: &sqlx::Error) {
+        let now = Instant::now();
+        if now.duration_since(opened) < GIVE_UP_INTERVAL {
+            return;
+        }
+        let mut given_up = self.given_up.lock();
+        if given_up.before.is_some_and(|before| opened < before) {
+            // Of the connections that are given up, another one has failed.
+            return;
+        }
+        given_up.before = Some(now);
+        metrics::counter!(crate::metrics::STORE_RECONNECTS, "store" => "mysql").increment(1);
+        if given_up.logged.is_none_or(|logged| now.duration_since(logged) > LOG_INTERVAL) {
+            given_up.logged = Some(now);
+            tracing::warn!(%error, "MySQL cannot serve ({error}); all connections to it are closed and opened again");
+        }
+    }
+}
+
+pub(super) fn no_answer_within(time: Duration) -> sqlx::Error {
+    let text = format!("no answer within {} s", time.as_secs_f32());
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
 }
 
 /// A connection that was acquired from a [`Pool`]. It is closed when it is dropped.
@@ -140,16 +241,40 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Returns the result of a query on this connection. After a success, or an error that the server reported, the
-    /// connection is released for the next caller.
+    /// Returns the result of a query on this connection. After a success, or an answer of the server to the statement, the
+    /// connection is released for the next caller. After an error that concerns the connection or the server, it is
+    /// closed, and in the latter case all others too.
     ///
     /// # Errors
     /// The error in `ended`.
     pub fn finish<T>(self, ended: sqlx::Result<T>) -> sqlx::Result<T> {
-        if matches!(ended, Ok(_) | Err(sqlx::Error::Database(_))) {
-            self.release();
+        match &ended {
+            Ok(_) => self.release(),
+            Err(error @ sqlx::Error::Database(_)) => self.release_after(Some(error)),
+            Err(error) => self.close_after(Some(error)),
         }
         ended
+    }
+
+    /// Releases the connection after a transaction was rolled back because of `error`, if the error concerns only the
+    /// transaction.
+    pub(super) fn release_after(self, error: Option<&sqlx::Error>) {
+        match error.map(|error| (error, Fault::of(error))) {
+            None | Some((_, Fault::Statement | Fault::Conflict)) => self.release(),
+            Some((error, Fault::Connection | Fault::Server)) => self.close_after(Some(error)),
+        }
+    }
+
+    /// Closes the connection, and all others if `error` says that the server cannot serve.
+    pub(super) fn close_after(self, error: Option<&sqlx::Error>) {
+        if let Some(error) = error.filter(|error| Fault::of(error) == Fault::Server) {
+            self.give_up(error);
+        }
+    }
+
+    /// Closes the connection and all others.
+    pub(super) fn give_up(self, error: &sqlx::Error) {
+        self.pool.give_up(self.kept.opened, error);
     }
 
     /// Removes the connection from the pool, for a state that outlives a query, for example a lock.
@@ -189,7 +314,7 @@ impl<'p> Executor<'p> for &'p Pool {
     {
         async move {
             let mut connection = self.acquire().await?;
-            let ended = connection.execute(query).await;
+            let ended = self.bounded(connection.execute(query)).await;
             connection.finish(ended)
         }
         .boxed()
@@ -202,7 +327,7 @@ impl<'p> Executor<'p> for &'p Pool {
     {
         async move {
             let mut connection = self.acquire().await?;
-            let ended = connection.fetch_all(query).await;
+            let ended = self.bounded(connection.fetch_all(query)).await;
             connection.finish(ended)
         }
         .boxed()
@@ -218,7 +343,7 @@ impl<'p> Executor<'p> for &'p Pool {
     {
         let all = async move {
             let mut connection = self.acquire().await?;
-            let ended = connection.fetch_many(query).try_collect::<Vec<_>>().await;
+            let ended = self.bounded(connection.fetch_many(query).try_collect::<Vec<_>>()).await;
             let all = connection.finish(ended)?;
             Ok::<_, sqlx::Error>(futures_util::stream::iter(all.into_iter().map(Ok)))
         };
@@ -232,7 +357,7 @@ impl<'p> Executor<'p> for &'p Pool {
     {
         async move {
             let mut connection = self.acquire().await?;
-            let ended = connection.fetch_optional(query).await;
+            let ended = self.bounded(connection.fetch_optional(query)).await;
             connection.finish(ended)
         }
         .boxed()
@@ -248,7 +373,7 @@ impl<'p> Executor<'p> for &'p Pool {
     {
         async move {
             let mut connection = self.acquire().await?;
-            let ended = connection.prepare_with(sql, parameters).await;
+            let ended = self.bounded(connection.prepare_with(sql, parameters)).await;
             connection.finish(ended)
         }
         .boxed()

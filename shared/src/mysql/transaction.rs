@@ -7,6 +7,7 @@ use sqlx::Connection as _;
 use sqlx::mysql::MySqlConnection;
 
 use super::Pool;
+use super::fault::{Fault, number};
 use crate::backoff::Backoff;
 
 /// A connection with a transaction open on it.
@@ -33,6 +34,8 @@ pub trait Transaction: Sync {
 
     /// Its name in the metrics.
     const NAME: &'static str;
+    /// Whether it runs again after it has waited for a row lock in vain.
+    const WAITS_FOR_LOCKS: bool = true;
 
     /// Runs the statements.
     ///
@@ -47,7 +50,7 @@ const ATTEMPTS_MAX: usize = 8;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
 /// Runs `transaction` and commits; on an error everything is rolled back. After a deadlock or a lock timeout it runs again,
-/// up to 8 times.
+/// up to 8 times. Each run ends after the timeout of the pool; then nothing is known about its commit.
 ///
 /// # Errors
 /// The transaction's, or that of its begin or commit.
@@ -56,7 +59,7 @@ pub async fn run_tx<T: Transaction>(pool: &Pool, transaction: &T) -> Result<T::O
     let mut attempt = 1;
     loop {
         match run_once(pool, transaction).await {
-            Err(error) if attempt < ATTEMPTS_MAX && error.sql().is_some_and(is_lock_conflict) => {
+            Err(error) if attempt < ATTEMPTS_MAX && error.sql().is_some_and(runs_again::<T>) => {
                 metrics::counter!(crate::metrics::TRANSACTION_RETRIES, "transaction" => T::NAME).increment(1);
                 tokio::time::sleep(backoff.next_delay()).await;
                 attempt += 1;
@@ -68,11 +71,27 @@ pub async fn run_tx<T: Transaction>(pool: &Pool, transaction: &T) -> Result<T::O
 
 async fn run_once<T: Transaction>(pool: &Pool, transaction: &T) -> Result<T::Output, T::Error> {
     let mut connection = pool.acquire().await?;
-    let ended = run_on(&mut connection, transaction).await;
-    // After any other error the state of the connection is not known: it is closed when it is dropped.
-    let ended = ended?;
-    connection.release();
-    ended
+    let run = tokio::time::timeout(pool.timeout(), run_on(&mut connection, transaction));
+    match run.await {
+        Ok(Ok(Ok(output))) => {
+            connection.release();
+            Ok(output)
+        }
+        Ok(Ok(Err(error))) => {
+            connection.release_after(error.sql());
+            Err(error)
+        }
+        // The state of the connection is not known: it is closed.
+        Ok(Err(error)) => {
+            connection.close_after(error.sql());
+            Err(error)
+        }
+        Err(_) => {
+            let error = pool.timeout_error();
+            connection.close_after(Some(&error));
+            Err(error.into())
+        }
+    }
 }
 
 /// The inner result is the transaction's; the outer one is an error of its begin, commit or rollback.
@@ -93,14 +112,20 @@ async fn run_on<T: Transaction>(
     }
 }
 
-fn number(error: &sqlx::Error) -> Option<u16> {
-    error.as_database_error()?.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(|e| e.number())
-}
-
-/// Deadlock (1213) or lock wait timeout (1205): the same transaction may succeed now.
+/// Deadlock, lock wait timeout and the like: the same transaction may succeed now.
 #[must_use]
 pub fn is_lock_conflict(error: &sqlx::Error) -> bool {
-    matches!(number(error), Some(1205 | 1213))
+    Fault::of(error) == Fault::Conflict
+}
+
+fn runs_again<T: Transaction>(error: &sqlx::Error) -> bool {
+    is_lock_conflict(error) && (T::WAITS_FOR_LOCKS || !is_lock_wait_timeout(error))
+}
+
+/// A row was locked by another transaction for longer than the session waits (1205).
+#[must_use]
+pub fn is_lock_wait_timeout(error: &sqlx::Error) -> bool {
+    number(error) == Some(1205)
 }
 
 /// A row with this key is there already (1062).

@@ -57,8 +57,8 @@ const CRATES: [Layers; 4] = [
     Layers {
         crate_name: "shared",
         rows: &[
-            "process",
-            "mysql redis amqp telemetry ops_routes",
+            "process ops_routes",
+            "mysql redis amqp telemetry",
             "envelope",
             "message config health permission",
             "shard",
