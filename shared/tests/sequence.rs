@@ -55,6 +55,30 @@ fn assigned(jump: bool, numbers: &[AssignedNumber]) -> Numbers {
     Numbers::Assigned { jump, numbers: numbers.to_vec() }
 }
 
+#[tokio::test]
+async fn a_counter_that_no_message_can_have_is_seeded_again() {
+    use AssignedNumber::New;
+    let mut stores = Stores::for_test().await.unwrap();
+    let sequence = Sequence::new(connect(&stores).await, 60);
+    let floor = Some(Floor { last: Seq(1_007), jump: true });
+    for broken in ["9007199254740993", "9007199254740991", "99999999999999999999", "-5", "1e3", "1.5", "text"]
+    {
+        number(&sequence, &["first"], NEW_CONVERSATION).await;
+        let redis = &mut stores.redis;
+        redis.command(&["SET", "im:seq:{group_1}", broken]).await.unwrap();
+        assert_eq!(number(&sequence, &[broken], None).await, Numbers::NoCounter, "{broken}");
+        let numbers = number(&sequence, &[broken, "b"], floor).await;
+        assert_eq!(numbers, assigned(true, &[New(Seq(1_008)), New(Seq(1_009))]), "{broken}");
+        redis.command(&["SET", "im:seq:{group_1}", broken]).await.unwrap();
+        assert_eq!(sequence.take_above(&group(), Seq(2_000), 3).await.unwrap(), Seq(2_001), "{broken}");
+        redis.command(&["FLUSHALL"]).await.unwrap();
+    }
+    // A list instead of a number.
+    stores.redis.command(&["LPUSH", "im:seq:{group_1}", "1"]).await.unwrap();
+    assert_eq!(number(&sequence, &["a"], None).await, Numbers::NoCounter);
+    assert_eq!(number(&sequence, &["a"], floor).await, assigned(true, &[New(Seq(1_008))]));
+}
+
 const NEW_CONVERSATION: Option<Floor> = Some(Floor { last: Seq(0), jump: false });
 
 #[tokio::test]

@@ -1,16 +1,26 @@
 //! The connection to Redis.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fred::prelude::*;
 use fred::types::config::UnresponsiveConfig;
 use fred::types::scripts::Script;
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+use socket2::TcpKeepalive;
 
+use super::fault::is_wrong_server;
 use crate::backoff::Backoff;
 use crate::config::{self, ConfigError};
 
 /// Most commands that wait for Redis in one process; further ones fail at once.
 const COMMANDS_MAX: usize = 10_000;
+
+/// The shortest time between two times that the connection is given up because of the server's answers.
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
+/// How often that is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +49,14 @@ pub enum RedisError {
 #[derive(Clone)]
 pub struct Client {
     inner: fred::clients::Client,
+    given_up: Arc<Mutex<GivenUp>>,
+}
+
+/// When the connection was given up last, and when that was logged.
+#[derive(Default)]
+struct GivenUp {
+    at: Option<Instant>,
+    logged: Option<Instant>,
 }
 
 impl std::fmt::Debug for Client {
@@ -64,6 +82,9 @@ pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client,
                 c.connection_timeout = timeout;
                 c.internal_command_timeout = timeout;
                 c.tcp.nodelay = Some(true);
+                // A host that vanishes resets nothing.
+                c.tcp.keepalive = Some(TcpKeepalive::new().with_time(timeout * 2).with_interval(timeout));
+                c.tcp.user_timeout = Some(timeout * 2);
                 // fred repeats a command if the connection breaks: all scripts here are idempotent.
                 c.max_command_attempts = 2;
                 c.max_command_buffer_len = COMMANDS_MAX;
@@ -80,7 +101,7 @@ pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client,
         };
         match connected.await {
             Ok(()) => {
-                let client = Client { inner };
+                let client = Client { inner, given_up: Arc::default() };
                 client.refuse_eviction().await?;
                 return Ok(client);
             }
@@ -148,7 +169,34 @@ impl Client {
         keys: Vec<String>,
         arguments: Vec<String>,
     ) -> Result<R, RedisError> {
-        Ok(script.evalsha_with_reload(&self.inner, keys, arguments).await?)
+        let answer = script.evalsha_with_reload(&self.inner, keys, arguments).await;
+        if let Err(error) = &answer {
+            self.failed(error);
+        }
+        Ok(answer?)
+    }
+
+    /// Gives the connection up if `error` says that it leads to the wrong server, at most once per second. Each process
+    /// calls a script that writes at least every two seconds, for its heartbeat.
+    fn failed(&self, error: &fred::error::Error) {
+        if !is_wrong_server(error.details()) {
+            return;
+        }
+        let now = Instant::now();
+        let is_past =
+            |then: Option<Instant>, interval| then.is_none_or(|then| now.duration_since(then) > interval);
+        let mut given_up = self.given_up.lock();
+        if !is_past(given_up.at, RECONNECT_INTERVAL) {
+            return;
+        }
+        given_up.at = Some(now);
+        metrics::counter!(crate::metrics::STORE_RECONNECTS, "store" => "redis").increment(1);
+        if is_past(given_up.logged, LOG_INTERVAL) {
+            given_up.logged = Some(now);
+            tracing::warn!(%error, "Redis cannot serve ({error}); the connection to it is closed and opened again");
+        }
+        // The request is queued at once; its result is of no interest.
+        let _ = self.inner.force_reconnection().now_or_never();
     }
 
     pub(super) fn raw(&self) -> &fred::clients::Client {

@@ -4,6 +4,7 @@
 
 mod client;
 pub mod device_ranks;
+mod fault;
 pub mod inbox;
 mod keys;
 pub mod liveness_registry;

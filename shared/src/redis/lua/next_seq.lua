@@ -16,6 +16,13 @@
 -- fraction below 0.1, so that rounding never reaches the next number.)
 --
 -- A repeated call returns the same numbers, as assigned before.
+--
+-- A counter, or the number of an id, that no message can have (another program wrote it) counts as missing. Numbers end at
+-- 2^53 - 1, the largest that every JSON parser reads; a counter that comes near it was not raised by messages.
+local LIMIT = 9007199254000000
+local function usable(value)
+  return string.find(value, '^%d+$') and #value <= 16 and tonumber(value) <= LIMIT
+end
 local answer = {}
 local key = 1
 local arg = 2
@@ -23,6 +30,11 @@ while arg <= #ARGV do
   local counter, count = KEYS[key], tonumber(ARGV[arg])
   local prints = arg + 2
   local known = redis.call('MGET', unpack(KEYS, key, key + count))
+  for i = 1, count + 1 do
+    if known[i] and not usable(known[i]) then
+      known[i] = false
+    end
+  end
   local jump = 0
   if not known[1] and ARGV[arg + 1] ~= '' then
     redis.call('SET', counter, ARGV[arg + 1])
