@@ -10,12 +10,13 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use proto::v1;
 use shared::amqp::Broker;
-use shared::amqp::broker::BrokerError;
+use shared::amqp::broker::{BrokerError, Link};
 use shared::backoff::Backoff;
 use shared::envelope;
 use shared::health::Check;
 use shared::shutdown::Shutdown;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::fanout::Fanout;
 use super::stream_numbers::{Header, Kind, StreamNumbers};
@@ -27,6 +28,9 @@ const ACK_EVERY: usize = 100;
 /// Without any event for this long the queue is considered lost: every gateway, this one included, sends a beacon each
 /// second.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// Longest wait for an answer of the broker.
+const BIND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The consumer of this gateway's push queue.
 #[derive(Debug)]
@@ -55,6 +59,9 @@ impl Listener {
     pub(crate) async fn run(self, shutdown: Shutdown) {
         let mut backoff = Backoff::dependency();
         for epoch in 0.. {
+            // A queue that is bound before its exchange is declared again receives nothing.
+            let mut declared = self.broker.declared();
+            declared.mark_unchanged();
             match self.bind(epoch).await {
                 Ok((_channel, consumer)) => {
                     backoff.reset();
@@ -68,13 +75,20 @@ impl Listener {
                     }
                     self.check.pass();
                     self.bound.send_replace(true);
-                    if shutdown.run_until_stopped(self.consume(consumer)).await.is_none() {
+                    let consuming = async {
+                        tokio::select! {
+                            () = self.consume(consumer) => {}
+                            _ = declared.changed() => {}
+                        }
+                    };
+                    if shutdown.run_until_stopped(consuming).await.is_none() {
                         return;
                     }
                     self.check.fail("the push queue was lost");
                 }
                 Err(error) => self.check.fail(error.to_string()),
             }
+            self.remove(epoch).await;
             if !shutdown.sleep(backoff.next_delay()).await {
                 return;
             }
@@ -82,13 +96,31 @@ impl Listener {
     }
 
     async fn bind(&self, epoch: u64) -> Result<(Channel, Consumer), BrokerError> {
-        let channel = self.broker.channel().await?;
-        let queue = self.broker.topology().declare_push_queue(&channel, self.gateway, epoch).await?;
-        channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-        let options = BasicConsumeOptions { exclusive: true, ..Default::default() };
-        let consumer =
-            channel.basic_consume(queue, ShortString::default(), options, FieldTable::default()).await?;
-        Ok((channel, consumer))
+        let binding = async {
+            let channel = self.broker.channel().await?;
+            let queue = self.broker.topology().declare_push_queue(&channel, self.gateway, epoch).await?;
+            channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+            let options = BasicConsumeOptions { exclusive: true, ..Default::default() };
+            let consumer =
+                channel.basic_consume(queue, ShortString::default(), options, FieldTable::default()).await?;
+            Ok((channel, consumer))
+        };
+        timeout(BIND_TIMEOUT, binding).await.unwrap_or(Err(BrokerError::Timeout))
+    }
+
+    /// Removes a queue that is not consumed (any more): it is exclusive to the connection, which may live on, and it may
+    /// never have had the consumer with which it ends.
+    async fn remove(&self, epoch: u64) {
+        if *self.broker.link().borrow() == Link::Down {
+            return;
+        }
+        let removing = async {
+            let channel = self.broker.channel().await?;
+            self.broker.topology().delete_push_queue(&channel, self.gateway, epoch).await?;
+            Ok::<_, BrokerError>(())
+        };
+        // Otherwise it expires.
+        let _ = timeout(BIND_TIMEOUT, removing).await;
     }
 
     /// Consumes until the consumer ends (its connection broke, or the queue was deleted), or receives nothing for
@@ -97,7 +129,7 @@ impl Listener {
         let (mut numbers, mut gathered) = (StreamNumbers::new(Instant::now()), Vec::new());
         loop {
             let gathering = gather(&mut consumer, ACK_EVERY, &mut gathered);
-            let Ok(goes_on) = tokio::time::timeout(SILENCE, gathering).await else {
+            let Ok(goes_on) = timeout(SILENCE, gathering).await else {
                 let (gateway, silence_s) = (self.gateway, SILENCE.as_secs());
                 tracing::warn!(
                     gateway.id = format!("{gateway:016x}"),
@@ -111,7 +143,10 @@ impl Listener {
             }
             // One acknowledgement for all batches.
             let acknowledged = match gathered.last() {
-                Some(last) => last.ack(BasicAckOptions { multiple: true }).await.is_ok(),
+                Some(last) => {
+                    let acknowledging = last.ack(BasicAckOptions { multiple: true });
+                    timeout(BIND_TIMEOUT, acknowledging).await.is_ok_and(|acknowledged| acknowledged.is_ok())
+                }
                 None => true,
             };
             gathered.clear();

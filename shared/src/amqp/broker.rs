@@ -1,4 +1,4 @@
-//! One connection to RabbitMQ that is restored after it is lost.
+//! One connection to RabbitMQ that is restored after it is lost: by [`keep_up`](Broker::keep_up), whether it is used or not.
 //!
 //! lapin's own recovery is off: it restores only a part of a channel's state. The user of a channel requests a new one here
 //! after any error, and declares or consumes again. Publishing and consuming use a [`Broker`] each, because the server
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 use super::Topology;
 use crate::backoff::Backoff;
@@ -20,6 +20,11 @@ use crate::health::Check;
 
 /// The timeout of connecting and of opening a channel.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The shortest time between two times that a connection is given up although it is open.
+const GIVE_UP_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest that the server may take to close a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pause after quorum queues were declared. RabbitMQ (at least 3.10) confirms a declaration before the name of the
 /// queue's log is on disk: it saves its table of names half a second after the last change. If it is killed before, it
@@ -41,8 +46,21 @@ pub enum BrokerError {
         source: Box<BrokerError>,
     },
     /// The server did not answer within the timeout.
-    #[error("RabbitMQ did not answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    #[error("RabbitMQ did not answer in time")]
     Timeout,
+}
+
+impl BrokerError {
+    /// Whether an exchange or a queue does not exist.
+    #[must_use]
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Lapin(error) if is_not_found(error))
+    }
+}
+
+/// Whether an exchange or a queue does not exist (404).
+fn is_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 404)
 }
 
 /// The state of the connection.
@@ -65,6 +83,7 @@ pub struct Broker {
     name: String,
     topology: Topology,
     connection: Mutex<Option<Connection>>,
+    given_up: parking_lot::Mutex<Option<Instant>>,
     state: Arc<State>,
 }
 
@@ -74,6 +93,10 @@ struct State {
     link: watch::Sender<Link>,
     epoch: AtomicU64,
     check: Check,
+    /// An exchange or a queue seems to be missing.
+    suspected: Notify,
+    /// How many times missing exchanges and queues were declared again.
+    declared: watch::Sender<u64>,
 }
 
 impl State {
@@ -106,13 +129,20 @@ impl Broker {
         let mut uri: AMQPUri =
             settings.url.expose().parse().map_err(|e: String| ConfigError::key("amqp.url", e))?;
         uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
-        let state = Arc::new(State { link: watch::channel(Link::Down).0, epoch: AtomicU64::new(0), check });
+        let state = Arc::new(State {
+            link: watch::channel(Link::Down).0,
+            epoch: AtomicU64::new(0),
+            check,
+            suspected: Notify::new(),
+            declared: watch::channel(0).0,
+        });
         Ok(Self {
             uri,
             url: settings.url.to_string(),
             name: name.to_owned(),
             topology,
             connection: Mutex::new(None),
+            given_up: parking_lot::Mutex::default(),
             state,
         })
     }
@@ -141,6 +171,18 @@ impl Broker {
         *self.state.link.borrow() == Link::Up
     }
 
+    /// How many times missing exchanges and queues were declared again; changes can be awaited. Bindings to an exchange
+    /// that was missing are gone.
+    #[must_use]
+    pub fn declared(&self) -> watch::Receiver<u64> {
+        self.state.declared.subscribe()
+    }
+
+    /// An exchange or a queue seems to be missing: [`keep_up`](Self::keep_up) declares all again, at once.
+    pub fn suspect_topology(&self) {
+        self.state.suspected.notify_one();
+    }
+
     /// Opens a channel, on a new connection if the old one is lost. The topology is declared on each new connection.
     ///
     /// # Errors
@@ -152,6 +194,28 @@ impl Broker {
             self.state.check.fail(error.to_string());
         }
         made
+    }
+
+    /// Closes the connection although it is open, because it does not work; users get errors and open channels on a new
+    /// one. Does so at most every ten seconds; returns false otherwise. `why` is for the log.
+    pub async fn give_up(&self, why: &str) -> bool {
+        let now = Instant::now();
+        {
+            let mut given_up = self.given_up.lock();
+            if given_up.is_some_and(|then| now.duration_since(then) < GIVE_UP_INTERVAL) {
+                return false;
+            }
+            *given_up = Some(now);
+        }
+        tracing::warn!(%why, "Giving up a connection to RabbitMQ that is open ({why}); a new one is opened");
+        metrics::counter!(crate::metrics::STORE_RECONNECTS, "store" => "rabbitmq").increment(1);
+        self.state.closed();
+        self.state.check.fail(why);
+        if let Some(connection) = self.connection.lock().await.take() {
+            // A connection that does not work may not answer.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, "given up".into())).await;
+        }
+        true
     }
 
     /// Connects, and retries for up to `wait`. Call it once, at the start of a process, before anything is published.
@@ -178,14 +242,52 @@ impl Broker {
 
     async fn open(&self) -> Result<Channel, BrokerError> {
         let mut connection = self.connection.lock().await;
+        let live = self.live(&mut connection).await?;
+        let channel = live.create_channel();
+        Ok(channel.await?)
+    }
+
+    /// Connects unless there is a connection.
+    pub(super) async fn ensure_connected(&self) -> Result<(), BrokerError> {
+        let connected = async {
+            let mut connection = self.connection.lock().await;
+            self.live(&mut connection).await.map(drop)
+        };
+        let made = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
+        let made = made.unwrap_or(Err(BrokerError::Timeout));
+        if let Err(error) = &made {
+            self.state.check.fail(error.to_string());
+        }
+        made
+    }
+
+    async fn live<'c>(&self, connection: &'c mut Option<Connection>) -> Result<&'c Connection, BrokerError> {
         let usable = connection.take().filter(|c| c.status().connected());
         let live = match usable {
             Some(live) => live,
             None => self.connect().await?,
         };
         // Stored before the next await: a caller that is cancelled must not drop the connection.
-        let channel = connection.insert(live).create_channel();
-        Ok(channel.await?)
+        Ok(connection.insert(live))
+    }
+
+    /// Resolves when an exchange or a queue seems to be missing.
+    pub(super) async fn suspected(&self) {
+        self.state.suspected.notified().await;
+    }
+
+    /// Declares the whole topology again.
+    pub(super) async fn declare_again(&self) -> Result<(), BrokerError> {
+        let declared = async {
+            let channel = self.open().await?;
+            self.topology.declare(&channel).await?;
+            Ok(())
+        };
+        let declared = tokio::time::timeout(CONNECT_TIMEOUT, declared).await;
+        declared.unwrap_or(Err(BrokerError::Timeout))?;
+        metrics::counter!(crate::metrics::TOPOLOGY_DECLARED).increment(1);
+        self.state.declared.send_modify(|declared| *declared += 1);
+        Ok(())
     }
 
     async fn connect(&self) -> Result<Connection, BrokerError> {
@@ -208,7 +310,10 @@ impl Broker {
                         state.set(epoch, Link::Blocked, &format!("RabbitMQ blocks publishers: {reason}"));
                     }
                     Event::ConnectionUnblocked => state.set(epoch, Link::Up, ""),
-                    // A closed channel is reported here, too; its user handles that.
+                    // A closed channel is reported here, too; its user handles that, and opens another one.
+                    Event::Error(error) if status.connected() && is_not_found(&error) => {
+                        state.suspected.notify_one();
+                    }
                     Event::Error(_) if status.connected() => {}
                     Event::Error(error) => {
                         lost = format!("RabbitMQ connection lost: {error}");
@@ -225,8 +330,11 @@ impl Broker {
     /// Closes the connection, and waits at most one second for that. That is no failure: the health check does not hear of it.
     pub async fn close(&self) {
         self.state.closed();
-        if let Some(connection) = self.connection.lock().await.take() {
-            let _ = tokio::time::timeout(Duration::from_secs(1), connection.close(200, "bye".into())).await;
-        }
+        let closed = async {
+            if let Some(connection) = self.connection.lock().await.take() {
+                let _ = connection.close(200, "bye".into()).await;
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
     }
 }

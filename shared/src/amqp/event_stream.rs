@@ -11,6 +11,7 @@ use proto::v1;
 use super::Broker;
 use super::broker::BrokerError;
 use crate::envelope;
+use crate::shard::ShardId;
 
 /// Longest that one publish may take. The events of a batch that takes longer are dropped: what they say can be pulled.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,6 +81,19 @@ impl EventStream {
         );
     }
 
+    /// Publishes an empty batch to the work queue of a shard, whose consumer must receive it. Returns whether the broker was
+    /// sent it.
+    pub async fn probe_work_queue(&mut self, shard: ShardId) -> bool {
+        if self.broker.is_blocked() {
+            return false;
+        }
+        let body = envelope::encode_batch(shard, std::iter::empty());
+        let topology = self.broker.topology();
+        let (to, key) = (topology.messages_exchange(), topology.shard_key(shard));
+        let written = tokio::time::timeout(TIMEOUT, self.write_to(to, key, &body)).await;
+        written.is_ok_and(|written| written.is_ok())
+    }
+
     fn batch(&self, events: Vec<v1::Event>, ends: bool) -> v1::EventBatch {
         v1::EventBatch { stream: self.stream, shard: self.shard, number: self.seq, events, ends }
     }
@@ -114,11 +128,20 @@ impl EventStream {
     }
 
     async fn write(&mut self, body: &[u8]) -> Result<PublisherConfirm, BrokerError> {
-        // No confirms on this channel: lapin would keep each one that is not awaited.
         let to = self.broker.topology().push_exchange();
+        self.write_to(to, ShortString::default(), body).await
+    }
+
+    async fn write_to(
+        &mut self,
+        to: ShortString,
+        key: ShortString,
+        body: &[u8],
+    ) -> Result<PublisherConfirm, BrokerError> {
+        // No confirms on this channel: lapin would keep each one that is not awaited.
         let channel = self.open().await?;
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
-        Ok(channel.basic_publish(to, ShortString::default(), options, body, properties).await?)
+        Ok(channel.basic_publish(to, key, options, body, properties).await?)
     }
 
     /// On the channel of the batches before, so that its confirmation is about those too.

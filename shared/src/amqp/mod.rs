@@ -2,6 +2,8 @@
 
 pub mod broker;
 pub mod event_stream;
+mod keeper;
+mod nacks;
 pub mod publisher;
 pub mod topology;
 

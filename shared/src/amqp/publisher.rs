@@ -6,7 +6,7 @@
 //! whole batch: while one is in flight, the next batch grows.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -14,9 +14,13 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::time::timeout;
 
 use super::broker::{Broker, BrokerError, Link};
+use super::nacks::{Nacks, Remedy};
 
 /// The delivery mode "persistent" of AMQP.
 const DELIVERY_MODE_PERSISTENT: u8 = 2;
+
+/// Longest that opening a channel in confirm mode may take.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The reason why a body is not confirmed. It may be in the queue nevertheless (except after `Down`): publish it again
 /// with the same ids, never with others.
@@ -34,9 +38,12 @@ pub enum PublishError {
     /// The connection or channel broke while the body was in flight.
     #[error("publishing: {0}")]
     Broken(lapin::Error),
-    /// The broker refused it: the queue is full.
-    #[error("the broker refused the batch: its queue is full")]
+    /// The broker refused it, on this channel: its queue is full, or this channel does not reach it.
+    #[error("the broker refused the batch")]
     Nacked,
+    /// The broker refused it, on a new connection too: its queue is full.
+    #[error("the broker refused the batch: its queue is at its limit, or has no leader")]
+    Full,
     /// No queue is bound for it.
     #[error("the broker returned the batch: no queue is bound")]
     Returned,
@@ -50,13 +57,14 @@ pub enum PublishError {
 pub struct ConfirmingPublisher {
     broker: Arc<Broker>,
     channel: Option<Channel>,
+    nacks: Nacks,
 }
 
 impl ConfirmingPublisher {
     /// A publisher that opens its channel at the first publish.
     #[must_use]
     pub fn new(broker: Arc<Broker>) -> Self {
-        Self { broker, channel: None }
+        Self { broker, channel: None, nacks: Nacks::default() }
     }
 
     /// Whether its channel is open and the broker accepts publishes.
@@ -70,14 +78,16 @@ impl ConfirmingPublisher {
     /// # Errors
     /// [`PublishError::Down`] or [`PublishError::Broker`]: retry after a delay.
     pub async fn ready(&mut self) -> Result<(), PublishError> {
-        self.open().await.map(drop)
+        let opened = timeout(READY_TIMEOUT, self.open()).await.map(|opened| opened.map(drop));
+        opened.unwrap_or(Err(PublishError::TimedOut))
     }
 
     /// Publishes a persistent, mandatory body and waits for its confirm, at most for `wait`.
     ///
     /// # Errors
-    /// [`PublishError`]; after any of them except `Nacked` and `Returned` the channel is closed, so that a late answer is
-    /// not taken for that of the next body.
+    /// [`PublishError`]; after any of them except `Nacked`, `Full` and `Returned` the channel is closed, so that a late
+    /// answer is not taken for that of the next body. A channel, and then a connection, on which the broker refuses for a
+    /// while is given up.
     pub async fn publish(
         &mut self,
         exchange: ShortString,
@@ -95,10 +105,38 @@ impl ConfirmingPublisher {
             // A blocked connection sends no confirm.
             _ = link.wait_for(|link| *link == Link::Blocked) => Err(PublishError::Blocked),
         };
-        if !matches!(published, Ok(()) | Err(PublishError::Nacked | PublishError::Returned)) {
-            self.drop_channel();
+        match published {
+            Ok(()) => {
+                self.nacks.confirmed();
+                Ok(())
+            }
+            Err(PublishError::Nacked) => Err(self.refused().await),
+            Err(PublishError::Returned) => {
+                self.broker.suspect_topology();
+                Err(PublishError::Returned)
+            }
+            Err(error) => {
+                self.drop_channel();
+                Err(error)
+            }
         }
-        published
+    }
+
+    async fn refused(&mut self) -> PublishError {
+        match self.nacks.refused(Instant::now()) {
+            Remedy::None => {}
+            Remedy::Channel => {
+                tracing::warn!(
+                    "RabbitMQ refuses all batches of a shard; they are published on a new channel"
+                );
+                self.drop_channel();
+            }
+            Remedy::Connection => {
+                self.drop_channel();
+                self.broker.give_up("it refuses all batches of a shard, on a new channel too").await;
+            }
+        }
+        if self.nacks.is_full() { PublishError::Full } else { PublishError::Nacked }
     }
 
     async fn publish_on_channel(

@@ -2,7 +2,7 @@
 //!
 //! Arguments whose server default differs between RabbitMQ 3.10 and 4.x are set explicitly.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
@@ -76,11 +76,7 @@ impl Topology {
     /// A `PRECONDITION_FAILED` names the queue whose arguments differ from an earlier declaration.
     pub async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        for (name, kind) in [
-            (self.messages_exchange(), ExchangeKind::Direct),
-            (self.push_exchange(), ExchangeKind::Fanout),
-            (self.dead_queue(), ExchangeKind::Fanout),
-        ] {
+        for (name, kind) in self.exchanges() {
             channel.exchange_declare(name, kind, durable, FieldTable::default()).await?;
         }
         self.declare_queue(channel, self.dead_queue(), quorum()).await?;
@@ -97,13 +93,50 @@ impl Topology {
         Ok(())
     }
 
+    /// Checks that all durable exchanges and queues exist and answer. Declares nothing.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` names the one that is missing, and closes the channel.
+    pub async fn check(&self, channel: &Channel) -> lapin::Result<()> {
+        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        for (name, kind) in self.exchanges() {
+            channel.exchange_declare(name, kind, passive, FieldTable::default()).await?;
+        }
+        self.check_dead_queue(channel).await?;
+        for shard in self.shards.all() {
+            self.inspect(channel, self.shard_queue(shard)).await?;
+        }
+        Ok(())
+    }
+
+    /// The number of messages that are ready in the queue of a shard, and of its consumers.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` closes the channel.
+    pub async fn inspect_shard_queue(&self, channel: &Channel, shard: ShardId) -> lapin::Result<(u32, u32)> {
+        let queue = self.inspect(channel, self.shard_queue(shard)).await?;
+        Ok((queue.message_count(), queue.consumer_count()))
+    }
+
+    async fn inspect(&self, channel: &Channel, queue: ShortString) -> lapin::Result<lapin::Queue> {
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        channel.queue_declare(queue, passive, FieldTable::default()).await
+    }
+
+    fn exchanges(&self) -> [(ShortString, ExchangeKind); 3] {
+        [
+            (self.messages_exchange(), ExchangeKind::Direct),
+            (self.push_exchange(), ExchangeKind::Fanout),
+            (self.dead_queue(), ExchangeKind::Fanout),
+        ]
+    }
+
     /// Checks that the dead-letter queue exists. Declares nothing.
     ///
     /// # Errors
     /// `NOT_FOUND` if it does not: no worker was ever started on this broker.
     pub async fn check_dead_queue(&self, channel: &Channel) -> lapin::Result<()> {
-        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        channel.queue_declare(self.dead_queue(), passive, FieldTable::default()).await.map(drop)
+        self.inspect(channel, self.dead_queue()).await.map(drop)
     }
 
     /// Declares and binds a push queue for one epoch of one gateway, and returns its name.
@@ -119,7 +152,7 @@ impl Topology {
         gateway: u64,
         epoch: u64,
     ) -> lapin::Result<ShortString> {
-        let name: ShortString = format!("{}.push.{gateway:016x}.{epoch}", self.prefix).into();
+        let name = self.push_queue(gateway, epoch);
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
@@ -131,6 +164,18 @@ impl Topology {
         channel.queue_declare(name.clone(), options, arguments).await?;
         self.bind(channel, name.clone(), self.push_exchange(), ShortString::default()).await?;
         Ok(name)
+    }
+
+    /// Removes a push queue, if it exists.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn delete_push_queue(&self, channel: &Channel, gateway: u64, epoch: u64) -> lapin::Result<()> {
+        channel.queue_delete(self.push_queue(gateway, epoch), QueueDeleteOptions::default()).await.map(drop)
+    }
+
+    fn push_queue(&self, gateway: u64, epoch: u64) -> ShortString {
+        format!("{}.push.{gateway:016x}.{epoch}", self.prefix).into()
     }
 
     async fn declare_queue(

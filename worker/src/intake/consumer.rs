@@ -11,16 +11,17 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use shared::amqp::Broker;
 use shared::amqp::broker::BrokerError;
+use shared::amqp::{Broker, Topology};
 use shared::envelope;
 use shared::message::Numbered;
 use shared::shard::{ShardCount, ShardId};
+use tokio::time::timeout;
 
 use crate::commit::pending::{DeliveryTag, Pending};
 use crate::settle::Ack;
 
-/// Longest that subscribing may take.
+/// Longest wait for an answer, and for the socket to take an acknowledgement.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a consumer ended. The remedy is always a new channel: the broker delivers again what was not acknowledged.
@@ -38,6 +39,9 @@ pub(crate) enum ConsumeError {
     /// The broker cancelled the consumer: the queue was deleted, or its node is down.
     #[error("RabbitMQ cancelled the consumer")]
     Cancelled,
+    /// Messages are ready, and the broker does not deliver them.
+    #[error("RabbitMQ delivers nothing of what is published to the queue")]
+    Silent,
 }
 
 /// A body, or a message of one, that can never be stored.
@@ -67,6 +71,8 @@ pub(crate) struct Intake {
 /// A subscription to one shard's queue.
 #[derive(Debug)]
 pub(crate) struct ShardConsumer {
+    shard: ShardId,
+    topology: Topology,
     channel: Channel,
     consumer: Consumer,
     decoder: Decoder,
@@ -84,7 +90,7 @@ impl ShardConsumer {
     ) -> Result<Self, ConsumeError> {
         // A quorum queue without a leader (its node has just started) may never answer.
         let opening = Self::subscribe(broker, shard, prefetch_bodies);
-        tokio::time::timeout(OPEN_TIMEOUT, opening).await.unwrap_or(Err(ConsumeError::Timeout))
+        timeout(OPEN_TIMEOUT, opening).await.unwrap_or(Err(ConsumeError::Timeout))
     }
 
     async fn subscribe(broker: &Broker, shard: ShardId, prefetch_bodies: u16) -> Result<Self, ConsumeError> {
@@ -94,7 +100,9 @@ impl ShardConsumer {
         let options = BasicConsumeOptions::default();
         let consumer =
             channel.basic_consume(queue, ShortString::default(), options, FieldTable::default()).await?;
-        Ok(Self { channel, consumer, decoder: Decoder::new(broker.topology().shards()) })
+        let topology = broker.topology().clone();
+        let decoder = Decoder::new(topology.shards());
+        Ok(Self { shard, topology, channel, consumer, decoder })
     }
 
     /// Waits for a delivery, and takes all that have gathered until there are `messages_max` messages or more (a body
@@ -146,10 +154,22 @@ impl ShardConsumer {
     /// # Errors
     /// [`ConsumeError::Lapin`]: they may be lost, and the bodies be delivered again.
     pub(crate) async fn acknowledge(&self, acks: Vec<Ack>) -> Result<(), ConsumeError> {
-        for Ack { tag, multiple } in acks {
-            self.channel.basic_ack(tag, BasicAckOptions { multiple }).await?;
-        }
-        Ok(())
+        let sending = async {
+            for Ack { tag, multiple } in acks {
+                self.channel.basic_ack(tag, BasicAckOptions { multiple }).await?;
+            }
+            Ok(())
+        };
+        timeout(OPEN_TIMEOUT, sending).await.unwrap_or(Err(ConsumeError::Timeout))
+    }
+
+    /// The number of messages that are ready in the queue, and of its consumers.
+    ///
+    /// # Errors
+    /// [`ConsumeError`]: this consumer has ended.
+    pub(crate) async fn inspect(&self) -> Result<(u32, u32), ConsumeError> {
+        let inspecting = self.topology.inspect_shard_queue(&self.channel, self.shard);
+        Ok(timeout(OPEN_TIMEOUT, inspecting).await.map_err(|_| ConsumeError::Timeout)??)
     }
 
     /// Whether deliveries can still be acknowledged.
@@ -163,8 +183,8 @@ impl ShardConsumer {
     /// This closes the channel, which is one step for the broker. After a separate cancel, the next worker would first be
     /// given its whole window of later deliveries, without the unacknowledged ones that they wait for.
     pub(crate) async fn close(self) {
-        // After a failure the channel is gone as well.
-        let _ = self.channel.close(200, "shard released".into()).await;
+        // After a failure the channel is gone as well, or the broker does not answer.
+        let _ = timeout(OPEN_TIMEOUT, self.channel.close(200, "shard released".into())).await;
     }
 }
 

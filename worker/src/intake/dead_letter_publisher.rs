@@ -46,7 +46,7 @@ impl DeadLetterPublisher {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let publishing = publish_all(broker, waiting);
         let until = stop.clone();
-        stop.spawn(async move { until.run_until_stopped(publishing).await });
+        stop.spawn_essential("dead letters", async move { until.run_until_stopped(publishing).await });
         Self { queue }
     }
 

@@ -3,3 +3,4 @@
 pub(crate) mod consumer;
 pub(crate) mod dead_letter_publisher;
 pub mod dead_letter_queue;
+pub(crate) mod watchdog;

@@ -76,6 +76,7 @@ impl Heartbeat {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_stopped(ticks.tick()).await.is_some() {
+            self.restart_ended(&stop).await;
             match self.registry.beat(&self.me).await {
                 Ok(workers) => {
                     self.redis.pass();
@@ -112,10 +113,22 @@ impl Heartbeat {
         metrics::gauge!(shared::metrics::WORKER_SHARDS).set(0.0);
     }
 
+    /// Starts the tasks of shards again that have panicked, whether Redis is reachable or not.
+    async fn restart_ended(&mut self, stop: &Shutdown) {
+        let is_ended = |_: &ShardId, running: &mut Running| running.task.is_finished();
+        let ended: Vec<(ShardId, Running)> = self.running.extract_if(.., is_ended).collect();
+        for (shard, running) in ended {
+            // It runs until its stop, so a panic is the only end.
+            let error = running.task.await.err().map(|error| error.to_string()).unwrap_or_default();
+            tracing::error!(shard.id = %shard, %error, "The task of shard {shard} panicked; it is started again");
+            self.start(shard, stop);
+        }
+    }
+
     /// Releases shards that belong to another worker now, and takes those that belong to this one.
     fn assign(&mut self, mine: &[ShardId], stop: &Shutdown) {
         self.running.retain(|shard, running| {
-            let keep = mine.contains(shard) && !running.task.is_finished();
+            let keep = mine.contains(shard);
             if !keep {
                 tracing::info!(shard.id = %shard, "Releasing shard {shard}");
                 running.stop.stop();
@@ -125,14 +138,18 @@ impl Heartbeat {
         for shard in mine {
             if !self.running.contains_key(shard) {
                 tracing::info!(shard.id = %shard, "Acquired shard {shard}");
-                let check = self.health.check(format!("shard {shard}"));
-                let task = ShardTask::new(*shard, Arc::clone(&self.context), check);
-                let stop = stop.child();
-                let task = stop.spawn(task.run(stop.clone()));
-                self.running.insert(*shard, Running { stop, task });
+                self.start(*shard, stop);
             }
         }
         metrics::gauge!(shared::metrics::WORKER_SHARDS).set(self.running.len() as f64);
         self.owned.send_replace(self.running.keys().copied().collect());
+    }
+
+    fn start(&mut self, shard: ShardId, stop: &Shutdown) {
+        let check = self.health.check(format!("shard {shard}"));
+        let task = ShardTask::new(shard, Arc::clone(&self.context), check);
+        let stop = stop.child();
+        let task = stop.spawn(task.run(stop.clone()));
+        self.running.insert(shard, Running { stop, task });
     }
 }

@@ -31,6 +31,7 @@ use crate::commit::pending::DeliveryTag;
 use crate::config::ShardSettings;
 use crate::intake::consumer::{ConsumeError, Intake, ShardConsumer};
 use crate::intake::dead_letter_publisher::DeadLetterPublisher;
+use crate::intake::watchdog::{Finding, LOOK_INTERVAL, Watchdog};
 use crate::settle::Deliveries;
 
 /// Longest delay of an acknowledgement. It costs the broker as much as a message (both are written to its log), and one
@@ -69,6 +70,9 @@ pub(crate) struct ShardTask {
     events: EventStream,
     /// Passes while the queue is consumed.
     check: Check,
+    /// Sessions in a row that ended because the broker delivered nothing. Until it delivers again, or has nothing to
+    /// deliver, the check fails.
+    silent_sessions: u32,
 }
 
 impl ShardTask {
@@ -76,7 +80,7 @@ impl ShardTask {
     #[must_use]
     pub(crate) fn new(shard: ShardId, context: Arc<ShardContext>, check: Check) -> Self {
         let events = EventStream::new(Arc::clone(&context.publishing), Some(u32::from(shard.0)));
-        Self { shard, context, events, check }
+        Self { shard, context, events, check, silent_sessions: 0 }
     }
 
     /// Consumes the shard until `stop`, then finishes the current batch and returns the rest to the queue.
@@ -86,6 +90,13 @@ impl ShardTask {
             let begun = Instant::now();
             let Err(error) = self.session(&stop).await else { return };
             self.check.fail(error.to_string());
+            if matches!(error, ConsumeError::Silent) {
+                self.silent_sessions += 1;
+                if self.silent_sessions > 1 {
+                    // A new channel was not enough.
+                    self.context.consuming.give_up("it delivers nothing, although messages are ready").await;
+                }
+            }
             if begun.elapsed() > HEALTHY_SESSION {
                 backoff.reset();
             }
@@ -105,9 +116,9 @@ impl ShardTask {
             return Ok(());
         };
         let consumer = consumer?;
-        self.check.pass();
-        let mut beacon = tokio::time::interval(BEACON_INTERVAL);
-        beacon.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if self.silent_sessions == 0 {
+            self.check.pass();
+        }
         let (ledger, sequence) = (self.context.ledger.clone(), self.context.sequence.clone());
         let mut session = Session {
             shard: self.shard,
@@ -119,7 +130,11 @@ impl ShardTask {
             dead_letters: FuturesUnordered::new(),
             ack_due: None,
             events: &mut self.events,
-            beacon,
+            beacon: interval(BEACON_INTERVAL),
+            watchdog: Watchdog::new(Instant::now()),
+            look: interval(LOOK_INTERVAL),
+            check: &self.check,
+            silent_sessions: &mut self.silent_sessions,
         };
         let result = session.run(stop).await;
         if session.committer.is_uncertain() {
@@ -150,6 +165,10 @@ struct Session<'t> {
     ack_due: Option<Instant>,
     events: &'t mut EventStream,
     beacon: Interval,
+    watchdog: Watchdog,
+    look: Interval,
+    check: &'t Check,
+    silent_sessions: &'t mut u32,
 }
 
 impl Session<'_> {
@@ -206,12 +225,41 @@ impl Session<'_> {
                 intake = self.consumer.gather(self.context.settings.batch_messages_max) => {
                     let mut intake = intake?;
                     self.register(&mut intake);
+                    self.watchdog.delivered(Instant::now());
+                    self.is_consumed();
                     return Ok(Some(intake));
                 }
                 () = commit_due => return Ok(Some(Intake { caught_up: true, ..Intake::default() })),
                 () = ack_due => self.acknowledge().await?,
                 _ = self.beacon.tick() => self.events.beacon().await,
+                _ = self.look.tick() => self.look_at_queue().await?,
             }
+        }
+    }
+
+    /// Looks whether the broker delivers what it has, after a while without a delivery.
+    async fn look_at_queue(&mut self) -> Result<(), ConsumeError> {
+        // With a full window nothing can be delivered.
+        if self.deliveries.unacknowledged() >= usize::from(self.context.settings.prefetch_bodies) {
+            self.watchdog.pause(Instant::now());
+            return Ok(());
+        }
+        let (ready, consumers) = self.consumer.inspect().await?;
+        match self.watchdog.look(ready, consumers, Instant::now()) {
+            Finding::Broken => return Err(ConsumeError::Silent),
+            Finding::Probe => {
+                if self.events.probe_work_queue(self.shard).await {
+                    self.watchdog.probed(Instant::now());
+                }
+            }
+            Finding::Waiting | Finding::Idle => {}
+        }
+        Ok(())
+    }
+
+    fn is_consumed(&mut self) {
+        if std::mem::take(self.silent_sessions) > 0 {
+            self.check.pass();
         }
     }
 
@@ -286,6 +334,12 @@ impl Session<'_> {
         self.ack_due = None;
         self.consumer.acknowledge(self.deliveries.acks()).await
     }
+}
+
+fn interval(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at((Instant::now() + period).into(), period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Never completes without a moment.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod broker;
 mod commit;
 mod dead_letters;
 mod inboxes;

@@ -31,7 +31,7 @@ use worker::config::{Commit, Config, Ops};
 
 /// Short enough for quick tests, long compared with all other steps.
 pub(crate) const GAP_TIMEOUT: Duration = Duration::from_millis(700);
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const SHARDS: u16 = 4;
 /// A group with more than ten members is a large group.
 pub(crate) const SIZES: GroupSizes = GroupSizes { large_above: 10, members_max: 100 };
@@ -156,6 +156,103 @@ impl Ends {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let confirm = self.channel.basic_publish(exchange, key, options, body, properties).await.unwrap();
         assert!(matches!(confirm.await.unwrap(), lapin::Confirmation::Ack(None)));
+    }
+
+    /// Locks the row of a conversation until the result is dropped.
+    pub(crate) async fn lock_row(
+        &self,
+        conversation: &Conversation,
+    ) -> sqlx::Transaction<'static, sqlx::MySql> {
+        let mut lock = self.pool.sqlx_pool().begin().await.unwrap();
+        let select = "SELECT last_seq FROM conversation WHERE conversation_id = ? FOR UPDATE";
+        sqlx::query(select).bind(conversation.key()).execute(&mut *lock).await.unwrap();
+        lock
+    }
+
+    /// Deletes a work queue, on a connection of its own.
+    pub(crate) async fn delete_queue(&self, shard: ShardId) {
+        let (_connection, channel) = self.open().await;
+        channel.queue_delete(self.topology.shard_queue(shard), Default::default()).await.unwrap();
+    }
+
+    /// Deletes a work queue and declares it again at once.
+    pub(crate) async fn replace_queue(&self, shard: ShardId) {
+        let (_connection, channel) = self.open().await;
+        channel.queue_delete(self.topology.shard_queue(shard), Default::default()).await.unwrap();
+        self.topology.declare(&channel).await.unwrap();
+    }
+
+    /// Waits until a work queue exists.
+    pub(crate) async fn until_queue_exists(&self, shard: ShardId) {
+        eventually("the queue", async || {
+            let (_connection, channel) = self.open().await;
+            self.topology.inspect_shard_queue(&channel, shard).await
+        })
+        .await;
+    }
+
+    /// Publishes messages one by one, on a connection of its own. Those that the broker does not confirm may be lost.
+    pub(crate) async fn publish_or_lose(&self, messages: &[Numbered]) {
+        let mut open = self.open().await;
+        for message in messages {
+            let shard = self.topology.shards().of(&message.conversation);
+            let body = envelope::encode_batch(shard, std::iter::once(message));
+            let (exchange, key) = (self.topology.messages_exchange(), self.topology.shard_key(shard));
+            let properties = BasicProperties::default().with_delivery_mode(2);
+            let confirm = open.1.basic_publish(exchange, key, Default::default(), &body, properties);
+            if confirm.await.is_err() {
+                open = self.open().await;
+            }
+        }
+    }
+
+    /// Publishes a message until the broker confirms it, on a connection of its own.
+    pub(crate) async fn publish_until_confirmed(&self, message: &Numbered) {
+        let shard = self.topology.shards().of(&message.conversation);
+        let body = envelope::encode_batch(shard, std::iter::once(message));
+        eventually("a confirm", async || {
+            let (_connection, channel) = self.open().await;
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await
+                .map_err(|error| error.to_string())?;
+            let (exchange, key) = (self.topology.messages_exchange(), self.topology.shard_key(shard));
+            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+            let properties = BasicProperties::default().with_delivery_mode(2);
+            let confirm = channel.basic_publish(exchange, key, options, &body, properties).await;
+            let confirm =
+                confirm.map_err(|error| error.to_string())?.await.map_err(|error| error.to_string())?;
+            if matches!(confirm, lapin::Confirmation::Ack(None)) {
+                Ok(())
+            } else {
+                Err(format!("{confirm:?}"))
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the newest message of the conversation is `last`.
+    pub(crate) async fn expect_last(&self, conversation: &Conversation, last: &str) {
+        eventually(last, async || {
+            let now = self.timeline(conversation).await?;
+            match now.last() {
+                Some((_, id)) if id == last => Ok(()),
+                other => {
+                    let (_connection, channel) = self.open().await;
+                    let queue =
+                        self.topology.inspect_shard_queue(&channel, self.shard_of(conversation)).await;
+                    Err(format!("{other:?}, and the queue has (ready, consumers) {queue:?}"))
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn open(&self) -> (Connection, Channel) {
+        let url = self.settings.amqp.url.expose();
+        let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        (connection, channel)
     }
 
     /// Bodies in the queue that are not delivered.
