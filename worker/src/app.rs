@@ -14,7 +14,7 @@ use shared::health::{Check, Health};
 use shared::mysql::settings::ShardCountError;
 use shared::mysql::{self, ConnectError, Ping};
 use shared::ops_routes::ops_routes;
-use shared::process;
+use shared::process::{self, Service};
 use shared::redis::inbox::Inboxes;
 use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::sequence::Sequence;
@@ -31,8 +31,8 @@ use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::shards::heartbeat::{EXPIRY, Heartbeat};
 use crate::shards::shard_task::ShardContext;
 
-/// Interval of the health check of MySQL, and its timeout.
-const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// Interval of the check of MySQL.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a worker does not start, as one line that says what to correct.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +108,8 @@ impl App {
         let metrics = telemetry::init_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
         shared::metrics::describe();
         let health = Health::new();
-        let (working, serving) = (Shutdown::new(), Shutdown::new());
+        let working = Shutdown::new();
+        let serving = working.sibling();
         let ops_address = serve(&serving, config.ops.address, ops_routes(health.clone(), metrics)).await?;
 
         let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
@@ -124,10 +125,18 @@ impl App {
         let wait = config.start.wait();
         tokio::try_join!(consuming.wait_until_up(wait), publishing.wait_until_up(wait))?;
 
+        let topology = health.check("rabbitmq queues");
+        let keeping = Arc::clone(&consuming).keep_up(Some(topology), working.clone());
+        working.spawn_essential("consuming connection", keeping);
+        let keeping = Arc::clone(&publishing).keep_up(None, working.clone());
+        working.spawn_essential("publishing connection", keeping);
         let commits = health.check("commits");
         commits.pass();
         let ledger = MysqlLedger::new(pool);
-        working.spawn(ping(ledger.clone(), health.check("mysql"), working.clone()));
+        working.spawn_essential(
+            "check of MySQL",
+            check_mysql(ledger.clone(), health.check("mysql"), working.clone()),
+        );
         let context = ShardContext {
             consuming: Arc::clone(&consuming),
             publishing: Arc::clone(&publishing),
@@ -147,7 +156,7 @@ impl App {
         let registry = LivenessRegistry::workers(redis.clone(), EXPIRY);
         let heartbeat = Heartbeat::new(me, registry, shards, Arc::new(context), health.clone());
         let shards = heartbeat.owned();
-        working.spawn(heartbeat.run(working.clone()));
+        working.spawn_essential("heartbeat", heartbeat.run(working.clone()));
         let (grace, brokers) = (config.drain.grace(), [consuming, publishing]);
         Ok(Self { health, ops_address, shards, grace, working, serving, redis, brokers })
     }
@@ -190,6 +199,17 @@ impl App {
     }
 }
 
+impl Service for App {
+    fn failed(&self) -> impl Future<Output = String> {
+        self.working.failed()
+    }
+
+    async fn stop(self) {
+        tracing::info!("The worker stops; it finishes its current batches and releases its shards");
+        App::stop(self).await;
+    }
+}
+
 /// Serves the ops routes, and returns the bound address (the configured port may be 0).
 async fn serve(
     stop: &Shutdown,
@@ -201,19 +221,18 @@ async fn serve(
     let bound = listener.local_addr().map_err(listen)?;
     let until = stop.clone();
     let server = warp::serve(routes).incoming(listener).graceful(async move { until.stopping().await });
-    stop.spawn(server.run());
+    stop.spawn_essential("ops server", server.run());
     Ok(bound)
 }
 
-/// Checks the health of MySQL, which a worker without messages would not notice.
-async fn ping(ledger: MysqlLedger, check: Check, stop: Shutdown) {
+/// Checks MySQL, whose state a worker without messages would not notice.
+async fn check_mysql(ledger: MysqlLedger, check: Check, stop: Shutdown) {
     loop {
-        match tokio::time::timeout(PING_INTERVAL, ledger.ping()).await {
-            Ok(Ok(())) => check.pass(),
-            Ok(Err(error)) => check.fail(error.to_string()),
-            Err(_) => check.fail("no answer in time"),
+        match ledger.check().await {
+            Ok(()) => check.pass(),
+            Err(error) => check.fail(error.to_string()),
         }
-        if !stop.sleep(PING_INTERVAL).await {
+        if !stop.sleep(CHECK_INTERVAL).await {
             return;
         }
     }

@@ -131,6 +131,7 @@ impl Config {
         shared::config::load(Program::Worker, file, |config: Self| {
             config.shard_settings()?;
             config.shards.checked()?;
+            config.mysql.check()?;
             Ok(config)
         })
     }

@@ -8,7 +8,9 @@ use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, unix_millis};
 use shared::permission::Denied;
 
+use super::aside::Aside;
 use super::batch::Batch;
+use super::counts::Counts;
 use super::facts::{Advanced, Committed, FinalSeq, Refused, Stored};
 use super::gap_buffer::GapBuffer;
 use super::ledger::{Attempt, Ledger, LedgerError, Outcome};
@@ -29,6 +31,8 @@ pub(crate) struct Committer<L, S> {
     /// Part of the next batch: their transaction failed, or they have just got a fresh sequence number.
     ready: Vec<Pending>,
     gaps: GapBuffer,
+    /// Their conversation is locked by another transaction.
+    aside: Aside,
     displaced: Vec<Displaced>,
     /// When Redis is asked for fresh sequence numbers again, after a failure.
     renumber_after: Option<Instant>,
@@ -53,6 +57,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             sequencer,
             ready: Vec::new(),
             gaps: GapBuffer::new(gap_timeout),
+            aside: Aside::default(),
             displaced: Vec::new(),
             renumber_after: None,
             voided: VoidedSeqs::default(),
@@ -87,6 +92,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
     ) -> Result<Committed, LedgerError> {
         let mut messages = arrived;
         messages.append(&mut self.ready);
+        messages.extend(self.unlocked(now).await);
         let blocked = self.blocked && !self.stalled;
         let overdue_since = if blocked { Some(now) } else { self.gaps.overdue_since(caught_up, now) };
         let overdue_since = overdue_since.filter(|_| !self.stalled);
@@ -94,41 +100,62 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             self.gaps.take_overdue(since, &mut messages);
         }
         self.gaps.join(&mut messages);
-        if messages.is_empty() {
-            return Ok(Committed::default());
-        }
         if blocked {
             for pending in &mut messages {
                 pending.held_since.get_or_insert(now);
             }
         }
-        let attempt = Attempt {
-            batch: Batch::new(messages),
-            voided: std::mem::take(&mut self.voided),
-            permissions: std::mem::take(&mut self.permissions),
-            now_ms: unix_millis(),
-            overdue_since,
-            look_up_all: false,
-        };
-        let (attempt, result) = self.transact(attempt).await;
-        (self.voided, self.permissions) = (attempt.voided, attempt.permissions);
-        match result {
-            Ok(outcome) => {
-                let committed = self.committed(attempt.batch, &outcome, overdue_since, now);
-                self.blocked_without_progress =
-                    blocked && committed.settled.is_empty() && committed.advanced.is_empty();
-                Ok(committed)
+        loop {
+            self.aside.take_from(&mut messages);
+            if messages.is_empty() {
+                return Ok(Committed::default());
             }
-            Err(error) => {
-                self.stalled = true;
-                self.ready = attempt.batch.into_messages();
-                for pending in &mut self.ready {
-                    pending.attempted = true;
-                    pending.held_since = None;
+            let attempt = Attempt {
+                batch: Batch::new(messages),
+                voided: std::mem::take(&mut self.voided),
+                permissions: std::mem::take(&mut self.permissions),
+                now_ms: unix_millis(),
+                overdue_since,
+                look_up_all: false,
+            };
+            let (attempt, result) = self.transact(attempt).await;
+            (self.voided, self.permissions) = (attempt.voided, attempt.permissions);
+            match result {
+                Ok(outcome) => {
+                    let committed = self.committed(attempt.batch, &outcome, overdue_since, now);
+                    self.blocked_without_progress =
+                        blocked && committed.settled.is_empty() && committed.advanced.is_empty();
+                    return Ok(committed);
                 }
-                Err(error)
+                // Each of them is in the batch, so the next one is smaller.
+                Err(LedgerError::Locked(conversations)) => {
+                    self.aside.add(conversations, now);
+                    messages = attempt.batch.into_messages();
+                }
+                Err(error) => {
+                    self.failed(attempt.batch);
+                    return Err(error);
+                }
             }
         }
+    }
+
+    /// Keeps the messages of a transaction that failed, and may have been committed.
+    fn failed(&mut self, batch: Batch) {
+        self.stalled = true;
+        self.ready = batch.into_messages();
+        for pending in &mut self.ready {
+            pending.attempted = true;
+            pending.held_since = None;
+        }
+    }
+
+    /// The messages that were set aside, of conversations that are not locked any more.
+    async fn unlocked(&mut self, now: Instant) -> Vec<Pending> {
+        let Some(conversations) = self.aside.due(now) else { return Vec::new() };
+        // After a failure they are looked at again later.
+        let locked = self.ledger.locked(&conversations).await.unwrap_or(conversations);
+        self.aside.release(&locked, now)
     }
 
     /// Runs the transaction; once more, with all ids looked up, if a message is stored already.
@@ -311,7 +338,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             return Some(now);
         }
         let renumber = (!self.displaced.is_empty()).then(|| self.renumber_after.unwrap_or(now));
-        [self.gaps.next_deadline(), renumber].into_iter().flatten().min()
+        [self.gaps.next_deadline(), renumber, self.aside.next_look()].into_iter().flatten().min()
     }
 
     /// Whether the last transaction failed: it may have been committed.
@@ -320,10 +347,10 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         self.stalled
     }
 
-    /// How many messages wait for a lower or for a fresh sequence number.
+    /// How many messages wait for a lower or for a fresh sequence number, or for a locked conversation.
     #[must_use]
     pub(crate) fn held(&self) -> usize {
-        self.gaps.len() + self.displaced.len()
+        self.gaps.len() + self.displaced.len() + self.aside.len()
     }
 }
 
@@ -353,30 +380,4 @@ fn refuse(pending: Pending, denied: Denied, committed: &mut Committed) {
     let code = denied.code().to_string();
     metrics::counter!(shared::metrics::WORKER_REFUSED, "code" => code).increment(1);
     committed.facts.refused.push(Refused { message, denied });
-}
-
-/// Metrics of one batch.
-#[derive(Default)]
-struct Counts {
-    stored: u64,
-    skipped: u64,
-    renumbered: u64,
-    duplicates: u64,
-}
-
-impl Counts {
-    fn record(&self) {
-        #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^52")]
-        metrics::histogram!(shared::metrics::WORKER_BATCH).record(self.stored as f64);
-        for (name, count) in [
-            (shared::metrics::WORKER_COMMITTED, self.stored),
-            (shared::metrics::WORKER_HOLES, self.skipped),
-            (shared::metrics::WORKER_RENUMBERED, self.renumbered),
-            (shared::metrics::WORKER_DUPLICATES, self.duplicates),
-        ] {
-            if count > 0 {
-                metrics::counter!(name).increment(count);
-            }
-        }
-    }
 }

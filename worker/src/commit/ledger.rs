@@ -12,11 +12,11 @@ use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
 use shared::message::{Numbered, Reuse};
 use shared::mysql::conversations::Head;
+use shared::mysql::ready::NotReady;
 use shared::mysql::rosters::RosterQuery;
 use shared::mysql::timeline::{StoredId, Target};
 use shared::mysql::{self, Pool, Transaction, Tx};
 use shared::permission::{Action, Denied, Roster};
-use sqlx::Connection as _;
 
 use super::batch::Batch;
 use super::pending::Pending;
@@ -32,6 +32,15 @@ pub(crate) trait Ledger: Send + Sync {
     /// # Errors
     /// [`LedgerError`]. After [`LedgerError::Store`] the transaction may have been committed.
     fn transact(&self, attempt: Arc<Attempt>) -> impl Future<Output = Result<Outcome, LedgerError>> + Send;
+
+    /// Those of `conversations` that another transaction has locked now.
+    ///
+    /// # Errors
+    /// [`LedgerError::Store`].
+    fn locked(
+        &self,
+        conversations: &[Conversation],
+    ) -> impl Future<Output = Result<Vec<Conversation>, LedgerError>> + Send;
 }
 
 /// The statements of an [`Attempt`].
@@ -85,6 +94,9 @@ pub(crate) enum LedgerError {
     /// A message that was not looked up is stored already. Nothing was changed.
     #[error("a message is stored already")]
     Duplicate,
+    /// Another transaction has locked these conversations. Nothing was changed.
+    #[error("{} conversations are locked by other transactions", .0.len())]
+    Locked(Vec<Conversation>),
     /// The store failed. Retry: messages were checked, so the batch is not the cause.
     #[error("{0}")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -307,30 +319,38 @@ impl MysqlLedger {
         Self { pool }
     }
 
-    /// Whether the database answers.
+    /// Whether a transaction can be committed now.
     ///
     /// # Errors
-    /// [`LedgerError::Store`].
-    pub(crate) async fn ping(&self) -> Result<(), LedgerError> {
-        let asked = async {
-            let mut connection = self.pool.acquire().await?;
-            let answered = connection.ping().await;
-            connection.finish(answered)
-        };
-        asked.await.map_err(|error| LedgerError::Store(Box::new(error)))
+    /// Why not.
+    pub(crate) async fn check(&self) -> Result<(), NotReady> {
+        mysql::ready::check(&self.pool).await
     }
 }
 
 impl Ledger for MysqlLedger {
     async fn transact(&self, attempt: Arc<Attempt>) -> Result<Outcome, LedgerError> {
         let transaction = CommitTransaction(attempt);
-        mysql::run_tx(&self.pool, &transaction).await.map_err(|error| {
-            if mysql::is_duplicate_key(&error) {
-                LedgerError::Duplicate
-            } else {
-                LedgerError::Store(Box::new(error))
+        let error = match mysql::run_tx(&self.pool, &transaction).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        if mysql::is_duplicate_key(&error) {
+            return Err(LedgerError::Duplicate);
+        }
+        if mysql::is_lock_wait_timeout(&error) {
+            let conversations: Vec<Conversation> = transaction.0.batch.conversations().cloned().collect();
+            let locked = self.locked(&conversations).await?;
+            if !locked.is_empty() {
+                return Err(LedgerError::Locked(locked));
             }
-        })
+        }
+        Err(LedgerError::Store(Box::new(error)))
+    }
+
+    async fn locked(&self, conversations: &[Conversation]) -> Result<Vec<Conversation>, LedgerError> {
+        let locked = mysql::conversations::locked(&self.pool, conversations).await;
+        locked.map_err(|error| LedgerError::Store(Box::new(error)))
     }
 }
 
@@ -341,6 +361,8 @@ impl Transaction for CommitTransaction {
     type Error = sqlx::Error;
 
     const NAME: &'static str = "commit";
+    // The conversation is set aside instead.
+    const WAITS_FOR_LOCKS: bool = false;
 
     async fn run(&self, tx: &mut Tx) -> sqlx::Result<Outcome> {
         self.0.run(&mut MysqlTx(tx)).await

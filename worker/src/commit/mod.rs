@@ -5,8 +5,10 @@
 //! sequence numbers without a message in [`voided_seqs`], messages that need a fresh one in [`renumber`]. It returns
 //! [`facts`].
 
+mod aside;
 pub mod batch;
 pub(crate) mod committer;
+mod counts;
 pub(crate) mod facts;
 pub(crate) mod gap_buffer;
 pub(crate) mod ledger;

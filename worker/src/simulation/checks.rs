@@ -96,6 +96,7 @@ impl World {
     /// After all faults: each accepted message must be settled.
     pub(super) fn finish(mut self) -> Check {
         self.redis.lock().is_unavailable = false;
+        self.locked.lock().clear();
         for gateway in 0..2 {
             for _ in 0..2 {
                 self.publish(gateway, Publish::Confirmed);

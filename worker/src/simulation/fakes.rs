@@ -1,6 +1,6 @@
 //! Fake stores in memory. Each call is one step, at which a fault can happen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ahash::AHashMap;
@@ -117,18 +117,34 @@ pub(super) struct LedgerFlaws {
 #[derive(Debug, Clone)]
 pub(super) struct FakeLedger {
     pub(super) timelines: Arc<Mutex<Timelines>>,
+    /// Locked by transactions outside of the system.
+    pub(super) locked: Locked,
     pub(super) faults: Faults,
     pub(super) flaws: LedgerFlaws,
 }
 
+/// The locked conversations.
+pub(super) type Locked = Arc<Mutex<BTreeSet<Conversation>>>;
+
 impl Ledger for FakeLedger {
     async fn transact(&self, attempt: Arc<Attempt>) -> Result<Outcome, LedgerError> {
+        let conversations: Vec<Conversation> = attempt.batch.conversations().cloned().collect();
+        let locked = self.locked(&conversations).await?;
+        if !locked.is_empty() {
+            return Err(LedgerError::Locked(locked));
+        }
         let timelines = self.timelines.lock().clone();
         let mut tx = FakeTx { timelines, faults: self.faults.clone(), flaws: self.flaws };
         let outcome = attempt.run(&mut tx).await?;
         let commit = self.faults.step(|| *self.timelines.lock() = tx.timelines);
         commit.map_err(broken)?;
         Ok(outcome)
+    }
+
+    async fn locked(&self, conversations: &[Conversation]) -> Result<Vec<Conversation>, LedgerError> {
+        let locked = self.locked.lock();
+        let found = || conversations.iter().filter(|one| locked.contains(*one)).cloned().collect();
+        self.faults.step(found).map_err(broken)
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) enum Operation {
     ForgetIds,
     /// Redis becomes unavailable or available.
     SwitchRedis { up: bool },
+    /// Another transaction locks a conversation, or unlocks it.
+    Lock { conversation: usize, on: bool },
     /// The permissions of a group change.
     Change { conversation: usize, change: Change },
 }
@@ -112,7 +114,8 @@ fn one(random: &mut StdRng, profile: Profile) -> Operation {
         80..84 => Operation::Retry { gateway, which: random.random_range(0..1_000) },
         84..87 => Operation::Crash { requeue_to_back: random.random_bool(0.3) },
         87..89 => Operation::HandOver,
-        89..91 => Operation::Zombie { fault: fault(random) },
+        89 => Operation::Zombie { fault: fault(random) },
+        90 => Operation::Lock { conversation: random.random_range(0..2), on: random.random_bool(0.6) },
         _ if !rough => Operation::Tick { ms: 0 },
         91..94 => Operation::Tick { ms: random.random_range(1..1_500) },
         94 => Operation::SaveRedis,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 
-use super::fakes::{FakeLedger, FakeSequencer, Faults, LedgerFlaws, Redis, Timelines};
+use super::fakes::{FakeLedger, FakeSequencer, Faults, LedgerFlaws, Locked, Redis, Timelines};
 use super::operations::Fault;
 use super::world::{Body, Check, Mutation, World, index_of};
 use crate::announce::events::Events;
@@ -119,7 +119,7 @@ impl World {
     }
 
     pub(super) fn replace_worker(&mut self, requeue_to_back: bool, keep_as_zombie: bool) {
-        let fresh = Worker::new(&self.redis, &self.timelines, self.mutation);
+        let fresh = Worker::new(&self.redis, &self.timelines, &self.locked, self.mutation);
         let mut old = std::mem::replace(&mut self.worker, fresh);
         let mut returned: Vec<Body> = std::mem::take(&mut old.unacked).into_values().collect();
         for body in &mut returned {
@@ -149,6 +149,7 @@ impl Worker {
     pub(super) fn new(
         redis: &Arc<Mutex<Redis>>,
         timelines: &Arc<Mutex<Timelines>>,
+        locked: &Locked,
         mutation: Option<Mutation>,
     ) -> Self {
         let faults = Faults::default();
@@ -157,7 +158,8 @@ impl Worker {
             heads_stay: mutation == Some(Mutation::ForgetsToAdvance),
             stale_versions: mutation == Some(Mutation::TrustsStalePermissions),
         };
-        let ledger = FakeLedger { timelines: Arc::clone(timelines), faults: faults.clone(), flaws };
+        let (timelines, locked) = (Arc::clone(timelines), Arc::clone(locked));
+        let ledger = FakeLedger { timelines, locked, faults: faults.clone(), flaws };
         let sequencer = FakeSequencer { redis: Arc::clone(redis), faults: faults.clone() };
         let skips_gaps = mutation == Some(Mutation::SkipsGapsAtOnce);
         let gap_timeout = if skips_gaps { Duration::ZERO } else { GAP_TIMEOUT };

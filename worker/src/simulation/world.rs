@@ -11,7 +11,7 @@ use shared::message::Numbered;
 use shared::message::fixture::numbered;
 use shared::permission::{GroupRoster, MemberStatus};
 
-use super::fakes::{Redis, Timeline, Timelines};
+use super::fakes::{Locked, Redis, Timeline, Timelines};
 use super::operations::{Change, Operation, Profile, Publish};
 use super::workers::Worker;
 
@@ -75,6 +75,7 @@ pub(super) struct World {
     pub(super) redis_failed: bool,
     pub(super) queue: VecDeque<Body>,
     pub(super) timelines: Arc<Mutex<Timelines>>,
+    pub(super) locked: Locked,
     /// The timelines at the last check.
     pub(super) seen: Timelines,
     pub(super) worker: Worker,
@@ -86,7 +87,8 @@ pub(super) type Check = Result<(), String>;
 impl World {
     pub(super) fn new(profile: Profile, mutation: Option<Mutation>) -> Self {
         let (redis, timelines) = (Arc::<Mutex<Redis>>::default(), Arc::<Mutex<Timelines>>::default());
-        let worker = Worker::new(&redis, &timelines, mutation);
+        let locked = Locked::default();
+        let worker = Worker::new(&redis, &timelines, &locked, mutation);
         // At first, all users are members of all groups.
         for conversation in conversations() {
             let status = Some(MemberStatus::NEW);
@@ -106,6 +108,7 @@ impl World {
             redis_failed: false,
             queue: VecDeque::new(),
             timelines,
+            locked,
             seen: Timelines::new(),
             worker,
             zombie: None,
@@ -143,6 +146,15 @@ impl World {
             }
             Operation::ForgetIds => self.redis.lock().memory.sent.clear(),
             Operation::SwitchRedis { up } => self.redis.lock().is_unavailable = !up,
+            Operation::Lock { conversation, on } => {
+                let conversation = conversations()[conversation].clone();
+                let mut locked = self.locked.lock();
+                if on {
+                    locked.insert(conversation)
+                } else {
+                    locked.remove(&conversation)
+                };
+            }
             Operation::Change { conversation, change } => self.change(conversation, change),
         }
         self.check_timelines()

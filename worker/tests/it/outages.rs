@@ -93,3 +93,32 @@ async fn while_redis_is_unavailable_messages_are_stored_and_renumbered_ones_wait
     ready(&worker).await;
     assert!(worker.stop().await);
 }
+
+#[tokio::test]
+async fn a_locked_conversation_is_set_aside_and_the_others_of_its_shard_go_on() {
+    let ends = Ends::new().await;
+    let worker = ends.start_worker().await;
+    let locked = group("group_1");
+    let shard = ends.shard_of(&locked);
+    let other =
+        (2..).map(|n| group(&format!("group_{n}"))).find(|other| ends.shard_of(other) == shard).unwrap();
+    ends.publish(&[message(&locked, 1, "alice", "a1"), message(&other, 1, "bob", "b1")]).await;
+    ends.expect_timeline(&locked, &[(1, "a1")]).await;
+    ends.expect_timeline(&other, &[(1, "b1")]).await;
+    let lock = ends.lock_row(&locked).await;
+    let begun = std::time::Instant::now();
+    ends.publish(&[message(&locked, 2, "alice", "a2"), message(&other, 2, "bob", "b2")]).await;
+    ends.expect_timeline(&other, &[(1, "b1"), (2, "b2")]).await;
+    for seq in 3..10 {
+        ends.publish(&[message(&locked, seq, "alice", &format!("a{seq}"))]).await;
+        ends.publish(&[message(&other, seq, "bob", &format!("b{seq}"))]).await;
+    }
+    ends.expect_last(&other, "b9").await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(ends.timeline(&locked).await.unwrap().len(), 1, "its row is locked");
+    ready(&worker).await;
+    drop(lock);
+    ends.expect_last(&locked, "a9").await;
+    assert_eq!(ends.timeline(&locked).await.unwrap().len(), 9, "no number was skipped");
+    assert!(worker.stop().await);
+}
