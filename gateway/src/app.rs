@@ -1,6 +1,7 @@
 //! Starts a gateway and drains it.
 
 mod parts;
+mod readiness;
 mod stores;
 
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use shared::config::ConfigError;
 use shared::health::Health;
 use shared::ops_routes::ops_routes;
-use shared::process;
+use shared::process::{self, Service};
 use shared::shutdown::Shutdown;
 
 use crate::auth::revocations::Revoked;
@@ -42,7 +43,7 @@ const FEW_CONNECTIONS_PART: usize = 10;
 #[must_use]
 pub fn run(config: Result<Config, ConfigError>) -> Pin<Box<dyn Future<Output = ExitCode>>> {
     Box::pin(process::run("gateway", config, async |config: Config| {
-        process::serve(config.log.clone(), Box::pin(App::start(config)), App::drain).await
+        process::serve(config.log.clone(), Box::pin(App::start(config))).await
     }))
 }
 
@@ -76,7 +77,8 @@ impl App {
         let gateway = rand::random_range(1..=u64::MAX);
         let health = Health::new();
         let stores = Stores::connect(&config, gateway, &health).await?;
-        let (listening, working) = (Shutdown::new(), Shutdown::new());
+        let listening = Shutdown::new();
+        let working = listening.sibling();
         let hub = Arc::new(Hub::new());
         let builder = Builder {
             gateway,
@@ -108,9 +110,31 @@ impl App {
         self.address
     }
 
-    /// Stops: closes the connections over `drain.spread_ms`, finishes the requests in progress, and ends all tasks. What
+    /// Closes one connection after the other, spread over `drain.spread_ms`, so that the clients do not reconnect all at
+    /// once.
+    async fn close_connections(&self) {
+        let connections = self.hub.all();
+        let pause = Duration::from_millis(self.config.drain.spread_ms)
+            / u32::try_from(connections.len().max(1)).unwrap_or(u32::MAX);
+        let mut next = tokio::time::Instant::now();
+        for member in connections {
+            // A random delay, since clients that disconnect first need not reconnect first.
+            let retry_after_ms = RetryDelay::Reconnect.random_ms();
+            member.outbox.close(Close::GoingAway { retry_after_ms });
+            next += pause;
+            tokio::time::sleep_until(next).await;
+        }
+    }
+}
+
+impl Service for App {
+    fn failed(&self) -> impl Future<Output = String> {
+        self.working.failed()
+    }
+
+    /// Closes the connections over `drain.spread_ms`, finishes the requests in progress, and ends all tasks. What
     /// takes longer than the grace period is abandoned.
-    pub async fn drain(self) {
+    async fn stop(self) {
         tracing::info!(connections = self.hub.connections(), "gateway drains");
         self.health.drain();
         let grace = Duration::from_millis(self.config.drain.spread_ms) + FINISH_GRACE;
@@ -128,22 +152,6 @@ impl App {
         }
         self.stores.close().await;
         tracing::info!("gateway stopped");
-    }
-
-    /// Closes one connection after the other, spread over `drain.spread_ms`, so that the clients do not reconnect all at
-    /// once.
-    async fn close_connections(&self) {
-        let connections = self.hub.all();
-        let pause = Duration::from_millis(self.config.drain.spread_ms)
-            / u32::try_from(connections.len().max(1)).unwrap_or(u32::MAX);
-        let mut next = tokio::time::Instant::now();
-        for member in connections {
-            // A random delay, since clients that disconnect first need not reconnect first.
-            let retry_after_ms = RetryDelay::Reconnect.random_ms();
-            member.outbox.close(Close::GoingAway { retry_after_ms });
-            next += pause;
-            tokio::time::sleep_until(next).await;
-        }
     }
 }
 

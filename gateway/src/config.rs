@@ -273,6 +273,7 @@ impl Config {
     pub fn validated(mut self) -> Result<Self, ConfigError> {
         self.shards.checked()?;
         self.listen.check()?;
+        self.mysql.check()?;
         self.auth = self.auth.validated()?;
         self.limits.check()?;
         if self.timeouts.heartbeat_ms == 0 {

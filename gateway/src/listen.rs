@@ -166,7 +166,7 @@ pub(crate) fn start(
     let listener = bind(settings.address).with_context(|| format!("{key}: {}", settings.address))?;
     let address = listener.local_addr()?;
     let stop = shutdown.clone();
-    shutdown.spawn(async move {
+    shutdown.spawn_essential(format!("listener on {address}"), async move {
         stop.run_until_stopped(accept(listener, settings, routes, &stop)).await;
     });
     Ok(address)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, UserId};
+use shared::message::fixture;
 use shared::mysql::ready::{self, NotReady};
 use shared::mysql::{self, Ping, Pool, Transaction, Tx};
 use shared::redis::sequence::{Floor, NumberRequest, Sequence};
@@ -245,7 +246,11 @@ async fn number(sequence: &Sequence, msg_id: &str) -> anyhow::Result<()> {
     let conversation = Conversation::from_key("group_1")?;
     let (sender, msg_id) = (UserId::parse("alice")?, MsgId::parse(msg_id)?);
     let floor = Some(Floor { last: shared::ids::Seq::ZERO, jump: false });
-    let request = NumberRequest { conversation: &conversation, messages: vec![(&sender, &msg_id)], floor };
+    let request = NumberRequest {
+        conversation: &conversation,
+        messages: vec![(&sender, &msg_id, fixture::text("x").fingerprint())],
+        floor,
+    };
     let mut numbers = sequence.next(&[request]).await;
     numbers.remove(0).map(drop).map_err(Into::into)
 }

@@ -75,11 +75,7 @@ pub enum StartError {
 pub fn run(config: Result<Config, ConfigError>) -> Pin<Box<dyn Future<Output = ExitCode>>> {
     Box::pin(process::run("worker", config, async |config: Config| {
         let start = async { anyhow::Ok(App::start(config.clone()).await?) };
-        process::serve(config.log.clone(), Box::pin(start), async |app: App| {
-            tracing::info!("The worker stops; it finishes its current batches and releases its shards");
-            app.stop().await;
-        })
-        .await
+        process::serve(config.log.clone(), Box::pin(start)).await
     }))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
-use shared::health::{Check, Health};
+use shared::health::Health;
 use shared::ids::UserId;
 use shared::mysql::Pool;
 use shared::mysql::groups::GroupSizes;
@@ -16,6 +16,7 @@ use shared::redis::presence::Presence;
 use shared::redis::sequence::Sequence;
 use shared::shutdown::Shutdown;
 
+use super::readiness::{watch_mysql, watch_redis};
 use super::stores::Stores;
 use crate::announce::{Announcer, announcer};
 use crate::auth::accounts::{AccountSettings, Accounts};
@@ -37,8 +38,8 @@ use crate::send::{InFlight, Numbering, Pipeline, PipelineContext, Sends, ShardPu
 use crate::typing::Typing;
 use crate::{connection, http};
 
-/// How often the connection to Redis is checked, and the gauges are set.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the gauges are set.
+const GAUGE_INTERVAL: Duration = Duration::from_millis(500);
 /// The shortest time to wait for the push queue, which takes a moment even if all stores are available.
 const BIND_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 
@@ -76,16 +77,16 @@ impl Builder {
         listening: &Shutdown,
     ) -> anyhow::Result<http::Deps> {
         let (announcer, announcing) = announcer(Arc::clone(&self.stores.events));
-        self.tasks.spawn(announcing);
+        self.tasks.spawn_essential("events to other gateways", announcing);
         let groups = self.groups(&announcer).await;
         let online = self.presence(&groups);
         let devices = self.devices(&announcer);
         let in_flight = Arc::new(InFlight::new());
         let sends = self.sends(&groups, &in_flight);
-        self.tasks.spawn(Arc::clone(&tokens).follow_files(self.tasks.clone()));
+        self.tasks.spawn_essential("key files", Arc::clone(&tokens).follow_files(self.tasks.clone()));
         let revocations = self.revocations(&announcer, revoked).await?;
         let reads = self.reads(&groups, &announcer)?;
-        self.watch();
+        self.watch(&groups);
         let connections = connection::Deps {
             gateway: self.gateway,
             config: Arc::clone(&self.config),
@@ -130,9 +131,31 @@ impl Builder {
         })
     }
 
-    fn watch(&self) {
-        let (redis, hub) = (self.stores.redis.clone(), Arc::clone(&self.hub));
-        self.tasks.spawn(watch(redis, hub, self.health.check("redis"), self.tasks.clone()));
+    /// Starts what makes the gateway ready or not, apart from the push queue.
+    fn watch(&self, groups: &Groups) {
+        let Stores { pool, redis, publishing, events, .. } = &self.stores;
+        let check = |name: &str| self.health.check(name);
+        let topology = Some(check("rabbitmq queues"));
+        let keeping = Arc::clone(publishing).keep_up(topology, self.tasks.clone());
+        self.tasks.spawn_essential("publishing connection", keeping);
+        let keeping = Arc::clone(events).keep_up(None, self.tasks.clone());
+        self.tasks.spawn_essential("event connection", keeping);
+        let watching = watch_mysql(pool.clone(), check("mysql"), self.tasks.clone());
+        self.tasks.spawn_essential("check of MySQL", watching);
+        let (redis, live) = (redis.clone(), Arc::clone(&groups.live));
+        let watching = watch_redis(redis, live, check("redis"), self.tasks.clone());
+        self.tasks.spawn_essential("check of Redis", watching);
+        let (hub, tasks) = (Arc::clone(&self.hub), self.tasks.clone());
+        self.tasks.spawn_essential("gauges", async move {
+            let connections = metrics::gauge!(shared::metrics::GATEWAY_CONNECTIONS);
+            while tasks.sleep(GAUGE_INTERVAL).await {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "the number of connections is far below 2^52"
+                )]
+                connections.set(hub.connections() as f64);
+            }
+        });
     }
 
     fn devices(&self, announcer: &Announcer) -> Arc<Devices> {
@@ -154,10 +177,11 @@ impl Builder {
         };
         let hub = Arc::clone(&self.hub);
         let memberships = Arc::new(Memberships::new(hub, pool.clone(), open_groups, self.tasks.clone()));
-        self.tasks.spawn(follow_change_log(Arc::clone(&memberships), self.tasks.clone()));
+        let following = follow_change_log(Arc::clone(&memberships), self.tasks.clone());
+        self.tasks.spawn_essential("list of membership changes", following);
         let registry = LivenessRegistry::gateways(redis.clone(), GATEWAY_EXPIRY);
         let live = LiveGateways::join(registry, self.gateway).await;
-        self.tasks.spawn(Arc::clone(&live).stay(self.tasks.clone()));
+        self.tasks.spawn_essential("heartbeat", Arc::clone(&live).stay(self.tasks.clone()));
         let barriers = Arc::new(Barriers::new(self.gateway, announcer.clone(), Arc::clone(&live)));
         let changes = GroupChanges::new(
             pool.clone(),
@@ -173,7 +197,7 @@ impl Builder {
         let presence = Presence::new(self.stores.redis.clone(), self.gateway);
         let (hub, live) = (Arc::clone(&self.hub), Arc::clone(&groups.live));
         let (online, recording) = online(presence, hub, live, self.tasks.clone());
-        self.tasks.spawn(recording);
+        self.tasks.spawn_essential("presence", recording);
         online
     }
 
@@ -189,9 +213,10 @@ impl Builder {
         for (shard, queue) in shards.all().zip(queues) {
             let publisher = ShardPublisher::new(shard, Arc::clone(publishing));
             let pipeline = Pipeline::new(shard, queue, numbering.clone(), publisher, context.clone());
-            self.tasks.spawn(pipeline.run());
+            self.tasks.spawn_essential(format!("pipeline of shard {shard}"), pipeline.run());
         }
-        self.tasks.spawn(Arc::clone(in_flight).keep_deadlines(self.tasks.clone()));
+        let keeping = Arc::clone(in_flight).keep_deadlines(self.tasks.clone());
+        self.tasks.spawn_essential("deadlines", keeping);
         Arc::new(sends)
     }
 
@@ -203,7 +228,7 @@ impl Builder {
         let (pool, hub) = (self.stores.pool.clone(), Arc::clone(&self.hub));
         let revocations = Revocations::load(pool, announcer.clone(), hub, revoked).await;
         let revocations = Arc::new(revocations.context("reading revoked tokens")?);
-        self.tasks.spawn(Arc::clone(&revocations).follow(self.tasks.clone()));
+        self.tasks.spawn_essential("revocations", Arc::clone(&revocations).follow(self.tasks.clone()));
         Ok(revocations)
     }
 
@@ -246,7 +271,7 @@ impl Builder {
         let check = self.health.check("push queue");
         let listener = Listener::new(Arc::clone(&self.stores.events), self.gateway, fanout, check);
         let mut bound = listener.bound();
-        self.tasks.spawn(listener.run(self.tasks.clone()));
+        self.tasks.spawn_essential("push queue", listener.run(self.tasks.clone()));
         let wait = self.config.start.wait().max(BIND_TIMEOUT_MIN);
         tokio::time::timeout(wait, bound.wait_for(|bound| *bound))
             .await
@@ -263,22 +288,4 @@ fn quotas(groups: &config::Groups, pool: &Pool) -> Quotas {
         members_need_accounts: groups.members_need_accounts,
     };
     Quotas::new(pool.clone(), settings)
-}
-
-/// Sets the gauges and the health check of Redis. MySQL is not part of readiness: without it messages are still accepted,
-/// and RabbitMQ stores them.
-async fn watch(redis: shared::redis::Client, hub: Arc<Hub>, check: Check, shutdown: Shutdown) {
-    let connections = metrics::gauge!(shared::metrics::GATEWAY_CONNECTIONS);
-    loop {
-        if redis.is_connected() {
-            check.pass();
-        } else {
-            check.fail("not connected");
-        }
-        #[expect(clippy::cast_precision_loss, reason = "the number of connections is far below 2^52")]
-        connections.set(hub.connections() as f64);
-        if !shutdown.sleep(WATCH_INTERVAL).await {
-            return;
-        }
-    }
 }

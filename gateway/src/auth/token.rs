@@ -102,6 +102,7 @@ impl Tokens {
         if self.settings.public_key_file.as_os_str().is_empty()
             && self.settings.jwks_file.as_os_str().is_empty()
         {
+            shutdown.stopping().await;
             return;
         }
         let mut last_error = None;

@@ -19,6 +19,8 @@ pub(crate) struct LiveGateways {
     registry: LivenessRegistry,
     gateway: u64,
     known: Mutex<Known>,
+    /// Why the last heartbeat was not recorded.
+    failure: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,7 @@ impl LiveGateways {
     /// Registers this gateway and reads which others there are. Without the registry, it knows of itself only.
     pub(crate) async fn join(registry: LivenessRegistry, gateway: u64) -> Arc<Self> {
         let known = Known { registered: AHashSet::from_iter([gateway]), heard: AHashMap::new() };
-        let live = Arc::new(Self { registry, gateway, known: Mutex::new(known) });
+        let live = Arc::new(Self { registry, gateway, known: Mutex::new(known), failure: Mutex::default() });
         live.beat().await;
         live
     }
@@ -64,17 +66,21 @@ impl LiveGateways {
         format!("{:016x}", self.gateway)
     }
 
+    /// Why the last heartbeat was not recorded: Redis is unreachable, or takes no writes. `None` if it was.
+    #[must_use]
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().clone()
+    }
+
     async fn beat(&self) {
-        match self.registry.beat(&self.name()).await {
-            Ok(all) => {
-                let numbers = all.iter().filter_map(|id| u64::from_str_radix(id, 16).ok());
-                let mut known = self.known.lock();
-                known.registered = numbers.chain([self.gateway]).collect();
-                known.heard.retain(|_, heard| heard.elapsed() < HEARTBEAT_INTERVAL);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the registry of gateways is unreachable: keeping the last known gateways");
-            }
+        let beat = self.registry.beat(&self.name()).await;
+        *self.failure.lock() = beat.as_ref().err().map(ToString::to_string);
+        // After a failure the last known gateways are kept. The readiness check of Redis reports it.
+        if let Ok(all) = beat {
+            let numbers = all.iter().filter_map(|id| u64::from_str_radix(id, 16).ok());
+            let mut known = self.known.lock();
+            known.registered = numbers.chain([self.gateway]).collect();
+            known.heard.retain(|_, heard| heard.elapsed() < HEARTBEAT_INTERVAL);
         }
     }
 }

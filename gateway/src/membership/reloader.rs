@@ -60,8 +60,13 @@ impl Reloader {
                 Reload::Group(group) => {
                     self.active.send_modify(|active| *active += 1);
                     self.tasks.spawn(async move {
-                        if this.reload_group(&group).await {
+                        // A panic must not make every later change wait for this reload.
+                        let active = scopeguard::guard(Arc::clone(&this), |this| {
                             this.active.send_modify(|active| *active -= 1);
+                        });
+                        if !this.reload_group(&group).await {
+                            // At the stop nothing was applied.
+                            let _ = scopeguard::ScopeGuard::into_inner(active);
                         }
                     });
                 }

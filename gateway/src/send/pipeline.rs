@@ -206,7 +206,8 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
                 let messages = publishing.messages().len();
                 tracing::warn!(shard = %self.shard, messages, %error, "batch not confirmed: its senders try again");
                 publishing.failed(match error {
-                    PublishError::Nacked => "the message queue is full",
+                    PublishError::Nacked => "the message queue refused it",
+                    PublishError::Full => "the message queue is full",
                     _ => "the message queue did not confirm",
                 });
             }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::multi_row::MultiRow;

@@ -100,6 +100,13 @@ where
 
     /// Runs the flights of a key until no request waits for one.
     async fn run(self: Arc<Self>, key: K) {
+        // If a flight panics, the requests that wait for the next one are answered, and later ones start a new task.
+        let on_panic = (Arc::clone(&self), key.clone());
+        let _cleanup = scopeguard::guard(on_panic, |(this, key)| {
+            if std::thread::panicking() {
+                this.keys.lock().remove(&key);
+            }
+        });
         loop {
             // From here on no request joins this flight.
             let next = self.keys.lock().get_mut(&key).and_then(Option::take);
@@ -127,6 +134,24 @@ mod tests {
     use super::*;
 
     type Flights = Arc<SingleFlight<u64, String>>;
+
+    #[tokio::test]
+    async fn a_panic_fails_its_flight_and_no_later_one() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&calls);
+        let load = move |key: u64, _: bool| -> BoxFuture<'static, (Reply<String>, Duration)> {
+            let call = counter.fetch_add(1, Ordering::Relaxed);
+            async move {
+                assert!(call > 0, "a bug");
+                (Ok(key.to_string()), Duration::ZERO)
+            }
+            .boxed()
+        };
+        let flights: Flights = SingleFlight::new(Box::new(load), Shutdown::new());
+        assert!(matches!(flights.load(7).await, Err(ApiError::Internal)));
+        let reply = tokio::time::timeout(Duration::from_secs(5), flights.load(7)).await;
+        assert_eq!(reply.unwrap().unwrap(), "7");
+    }
 
     /// Each flight reports its key, waits for a permit, and replies with the number of flights before it.
     fn flights() -> (Flights, mpsc::Receiver<u64>, Arc<Semaphore>) {

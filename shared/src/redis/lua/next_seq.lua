@@ -20,8 +20,9 @@
 -- A counter, or the number of an id, that no message can have (another program wrote it) counts as missing. Numbers end at
 -- 2^53 - 1, the largest that every JSON parser reads; a counter that comes near it was not raised by messages.
 local LIMIT = 9007199254000000
-local function usable(value)
-  return string.find(value, '^%d+$') and #value <= 16 and tonumber(value) <= LIMIT
+local function usable(value, pattern)
+  local number = string.match(value, pattern)
+  return number and #number <= 16 and tonumber(number) <= LIMIT
 end
 local answer = {}
 local key = 1
@@ -31,7 +32,7 @@ while arg <= #ARGV do
   local prints = arg + 2
   local known = redis.call('MGET', unpack(KEYS, key, key + count))
   for i = 1, count + 1 do
-    if known[i] and not usable(known[i]) then
+    if known[i] and not usable(known[i], i == 1 and '^(%d+)$' or '^(%d+)%.?%d*$') then
       known[i] = false
     end
   end
