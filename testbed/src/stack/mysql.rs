@@ -180,6 +180,8 @@ async fn initialize(is_mysql: bool, data: &Path, folder: &Path) -> anyhow::Resul
     let log = folder.join("install.log");
     let mut process = installer.start("MySQL's installer", &log, folder, |command| {
         common(command, data);
+        // Several installers at once exceed the kernel's limit of asynchronous requests.
+        command.arg("--innodb-use-native-aio=0");
         if is_mysql {
             command.arg("--initialize-insecure");
         } else {

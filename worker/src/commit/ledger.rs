@@ -19,6 +19,7 @@ use shared::mysql::{self, Pool, Transaction, Tx};
 use shared::permission::{Action, Denied, Roster};
 
 use super::batch::Batch;
+pub(crate) use super::ledger_error::LedgerError;
 use super::pending::Pending;
 use super::permission_cache::{PermissionCache, VersionedRoster};
 use super::plan::{KnownMessage, Recall, Recallable, Situation, plan};
@@ -86,20 +87,6 @@ pub(crate) trait LedgerTx: Send {
         &mut self,
         heads: &[(&Conversation, Seq)],
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
-}
-
-/// Why a transaction failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LedgerError {
-    /// A message that was not looked up is stored already. Nothing was changed.
-    #[error("a message is stored already")]
-    Duplicate,
-    /// Another transaction has locked these conversations. Nothing was changed.
-    #[error("{} conversations are locked by other transactions", .0.len())]
-    Locked(Vec<Conversation>),
-    /// The store failed. Retry: messages were checked, so the batch is not the cause.
-    #[error("{0}")]
-    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// One batch to be committed. It changes nothing outside the transaction, so it can run several times.

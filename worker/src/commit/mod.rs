@@ -12,6 +12,7 @@ mod counts;
 pub(crate) mod facts;
 pub(crate) mod gap_buffer;
 pub(crate) mod ledger;
+mod ledger_error;
 pub mod pending;
 pub(crate) mod permission_cache;
 pub mod plan;
