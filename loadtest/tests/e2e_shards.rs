@@ -152,8 +152,9 @@ fn warnings(logs: &Path) -> Vec<String> {
     warnings
 }
 
+/// Each worker owns some shards: of the default two, one worker may own both.
 async fn system() -> System {
-    Builder::new().unlimited().for_test().await.unwrap()
+    Builder::new().unlimited().set("IM__SHARDS__COUNT", "16").for_test().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
