@@ -152,9 +152,8 @@ fn warnings(logs: &Path) -> Vec<String> {
     warnings
 }
 
-/// Each worker owns some shards: of the default two, one worker may own both.
 async fn system() -> System {
-    Builder::new().unlimited().set("IM__SHARDS__COUNT", "16").for_test().await.unwrap()
+    Builder::new().unlimited().for_test().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,7 +181,9 @@ async fn workers_that_leave_and_join_in_order_cost_no_push_and_no_resync() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_makes_clients_pull() {
-    let mut system = system().await;
+    // The killed worker owns some shards: of the default two, the other one may own both.
+    let builder = Builder::new().unlimited().set("IM__SHARDS__COUNT", "16");
+    let mut system = builder.for_test().await.unwrap();
     let [first, second] = &system.ws_urls()[..] else { panic!("two gateways") };
     let listeners = [Listener::start(first, "anna").await, Listener::start(second, "ben").await];
     let traffic = Traffic::start(&system).await;
