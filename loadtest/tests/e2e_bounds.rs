@@ -39,9 +39,9 @@ async fn store(client: &mut Client, count: usize, conversation: &str, content: &
     }
 }
 
-fn pull(conversation: &str, n: usize, limit: usize) -> String {
+fn pull(conversation: &str, n: usize, cursor: usize, limit: usize) -> String {
     format!(
-        r#"{{"cmd":3,"msg_id":"p{n}","conversation_id":"{conversation}","cursor_seq":0,"payload":{{"limit":{limit}}}}}"#
+        r#"{{"cmd":3,"msg_id":"p{n}","conversation_id":"{conversation}","cursor_seq":{cursor},"payload":{{"limit":{limit}}}}}"#
     )
 }
 
@@ -56,7 +56,8 @@ async fn replies_that_nobody_reads_take_bounded_memory_and_others_are_answered()
     for _ in 0..4 {
         let mut client = connect(&system, "greedy").await;
         for n in 0..256 {
-            client.send(pull(NOTES, n, 500)).await.unwrap();
+            // Another page each time: equal pages would share their memory.
+            client.send(pull(NOTES, n, n, 500)).await.unwrap();
         }
         connections.push(client);
     }
@@ -101,7 +102,7 @@ async fn others_read_while_one_user_asks_for_more_than_its_share() {
     let hog = async {
         let (mut answered, mut refused) = (0, 0);
         for n in 0..256 {
-            greedy.send(pull(NOTES, n, 100)).await.unwrap();
+            greedy.send(pull(NOTES, n, 0, 100)).await.unwrap();
         }
         for n in 256..2_000 {
             match greedy.next().await.unwrap().code {
@@ -109,7 +110,7 @@ async fn others_read_while_one_user_asks_for_more_than_its_share() {
                 429 => refused += 1,
                 code => panic!("{code}"),
             }
-            greedy.send(pull(NOTES, n, 100)).await.unwrap();
+            greedy.send(pull(NOTES, n, 0, 100)).await.unwrap();
             if refused > 0 {
                 break;
             }
@@ -149,7 +150,7 @@ async fn raw(system: &System, from: &str, text: &str) -> TcpStream {
     stream
 }
 
-/// The status of the response; `None` if there is none within a second.
+/// The status of the response, or `None` after one second without a response.
 async fn status(stream: &mut TcpStream) -> Option<u16> {
     let mut text = [0; 12];
     let read = tokio::time::timeout(Duration::from_secs(1), stream.read_exact(&mut text)).await.ok()?;
