@@ -147,6 +147,11 @@ impl<'a> MessageView<'a> {
         Self::new(msg_id.as_str(), seq, sender.as_str(), kind.as_deref(), *send_time_ms)
     }
 
+    /// The number of bytes of its content.
+    pub(super) fn content_len(&self) -> usize {
+        self.content.len()
+    }
+
     /// The number of bytes of its content in JSON.
     #[must_use]
     pub fn content_bytes(&self) -> usize {

@@ -81,8 +81,9 @@ pub fn pull(
         ..Frame::new(Cmd::PULL, 0)
     }
     .about(conversation);
-    // About 192 bytes per message for ids, numbers and field names, beside its content.
-    let bytes: usize = messages.iter().map(|message| message.content_bytes() + 192).sum();
+    // About 192 bytes per message for ids, numbers and field names, beside its content. Few contents have many escapes: for
+    // those the buffer grows.
+    let bytes: usize = messages.iter().map(|message| message.content_len() + 192).sum();
     frame.render_about(conversation.id().len() + bytes + 192)
 }
 
