@@ -165,7 +165,7 @@ impl Limits {
             ("limits.reply_bytes_per_user_max", limits.reply_bytes_per_user_max),
             ("limits.reply_bytes_max", limits.reply_bytes_max),
         ] {
-            // A reply that is larger than a limit would wait for ever.
+            // A reply that is larger than a limit could never be sent.
             let (min, max) = (REPLY_BYTES_MAX, tokio::sync::Semaphore::MAX_PERMITS);
             if !(min..=max).contains(&value) {
                 return Err(ConfigError::key(key, format!("{value} is not in {min}..={max}")));

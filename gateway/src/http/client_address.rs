@@ -54,7 +54,7 @@ fn elements(list: &str, separator: char) -> impl Iterator<Item = &str> {
     parts.map(str::trim).filter(|element| !element.is_empty())
 }
 
-/// The parameter `for` of an element of `Forwarded` (RFC 7239); empty if there is none.
+/// The value of the parameter `for` in one element of the header `Forwarded` (RFC 7239), or an empty text.
 fn forwarded_for(element: &str) -> &str {
     let parameters = elements(element, ';').filter_map(|parameter| parameter.split_once('='));
     let mut named = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("for"));

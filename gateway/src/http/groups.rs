@@ -257,7 +257,7 @@ async fn update_member(group: &Conversation, user: &UserId, call: Call) -> Answe
     if muted_until.is_some_and(|until| until < 0) {
         return Err(ApiError::malformed("muted_until must be milliseconds since 1970, or 0 to end the mute"));
     }
-    // "For ever" is often the largest number that a client has.
+    // Many clients send their largest integer for a mute without an end.
     let muted_until = muted_until.map(|until| until.min(UNIX_MILLIS_MAX));
     call.deps.changes.update_member(group, &by, user, MemberUpdate { role, muted_until }).await?;
     done()

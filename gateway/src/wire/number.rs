@@ -81,7 +81,7 @@ where
     T::try_from(number).map(Some).map_err(|_| Error::custom(format!("{number} is out of range")))
 }
 
-/// The same as [`optional`] for a time that may be "for ever": a number beyond the limits is read as the limit.
+/// The same as [`optional`], for the end of a period: a number beyond the limits is read as the limit.
 ///
 /// # Errors
 /// It is not a whole number.

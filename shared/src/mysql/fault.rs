@@ -1,8 +1,8 @@
 //! What an error of MySQL or MariaDB means for the connection on which it came.
 //!
 //! Pure. A server that may not be used any more often answers on all old connections: after a failover the old primary is
-//! read-only, and its connections live on. Such an answer is none to the statement, and the same connection gives it for
-//! ever.
+//! read-only, and its connections live on. Such an answer says nothing about the statement, and every later statement on the
+//! same connection gets it too.
 
 use sqlx::mysql::MySqlDatabaseError;
 

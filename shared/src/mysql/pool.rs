@@ -9,8 +9,8 @@
 //! another page, or empty. A connection whose caller was cancelled, or that failed, is therefore closed and never reused.
 //!
 //! sqlx sets neither a timeout on an answer nor keep-alive on the socket, so every wait for an answer has a timeout here,
-//! after which the connection is closed without waiting for the server. Connections are not returned to sqlx, whose ping on
-//! return waits for ever.
+//! after which the connection is closed without waiting for the server. Connections are not returned to sqlx, because its
+//! ping of a returned connection has no timeout.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;

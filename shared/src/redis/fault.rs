@@ -1,7 +1,7 @@
 //! Which answers of Redis say that the connection leads to the wrong server. Pure.
 //!
-//! After a failover the old master answers on all old connections, for ever: it is a replica now, loads its data, or has
-//! lost its master. A new connection to the same address may lead to the new master.
+//! After a failover the old master still answers on all old connections: it is a replica now, loads its data, or has lost its
+//! master. A new connection to the same address may lead to the new master.
 
 /// The first words of such answers.
 const WRONG_SERVER: [&str; 8] = [
