@@ -8,10 +8,12 @@ use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::engines::Program;
-use super::process::{Process, TAIL_LINES};
+use super::process::Process;
 use super::{free_port, programs, wait_for};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The reason stands before the installer's general advice of some thirty lines.
+const INSTALLER_LINES: usize = 60;
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -62,13 +64,15 @@ impl MysqlServer {
         let program = program.context("neither mariadbd nor mysqld is installed")?;
         let is_mysql = program.path().ends_with("mysqld");
         let data = self.folder.join("data");
+        let temporary = self.folder.join("tmp");
+        std::fs::create_dir_all(&temporary)?;
         if !data.join("mysql").is_dir() {
             // Renamed when it is complete: an interrupted installation must not be taken for a finished one.
             let unfinished = self.folder.join("data.unfinished");
             if unfinished.exists() {
                 std::fs::remove_dir_all(&unfinished)?;
             }
-            initialize(is_mysql, &unfinished, &self.folder).await?;
+            initialize(is_mysql, &unfinished, &temporary, &self.folder).await?;
             std::fs::rename(&unfinished, &data)?;
         }
         let disk = self.folder.join("small");
@@ -84,7 +88,7 @@ impl MysqlServer {
                 command.args(["--mount", "sh", "-c", ON_SMALL_DISK, SMALL_DISK]);
                 command.arg(&data).arg(self.folder.join("data")).arg(program.path());
             }
-            common(command, &data);
+            common(command, &data, &temporary);
             let file = |name: &str| self.folder.join(name).display().to_string();
             command
                 .arg(format!("--port={}", self.port))
@@ -167,19 +171,21 @@ impl MysqlServer {
     }
 }
 
-fn common(command: &mut Command, data: &Path) {
+fn common(command: &mut Command, data: &Path, temporary: &Path) {
     command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+    // A MariaDB that starts deletes the temporary tables of every other one that uses the same folder.
+    command.arg(format!("--tmpdir={}", temporary.display()));
     if nix::unistd::geteuid().is_root() {
         command.arg("--user=root");
     }
 }
 
-async fn initialize(is_mysql: bool, data: &Path, folder: &Path) -> anyhow::Result<()> {
+async fn initialize(is_mysql: bool, data: &Path, temporary: &Path, folder: &Path) -> anyhow::Result<()> {
     let installer = Program::find(&[if is_mysql { "mysqld" } else { "mariadb-install-db" }]);
     let installer = installer.context("mariadb-install-db is not installed")?;
     let log = folder.join("install.log");
     let mut process = installer.start("MySQL's installer", &log, folder, |command| {
-        common(command, data);
+        common(command, data, temporary);
         // Several installers at once exceed the kernel's limit of asynchronous requests.
         command.arg("--innodb-use-native-aio=0");
         if is_mysql {
@@ -199,7 +205,7 @@ async fn initialize(is_mysql: bool, data: &Path, folder: &Path) -> anyhow::Resul
     anyhow::ensure!(
         succeeded && data.join("mysql").is_dir(),
         "MySQL's installer failed:\n{}",
-        process.tail(TAIL_LINES)
+        process.tail(INSTALLER_LINES)
     );
     Ok(())
 }
@@ -231,4 +237,20 @@ pub(super) async fn drop_schema(url: &str, schema: &str) -> anyhow::Result<()> {
     }
     connection.execute(AssertSqlSafe(format!("DROP DATABASE {schema}"))).await?;
     Ok(connection.close().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MysqlServer;
+
+    #[tokio::test]
+    async fn a_start_deletes_no_temporary_tables_of_other_servers() {
+        let table = std::env::temp_dir().join(format!("#sql-temptable-{}-1-1.MAI", std::process::id()));
+        std::fs::write(&table, "").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let server = MysqlServer::start(folder.path()).await;
+        let survived = std::fs::remove_file(&table).is_ok();
+        server.unwrap();
+        assert!(survived, "{} was deleted", table.display());
+    }
 }

@@ -17,7 +17,7 @@ use super::Dead;
 use super::programs;
 
 /// Lines of a log that are shown when its process failed.
-pub(super) const TAIL_LINES: usize = 30;
+const TAIL_LINES: usize = 30;
 /// Bytes of a log that are read for its last lines.
 const TAIL_BYTES: u64 = 64 * 1024;
 
