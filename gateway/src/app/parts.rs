@@ -89,7 +89,7 @@ impl Builder {
         self.watch(&groups);
         let connections = connection::Deps {
             gateway: self.gateway,
-            config: Arc::clone(&self.config),
+            settings: connection::ConnectionSettings::of(&self.config),
             hub: Arc::clone(&self.hub),
             sends,
             reads: Arc::clone(&reads),

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -12,9 +11,9 @@ use shared::conversation::Conversation;
 use shared::ids::{ConnectionId, Seq, UserId};
 
 use super::deps::Deps;
+use super::settings::ConnectionSettings;
 use crate::auth::token::Login;
 use crate::budget::cost;
-use crate::config::Config;
 use crate::identity::Identity;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::wire::api_error::ApiError;
@@ -41,7 +40,7 @@ pub enum Query {
 /// The gateway, as one connection sees it.
 pub(crate) trait Backend: Send + Sync + 'static {
     /// The settings.
-    fn config(&self) -> &Config;
+    fn settings(&self) -> &ConnectionSettings;
 
     /// The wall clock, in milliseconds since 1970.
     fn unix_millis(&self) -> i64;
@@ -92,8 +91,8 @@ pub(crate) trait Backend: Send + Sync + 'static {
 }
 
 impl Backend for Deps {
-    fn config(&self) -> &Config {
-        &self.config
+    fn settings(&self) -> &ConnectionSettings {
+        &self.settings
     }
 
     fn unix_millis(&self) -> i64 {
@@ -114,7 +113,7 @@ impl Backend for Deps {
     }
 
     fn register(&self, who: &Identity, outbox: &Arc<Outbox>) {
-        self.hub.register(who, outbox, self.config.limits.connections_per_user_max);
+        self.hub.register(who, outbox, self.settings.connections_per_user_max);
         self.online.changed(&who.user);
     }
 
@@ -125,7 +124,7 @@ impl Backend for Deps {
     }
 
     fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), ApiError>> {
-        let deadline = Duration::from_millis(self.config.limits.request_deadline_ms);
+        let deadline = self.settings.request_deadline;
         let (logins, memberships, user) =
             (Arc::clone(&self.logins), Arc::clone(&self.memberships), user.clone());
         let (budget, hub) = (self.budgets.of(&user), Arc::clone(&self.hub));

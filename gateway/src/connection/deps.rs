@@ -5,10 +5,10 @@ use std::sync::Arc;
 use shared::shutdown::Shutdown;
 
 use super::logins::Logins;
+use super::settings::ConnectionSettings;
 use crate::auth::revocations::Revocations;
 use crate::auth::token::Tokens;
 use crate::budget::Budgets;
-use crate::config::Config;
 use crate::devices::Devices;
 use crate::hub::Hub;
 use crate::membership::{Loaded, Memberships};
@@ -22,7 +22,7 @@ use crate::typing::Typing;
 pub(crate) struct Deps {
     /// The id of this process, as in [`shared::ids::ConnectionId::gateway`].
     pub(crate) gateway: u64,
-    pub(crate) config: Arc<Config>,
+    pub(crate) settings: ConnectionSettings,
     pub(crate) hub: Arc<Hub>,
     pub(crate) sends: Arc<Sends>,
     pub(crate) reads: Arc<Reads>,

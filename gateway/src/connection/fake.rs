@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::backend::{Backend, Query};
+use super::settings::ConnectionSettings;
 use crate::auth::token::Login;
-use crate::config::Config;
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::outbox::{Outbox, ReplyTo};
@@ -28,7 +28,7 @@ pub(super) const START_UNIX_MS: i64 = 1_700_000_000_000;
 
 /// A gateway whose tokens are `user` or `user:LIFE_MS`.
 pub(super) struct FakeBackend {
-    pub(super) config: Config,
+    pub(super) settings: ConnectionSettings,
     pub(super) hub: Hub,
     start: Instant,
     connections: AtomicU64,
@@ -47,9 +47,9 @@ pub(super) struct FakeBackend {
 }
 
 impl FakeBackend {
-    pub(super) fn new(config: Config) -> Self {
+    pub(super) fn new(settings: ConnectionSettings) -> Self {
         Self {
-            config,
+            settings,
             hub: Hub::new(),
             start: Instant::now(),
             connections: AtomicU64::new(1),
@@ -86,8 +86,8 @@ impl FakeBackend {
 }
 
 impl Backend for FakeBackend {
-    fn config(&self) -> &Config {
-        &self.config
+    fn settings(&self) -> &ConnectionSettings {
+        &self.settings
     }
 
     fn unix_millis(&self) -> i64 {
@@ -116,7 +116,7 @@ impl Backend for FakeBackend {
     }
 
     fn register(&self, who: &Identity, outbox: &Arc<Outbox>) {
-        self.hub.register(who, outbox, self.config.limits.connections_per_user_max);
+        self.hub.register(who, outbox, self.settings.connections_per_user_max);
     }
 
     fn deregister(&self, who: &Identity) {

@@ -8,6 +8,7 @@ mod fake;
 pub mod login;
 pub mod logins;
 pub(crate) mod refused;
+mod settings;
 pub mod socket;
 pub mod task;
 mod token_expiry;
@@ -15,3 +16,4 @@ mod transport;
 
 pub(crate) use deps::Deps;
 pub(crate) use logins::Logins;
+pub(crate) use settings::ConnectionSettings;

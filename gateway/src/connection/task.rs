@@ -25,7 +25,7 @@ use super::socket::Counted;
 use super::token_expiry::TokenExpiry;
 use super::transport::{Ended, SocketEvent, Transport};
 use crate::identity::Identity;
-use crate::outbox::{Outbox, OutboxLimits, ReplyTo};
+use crate::outbox::{Outbox, ReplyTo};
 use crate::wire::api_error::ApiError;
 use crate::wire::close::Close;
 use crate::wire::reply::{self, Event};
@@ -55,16 +55,12 @@ pub(crate) struct Connection<S, B: Backend> {
 impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
     /// A connection whose upgrade is done.
     pub(crate) fn new(backend: Arc<B>, socket: WebSocketStream<Counted<S>>) -> Self {
-        let limits = &backend.config().limits;
-        let deadlines = Deadlines::new(&backend.config().timeouts, Instant::now());
+        let settings = backend.settings();
+        let deadlines = Deadlines::new(&settings.timeouts, Instant::now());
         Self {
             origin: backend.next_connection_id(),
             transport: Transport::new(socket),
-            outbox: Outbox::new(OutboxLimits {
-                replies: limits.requests_per_connection_max,
-                reply_bytes: limits.reply_bytes_per_connection_max,
-                push_bytes: limits.push_bytes_per_connection_max,
-            }),
+            outbox: Outbox::new(settings.outbox),
             timer: Box::pin(sleep_until(deadlines.next_check())),
             deadlines,
             backend,
@@ -100,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
 
     /// Reads frames until one is a login with a valid token.
     async fn wait_for_login(&mut self) -> Result<VerifiedLogin, Ended> {
-        let mut anonymous = Anonymous::new(self.backend.config().limits.malformed_frames_max);
+        let mut anonymous = Anonymous::new(self.backend.settings().malformed_frames_max);
         loop {
             let action = match self.next_frame().await? {
                 Message::Text(text) => anonymous.on_text(&text),
@@ -156,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
             let retry_after_ms = RetryDelay::Reconnect.random_ms();
             return Err(Ended::Close(Close::GoingAway { retry_after_ms }));
         }
-        let malformed_max = self.backend.config().limits.malformed_frames_max;
+        let malformed_max = self.backend.settings().malformed_frames_max;
         let (session, token) = authenticating.memberships_loaded(malformed_max);
         let (connection, user) = (self.origin.connection, session.who().user.as_str());
         tracing::debug!(connection, user, "logged in");
@@ -215,7 +211,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
     }
 
     fn login_reply(&self, who: &Identity) -> Utf8Bytes {
-        let heartbeat_ms = self.backend.config().timeouts.heartbeat_ms;
+        let heartbeat_ms = self.backend.settings().timeouts.heartbeat_ms;
         reply::login(&who.user, &who.device, self.backend.unix_millis(), heartbeat_ms)
     }
 

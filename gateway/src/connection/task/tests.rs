@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
 use crate::config::Config;
+use crate::connection::ConnectionSettings;
 use crate::connection::fake::{FakeBackend, START_UNIX_MS};
 use crate::connection::socket::{FRAME_BYTES_MAX, websocket_config};
 use crate::hub::Member;
@@ -113,7 +114,7 @@ impl Client {
 }
 
 fn backend(config: Config) -> Arc<FakeBackend> {
-    Arc::new(FakeBackend::new(config))
+    Arc::new(FakeBackend::new(ConnectionSettings::of(&config)))
 }
 
 fn verified(backend: &FakeBackend, token: &str) -> Option<VerifiedLogin> {
