@@ -26,6 +26,13 @@ impl Announcer {
             tracing::warn!("the event queue is full: an event for the other gateways is dropped");
         }
     }
+
+    /// A handle, and the events that are announced by it.
+    #[cfg(test)]
+    pub(crate) fn fake() -> (Self, mpsc::Receiver<v1::event::Kind>) {
+        let (queue, events) = mpsc::channel(WAITING_MAX);
+        (Self { queue }, events)
+    }
 }
 
 /// Returns the handle and the task that publishes queued events until all handles are dropped.

@@ -15,7 +15,7 @@ use shared::shutdown::Shutdown;
 use tokio::sync::mpsc;
 
 use crate::hub::Hub;
-use crate::membership::LiveGateways;
+use crate::membership::{Live as _, LiveGateways};
 
 /// Users that wait to be recorded; if more change, all users are recorded again.
 const QUEUED_USERS_MAX: usize = 16_384;

@@ -13,7 +13,15 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// A gateway without a heartbeat for this long is considered dead, and its users offline.
 pub(crate) const GATEWAY_EXPIRY: Duration = Duration::from_secs(6);
 
-/// The gateways that are alive.
+/// Which gateways are alive.
+pub(crate) trait Live {
+    /// All live gateways, this one included.
+    fn all(&self) -> AHashSet<u64>;
+    /// An event of `gateway` was heard.
+    fn heard(&self, gateway: u64);
+}
+
+/// The gateways that are alive, by their registry in Redis and by their events.
 #[derive(Debug)]
 pub(crate) struct LiveGateways {
     registry: LivenessRegistry,
@@ -50,18 +58,6 @@ impl LiveGateways {
         }
     }
 
-    /// The numbers of all live gateways, this one included.
-    #[must_use]
-    pub(crate) fn all(&self) -> AHashSet<u64> {
-        let known = self.known.lock();
-        known.registered.iter().chain(known.heard.keys()).copied().collect()
-    }
-
-    /// An event of `gateway` was heard.
-    pub(super) fn heard(&self, gateway: u64) {
-        self.known.lock().heard.insert(gateway, Instant::now());
-    }
-
     fn name(&self) -> String {
         format!("{:016x}", self.gateway)
     }
@@ -82,5 +78,16 @@ impl LiveGateways {
             known.registered = numbers.chain([self.gateway]).collect();
             known.heard.retain(|_, heard| heard.elapsed() < HEARTBEAT_INTERVAL);
         }
+    }
+}
+
+impl Live for LiveGateways {
+    fn all(&self) -> AHashSet<u64> {
+        let known = self.known.lock();
+        known.registered.iter().chain(known.heard.keys()).copied().collect()
+    }
+
+    fn heard(&self, gateway: u64) {
+        self.known.lock().heard.insert(gateway, Instant::now());
     }
 }

@@ -41,7 +41,7 @@ pub(crate) use barrier::Barriers;
 pub(crate) use change_log::follow_change_log;
 pub(crate) use group_changes::GroupChanges;
 pub(crate) use inbox_updates::InboxUpdates;
-pub(crate) use liveness::{GATEWAY_EXPIRY, LiveGateways};
+pub(crate) use liveness::{GATEWAY_EXPIRY, Live, LiveGateways};
 pub(crate) use memberships::{Memberships, OpenGroups};
 pub(crate) use quotas::{QuotaSettings, Quotas};
 pub(crate) use view::Loaded;
