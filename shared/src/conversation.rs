@@ -5,6 +5,7 @@
 //! nearly always decides. The conversation key, for MySQL, Redis and the queues, separates the two ids by a blank, which
 //! no id contains, so that two different pairs never share a key.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -129,11 +130,13 @@ impl Conversation {
         &self.key
     }
 
-    /// The canonical name for clients.
+    /// The canonical name for clients. The name of a group is its key.
     #[must_use]
-    pub fn wire(&self) -> String {
-        // The key of a group contains no blank.
-        self.key.replacen(' ', "_", 1)
+    pub fn wire(&self) -> Cow<'_, str> {
+        match self.kind() {
+            Kind::Private(..) => Cow::Owned(self.key.replacen(' ', "_", 1)),
+            Kind::Group => Cow::Borrowed(&self.key),
+        }
     }
 
     /// The other user of a private conversation of `user` (in notes to itself the same one); `None` for a group, and for a

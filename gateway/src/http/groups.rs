@@ -164,7 +164,7 @@ async fn show(group: &Conversation, call: Call) -> Answer {
     let row = groups::find(&call.deps.pool, group).await.map_err(|e| ApiError::database(&e))?;
     let row = row.filter(|row| !row.is_dismissed).ok_or(Denied::NoGroup)?;
     json(&GroupView {
-        conversation_id: group.wire(),
+        conversation_id: group.wire().into_owned(),
         name: row.name,
         members: row.members,
         muted: row.is_muted,

@@ -1,5 +1,6 @@
 //! Entries of a user's list of conversations, in a sync reply and over HTTP.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -49,7 +50,7 @@ pub struct Listing {
 /// The JSON of a [`Listed`].
 #[derive(Debug, Serialize)]
 pub struct EntryView<'a> {
-    conversation_id: String,
+    conversation_id: Cow<'a, str>,
     /// The other user of a private chat.
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<&'a str>,

@@ -1,11 +1,13 @@
 //! A conversation as one reader names it.
 
+use std::borrow::Cow;
+
 use shared::conversation::{Conversation, Kind};
 
 /// The id of a conversation, and the other user if it is a private one, so that no client has to take the id apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConversationName<'c> {
-    id: String,
+    id: Cow<'c, str>,
     peer: Option<&'c str>,
 }
 
