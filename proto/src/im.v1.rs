@@ -2,24 +2,24 @@
 /// Messages of one shard, in the order in which they were numbered.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MessageBatch {
-    /// The shard that all conversations below hash to; a message of which that is not true was numbered by a gateway with
-    /// another number of shards, and is set apart as a dead letter.
+    /// The shard of all conversations below. A message of another shard was numbered by a gateway with another number of
+    /// shards, and becomes a dead letter.
     #[prost(uint32, tag = "1")]
     pub shard: u32,
     #[prost(message, repeated, tag = "2")]
     pub messages: ::prost::alloc::vec::Vec<ChatMessage>,
 }
-/// One numbered message.
+/// A numbered message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChatMessage {
-    /// Storage key of the conversation (see shared::conversation): a group's id, or "private_<lo> <hi>".
+    /// Conversation key (see shared::conversation): a group's id, or "private_<lo> <hi>".
     #[prost(string, tag = "1")]
     pub conversation: ::prost::alloc::string::String,
-    /// The number it was given: above every number of the conversation that was given before it.
+    /// Its sequence number, above all numbers that were assigned in the conversation before.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
-    /// The numbers between the conversation's last one and this were never given to anyone (the counter had been
-    /// lost and was seeded again): do not wait for them.
+    /// The numbers between the conversation's last_seq and this one were never assigned, because the counter was lost and
+    /// reseeded: do not wait for them.
     #[prost(bool, tag = "3")]
     pub jump: bool,
     #[prost(string, tag = "4")]
@@ -28,23 +28,23 @@ pub struct ChatMessage {
     pub msg_id: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub content: ::prost::alloc::string::String,
-    /// 1 text, 2 image, 3 a recall: content is the number of the recalled message.
+    /// 1 text, 2 image, 3 recall: content is the number of the recalled message.
     #[prost(uint32, tag = "7")]
     pub msg_type: u32,
-    /// Milliseconds since the Unix epoch, by the client's clock or else the gateway's.
+    /// Milliseconds since 1970, by the client's clock or else the gateway's.
     #[prost(int64, tag = "8")]
     pub send_time_ms: i64,
-    /// The connection that sent it: gets no push, and gets the reply when the message is stored.
+    /// The connection that sent it. It gets no push; with reply_when_stored it gets the reply at the commit.
     #[prost(message, optional, tag = "9")]
     pub origin: ::core::option::Option<Origin>,
-    /// The sender asked for its reply at the commit ("ack":"stored").
+    /// The sender is answered at the commit ("ack":"stored").
     #[prost(bool, tag = "10")]
     pub reply_when_stored: bool,
-    /// The sender had sent this id before: the worker announces its final number once more.
+    /// The sender has sent this id before: the worker announces its final number again.
     #[prost(bool, tag = "11")]
     pub retry: bool,
 }
-/// The same message once it is committed, in an event.
+/// A committed message, in an event.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StoredMessage {
     #[prost(uint64, tag = "1")]
@@ -74,25 +74,25 @@ pub struct Origin {
     #[prost(uint64, tag = "2")]
     pub connection: u64,
 }
-/// Events of one source, numbered so that a lost batch is noticed.
+/// Events of one stream, numbered so that a lost batch is noticed.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EventBatch {
-    /// Whoever numbers this stream, chosen at random each time a worker takes a shard and each time a gateway starts.
+    /// The id of the stream: a random number, new when a worker acquires a shard and when a gateway starts.
     #[prost(uint64, tag = "1")]
     pub stream: u64,
-    /// The shard that the stream is about; absent for a gateway's own stream (memberships, positions).
+    /// The shard of a worker's stream; absent in a gateway's stream (memberships, positions).
     #[prost(uint32, optional, tag = "2")]
     pub shard: ::core::option::Option<u32>,
-    /// Rises by one with each batch of the stream, from 1. A batch without events is a beacon: it repeats the number
-    /// of the last batch, so that the loss of the last one before a silence is noticed too.
+    /// 1 for the first batch of the stream, then one more for each. A batch without events is a beacon: it repeats the
+    /// number of the last batch, so that the loss of the last one before a pause is noticed, too.
     #[prost(uint64, tag = "3")]
     pub number: u64,
     #[prost(message, repeated, tag = "4")]
     pub events: ::prost::alloc::vec::Vec<Event>,
-    /// The stream ends in order with this number. Its source has published everything that it committed and released the
-    /// shard afterwards: a stream that follows for the same shard leaves no doubt about this one. A stream that stops
-    /// without this mark (its source was killed, or is of a version that does not know the mark) may have lost its last
-    /// events. Only in a batch without events: a reader that does not know the mark takes it for a beacon.
+    /// The stream ends with this number: its worker published all events of its commits and released the shard. A stream
+    /// that stops without this mark may have lost its last events, because its worker was killed or is of a version without
+    /// the mark. Set only in a batch without events, which a reader of such a version takes for a beacon.
+    /// A new stream of the shard then causes no resync.
     #[prost(bool, tag = "5")]
     pub ends: bool,
 }
@@ -131,7 +131,7 @@ pub mod event {
         TokensRevoked(super::TokensRevoked),
     }
 }
-/// Messages of one conversation that were committed together, rising seq.
+/// Messages of one conversation that were committed together, by rising seq.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Committed {
     #[prost(string, tag = "1")]
@@ -139,7 +139,7 @@ pub struct Committed {
     #[prost(message, repeated, tag = "2")]
     pub messages: ::prost::alloc::vec::Vec<StoredMessage>,
 }
-/// The final number of a message that was (or may have been) answered with another one, or a retry's.
+/// The final number of a message whose sender was (or may have been) answered with another one, or of a retry.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Corrected {
     #[prost(string, tag = "1")]
@@ -150,12 +150,12 @@ pub struct Corrected {
     pub msg_id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "4")]
     pub seq: u64,
-    /// The number is not the one that the sender was first told: all its connections get a second reply.
-    /// False where only a sender that waits for the commit is to be answered.
+    /// The number differs from the one in the first reply: all connections of the sender get a second reply.
+    /// False: only a sender that waits for the commit is answered.
     #[prost(bool, tag = "5")]
     pub changed: bool,
 }
-/// A message that was accepted and then not stored: its sender lost the right to send before the commit.
+/// A message that was accepted and not stored, because its sender lost the permission to send before the commit.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refused {
     #[prost(string, tag = "1")]
@@ -164,14 +164,14 @@ pub struct Refused {
     pub sender_id: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub msg_id: ::prost::alloc::string::String,
-    /// As in the client's protocol: 403 or 404.
+    /// The code of the reply to the client: 403 or 404.
     #[prost(uint32, tag = "4")]
     pub code: u32,
-    /// For the client.
+    /// The message of the reply to the client.
     #[prost(string, tag = "5")]
     pub message: ::prost::alloc::string::String,
 }
-/// A user confirmed reading up to seq.
+/// The read position of a user moved to seq.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PositionMoved {
     #[prost(string, tag = "1")]
@@ -180,43 +180,43 @@ pub struct PositionMoved {
     pub user_id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
     pub seq: u64,
-    /// The connection that moved it needs no event.
+    /// The connection that moved it; it gets no event.
     #[prost(message, optional, tag = "4")]
     pub origin: ::core::option::Option<Origin>,
-    /// How many messages of others are unread from there on; absent where it was not counted.
+    /// The number of unread messages above the position; absent if they were not counted.
     #[prost(uint64, optional, tag = "5")]
     pub unread: ::core::option::Option<u64>,
 }
-/// A group changed. Whoever applies the changes of a group in the order of their versions, without a gap, knows who is
-/// in it; after a gap the database must be asked.
+/// A group changed. A gateway that applies all changes of a group in the order of their versions knows its members; after
+/// a missing version it reads them from the database.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MembershipChanged {
     #[prost(string, tag = "1")]
     pub conversation: ::prost::alloc::string::String,
-    /// With the plain role, not muted.
+    /// As plain members, not muted.
     #[prost(string, repeated, tag = "2")]
     pub joined: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "3")]
     pub left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The group's access version since then.
+    /// The group's access version after the change.
     #[prost(uint64, tag = "4")]
     pub version: u64,
-    /// The last number when they joined, and the number above which history is shown to them.
+    /// The conversation's last_seq when they joined, and the number above which they see messages.
     #[prost(uint64, tag = "5")]
     pub joined_seq: u64,
     #[prost(uint64, tag = "6")]
     pub joined_floor: u64,
-    /// The group is no more.
+    /// The group was dismissed.
     #[prost(bool, tag = "7")]
     pub dismissed: bool,
-    /// Roles, mutes or the group's own settings changed: what is known about its members must be read again.
+    /// Roles, mutes or settings of the group changed: cached members are read again.
     #[prost(bool, tag = "8")]
     pub settings: bool,
-    /// It has, or lately had, too many members for inboxes: its head is merged into syncs.
+    /// The group is large, or was large lately: syncs merge its group head.
     #[prost(bool, tag = "9")]
     pub merges_head: bool,
 }
-/// A user takes no private messages from another one any more, or takes them again.
+/// A user blocked or unblocked another one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BlockChanged {
     #[prost(string, tag = "1")]
@@ -226,7 +226,7 @@ pub struct BlockChanged {
     #[prost(bool, tag = "3")]
     pub blocked: bool,
 }
-/// A user is writing. Never stored.
+/// A user is typing. Never stored.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Typing {
     #[prost(string, tag = "1")]
@@ -236,7 +236,7 @@ pub struct Typing {
     #[prost(message, optional, tag = "3")]
     pub origin: ::core::option::Option<Origin>,
 }
-/// Asks every gateway to say when it has applied all that came before in this stream.
+/// A barrier: every gateway answers it when it has applied all earlier events of this stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Fence {
     #[prost(uint64, tag = "1")]
@@ -246,7 +246,7 @@ pub struct Fence {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FenceReached {
-    /// Who asked, and about what.
+    /// The barrier: the gateway that announced it, and its number.
     #[prost(uint64, tag = "1")]
     pub gateway: u64,
     #[prost(uint64, tag = "2")]
@@ -254,7 +254,7 @@ pub struct FenceReached {
     #[prost(uint64, tag = "3")]
     pub by: u64,
 }
-/// A device has a new connection: older ones of the same device are closed.
+/// A device has a new connection. Older connections of the device are closed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeviceConnected {
     #[prost(string, tag = "1")]
@@ -267,23 +267,23 @@ pub struct DeviceConnected {
     #[prost(message, optional, tag = "4")]
     pub origin: ::core::option::Option<Origin>,
 }
-/// Users are invited into a group. The invitation is in the database.
+/// Users were invited to a group. The invitations are in the database.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Invited {
     #[prost(string, tag = "1")]
     pub conversation: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "2")]
     pub user_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The user who invites.
+    /// The user who invited them.
     #[prost(string, tag = "3")]
     pub by: ::prost::alloc::string::String,
 }
-/// Tokens of a user are good no more; connections that were opened with one of them are closed.
+/// Tokens of a user are revoked. Connections that were opened with one of them are closed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TokensRevoked {
     #[prost(string, tag = "1")]
     pub user_id: ::prost::alloc::string::String,
-    /// Those issued up to here, in milliseconds since the Unix epoch.
+    /// Tokens issued up to this time are revoked; milliseconds since 1970.
     #[prost(int64, tag = "2")]
     pub not_before_ms: i64,
 }
