@@ -66,7 +66,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// Loads the memberships of a registered user, and subscribes its connections to its groups.
     ///
-    /// The future ends within the request deadline. It fails with 503 if the database is away or too many users log in
+    /// The future ends within the request deadline. It fails with 503 if the database is unavailable or too many users log in
     /// at once.
     fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), ApiError>>;
 

@@ -128,9 +128,10 @@ impl Backend for FakeBackend {
         async move {
             logins.acquire().await.unwrap().forget();
             match is_away {
-                true => {
-                    Err(ApiError::Unavailable { message: "the database is away".into(), retry_after_ms: 1 })
-                }
+                true => Err(ApiError::Unavailable {
+                    message: "the database is unavailable".into(),
+                    retry_after_ms: 1,
+                }),
                 false => Ok(()),
             }
         }

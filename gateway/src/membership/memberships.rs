@@ -60,7 +60,7 @@ impl Memberships {
         self.view.cache().permissions(conversation, user)
     }
 
-    /// The same for sending. While the database is away, a message is accepted by what is known, although that may be old:
+    /// The same for sending. While the database is unavailable, a message is accepted by what is known, although that may be old:
     /// there is nothing else to ask, and its sender is checked again at the commit.
     #[must_use]
     pub(crate) fn known_to_send(&self, conversation: &Conversation, user: &UserId) -> Option<Permissions> {
@@ -113,7 +113,7 @@ impl Memberships {
     /// connections must be registered before.
     ///
     /// # Errors
-    /// 503 where the database is away.
+    /// 503 where the database is unavailable.
     pub(crate) async fn load(&self, users: &[UserId]) -> Result<Vec<Loaded>, ApiError> {
         self.reloader.load(users).await.map_err(|e| ApiError::database(&e))
     }

@@ -8,7 +8,7 @@
 //!   meanwhile; if they do not arrive in time, the group is read again ([`reloader`]).
 //! * The list of changes in the database, read each second ([`change_log`]), in case an event was lost. A gateway that
 //!   has not read it for a while relies on nothing that it remembers ([`freshness`]), except that messages are still
-//!   accepted while the database is away.
+//!   accepted while the database is unavailable.
 //! * Barriers ([`barrier`]): a change through a gateway is answered when all live gateways ([`liveness`]) have applied it.
 //!
 //! [`view`] is the synchronous whole of cache, states and freshness, which the simulation drives; [`memberships`] and

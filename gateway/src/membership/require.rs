@@ -19,7 +19,7 @@ impl Memberships {
     /// What `user` may do in `conversation`. The user joins an open group on the way.
     ///
     /// # Errors
-    /// 403, 404, or 503 where the database is away.
+    /// 403, 404, or 503 where the database is unavailable.
     pub(crate) async fn require(
         &self,
         conversation: &Conversation,

@@ -30,7 +30,7 @@ use crate::config::Limits;
 const OVERHEAD_BYTES: usize = 128;
 /// Opening a channel on a healthy connection takes less than this: nobody is refused meanwhile.
 const CHANNEL_TIMEOUT: Duration = Duration::from_millis(200);
-/// Messages that are refused at once while the broker is away.
+/// Messages that are refused at once while the broker is unavailable.
 const REFUSED_AT_ONCE: usize = 64;
 
 /// What the pipelines of all shards share.
@@ -97,7 +97,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         }
     }
 
-    /// While the broker is away, senders are refused at once, and no sequence numbers are taken. False when there will be
+    /// While the broker is unavailable, senders are refused at once, and no sequence numbers are taken. False when there will be
     /// no more messages.
     async fn refuse_until_ready(&mut self) -> bool {
         if self.publisher.is_ready() {
@@ -110,7 +110,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
             return true;
         }
         loop {
-            refuse(waiting.drain(..), "the message queue is away");
+            refuse(waiting.drain(..), "the message queue is unavailable");
             tokio::select! {
                 biased;
                 () = &mut ready => return true,

@@ -51,7 +51,7 @@ impl PublishBatch for ShardPublisher {
     async fn until_ready(&mut self) {
         let (mut backoff, mut link) = (Backoff::dependency(), self.broker.link());
         while self.publisher.ready().await.is_err() {
-            // A blocked broker says when it is unblocked; one that is away must be tried again.
+            // A blocked broker says when it is unblocked; one that is unavailable must be tried again.
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_delay()) => {}
                 _ = link.changed() => {}

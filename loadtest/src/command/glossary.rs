@@ -13,7 +13,7 @@ Words:
   listener     A connected member that only receives pushes. Due: one push for each message and each listener of its
                group. A push is a hint that saves a pull: a gateway drops pushes for clients that read too slowly, and
                tells them to pull. Missing pushes are counted; they do not break a promise.
-  refused      A reply with 429 (rate limit), 500 or 503 (overload, or a server is away). The sender obeys
+  refused      A reply with 429 (rate limit), 500 or 503 (overload, or a server is unavailable). The sender obeys
                retry_after_ms and sends the message again with the same msg_id. The result names the setting of the
                gateway that most likely caused each kind of refusal.
   judge        After the load, every conversation is pulled through every gateway and compared with what the senders

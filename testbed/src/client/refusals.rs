@@ -173,7 +173,7 @@ mod tests {
             (Message, 404, "", "groups.auto_create"),
             (Message, 413, "", "4096"),
             (Message, 500, "", "its log"),
-            (Read, 503, "the database is away", "MySQL or Redis"),
+            (Read, 503, "the database is unavailable", "MySQL or Redis"),
             (Connect, 401, "", "auth.hs256_secret"),
             (Connection, 4429, "", "limits.connections_per_user_max (32"),
             (Connection, 1012, "", "limits.logins_waiting_max (10000"),

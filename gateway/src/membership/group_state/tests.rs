@@ -132,7 +132,7 @@ fn a_group_is_read_when_a_predecessor_does_not_arrive_in_time() {
     group.now += GAP_TIMEOUT;
     assert_eq!(group.read(), ["alice", "bob"]);
     group.on(Event::ReadFailed { asked: vec![user("alice"), user("bob")] });
-    assert_eq!(group.read(), ["alice", "bob"], "6 does not arrive, and the database is away");
+    assert_eq!(group.read(), ["alice", "bob"], "6 does not arrive, and the database is unavailable");
     assert_eq!(group.known().0, None);
 }
 

@@ -69,7 +69,7 @@ impl Truth {
         }
     }
 
-    /// Commits a change. `None` if there was nothing to change, or the database is away.
+    /// Commits a change. `None` if there was nothing to change, or the database is unavailable.
     pub(super) fn change(&mut self, group: &Conversation, change: Change, late: bool) -> Option<Kind> {
         let now = self.now(group);
         let mut next = now.clone();

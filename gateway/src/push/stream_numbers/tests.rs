@@ -188,7 +188,7 @@ fn a_shard_that_moves_loses_events_only_if_its_previous_stream_broke_off() {
             &[broken_off(1, 1), broken_off(5, 1)],
         ),
         (
-            "two workers that both believe to own the shard, for as long as Redis is away",
+            "two workers that both believe to own the shard, for as long as Redis is unavailable",
             &[
                 Heard(t, 1, Beacon, 0),
                 Heard(t + 500, 2, Events, 1),
