@@ -78,8 +78,10 @@ pub struct Auth {
     pub token_ttl_s: u64,
     /// Anyone may create an account (`POST /api/register`) and log in to it. Requires `hs256_secret`.
     pub accounts: bool,
-    /// Shortest password of a new account, in characters.
+    /// Shortest new password, in characters.
     pub password_chars_min: usize,
+    /// New passwords that are guessed first are refused: common ones, single words, names, dates, sequences.
+    pub refuse_common_passwords: bool,
     /// The operator's key, at least 32 bytes: its owner may act for any user. Required with `jwt`.
     pub api_key: Secret,
     /// A file that contains it instead.
@@ -99,6 +101,7 @@ impl Default for Auth {
             token_ttl_s: 86_400,
             accounts: false,
             password_chars_min: 8,
+            refuse_common_passwords: true,
             api_key: Secret::default(),
             api_key_file: PathBuf::new(),
         }

@@ -19,7 +19,7 @@ use shared::shutdown::Shutdown;
 use super::readiness::{watch_mysql, watch_redis};
 use super::stores::Stores;
 use crate::announce::{Announcer, announcer};
-use crate::auth::accounts::{AccountSettings, Accounts};
+use crate::auth::accounts::Accounts;
 use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
 use crate::budget::Budgets;
@@ -260,9 +260,8 @@ impl Builder {
     }
 
     fn accounts(&self) -> anyhow::Result<Option<Arc<Accounts>>> {
-        let accounts =
-            AccountSettings::of(&self.config).map(|it| Accounts::new(self.stores.pool.clone(), it));
-        Ok(accounts.transpose()?.map(Arc::new))
+        let Stores { pool, redis, .. } = &self.stores;
+        Ok(Accounts::new(&self.config, pool.clone(), redis.clone())?.map(Arc::new))
     }
 
     /// Receives events from here on: clients that connect later miss none.

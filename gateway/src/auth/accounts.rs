@@ -3,143 +3,181 @@
 //! Hashing a password is slow on purpose. It runs on blocking threads with a concurrency limit; a call that waits too long
 //! for a permit gets 503. A login of an unknown user costs the same work and gets the same answer as a wrong password.
 
-use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use shared::ids::UserId;
-use shared::mysql::{Pool, accounts};
+use shared::ids::{UserId, unix_millis};
+use shared::mysql::accounts::{self, PasswordChange};
+use shared::mysql::{self, Pool};
 use tokio::sync::Semaphore;
 
+use super::login_limits::{Attempt, LoginLimits};
+use super::password_rules::{PasswordRules, check_length};
 use crate::config::Config;
-use crate::rates::Rates;
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
 
-/// Longest password in bytes; a longer one would only cost hashing time.
-const PASSWORD_BYTES_MAX: usize = 256;
 /// Longest nickname, in characters.
 const NICKNAME_CHARS_MAX: usize = 64;
 /// How long a call waits for a permit to hash.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The settings of accounts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AccountSettings {
-    password_chars_min: usize,
-    /// Logins to one account; 0 for no limit.
-    user_logins_per_minute: u32,
-    /// Logins and registrations from one address; 0 for no limit.
-    address_logins_per_minute: u32,
-}
-
-impl AccountSettings {
-    /// The settings that `config` has; `None` if accounts are disabled.
-    pub(crate) fn of(config: &Config) -> Option<Self> {
-        config.auth.accounts.then_some(Self {
-            password_chars_min: config.auth.password_chars_min,
-            user_logins_per_minute: config.limits.user_logins_per_minute,
-            address_logins_per_minute: config.limits.address_logins_per_minute,
-        })
-    }
-}
-
-/// Creates accounts and verifies passwords, within rate limits.
+/// Creates accounts, verifies and changes passwords, within rate limits.
 #[derive(Debug)]
 pub(crate) struct Accounts {
     pool: Pool,
     /// Each permit uses one core and 19 MiB.
     permits: Arc<Semaphore>,
-    by_user: Option<Rates<UserId>>,
-    by_address: Option<Rates<IpAddr>>,
-    password_chars_min: usize,
+    limits: LoginLimits,
+    rules: PasswordRules,
     /// Compared with the password of an unknown user.
     dummy_hash: String,
 }
 
 impl Accounts {
-    /// Accounts in `pool`.
+    /// Accounts in `pool`; `None` if they are disabled.
     ///
     /// # Errors
-    /// The system provides no random numbers.
-    pub(crate) fn new(pool: Pool, settings: AccountSettings) -> anyhow::Result<Self> {
+    /// The hash of a random password cannot be made.
+    pub(crate) fn new(
+        config: &Config,
+        pool: Pool,
+        redis: shared::redis::Client,
+    ) -> anyhow::Result<Option<Self>> {
+        if !config.auth.accounts {
+            return Ok(None);
+        }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let salt_and_password: [u8; 32] = rand::random();
         let dummy_hash = hash(&salt_and_password).map_err(|error| anyhow::anyhow!("hashing: {error}"))?;
-        Ok(Self {
+        Ok(Some(Self {
             pool,
             permits: Arc::new(Semaphore::new(cores.div_ceil(2))),
-            by_user: per_minute(settings.user_logins_per_minute),
-            by_address: per_minute(settings.address_logins_per_minute),
-            password_chars_min: settings.password_chars_min,
+            limits: LoginLimits::new(redis, &config.limits),
+            rules: PasswordRules {
+                chars_min: config.auth.password_chars_min,
+                refuse_common: config.auth.refuse_common_passwords,
+            },
             dummy_hash,
-        })
-    }
-
-    /// Counts an attempt to log in as `user` from `address`.
-    ///
-    /// # Errors
-    /// 429
-    pub(crate) fn check_rate(&self, user: &UserId, address: IpAddr) -> Result<(), ApiError> {
-        let by_address = self.by_address.as_ref().map_or(Ok(()), |rates| rates.take(&address));
-        let both = by_address.and_then(|()| self.by_user.as_ref().map_or(Ok(()), |rates| rates.take(user)));
-        both.map_err(|retry_after_ms| ApiError::RateLimited {
-            message: "too many attempts to log in: wait and try again".to_owned(),
-            retry_after_ms,
-        })
+        }))
     }
 
     /// Creates an account.
     ///
     /// # Errors
-    /// 400 for an invalid password or nickname, 409 if the id is taken, 503.
+    /// 400 for an invalid or common password or an invalid nickname, 409 if the id is taken, 429, 503.
     pub(crate) async fn register(
         &self,
-        user: &UserId,
+        attempt: Attempt<'_>,
         password: String,
         nickname: &str,
     ) -> Result<(), ApiError> {
-        if password.chars().count() < self.password_chars_min {
-            let message =
-                format!("password is too short: send at least {} characters", self.password_chars_min);
-            return Err(ApiError::Malformed(message));
-        }
-        check_length(&password)?;
+        self.limits.take_registration(attempt.address).await?;
+        self.rules.check_length(&password)?;
         if nickname.chars().count() > NICKNAME_CHARS_MAX || nickname.chars().any(char::is_control) {
             return Err(ApiError::malformed("nickname must be at most 64 characters, no control characters"));
         }
-        let hashed = self.work(move || hash(password.as_bytes())).await?.map_err(|error| {
-            tracing::error!(%error, "a password was not hashed: its account is not created");
-            ApiError::Internal
-        })?;
-        let created = accounts::create(&self.pool, user, &hashed, nickname)
-            .await
-            .map_err(|e| ApiError::database(&e))?;
-        if created {
-            Ok(())
-        } else {
-            Err(ApiError::Conflict("this user_id is taken: choose another one".to_owned()))
+        let hashed = self.hash_new(attempt.user, password).await?;
+        let created = accounts::create(&self.pool, attempt.user, &hashed, nickname).await;
+        if !created.map_err(|e| ApiError::database(&e))? {
+            return Err(ApiError::Conflict("this user_id is taken: choose another one".to_owned()));
+        }
+        self.limits.succeeded(attempt).await;
+        Ok(())
+    }
+
+    /// Verifies a password. Returns the time, in milliseconds since 1970, at which it was the account's password: a token that
+    /// is issued as of this time is revoked by every later change of the password.
+    ///
+    /// # Errors
+    /// 401 with the same message for an unknown user and a wrong password; 429, 503.
+    pub(crate) async fn log_in(&self, attempt: Attempt<'_>, password: String) -> Result<i64, ApiError> {
+        self.limits.take(attempt).await?;
+        check_length(&password)?;
+        let wrong = || ApiError::Unauthenticated("user_id or password is wrong".to_owned());
+        let stored = self.verified(attempt.user, password).await?.ok_or_else(wrong)?;
+        let verified_at = unix_millis();
+        // The password may have been changed during the verification.
+        let current = accounts::settled_password_hash(&self.pool, attempt.user).await;
+        if current.map_err(|e| ApiError::database(&e))?.as_ref() != Some(&stored) {
+            return Err(wrong());
+        }
+        self.limits.succeeded(attempt).await;
+        Ok(verified_at)
+    }
+
+    /// Changes the password of an account whose owner knows the old one, and revokes its tokens. Returns the time up to which
+    /// issued tokens are revoked, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// 400 for an invalid or common new password, or the old one; 403 if `old` is wrong, 404 without an account, 429, 503.
+    pub(crate) async fn change_password(
+        &self,
+        attempt: Attempt<'_>,
+        old: String,
+        new: String,
+    ) -> Result<i64, ApiError> {
+        check_length(&old)?;
+        self.rules.check_length(&new)?;
+        self.limits.take(attempt).await?;
+        let is_same = old == new;
+        let wrong = || ApiError::Forbidden("old_password is wrong".to_owned());
+        let Some(stored) = self.verified(attempt.user, old).await? else {
+            let known = accounts::password_hash(&self.pool, attempt.user).await;
+            let is_known = known.map_err(|e| ApiError::database(&e))?.is_some();
+            return Err(if is_known { wrong() } else { no_account() });
+        };
+        self.limits.succeeded(attempt).await;
+        if is_same {
+            return Err(ApiError::malformed("new_password is the old one: choose another one"));
+        }
+        let hashed = self.hash_new(attempt.user, new).await?;
+        let changed = accounts::set_password(&self.pool, attempt.user, Some(&stored), &hashed).await;
+        match changed.map_err(|e| ApiError::database(&e))? {
+            PasswordChange::Changed { not_before_ms } => Ok(not_before_ms),
+            PasswordChange::Differs => Err(wrong()),
+            PasswordChange::NoAccount => Err(no_account()),
         }
     }
 
-    /// Verifies a password.
+    /// Sets the password of an account for the operator, and revokes its tokens. Returns the time up to which issued tokens are
+    /// revoked, in milliseconds since 1970.
     ///
     /// # Errors
-    /// 401 with the same message for an unknown user and a wrong password; 503.
-    pub(crate) async fn check(&self, user: &UserId, password: String) -> Result<(), ApiError> {
-        check_length(&password)?;
-        let stored = accounts::password_hash(&self.pool, user).await.map_err(|e| ApiError::database(&e))?;
-        let known = stored.is_some();
-        let hash_to_compare = stored.unwrap_or_else(|| self.dummy_hash.clone());
-        let is_right = self.work(move || verify(password.as_bytes(), &hash_to_compare)).await?;
-        if known && is_right {
-            return Ok(());
+    /// 400 for an invalid or common password, 404 without an account, 503.
+    pub(crate) async fn reset_password(&self, user: &UserId, new: String) -> Result<i64, ApiError> {
+        self.rules.check_length(&new)?;
+        let hashed = self.hash_new(user, new).await?;
+        let changed = accounts::set_password(&self.pool, user, None, &hashed).await;
+        match changed.map_err(|e| ApiError::database(&e))? {
+            PasswordChange::Changed { not_before_ms } => Ok(not_before_ms),
+            PasswordChange::Differs | PasswordChange::NoAccount => Err(no_account()),
         }
-        Err(ApiError::Unauthenticated("user_id or password is wrong".to_owned()))
+    }
+
+    /// The stored hash of the account's password, if it is `password`. An unknown user costs the same work.
+    async fn verified(&self, user: &UserId, password: String) -> Result<Option<String>, ApiError> {
+        let stored: Result<_, mysql::Error> = accounts::password_hash(&self.pool, user).await;
+        let stored = stored.map_err(|e| ApiError::database(&e))?;
+        let hash_to_compare = stored.clone().unwrap_or_else(|| self.dummy_hash.clone());
+        let is_right = self.work(move || verify(password.as_bytes(), &hash_to_compare)).await?;
+        Ok(stored.filter(|_| is_right))
+    }
+
+    /// The hash of a new password of `user`.
+    async fn hash_new(&self, user: &UserId, password: String) -> Result<String, ApiError> {
+        let (rules, user) = (self.rules, user.clone());
+        let hashed = self.work(move || {
+            rules.check_common(&password, &user)?;
+            hash(password.as_bytes()).map_err(|error| {
+                tracing::error!(%error, "Cannot hash a password ({error}); it is not stored");
+                ApiError::Internal
+            })
+        });
+        hashed.await?
     }
 
     /// Runs slow work on a blocking thread, within the concurrency limit. Work that has begun keeps its permit even if its
@@ -162,16 +200,8 @@ impl Accounts {
     }
 }
 
-fn per_minute<K: std::hash::Hash + Eq + Clone>(times: u32) -> Option<Rates<K>> {
-    let times = NonZeroU32::new(times)?;
-    Rates::every(Duration::from_secs(60) / times.get(), times)
-}
-
-fn check_length(password: &str) -> Result<(), ApiError> {
-    if password.len() > PASSWORD_BYTES_MAX {
-        return Err(ApiError::malformed("password is longer than 256 bytes"));
-    }
-    Ok(())
+fn no_account() -> ApiError {
+    ApiError::NotFound("this user has no account with a password".to_owned())
 }
 
 /// Argon2id with the library's default cost (19 MiB, 2 passes, as OWASP recommends) and a random salt.

@@ -82,12 +82,17 @@ impl Revocations {
     pub(crate) async fn revoke(&self, user: &UserId) -> Result<i64, ApiError> {
         let not_before_ms = unix_millis();
         revocations::revoke(&self.pool, user, not_before_ms).await.map_err(|e| ApiError::database(&e))?;
+        self.revoked(user, not_before_ms);
+        Ok(not_before_ms)
+    }
+
+    /// Applies and announces a revocation that is committed.
+    pub(crate) fn revoked(&self, user: &UserId, not_before_ms: i64) {
         tracing::info!(user = user.as_str(), "tokens revoked");
         // On this gateway at once, so that the caller's next request is refused; on the others by the event.
         self.apply(user, not_before_ms);
         let event = v1::TokensRevoked { user_id: user.as_str().to_owned(), not_before_ms };
         self.announcer.announce(v1::event::Kind::TokensRevoked(event));
-        Ok(not_before_ms)
     }
 
     /// Applies a revocation; true if it is new and the user has a connection here.

@@ -127,6 +127,20 @@ impl Tokens {
     /// # Errors
     /// 400 for a lifetime of 0 or of more than a year; 404 without a secret to sign with.
     pub(crate) fn mint(&self, user: &UserId, ttl_s: Option<u64>) -> Result<(String, i64), ApiError> {
+        self.mint_as_of(user, ttl_s, unix_millis())
+    }
+
+    /// As [`mint`](Self::mint), with the time of the issue in milliseconds since 1970: when it was verified that the user may
+    /// have a token.
+    ///
+    /// # Errors
+    /// As [`mint`](Self::mint).
+    pub(crate) fn mint_as_of(
+        &self,
+        user: &UserId,
+        ttl_s: Option<u64>,
+        iat_ms: i64,
+    ) -> Result<(String, i64), ApiError> {
         let Some(key) = &self.signing else {
             return Err(ApiError::NotFound(
                 "this gateway issues no tokens: auth.hs256_secret is not set".to_owned(),
@@ -136,7 +150,6 @@ impl Tokens {
         if !(1..=TTL_S_MAX).contains(&ttl_s) {
             return Err(ApiError::Malformed(format!("ttl_s must be 1 to {TTL_S_MAX}")));
         }
-        let iat_ms = unix_millis();
         let iat = iat_ms.div_euclid(1_000);
         // One second more, since `iat` is rounded down: the token is valid for at least `ttl_s`.
         let exp = iat + i64::try_from(ttl_s).unwrap_or(i64::MAX / 2_000) + 1;

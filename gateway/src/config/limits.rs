@@ -75,10 +75,14 @@ pub struct Limits {
     pub user_calls_per_second: u32,
     /// HTTP calls of a user at once after a pause.
     pub user_calls_burst: u32,
-    /// Logins and registrations per minute and address; 0 for no limit.
+    /// Attempts to log in, register or change a password per minute and address (IPv6: /64 network), on all gateways together;
+    /// 0 for no limit.
     pub address_logins_per_minute: u32,
-    /// Logins per minute and account; 0 for no limit.
+    /// Attempts with a wrong password per minute at one account from one address, on all gateways together; 0 for no limit.
     pub user_logins_per_minute: u32,
+    /// Attempts with a wrong password per minute at one account from all addresses together from which no login succeeded within
+    /// 30 days; 0 for no limit. Several times `user_logins_per_minute`, so that one address cannot reach it.
+    pub account_logins_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -119,6 +123,7 @@ impl Default for Limits {
             user_calls_burst: 100,
             address_logins_per_minute: 60,
             user_logins_per_minute: 10,
+            account_logins_per_minute: 100,
         }
     }
 }

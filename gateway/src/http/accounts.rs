@@ -1,6 +1,7 @@
-//! `/api/register`, `/api/login`, `/api/logout`: the built-in accounts.
+//! `/api/register`, `/api/login`, `/api/logout`, and the passwords of the built-in accounts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::ids::UserId;
@@ -9,13 +10,17 @@ use super::answer::{Answer, json};
 use super::call::Call;
 use super::refusals::{method_not_allowed, not_found};
 use crate::auth::accounts::Accounts;
+use crate::auth::login_limits::Attempt;
 use crate::wire::api_error::ApiError;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
-        ("POST", ["register"]) => register(call).await,
-        ("POST", ["login"]) => log_in(call).await,
+        // Boxed: the futures of calls that hash are large.
+        ("POST", ["register"]) => Box::pin(register(call)).await,
+        ("POST", ["login"]) => Box::pin(log_in(call)).await,
         ("POST", ["logout"]) => log_out(call).await,
+        ("PUT", ["users", "me", "password"]) => Box::pin(change_password(call)).await,
+        (_, ["users", "me", "password"]) => Err(method_not_allowed("PUT")),
         (_, ["register" | "login" | "logout"]) => Err(method_not_allowed("POST")),
         _ => Err(not_found()),
     }
@@ -35,6 +40,17 @@ struct LogIn {
     password: String,
 }
 
+#[derive(Deserialize)]
+struct Change {
+    old_password: String,
+    new_password: String,
+}
+
+#[derive(Deserialize)]
+struct Reset {
+    password: String,
+}
+
 /// A token, and its expiry in milliseconds since 1970.
 #[derive(Serialize)]
 struct Token {
@@ -51,18 +67,38 @@ struct LoggedOut {
 async fn register(call: Call) -> Answer {
     let accounts = accounts(&call)?;
     let Register { user_id, password, nickname } = call.json_of_anyone().await?;
-    check_rate(&call, &accounts, &user_id)?;
     let nickname = nickname.unwrap_or_else(|| user_id.as_str().to_owned());
-    accounts.register(&user_id, password, &nickname).await?;
+    accounts.register(attempt(&call, &user_id), password, &nickname).await?;
     token(&call, &user_id, None)
 }
 
 async fn log_in(call: Call) -> Answer {
     let accounts = accounts(&call)?;
     let LogIn { user_id, password } = call.json_of_anyone().await?;
-    check_rate(&call, &accounts, &user_id)?;
-    accounts.check(&user_id, password).await?;
-    token(&call, &user_id, None)
+    let verified_at = accounts.log_in(attempt(&call, &user_id), password).await?;
+    let (token, expires_at) = call.deps.tokens.mint_as_of(&user_id, None, verified_at)?;
+    json(&Token { token, expires_at })
+}
+
+/// Ends the tokens of all devices of the user, and responds with a new one.
+async fn change_password(call: Call) -> Answer {
+    let accounts = accounts(&call)?;
+    let user = call.user()?.clone();
+    let Change { old_password, new_password } = call.json().await?;
+    let not_before = accounts.change_password(attempt(&call, &user), old_password, new_password).await?;
+    call.deps.revocations.revoked(&user, not_before);
+    // A token of the millisecond of the revocation is revoked, too.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    token(&call, &user, None)
+}
+
+/// Sets the password of `user` for the operator.
+pub(super) async fn reset_password(call: &Call, user: &UserId) -> Answer {
+    let accounts = accounts(call)?;
+    let Reset { password } = call.json().await?;
+    let not_before = accounts.reset_password(user, password).await?;
+    call.deps.revocations.revoked(user, not_before);
+    json(&LoggedOut { not_before })
 }
 
 /// Ends the tokens of all devices of the user.
@@ -81,9 +117,9 @@ pub(super) fn token(call: &Call, user: &UserId, ttl_s: Option<u64>) -> Answer {
     json(&Token { token, expires_at })
 }
 
-/// Applies the rate limits of logins. The operator is exempt: its server logs in many users from one address.
-fn check_rate(call: &Call, accounts: &Accounts, user: &UserId) -> Result<(), ApiError> {
-    if call.is_operator() { Ok(()) } else { accounts.check_rate(user, call.network()) }
+/// An attempt of the caller to guess a password.
+fn attempt<'a>(call: &Call, user: &'a UserId) -> Attempt<'a> {
+    Attempt { user, address: (!call.is_operator()).then(|| call.network()) }
 }
 
 /// 404 if accounts are disabled.

@@ -3,11 +3,10 @@
 use serde::Deserialize;
 use shared::ids::UserId;
 
-use super::accounts::{revoke, token};
+use super::accounts::{reset_password, revoke, token};
 use super::answer::Answer;
-use super::call::Call;
+use super::call::{self, Call};
 use super::refusals::{method_not_allowed, not_found};
-use crate::wire::api_error::ApiError;
 use crate::wire::number;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
@@ -15,9 +14,9 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     call.operator()?;
     match (call.method(), path) {
         ("POST", ["tokens"]) => mint(call).await,
-        ("POST", ["users", user, "revoke"]) => {
-            revoke(&call, &UserId::parse(user).map_err(ApiError::malformed)?).await
-        }
+        ("POST", ["users", user, "revoke"]) => revoke(&call, &call::user(user)?).await,
+        ("PUT", ["users", user, "password"]) => Box::pin(reset_password(&call, &call::user(user)?)).await,
+        (_, ["users", _, "password"]) => Err(method_not_allowed("PUT")),
         (_, ["tokens"] | ["users", _, "revoke"]) => Err(method_not_allowed("POST")),
         _ => Err(not_found()),
     }

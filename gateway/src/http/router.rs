@@ -48,6 +48,7 @@ async fn route(path: &[&str], call: Call) -> Answer {
         ["invitations", rest @ ..] => invitations::route(rest, call).await,
         ["presence", rest @ ..] => people::route_presence(rest, call).await,
         ["settings", rest @ ..] => invitations::route_settings(rest, call).await,
+        ["users", "me", "password"] => accounts::route(path, call).await,
         _ => Err(not_found()),
     }
 }

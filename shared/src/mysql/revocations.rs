@@ -1,6 +1,6 @@
 //! `token_revocation`: tokens that were revoked before their expiry.
 
-use super::Pool;
+use super::{Pool, Tx};
 use crate::ids::UserId;
 
 /// Most rows of one step: a gateway that starts reads the table in steps of bounded size.
@@ -23,17 +23,17 @@ pub struct Revocation {
 /// # Errors
 /// The database's.
 pub async fn revoke(pool: &Pool, user: &UserId, not_before_ms: i64) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO token_revocation (user_id, not_before_ms, changed_at) \
-         VALUES (?, ?, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)) ON DUPLICATE KEY UPDATE \
-         not_before_ms = GREATEST(not_before_ms, VALUES(not_before_ms)), changed_at = VALUES(changed_at)",
-    )
-    .bind(user.as_str())
-    .bind(not_before_ms)
-    .execute(pool)
-    .await
-    .map(drop)
+    sqlx::query(REVOKE).bind(user.as_str()).bind(not_before_ms).execute(pool).await.map(drop)
 }
+
+/// As [`revoke`], in a transaction.
+pub(super) async fn revoke_in(tx: &mut Tx, user: &UserId, not_before_ms: i64) -> sqlx::Result<()> {
+    sqlx::query(REVOKE).bind(user.as_str()).bind(not_before_ms).execute(&mut *tx).await.map(drop)
+}
+
+const REVOKE: &str = "INSERT INTO token_revocation (user_id, not_before_ms, changed_at) \
+     VALUES (?, ?, CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)) ON DUPLICATE KEY UPDATE \
+     not_before_ms = GREATEST(not_before_ms, VALUES(not_before_ms)), changed_at = VALUES(changed_at)";
 
 /// The rows after (`changed_at`, `after_user`), in the order of these two columns, at most [`STEP_ROWS_MAX`]. After a full
 /// step, continue with its last row.

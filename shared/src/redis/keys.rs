@@ -1,6 +1,8 @@
 //! The names of all keys. The conversation key, or the user, is in braces, so that all keys of one script call about it are
 //! in one slot of a cluster.
 
+use std::net::IpAddr;
+
 use crate::conversation::Conversation;
 use crate::ids::{DeviceId, MsgId, UserId};
 
@@ -56,6 +58,30 @@ pub(super) fn presence_revision(gateway: &str) -> String {
 #[must_use]
 pub(super) fn online(user: &UserId) -> String {
     format!("im:online:{{{user}}}")
+}
+
+/// Bucket: attempts to log in from an address (IPv6: the network), see [`login_attempts`](super::login_attempts).
+#[must_use]
+pub(super) fn login_address(address: IpAddr) -> String {
+    format!("im:login-address:{{{address}}}")
+}
+
+/// Bucket: attempts to log in to an account from an address.
+#[must_use]
+pub(super) fn login_account_address(user: &UserId, address: IpAddr) -> String {
+    format!("im:login:{{{user}}}:{address}")
+}
+
+/// Bucket: attempts to log in to an account from addresses that it does not know.
+#[must_use]
+pub(super) fn login_account(user: &UserId) -> String {
+    format!("im:login:{{{user}}}")
+}
+
+/// Sorted set: the addresses from which a login to an account succeeded, by the time of the last success.
+#[must_use]
+pub(super) fn login_known_addresses(user: &UserId) -> String {
+    format!("im:login-known:{{{user}}}")
 }
 
 #[cfg(test)]

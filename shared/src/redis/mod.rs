@@ -1,4 +1,5 @@
-//! Redis 6.2+ or Valkey: sequence numbers, remembered ids, inboxes, presence, ranks of devices, and the liveness registry.
+//! Redis 6.2+ or Valkey: sequence numbers, remembered ids, inboxes, presence, ranks of devices, attempts to log in,
+//! and the liveness registry.
 //!
 //! All keys and all Lua scripts of the project are here. fred, the client library, is not visible outside of this module.
 
@@ -8,6 +9,7 @@ mod fault;
 pub mod inbox;
 mod keys;
 pub mod liveness_registry;
+pub mod login_attempts;
 pub mod presence;
 pub mod sequence;
 

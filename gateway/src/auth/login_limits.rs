@@ -1,0 +1,141 @@
+//! Limits of attempts to guess a password.
+//!
+//! All gateways count together, in Redis. While Redis is unavailable, each gateway counts on its own: then an account has
+//! its limit per address on each gateway, and no limit for all unknown addresses together.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use shared::ids::UserId;
+use shared::redis::login_attempts::{AccountLimits, LoginAttempts};
+use shared::redis::{self, RedisError};
+use tokio::time::timeout;
+
+use crate::config::Limits;
+use crate::rates::Rates;
+use crate::wire::api_error::ApiError;
+
+/// Longest wait for Redis.
+const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Who tries to log in, and from where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt<'a> {
+    /// The account.
+    pub(crate) user: &'a UserId,
+    /// The IPv4 address or IPv6 network; `None` for the operator, who has no limit: its server logs in many users from one
+    /// address.
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// Counts attempts.
+#[derive(Debug)]
+pub(crate) struct LoginLimits {
+    redis: redis::Client,
+    attempts: LoginAttempts,
+    per_address: u32,
+    account: AccountLimits,
+    /// For the time in which Redis is unavailable.
+    own_by_address: Option<Rates<IpAddr>>,
+    own_by_account: Option<Rates<(UserId, IpAddr)>>,
+    is_failing: AtomicBool,
+}
+
+impl LoginLimits {
+    /// The limits of `limits`, counted in `redis`.
+    pub(crate) fn new(redis: redis::Client, limits: &Limits) -> Self {
+        Self {
+            attempts: LoginAttempts::new(redis.clone()),
+            redis,
+            per_address: limits.address_logins_per_minute,
+            account: AccountLimits {
+                per_address: limits.user_logins_per_minute,
+                unknown_addresses: limits.account_logins_per_minute,
+            },
+            own_by_address: per_minute(limits.address_logins_per_minute),
+            own_by_account: per_minute(limits.user_logins_per_minute),
+            is_failing: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts an attempt to register from `address`.
+    ///
+    /// # Errors
+    /// 429
+    pub(crate) async fn take_registration(&self, address: Option<IpAddr>) -> Result<(), ApiError> {
+        let Some(address) = address else { return Ok(()) };
+        self.take_from(address).await.map_err(too_many)
+    }
+
+    /// Counts an attempt to log in. Accounts that do not exist are treated like others.
+    ///
+    /// # Errors
+    /// 429
+    pub(crate) async fn take(&self, attempt: Attempt<'_>) -> Result<(), ApiError> {
+        let Some(address) = attempt.address else { return Ok(()) };
+        self.take_from(address).await.map_err(too_many)?;
+        let taken = match self.shared(self.attempts.take_at(attempt.user, address, self.account)).await {
+            Some(taken) => taken,
+            None => take_own(self.own_by_account.as_ref(), &(attempt.user.clone(), address)),
+        };
+        taken.map_err(too_many)
+    }
+
+    /// Records that the password of an attempt was right.
+    pub(crate) async fn succeeded(&self, attempt: Attempt<'_>) {
+        if let Some(address) = attempt.address {
+            self.shared(self.attempts.succeeded(attempt.user, address, self.account)).await;
+        }
+    }
+
+    async fn take_from(&self, address: IpAddr) -> Result<(), Duration> {
+        match self.shared(self.attempts.take_from(address, self.per_address)).await {
+            Some(taken) => taken,
+            None => take_own(self.own_by_address.as_ref(), &address),
+        }
+    }
+
+    /// The answer of Redis; `None` if it is unavailable.
+    async fn shared<T>(&self, asked: impl Future<Output = Result<T, RedisError>>) -> Option<T> {
+        let answer = if self.redis.is_connected() {
+            timeout(REDIS_TIMEOUT, asked).await.map_err(|_| "no answer in time".to_owned())
+        } else {
+            Err("not connected".to_owned())
+        };
+        match answer.and_then(|answer| answer.map_err(|error| error.to_string())) {
+            Ok(answer) => {
+                if self.is_failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!("Attempts to log in are counted by all gateways together again");
+                }
+                Some(answer)
+            }
+            Err(error) => {
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        %error,
+                        "Cannot count attempts to log in in Redis; this gateway counts its own until that works"
+                    );
+                }
+                None
+            }
+        }
+    }
+}
+
+fn per_minute<K: std::hash::Hash + Eq + Clone>(times: u32) -> Option<Rates<K>> {
+    let times = NonZeroU32::new(times)?;
+    Rates::every(Duration::from_secs(60) / times.get(), times)
+}
+
+fn take_own<K: std::hash::Hash + Eq + Clone>(rates: Option<&Rates<K>>, key: &K) -> Result<(), Duration> {
+    rates.map_or(Ok(()), |rates| rates.take(key)).map_err(Duration::from_millis)
+}
+
+fn too_many(wait: Duration) -> ApiError {
+    ApiError::RateLimited {
+        message: "too many attempts to log in: wait and try again".to_owned(),
+        retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
+    }
+}
