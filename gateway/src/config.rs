@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use shared::amqp::PolicyWatch;
 use shared::config::{Amqp, ConfigError, Log, Mysql, Program, Redis, Secret, Shards, Start};
 
 pub use listen::Listen;
@@ -277,6 +278,7 @@ impl Config {
         self.shards.checked()?;
         self.listen.check()?;
         self.mysql.check()?;
+        PolicyWatch::check(&self.amqp)?;
         self.auth = self.auth.validated()?;
         self.limits.check()?;
         if self.timeouts.heartbeat_ms == 0 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::amqp::broker::BrokerError;
-use shared::amqp::{Broker, Topology};
+use shared::amqp::{Broker, PolicyWatch, Topology};
 use shared::concurrency_limit::ConcurrencyLimit;
 use shared::config::ConfigError;
 use shared::health::{Check, Health};
@@ -121,8 +121,10 @@ impl App {
         let wait = config.start.wait();
         tokio::try_join!(consuming.wait_until_up(wait), publishing.wait_until_up(wait))?;
 
-        let topology = health.check("rabbitmq queues");
-        let keeping = Arc::clone(&consuming).keep_up(Some(topology), working.clone());
+        let policies = PolicyWatch::new(&config.amqp, topology, &health)?;
+        working.spawn_essential("look at policies", policies.run(working.clone()));
+        let queues = health.check("rabbitmq queues");
+        let keeping = Arc::clone(&consuming).keep_up(Some(queues), working.clone());
         working.spawn_essential("consuming connection", keeping);
         let keeping = Arc::clone(&publishing).keep_up(None, working.clone());
         working.spawn_essential("publishing connection", keeping);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
+use shared::amqp::PolicyWatch;
 use shared::config::{Amqp, ConfigError, Log, Mysql, Program, Redis, Shards, Start};
 
 /// All sections. Unknown keys are refused; keys that only a gateway has are ignored.
@@ -132,6 +133,7 @@ impl Config {
             config.shard_settings()?;
             config.shards.checked()?;
             config.mysql.check()?;
+            PolicyWatch::check(&config.amqp)?;
             Ok(config)
         })
     }

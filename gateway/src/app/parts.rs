@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
+use shared::amqp::PolicyWatch;
+use shared::config::ConfigError;
 use shared::health::Health;
 use shared::ids::UserId;
 use shared::mysql::Pool;
@@ -86,7 +88,7 @@ impl Builder {
         self.tasks.spawn_essential("key files", Arc::clone(&tokens).follow_files(self.tasks.clone()));
         let revocations = self.revocations(&announcer, revoked).await?;
         let reads = self.reads(&groups, &announcer)?;
-        self.watch(&groups);
+        self.watch(&groups)?;
         let connections = connection::Deps {
             gateway: self.gateway,
             settings: connection::ConnectionSettings::of(&self.config),
@@ -132,8 +134,13 @@ impl Builder {
     }
 
     /// Starts what makes the gateway ready or not, apart from the push queue.
-    fn watch(&self, groups: &Groups) {
+    ///
+    /// # Errors
+    /// The address of the management API is invalid.
+    fn watch(&self, groups: &Groups) -> Result<(), ConfigError> {
         let Stores { pool, redis, publishing, events, .. } = &self.stores;
+        let policies = PolicyWatch::new(&self.config.amqp, publishing.topology().clone(), &self.health)?;
+        self.tasks.spawn_essential("look at policies", policies.run(self.tasks.clone()));
         let check = |name: &str| self.health.check(name);
         let topology = Some(check("rabbitmq queues"));
         let keeping = Arc::clone(publishing).keep_up(topology, self.tasks.clone());
@@ -156,6 +163,7 @@ impl Builder {
                 connections.set(hub.connections() as f64);
             }
         });
+        Ok(())
     }
 
     fn devices(&self, announcer: &Announcer) -> Arc<Devices> {

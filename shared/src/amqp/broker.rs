@@ -279,9 +279,9 @@ impl Broker {
     /// Declares the whole topology again.
     pub(super) async fn declare_again(&self) -> Result<(), BrokerError> {
         let declared = async {
-            let channel = self.open().await?;
-            self.topology.declare(&channel).await?;
-            Ok(())
+            let mut connection = self.connection.lock().await;
+            let live = self.live(&mut connection).await?;
+            Ok(self.topology.declare(live).await?)
         };
         let declared = tokio::time::timeout(CONNECT_TIMEOUT, declared).await;
         declared.unwrap_or(Err(BrokerError::Timeout))?;
@@ -294,10 +294,7 @@ impl Broker {
         let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
         let connection = Connection::connect_uri(self.uri.clone(), properties).await?;
         let mut events = Box::pin(connection.events_listener());
-        let channel = connection.create_channel().await?;
-        self.topology.declare(&channel).await?;
-        // The channel was only for the declaration: an error while closing it has no effect.
-        let _ = channel.close(200, "declared".into()).await;
+        self.topology.declare(&connection).await?;
         let epoch = self.state.epoch.fetch_add(1, Ordering::Relaxed) + 1;
         self.state.set(epoch, Link::Up, "");
         let (state, status) = (Arc::clone(&self.state), connection.status().clone());

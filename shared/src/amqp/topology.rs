@@ -2,9 +2,12 @@
 //!
 //! Arguments whose server default differs between RabbitMQ 3.10 and 4.x are set explicitly.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, Connection, ExchangeKind};
 
 use crate::shard::{ShardCount, ShardId};
 
@@ -25,13 +28,26 @@ const PUSH_QUEUE_EXPIRES_MS: i32 = 60_000;
 pub struct Topology {
     prefix: String,
     shards: ShardCount,
+    /// The queue that was declared last has the arguments of an earlier version.
+    has_earlier_arguments: Arc<AtomicBool>,
+}
+
+/// The arguments of durable queues. RabbitMQ refuses another declaration of an existing queue, so a queue keeps the arguments
+/// that it was made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arguments {
+    /// With `x-overflow`: a policy that limits the length of the queue without saying what happens at the limit makes RabbitMQ
+    /// refuse publishes, and not drop the oldest bodies.
+    Current,
+    /// Without it.
+    Earlier,
 }
 
 impl Topology {
     /// Names with this prefix.
     #[must_use]
     pub fn new(prefix: &str, shards: ShardCount) -> Self {
-        Self { prefix: prefix.to_owned(), shards }
+        Self { prefix: prefix.to_owned(), shards, has_earlier_arguments: Arc::default() }
     }
 
     /// The number of work queues.
@@ -70,43 +86,63 @@ impl Topology {
         format!("{}.dead", self.prefix).into()
     }
 
-    /// Declares all durable exchanges and queues. Idempotent.
+    /// Declares all durable exchanges and queues. Idempotent. Queues that an earlier version made stay as they are.
     ///
     /// # Errors
-    /// A `PRECONDITION_FAILED` names the queue whose arguments differ from an earlier declaration.
-    pub async fn declare(&self, channel: &Channel) -> lapin::Result<()> {
+    /// A `PRECONDITION_FAILED` names the queue whose arguments no version declares.
+    pub async fn declare(&self, connection: &Connection) -> lapin::Result<()> {
+        let mut channel = connection.create_channel().await?;
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         for (name, kind) in self.exchanges() {
             channel.exchange_declare(name, kind, durable, FieldTable::default()).await?;
         }
-        self.declare_queue(channel, self.dead_queue(), quorum()).await?;
-        self.bind(channel, self.dead_queue(), self.dead_queue(), ShortString::default()).await?;
+        for queue in self.queues() {
+            let arguments = match self.has_earlier_arguments.load(Ordering::Relaxed) {
+                false => [Arguments::Current, Arguments::Earlier],
+                true => [Arguments::Earlier, Arguments::Current],
+            };
+            let first = self.declare_queue(&channel, queue.clone(), arguments[0]).await;
+            if let Err(error) = first {
+                if !has_other_arguments(&error) {
+                    return Err(error);
+                }
+                // The error closed the channel.
+                channel = connection.create_channel().await?;
+                self.declare_queue(&channel, queue, arguments[1]).await?;
+                self.has_earlier_arguments.store(arguments[1] == Arguments::Earlier, Ordering::Relaxed);
+            }
+        }
+        self.bind(&channel, self.dead_queue(), self.dead_queue(), ShortString::default()).await?;
         for shard in self.shards.all() {
-            let mut arguments = quorum();
-            arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
-            arguments.insert("x-dead-letter-exchange".into(), text(&self.dead_queue()));
-            self.declare_queue(channel, self.shard_queue(shard), arguments).await?;
-            self.bind(channel, self.shard_queue(shard), self.messages_exchange(), self.shard_key(shard))
+            self.bind(&channel, self.shard_queue(shard), self.messages_exchange(), self.shard_key(shard))
                 .await?;
         }
+        // The channel was only for the declaration: an error while closing it has no effect.
+        let _ = channel.close(200, "declared".into()).await;
         Ok(())
     }
 
-    /// Checks that all durable exchanges and queues exist and answer. Declares nothing.
+    /// The durable queues: those of the shards and the dead-letter queue.
+    pub(super) fn queues(&self) -> Vec<ShortString> {
+        let shards = self.shards.all().map(|shard| self.shard_queue(shard));
+        std::iter::once(self.dead_queue()).chain(shards).collect()
+    }
+
+    /// Checks that all durable exchanges and queues exist and answer. Declares nothing. Returns the number of messages that are
+    /// ready in the dead-letter queue.
     ///
     /// # Errors
     /// `NOT_FOUND` names the one that is missing, and closes the channel.
-    pub async fn check(&self, channel: &Channel) -> lapin::Result<()> {
+    pub(super) async fn check(&self, channel: &Channel) -> lapin::Result<u32> {
         let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
         for (name, kind) in self.exchanges() {
             channel.exchange_declare(name, kind, passive, FieldTable::default()).await?;
         }
-        self.check_dead_queue(channel).await?;
+        let dead_letters = self.inspect(channel, self.dead_queue()).await?.message_count();
         for shard in self.shards.all() {
             self.inspect(channel, self.shard_queue(shard)).await?;
         }
-        Ok(())
+        Ok(dead_letters)
     }
 
     /// The number of messages that are ready in the queue of a shard, and of its consumers.
@@ -182,9 +218,19 @@ impl Topology {
         &self,
         channel: &Channel,
         name: ShortString,
-        arguments: FieldTable,
+        version: Arguments,
     ) -> lapin::Result<()> {
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        if version == Arguments::Current {
+            arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        }
+        if name != self.dead_queue() {
+            arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
+            arguments.insert("x-dead-letter-exchange".into(), text(&self.dead_queue()));
+        }
         channel.queue_declare(name, durable, arguments).await.map(drop)
     }
 
@@ -199,10 +245,9 @@ impl Topology {
     }
 }
 
-fn quorum() -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    arguments
+/// Whether a queue exists with other arguments (406).
+fn has_other_arguments(error: &lapin::Error) -> bool {
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 406)
 }
 
 fn text(value: &ShortString) -> AMQPValue {

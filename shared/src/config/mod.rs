@@ -13,4 +13,4 @@ mod sections;
 pub use known::Program;
 pub use load::{ConfigError, load, load_from};
 pub use secret::Secret;
-pub use sections::{Amqp, Log, LogFormat, Mysql, Redis, Shards, Start, Url};
+pub use sections::{Amqp, Log, LogFormat, Mysql, OnHarmfulPolicy, Redis, Shards, Start, Url};

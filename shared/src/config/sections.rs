@@ -110,11 +110,32 @@ pub struct Amqp {
     pub prefix: String,
     /// The heartbeat interval; both sides close a connection after twice this time without traffic.
     pub heartbeat_s: u16,
+    /// RabbitMQ's management API, `http://` or `https://`, where the policies of queues are looked at: AMQP does not show
+    /// them. User and password are those of `url`, unless they are given. Empty: policies are not looked at.
+    pub management_url: Url,
+    /// What to do about a policy that deletes accepted messages.
+    pub on_harmful_policy: OnHarmfulPolicy,
+}
+
+/// What to do about a policy that deletes accepted messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnHarmfulPolicy {
+    /// An error is logged.
+    Warn,
+    /// The process is also not ready.
+    Refuse,
 }
 
 impl Default for Amqp {
     fn default() -> Self {
-        Self { url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(), prefix: "im".to_owned(), heartbeat_s: 10 }
+        Self {
+            url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
+            prefix: "im".to_owned(),
+            heartbeat_s: 10,
+            management_url: "".into(),
+            on_harmful_policy: OnHarmfulPolicy::Warn,
+        }
     }
 }
 

@@ -31,6 +31,7 @@ pub struct RabbitServer {
     port: u16,
     dist_port: u16,
     epmd_port: u16,
+    management_port: Option<u16>,
 }
 
 impl RabbitServer {
@@ -39,9 +40,28 @@ impl RabbitServer {
     /// # Errors
     /// With the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(folder, None).await
+    }
+
+    /// As [`start`](Self::start), with the management API, which takes some seconds longer.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with_management(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(folder, Some(free_port()?)).await
+    }
+
+    async fn start_with(folder: &Path, management_port: Option<u16>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder.join("home"))?;
-        std::fs::write(folder.join("enabled_plugins"), "[].\n")?;
-        std::fs::write(folder.join("rabbitmq.conf"), CONFIG)?;
+        let (plugins, management) = match management_port {
+            Some(port) => {
+                let management = format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n");
+                ("[rabbitmq_management].\n", management)
+            }
+            None => ("[].\n", String::new()),
+        };
+        std::fs::write(folder.join("enabled_plugins"), plugins)?;
+        std::fs::write(folder.join("rabbitmq.conf"), format!("{CONFIG}{management}"))?;
         std::fs::write(folder.join("inetrc"), INETRC)?;
         let mut server = Self {
             process: None,
@@ -50,6 +70,7 @@ impl RabbitServer {
             port: free_port()?,
             dist_port: free_port()?,
             epmd_port: free_port()?,
+            management_port,
         };
         server.start_again().await?;
         Ok(server)
@@ -173,10 +194,26 @@ impl RabbitServer {
         match bodies {
             Some(bodies) => {
                 let policy = format!(r#"{{"max-length":{bodies},"overflow":"reject-publish"}}"#);
-                self.control(&["set_policy", "limit", r"\.msg\.", &policy, "--apply-to", "queues"]).await
+                self.set_policy("limit", r"\.msg\.", &policy).await
             }
-            None => self.control(&["clear_policy", "limit"]).await,
+            None => self.clear_policy("limit").await,
         }
+    }
+
+    /// Gives all queues whose names match `pattern` a policy, whose definition is a JSON object.
+    ///
+    /// # Errors
+    /// If `rabbitmqctl` fails.
+    pub async fn set_policy(&self, name: &str, pattern: &str, definition: &str) -> anyhow::Result<()> {
+        self.control(&["set_policy", name, pattern, definition, "--apply-to", "queues"]).await
+    }
+
+    /// Removes a policy.
+    ///
+    /// # Errors
+    /// If `rabbitmqctl` fails.
+    pub async fn clear_policy(&self, name: &str) -> anyhow::Result<()> {
+        self.control(&["clear_policy", name]).await
     }
 
     async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
@@ -216,6 +253,12 @@ impl RabbitServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// The address of its management API, if it has one.
+    #[must_use]
+    pub fn management_url(&self) -> Option<String> {
+        self.management_port.map(|port| format!("http://127.0.0.1:{port}"))
     }
 
     /// A command line that lists its queues; `None` if its tools are not installed on this machine.

@@ -93,8 +93,8 @@ impl Ends {
         let topology = Topology::new(&settings.amqp.prefix, ShardCount::new(SHARDS).unwrap());
         let url = settings.amqp.url.expose();
         let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+        topology.declare(&connection).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
-        topology.declare(&channel).await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let listening = connection.create_channel().await.unwrap();
         let queue = topology.declare_push_queue(&listening, 1, 1).await.unwrap();
@@ -177,9 +177,9 @@ impl Ends {
 
     /// Deletes a work queue and declares it again at once.
     pub(crate) async fn replace_queue(&self, shard: ShardId) {
-        let (_connection, channel) = self.open().await;
+        let (connection, channel) = self.open().await;
         channel.queue_delete(self.topology.shard_queue(shard), Default::default()).await.unwrap();
-        self.topology.declare(&channel).await.unwrap();
+        self.topology.declare(&connection).await.unwrap();
     }
 
     /// Waits until a work queue exists.
