@@ -286,3 +286,55 @@ async fn a_user_makes_few_groups_and_adds_few_members_a_day() {
     assert_eq!(carl.refused("POST", "/api/groups", Some(group(5))).await.unwrap(), 409);
     operator.ok("POST", "/api/groups", Some(group(5))).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_are_made_by_use_and_accepted_invitations_count() {
+    let system = Builder::new()
+        .gateways(1)
+        .set("IM__GROUPS__MADE_PER_DAY", 2)
+        .set("IM__GROUPS__PER_USER_MAX", 3)
+        .for_test()
+        .await
+        .unwrap();
+    let url = &system.http_urls()[0];
+    let (ann, bob) = (Http::of_user(url, "ann"), Http::of_user(url, "bob"));
+    let mut use_as_ann = connect(&system, "ann").await;
+    use_as_ann.say("group_1", "a", "x").await.unwrap();
+    use_as_ann.say("group_2", "b", "x").await.unwrap();
+    let say = |group: &str| {
+        format!(r#"{{"cmd":2,"msg_id":"{group}","conversation_id":"{group}","payload":{{"content":"x"}}}}"#)
+    };
+    let refused = use_as_ann.request(2, say("group_3")).await.unwrap();
+    assert_eq!(refused.code, 429, "{refused:?}");
+    assert!(refused.payload["retry_after_ms"].as_u64().unwrap() > 0);
+    let pulled = use_as_ann.pull("group_3", 0, 10).await.unwrap();
+    assert_eq!(pulled.code, 429, "a pull makes a group, too");
+    assert_eq!(ann.refused("POST", "/api/groups", Some(json!({}))).await.unwrap(), 429);
+
+    // Open groups of others are joined up to the limit of memberships.
+    let mut use_as_bob = connect(&system, "bob").await;
+    for group in ["group_1", "group_2", "group_3"] {
+        assert_eq!(use_as_bob.request(2, say(group)).await.unwrap().code, 0, "{group}");
+    }
+    assert_eq!(use_as_ann.request(2, say("group_3")).await.unwrap().code, 0);
+    let mut use_as_carl = connect(&system, "carl").await;
+    assert_eq!(use_as_carl.request(2, say("group_4")).await.unwrap().code, 0);
+    for mut client in [use_as_ann, use_as_bob] {
+        let refused = client.request(2, say("group_4")).await.unwrap();
+        assert_eq!(refused.code, 403, "{refused:?}");
+        assert!(refused.payload.as_str().unwrap().contains("is in 3 groups"), "{refused:?}");
+    }
+
+    // So are groups by invitation.
+    let dora = Http::of_user(url, "dora");
+    bob.ok("PATCH", "/api/settings", Some(json!({"group_adds": "nobody"}))).await.unwrap();
+    bob.ok("DELETE", "/api/groups/group_1/members/bob", None).await.unwrap();
+    for group in ["group_5", "group_6"] {
+        let new = json!({"conversation_id": group, "members": ["bob"]});
+        dora.ok("POST", "/api/groups", Some(new)).await.unwrap();
+    }
+    bob.ok("POST", "/api/invitations/group_5", None).await.unwrap();
+    assert_eq!(bob.refused("POST", "/api/invitations/group_6", None).await.unwrap(), 409);
+    bob.ok("DELETE", "/api/groups/group_2/members/bob", None).await.unwrap();
+    bob.ok("POST", "/api/invitations/group_6", None).await.unwrap();
+}

@@ -61,6 +61,7 @@ pub(super) struct Builder {
 struct Groups {
     memberships: Arc<Memberships>,
     changes: Arc<GroupChanges>,
+    quotas: Arc<Quotas>,
     barriers: Arc<Barriers>,
     live: Arc<LiveGateways>,
     inboxes: Inboxes,
@@ -123,7 +124,7 @@ impl Builder {
             budgets: Arc::clone(&self.budgets),
             memberships: groups.memberships,
             changes: groups.changes,
-            quotas: quotas(&self.config.groups, &self.stores.pool),
+            quotas: groups.quotas,
             online,
             pool: self.stores.pool,
             tokens,
@@ -177,9 +178,11 @@ impl Builder {
         let sizes = GroupSizes { large_above: settings.large_above, members_max: settings.members_max };
         let inboxes = Inboxes::new(redis.clone(), self.config.inbox.ttl_s);
         let inbox_updates = InboxUpdates::new(inboxes.clone(), self.tasks.clone());
+        let quotas = Arc::new(quotas(settings, pool));
         let open_groups = OpenGroups {
             auto_create: settings.auto_create,
             sizes,
+            quotas: Arc::clone(&quotas),
             announcer: announcer.clone(),
             inbox_updates: inbox_updates.clone(),
         };
@@ -198,7 +201,7 @@ impl Builder {
             inbox_updates,
             sizes,
         );
-        Groups { memberships, changes: Arc::new(changes), barriers, live, inboxes }
+        Groups { memberships, changes: Arc::new(changes), quotas, barriers, live, inboxes }
     }
 
     fn presence(&self, groups: &Groups) -> Online {

@@ -27,7 +27,7 @@ pub(crate) struct Deps {
     pub(crate) memberships: Arc<Memberships>,
     pub(crate) changes: Arc<GroupChanges>,
     /// Of the users who change groups.
-    pub(crate) quotas: Quotas,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) online: Online,
     pub(crate) pool: Pool,
     pub(crate) tokens: Arc<Tokens>,

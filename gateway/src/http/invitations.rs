@@ -1,6 +1,7 @@
 //! `/api/invitations` and `/api/settings`: who may add the caller to groups, and the invitations of the others.
 
 use serde::{Deserialize, Serialize};
+use shared::conversation::Conversation;
 use shared::mysql::groups::{self, Invitation};
 use shared::mysql::user_settings;
 use shared::permission::GroupAdds;
@@ -16,10 +17,7 @@ use crate::wire::denied;
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
         ("GET", []) => list(call).await,
-        ("POST", [id]) => {
-            call.deps.changes.accept(&group(id)?, call.user()?).await?;
-            done()
-        }
+        ("POST", [id]) => accept(&group(id)?, call).await,
         ("DELETE", [id]) => {
             let declined = groups::decline(&call.deps.pool, &group(id)?, call.user()?).await;
             if declined.map_err(|e| ApiError::database(&e))? { done() } else { Err(denied::no_invitation()) }
@@ -28,6 +26,15 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         (_, [_]) => Err(method_not_allowed("POST, DELETE")),
         _ => Err(not_found()),
     }
+}
+
+async fn accept(group: &Conversation, call: Call) -> Answer {
+    let user = call.user()?;
+    if !call.is_operator() {
+        call.deps.quotas.accept(user).await?;
+    }
+    call.deps.changes.accept(group, user).await?;
+    done()
 }
 
 #[derive(Serialize)]

@@ -13,6 +13,7 @@ use shared::permission::{HistoryRange, Permissions};
 use shared::shutdown::Shutdown;
 
 use super::inbox_updates::InboxUpdates;
+use super::quotas::Quotas;
 use super::reloader::Reloader;
 use super::view::{Loaded, View};
 use crate::announce::Announcer;
@@ -27,6 +28,8 @@ pub(crate) struct OpenGroups {
     pub(crate) auto_create: bool,
     /// Limits of groups.
     pub(crate) sizes: GroupSizes,
+    /// Limits of the users who make and join them.
+    pub(crate) quotas: Arc<Quotas>,
     /// Announces joins.
     pub(crate) announcer: Announcer,
     /// Records joins.

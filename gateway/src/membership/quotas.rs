@@ -1,4 +1,5 @@
-//! How many groups a user may be in and make, and how many members it may add, per day.
+//! How many groups a user may be in and make, and how many members it may add, per day. A group that comes into being by its
+//! first use counts as made by its user.
 //!
 //! The operator has no quotas. A day begins at midnight UTC.
 
@@ -57,6 +58,32 @@ impl Quotas {
         self.count(by, DayCounts { groups_made: 0, members_added: count(members) }).await
     }
 
+    /// Counts that `user` makes a group by using it, unless a limit is reached.
+    ///
+    /// # Errors
+    /// 403 if it is in too many groups, 429 until the next day, 503.
+    pub(crate) async fn make_by_use(&self, user: &UserId) -> Result<(), ApiError> {
+        self.join_by_use(user).await?;
+        self.count(user, DayCounts { groups_made: 1, members_added: 0 }).await
+    }
+
+    /// Checks that `user` may be in one more group, which it joins by using it.
+    ///
+    /// # Errors
+    /// 403 if it is in too many groups, 503.
+    pub(crate) async fn join_by_use(&self, user: &UserId) -> Result<(), ApiError> {
+        // Not 409: for a message, that is about its id.
+        self.full(std::slice::from_ref(user)).await?.map_or(Ok(()), |why| Err(ApiError::Forbidden(why)))
+    }
+
+    /// Checks that `user` may be in one more group, into which it was invited.
+    ///
+    /// # Errors
+    /// 409 if it is in too many groups, 503.
+    pub(crate) async fn accept(&self, user: &UserId) -> Result<(), ApiError> {
+        self.full(std::slice::from_ref(user)).await?.map_or(Ok(()), |why| Err(ApiError::Conflict(why)))
+    }
+
     async fn check_members(&self, members: &[UserId]) -> Result<(), ApiError> {
         if self.settings.members_need_accounts {
             let unknown = quotas::without_account(&self.pool, members).await;
@@ -66,14 +93,18 @@ impl Quotas {
                 )));
             }
         }
+        self.full(members).await?.map_or(Ok(()), |why| Err(ApiError::Conflict(why)))
+    }
+
+    /// Which of `members` is in as many groups as allowed.
+    async fn full(&self, members: &[UserId]) -> Result<Option<String>, ApiError> {
         let groups_max = self.settings.groups_per_user_max;
-        if groups_max > 0 {
-            let full = quotas::in_too_many_groups(&self.pool, members, groups_max).await;
-            if let Some(user) = full.map_err(|e| ApiError::database(&e))?.first() {
-                return Err(ApiError::Conflict(format!("{user} is in {groups_max} groups, the maximum")));
-            }
+        if groups_max == 0 {
+            return Ok(None);
         }
-        Ok(())
+        let full = quotas::in_too_many_groups(&self.pool, members, groups_max).await;
+        let full = full.map_err(|e| ApiError::database(&e))?;
+        Ok(full.first().map(|user| format!("{user} is in {groups_max} groups, the maximum")))
     }
 
     async fn count(&self, by: &UserId, done: DayCounts) -> Result<(), ApiError> {

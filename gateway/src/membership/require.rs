@@ -19,7 +19,8 @@ impl Memberships {
     /// What `user` may do in `conversation`. The user joins an open group on the way.
     ///
     /// # Errors
-    /// 403, 404, or 503 where the database is unavailable.
+    /// 403, 404, or 503 where the database is unavailable. For a user who would join: also 403 if it is in too many groups, 429 if it has made
+    /// too many on this day.
     pub(crate) async fn require(
         &self,
         conversation: &Conversation,
@@ -54,8 +55,12 @@ impl Memberships {
                 self.reloader.follow(found);
                 Ok(permissions)
             }
-            Relation::Outsider { group_is_open: true } => self.join(group, user).await,
+            Relation::Outsider { group_is_open: true } => {
+                self.open_groups.quotas.join_by_use(user).await?;
+                self.join(group, user).await
+            }
             Relation::NoGroup if self.open_groups.auto_create => {
+                self.open_groups.quotas.make_by_use(user).await?;
                 let sizes = self.open_groups.sizes;
                 groups::create_open(&self.pool, group, sizes).await.map_err(|e| refusal(&e))?;
                 self.join(group, user).await
