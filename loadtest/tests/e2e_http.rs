@@ -516,3 +516,167 @@ async fn both_processes_take_the_same_environment_and_name_what_is_wrong() {
         }
     }
 }
+
+/// The head of a response, and what follows of it, without a close of the connection.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        let byte = tokio::time::timeout(TIMEOUT, stream.read_u8()).await.unwrap();
+        text.push(byte.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&text))));
+    }
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rare_fields_of_requests_have_the_effect_of_the_standard_or_none() {
+    let system = one_gateway().for_test().await.unwrap();
+    let address = address(&system);
+    let (host, close) = (format!("Host: {address}"), "Connection: close");
+    let operator = format!("X-Api-Key: {}", system.operator_key());
+    let body = r#"{"user_id":"alice"}"#;
+    let length = format!("Content-Length: {}", body.len());
+    let post = "POST /api/admin/tokens HTTP/1.1";
+
+    // Expect: the body is asked for once the caller is known, and not at all if the request is refused.
+    let expect = "Expect: 100-continue";
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let lines = [post, &host, &operator, &length, expect, close].join("\r\n");
+    stream.write_all(format!("{lines}\r\n\r\n").as_bytes()).await.unwrap();
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 100"));
+    stream.write_all(body.as_bytes()).await.unwrap();
+    assert_eq!(Answer::parse(&until_closed(&mut stream).await.0).status, 200);
+    for (key, length, status) in
+        [("X-Other: x", length.as_str(), 401), (&operator, "Content-Length: 99999999", 413)]
+    {
+        let refused = exchange(&address, &[post, &host, key, length, expect, close], "").await;
+        assert_eq!(refused.status, status);
+    }
+
+    // Range, and conditions, are about stored representations: answers are of this moment.
+    for field in ["Range: bytes=0-3", "If-None-Match: *", "If-Modified-Since: Sat, 29 Oct 2094 19:43:31 GMT"]
+    {
+        let whole = exchange(&address, &["GET /healthz HTTP/1.1", &host, field, close], "").await;
+        assert_eq!((whole.status, whole.body.as_str()), (200, "ok\n"), "{field}");
+    }
+    // Answers are not compressed, whatever is accepted.
+    for accepted in ["gzip, br", "identity;q=0", "*;q=0"] {
+        let field = format!("Accept-Encoding: {accepted}");
+        let plain = exchange(&address, &["GET /healthz HTTP/1.1", &host, &field, close], "").await;
+        assert_eq!((plain.status, plain.field("content-encoding")), (200, None), "{accepted}");
+    }
+    // A compressed body is refused by its name, not as bad JSON.
+    for (coding, status) in
+        [("identity", 200), ("IDENTITY", 200), ("gzip", 400), ("gzip, identity", 400), ("x", 400)]
+    {
+        let field = format!("Content-Encoding: {coding}");
+        let answer = exchange(&address, &[post, &host, &operator, &length, &field, close], body).await;
+        assert_eq!(answer.status, status, "{coding}");
+        assert!(status == 200 || answer.body.contains("Content-Encoding"), "{coding}: {}", answer.body);
+    }
+    // The type of the body is not looked at: it is JSON or refused.
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
+        let field = format!("Content-Type: {kind}");
+        let answer = exchange(&address, &[post, &host, &operator, &length, &field, close], body).await;
+        assert_eq!(answer.status, 200, "{kind}");
+    }
+    // Two lengths, and a length beside chunks, may be read differently by a proxy.
+    let other = format!("Content-Length: {}", body.len() + 1);
+    for fields in [[length.as_str(), other.as_str()], ["Transfer-Encoding: gzip", "X-Other: x"]] {
+        let answer = exchange(&address, &[post, &host, &operator, fields[0], fields[1], close], body).await;
+        assert_eq!(answer.status, 400, "{fields:?}");
+    }
+    // An upgrade to anything else than a WebSocket is ignored.
+    let h2c = ["GET /healthz HTTP/1.1", &host, "Connection: Upgrade, close", "Upgrade: h2c"];
+    assert_eq!(exchange(&address, &h2c, "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_extension_and_no_subprotocol_is_taken() {
+    let system = one_gateway().for_test().await.unwrap();
+    let address = address(&system);
+    for offer in [
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+        "Sec-WebSocket-Extensions: permessage-deflate, x-webkit-deflate-frame",
+        "Sec-WebSocket-Extensions: ;;;=",
+        "Sec-WebSocket-Protocol: chat, superchat",
+    ] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let lines = [
+            "GET /ws?user_id=alice HTTP/1.1",
+            &format!("Host: {address}"),
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            KEY,
+            offer,
+        ];
+        stream.write_all(format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes()).await.unwrap();
+        let head = head(&mut stream).await.to_lowercase();
+        assert!(head.starts_with("http/1.1 101"), "{offer}: {head}");
+        assert!(
+            !head.contains("sec-websocket-extensions") && !head.contains("sec-websocket-protocol"),
+            "{head}"
+        );
+        // A compressed frame (RSV1) breaks the rules then.
+        stream.write_all(&[0xc1, 0x80, 0, 0, 0, 0]).await.unwrap();
+        assert_eq!(close_code(&mut stream).await, Some(1002), "{offer}");
+    }
+}
+
+/// The code of the next close frame; `None` if it has none, or the connection ends without one.
+async fn close_code(stream: &mut TcpStream) -> Option<u16> {
+    loop {
+        let mut start = [0; 2];
+        tokio::time::timeout(TIMEOUT, stream.read_exact(&mut start)).await.unwrap().ok()?;
+        let length = match start[1] {
+            126 => usize::from(stream.read_u16().await.unwrap()),
+            length => usize::from(length),
+        };
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).await.unwrap();
+        if start[0] == 0x88 {
+            return payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn close_frames_of_clients_are_answered_as_the_standard_says() {
+    let system = one_gateway().for_test().await.unwrap();
+    let address = address(&system);
+    let with = |code: u16, reason: &[u8]| [&code.to_be_bytes()[..], reason].concat();
+    for (payload, answer) in [
+        (Vec::new(), None),
+        (with(1000, b"bye"), Some(1000)),
+        (with(1001, b""), Some(1001)),
+        (with(3000, b""), Some(3000)),
+        (with(4999, b""), Some(4999)),
+        // Codes that must not be sent, and frames that break the rules.
+        (with(0, b""), Some(1002)),
+        (with(999, b""), Some(1002)),
+        (with(1004, b""), Some(1002)),
+        (with(1005, b""), Some(1002)),
+        (with(1006, b""), Some(1002)),
+        (with(1015, b""), Some(1002)),
+        (with(2999, b""), Some(1002)),
+        (with(5000, b""), Some(1002)),
+        (with(65535, b""), Some(1002)),
+        (vec![3], Some(1002)),
+        (with(1000, &[0xff, 0xfe]), Some(1007)),
+    ] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let upgrade = format!(
+            "GET /ws?user_id=alice HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\n{KEY}\r\n\r\n"
+        );
+        stream.write_all(upgrade.as_bytes()).await.unwrap();
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 101"));
+        // With a mask of zeros.
+        let mut frame = vec![0x88, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
+        frame.extend(&payload);
+        stream.write_all(&frame).await.unwrap();
+        assert_eq!(close_code(&mut stream).await, answer, "{payload:?}");
+        let (rest, _) = until_closed(&mut stream).await;
+        assert_eq!(rest, "", "{payload:?}");
+    }
+}

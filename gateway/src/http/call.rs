@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use shared::ids::UserId;
 use tokio::time::{Instant, timeout};
-use warp::http::header::CONTENT_LENGTH;
-use warp::http::{HeaderMap, Method};
+use warp::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use warp::http::{HeaderMap, HeaderValue, Method};
 
 use super::deps::Deps;
 use super::{body, query};
@@ -155,6 +155,10 @@ impl Call {
     }
 
     async fn read_json<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, ApiError> {
+        let is_encoded = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
+        if self.headers.get_all(CONTENT_ENCODING).iter().any(is_encoded) {
+            return Err(ApiError::malformed("Content-Encoding is not supported: send the body as it is"));
+        }
         let too_large = || ApiError::TooLarge(format!("the body is longer than {bytes_max} bytes"));
         let declared = self.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         // Known from the header, without reading the body.
