@@ -10,15 +10,20 @@ use tokio::time::Instant;
 
 use super::settings::BudgetSettings;
 use super::user::UserBudget;
+use crate::config::REPLY_BYTES_MAX;
 
 /// Number of users from which on budgets that nobody uses are removed.
 const USERS_MAX: usize = 10_000;
+/// One of this many bytes of the process may be used for replies to users for whom others wait already.
+const FURTHER_PART: usize = 2;
 
 /// The budgets of all users of this gateway.
 #[derive(Debug)]
 pub(crate) struct Budgets {
     settings: BudgetSettings,
     pub(super) reply_bytes: Arc<Semaphore>,
+    /// Within `reply_bytes`: those of replies to users for whom others wait already.
+    pub(super) further_reply_bytes: Arc<Semaphore>,
     users: Mutex<Users>,
 }
 
@@ -33,11 +38,18 @@ impl Budgets {
     /// No user has spent anything.
     #[must_use]
     pub(crate) fn new(settings: BudgetSettings) -> Self {
+        let further = (settings.reply_bytes_max / FURTHER_PART).max(REPLY_BYTES_MAX);
         Self {
             settings,
             reply_bytes: Arc::new(Semaphore::new(settings.reply_bytes_max)),
+            further_reply_bytes: Arc::new(Semaphore::new(further)),
             users: Mutex::new(Users { budgets: AHashMap::new(), cleanup_at: USERS_MAX }),
         }
+    }
+
+    /// Bytes of replies that wait for one user to read them, at most.
+    pub(super) fn user_reply_bytes_max(&self) -> usize {
+        self.settings.user_reply_bytes_max
     }
 
     /// The budget of `user`, which all its connections and calls share.

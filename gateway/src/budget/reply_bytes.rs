@@ -3,6 +3,9 @@
 //! The bytes of a large reply are reserved before it is made, at its largest possible size, and are released when the
 //! frame is freed, which is when it was written to the socket. A request whose bytes are not available waits; its client
 //! has to read earlier replies first.
+//!
+//! Half of the bytes of the process are for the first waiting reply of each user, so that a few dozen users who read nothing
+//! and together could hold all bytes leave room for all others.
 
 use std::sync::Arc;
 
@@ -32,7 +35,7 @@ pub(crate) fn page_bytes(limit: u16) -> usize {
 /// Reserved bytes. They are released when this is dropped, or the frame that it was attached to.
 #[derive(Debug, Default)]
 pub(crate) struct ReplyBytes {
-    permits: [Option<OwnedSemaphorePermit>; 3],
+    permits: [Option<OwnedSemaphorePermit>; 4],
 }
 
 impl ReplyBytes {
@@ -47,10 +50,14 @@ impl ReplyBytes {
             Payer::User(budget) => Some(&budget.reply_bytes),
             Payer::Operator => None,
         };
+        // Two replies of a user that begin at the same moment may both count as its first one.
+        let is_further = user.is_some_and(|bytes| bytes.available_permits() < budgets.user_reply_bytes_max());
+        let further = is_further.then_some(&budgets.further_reply_bytes);
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let mut reserved = Self::default();
         // From the narrowest on: a connection that reads nothing waits for its own bytes only.
-        for (slot, semaphore) in [connection, user, Some(&budgets.reply_bytes)].into_iter().enumerate() {
+        let all = [connection, user, further, Some(&budgets.reply_bytes)];
+        for (slot, semaphore) in all.into_iter().enumerate() {
             let Some(semaphore) = semaphore else { continue };
             // The semaphores are never closed.
             reserved.permits[slot] = Arc::clone(semaphore).acquire_many_owned(permits).await.ok();
@@ -134,6 +141,36 @@ mod tests {
         let small = reserves(&budgets, "alice", Some(&first)).await.unwrap().attach(frame(100));
         assert_eq!((small.len(), first.available_permits()), (100, 25_000), "small frames are not counted");
         assert_eq!(budgets.reply_bytes.available_permits(), 50_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn users_who_read_nothing_leave_room_for_the_first_reply_of_others() {
+        let budgets = Budgets::new(BudgetSettings {
+            user_cost: None,
+            user_reads_max: 1,
+            user_reply_bytes_max: 4 * REPLY_BYTES_MAX,
+            reply_bytes_max: 16 * REPLY_BYTES_MAX,
+        });
+        let reserve = async |user: &str| {
+            let payer = Payer::User(budgets.of(&UserId::parse(user).unwrap()));
+            let reserved = ReplyBytes::reserve(&budgets, &payer, None, REPLY_BYTES_MAX);
+            timeout(Duration::from_secs(1), reserved).await.ok()
+        };
+        let mut held = Vec::new();
+        for greedy in ["a", "b", "c", "d"] {
+            for _ in 0..4 {
+                held.extend(reserve(greedy).await);
+            }
+        }
+        assert_eq!(held.len(), 4 + 8, "a first reply each, and half of the process's bytes for further ones");
+        for other in ["e", "f", "g", "h"] {
+            assert!(reserve(other).await.is_some(), "{other}");
+        }
+        held.push(reserve("e").await.unwrap());
+        assert!(reserve("e").await.is_none());
+        held.clear();
+        assert!(reserve("e").await.is_some());
+        assert_eq!(budgets.further_reply_bytes.available_permits(), 8 * REPLY_BYTES_MAX);
     }
 
     #[test]
