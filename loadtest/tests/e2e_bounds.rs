@@ -338,3 +338,64 @@ async fn groups_that_are_made_by_use_and_accepted_invitations_count() {
     bob.ok("DELETE", "/api/groups/group_2/members/bob", None).await.unwrap();
     bob.ok("POST", "/api/invitations/group_6", None).await.unwrap();
 }
+
+/// Asks for a page of half a megabyte on a new connection with a small receive buffer, and reads nothing of it.
+async fn asks_and_reads_nothing(system: &System) -> TcpStream {
+    let to = system.http_urls()[0].strip_prefix("http://").unwrap().parse().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(to).await.unwrap();
+    let path = format!("/api/conversations/{NOTES}/messages?user_id=greedy&limit=500");
+    // Several requests: the buffers of the kernel take a part of what they ask for.
+    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n");
+    stream.write_all(request.repeat(16).as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_client_that_reads_nothing_is_disconnected_and_others_get_its_place() {
+    const CONNECTIONS: usize = 12;
+    const TIMEOUT_MS: u64 = 2_000;
+    let mut system = Builder::new()
+        .gateways(1)
+        .unlimited()
+        .set("IM__TIMEOUTS__HTTP_WRITE_MS", TIMEOUT_MS)
+        .set("IM__LIMITS__CONNECTIONS_MAX", CONNECTIONS + 1)
+        .set("IM__LIMITS__ADDRESS_PENDING_CONNECTIONS_MAX", 0)
+        .set("IM__LIMITS__REPLY_BYTES_PER_USER_MAX", 32 << 20)
+        .for_test()
+        .await
+        .unwrap();
+    let mut greedy = connect(&system, "greedy").await;
+    store(&mut greedy, 64, NOTES, &"\u{1}".repeat(4_096)).await;
+    drop(greedy);
+    let before = memory_mib(&mut system);
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let mut stalled = Vec::new();
+        for _ in 0..CONNECTIONS {
+            stalled.push(asks_and_reads_nothing(&system).await);
+        }
+        // The last place is of a client that reads; a further one waits for a place.
+        let url = &system.http_urls()[0];
+        let (mut last, mut further) =
+            (raw(&system, "127.0.0.1", "").await, raw(&system, "127.0.0.1", "").await);
+        let health = b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
+        last.write_all(health).await.unwrap();
+        assert_eq!(status(&mut last).await, Some(200));
+        further.write_all(health).await.unwrap();
+        let mut text = [0; 12];
+        let answered = tokio::time::timeout(Duration::from_secs(20), further.read_exact(&mut text)).await;
+        answered.expect("no place was freed").unwrap();
+        assert_eq!(&text, b"HTTP/1.1 200");
+        let waited = begun.elapsed();
+        assert!(waited >= Duration::from_millis(TIMEOUT_MS - 200), "{waited:?}: all had a place at once");
+        let memory = memory_mib(&mut system);
+        assert!(memory < before + 100, "{before} MiB before, {memory} MiB");
+        drop((last, further));
+        // The user that was disconnected may go on.
+        let page = format!("/api/conversations/{NOTES}/messages?limit=500");
+        Http::of_user(url, "greedy").ok("GET", &page, None).await.unwrap();
+        drop(stalled);
+    }
+}
