@@ -37,13 +37,17 @@ const OWN_FILES: usize = 512;
 /// Fewer than this part of `limits.connections_max` is worth a warning.
 const FEW_CONNECTIONS_PART: usize = 10;
 
-/// Runs a gateway until SIGTERM or SIGINT, and returns the exit code of the process.
+/// Runs a gateway until SIGTERM or SIGINT, and returns the exit code of the process. `commit`: the commit that the program
+/// was built from, which clients are told.
 ///
 /// The future is a trait object: its code is then compiled with this library, and not once more with the program.
 #[must_use]
-pub fn run(config: Result<Config, ConfigError>) -> Pin<Box<dyn Future<Output = ExitCode>>> {
-    Box::pin(process::run("gateway", config, async |config: Config| {
-        process::serve(config.log.clone(), Box::pin(App::start(config))).await
+pub fn run(
+    config: Result<Config, ConfigError>,
+    commit: &'static str,
+) -> Pin<Box<dyn Future<Output = ExitCode>>> {
+    Box::pin(process::run("gateway", config, async move |config: Config| {
+        process::serve(config.log.clone(), Box::pin(App::start(config, commit))).await
     }))
 }
 
@@ -67,7 +71,7 @@ impl App {
     /// # Errors
     /// A key file is unusable ([`ConfigError`]), a store is unavailable, or the address is
     /// in use.
-    pub async fn start(config: Config) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, commit: &'static str) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         // First, since it needs no store: an unusable key file is an error of the configuration.
         let revoked = Arc::new(Revoked::default());
@@ -82,6 +86,7 @@ impl App {
         let hub = Arc::new(Hub::new());
         let builder = Builder {
             gateway,
+            commit,
             config: Arc::clone(&config),
             stores: stores.clone(),
             hub: Arc::clone(&hub),

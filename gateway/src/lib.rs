@@ -23,6 +23,7 @@ mod budget;
 pub mod config;
 pub mod connection;
 mod devices;
+mod features;
 mod http;
 pub mod hub;
 pub mod identity;

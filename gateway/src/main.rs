@@ -11,6 +11,13 @@ use gateway::config::Config;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// The commit of this build. The environment of the compiler names it, since sources without their repository are built,
+/// too; only this file depends on it.
+const COMMIT: &str = match option_env!("IM_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
 /// Serves the clients of the chat backend over WebSocket and HTTP.
 ///
 /// Every setting can be given in the configuration file or as an environment variable: `listen.address` is
@@ -26,5 +33,5 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    app::run(Config::load(arguments.config.as_deref())).await
+    app::run(Config::load(arguments.config.as_deref()), COMMIT).await
 }

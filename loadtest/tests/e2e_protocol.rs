@@ -11,7 +11,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use testbed::client::{Chat, Client, Ended, Packet};
+use testbed::client::{Chat, Client, Ended, Http, Packet};
 use testbed::meter::metric;
 use testbed::stack::{Builder, DEMO_SECRET, System, wait_for};
 use tokio_tungstenite::tungstenite::Message;
@@ -267,6 +267,12 @@ async fn tokens_and_time_limits() {
         (0, &json!("alice"), &json!("phone"))
     );
     assert_eq!(reply.payload["heartbeat_ms"], 400);
+    let api = Http::of_nobody(&system.http_urls()[0]).ok("GET", "/api", None).await.unwrap();
+    assert_eq!((&api["protocol"], &api["limits"]["heartbeat_ms"]), (&json!(1), &json!(400)), "{api}");
+    assert_eq!(api["version"], env!("CARGO_PKG_VERSION"));
+    for field in ["protocol", "features"] {
+        assert_eq!(reply.payload[field], api[field], "{}", reply.payload);
+    }
 
     let closed = async |client: &mut Client| client.until_closed().await.unwrap().0.unwrap().0;
     let mut wrong = Client::open(url).await.unwrap();

@@ -48,6 +48,7 @@ const BIND_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 /// What every part is built from.
 pub(super) struct Builder {
     pub(super) gateway: u64,
+    pub(super) commit: &'static str,
     pub(super) config: Arc<Config>,
     pub(super) stores: Stores,
     pub(super) hub: Arc<Hub>,
@@ -119,6 +120,7 @@ impl Builder {
         let accounts = self.accounts()?;
         Ok(http::Deps {
             settings: http::HttpSettings::of(&self.config),
+            commit: self.commit,
             connections: Arc::new(connections),
             reads,
             budgets: Arc::clone(&self.budgets),

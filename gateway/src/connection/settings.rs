@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{Config, Timeouts};
+use crate::features;
 use crate::outbox::OutboxLimits;
 
 /// What connections need of the configuration.
@@ -17,6 +18,8 @@ pub(crate) struct ConnectionSettings {
     /// From a request to its reply.
     pub(crate) request_deadline: Duration,
     pub(crate) timeouts: Timeouts,
+    /// The names of the features that are switched on.
+    pub(crate) features: Vec<&'static str>,
 }
 
 impl ConnectionSettings {
@@ -32,6 +35,7 @@ impl ConnectionSettings {
             connections_per_user_max: limits.connections_per_user_max,
             request_deadline: Duration::from_millis(limits.request_deadline_ms),
             timeouts: config.timeouts.clone(),
+            features: features::names(config),
         }
     }
 }

@@ -211,8 +211,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
     }
 
     fn login_reply(&self, who: &Identity) -> Utf8Bytes {
-        let heartbeat_ms = self.backend.settings().timeouts.heartbeat_ms;
-        reply::login(&who.user, &who.device, self.backend.unix_millis(), heartbeat_ms)
+        let (settings, now) = (self.backend.settings(), self.backend.unix_millis());
+        reply::login(&who.user, &who.device, now, settings.timeouts.heartbeat_ms, &settings.features)
     }
 
     /// The connection uses this token from now on. A token that expires soon causes a warning at once.

@@ -19,6 +19,8 @@ use crate::read::Reads;
 #[derive(Debug)]
 pub(crate) struct Deps {
     pub(crate) settings: HttpSettings,
+    /// The commit that the program was built from; "unknown" if the build did not say.
+    pub(crate) commit: &'static str,
     /// For connections that begin with an upgrade of an HTTP request.
     pub(crate) connections: Arc<connection::Deps>,
     pub(crate) reads: Arc<Reads>,

@@ -26,6 +26,7 @@ mod router;
 mod routes;
 mod settings;
 mod upgrade;
+mod version;
 
 pub(crate) use deps::Deps;
 pub(crate) use routes::routes;

@@ -29,7 +29,7 @@ use super::client_address::client_address;
 use super::deps::Deps;
 use super::places::Places;
 use super::refusals::not_found;
-use super::{accounts, admin, conversations, cors, groups, head, invitations, people, query};
+use super::{accounts, admin, conversations, cors, groups, head, invitations, people, query, version};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::{Payer, cost};
 use crate::listen::{Peer, network};
@@ -40,6 +40,7 @@ use crate::wire::retry_delay::RetryDelay;
 /// Serves the call by the first segment of its path after `/api`.
 async fn route(path: &[&str], call: Call) -> Answer {
     match path {
+        [] => version::route(&call),
         ["register" | "login" | "logout"] => accounts::route(path, call).await,
         ["admin", rest @ ..] => admin::route(rest, call).await,
         ["blocks", rest @ ..] => people::route_blocks(rest, call).await,
@@ -210,8 +211,12 @@ fn deadline_passed() -> ApiError {
     ApiError::unavailable(message, RetryDelay::StoreUnavailable)
 }
 
-/// The segments of a path after `/api`, each percent-decoded on its own, so that an id may contain a slash.
+/// The segments of a path after `/api`, each percent-decoded on its own, so that an id may contain a slash. `/api` itself
+/// has none.
 fn segments(path: &str) -> Result<Vec<String>, ApiError> {
+    if path == "/api" {
+        return Ok(Vec::new());
+    }
     let parts = path.strip_prefix("/api/").unwrap_or_default().split('/');
     parts
         .map(|part| match percent_decode_str(part).decode_utf8() {
@@ -233,7 +238,8 @@ mod tests {
             ["groups", "group_/é", "members"]
         );
         assert_eq!(segments("/api/groups/%FF").unwrap_err().code(), 400);
-        for path in ["/api", "/api/", "/api/groups/", "/api//x"] {
+        assert!(segments("/api").unwrap().is_empty());
+        for path in ["/api/", "/api/groups/", "/api//x"] {
             assert_eq!(segments(path).unwrap_err().code(), 404, "{path}");
         }
     }

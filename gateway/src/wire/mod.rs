@@ -14,3 +14,4 @@ pub(crate) mod number;
 pub mod reply;
 pub mod request;
 pub(crate) mod retry_delay;
+pub(crate) mod version;

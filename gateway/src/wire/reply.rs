@@ -10,6 +10,7 @@ use super::listing::{EntryView, Listing};
 use super::message::MessageView;
 use super::name::ConversationName;
 use super::request::Cmd;
+use super::version::PROTOCOL;
 
 /// A frame without a payload.
 type Bare<'a> = Frame<'a, ()>;
@@ -28,15 +29,24 @@ pub fn heartbeat_at(newest: u64) -> Utf8Bytes {
 
 /// The reply to a login (cmd 1).
 #[must_use]
-pub fn login(user: &UserId, device: &DeviceId, server_time: i64, heartbeat_ms: u64) -> Utf8Bytes {
+pub fn login(
+    user: &UserId,
+    device: &DeviceId,
+    server_time: i64,
+    heartbeat_ms: u64,
+    features: &[&str],
+) -> Utf8Bytes {
     #[derive(Serialize)]
     struct Payload<'a> {
         user_id: &'a UserId,
         device_id: &'a DeviceId,
         server_time: i64,
         heartbeat_ms: u64,
+        protocol: u32,
+        features: &'a [&'a str],
     }
-    let payload = Payload { user_id: user, device_id: device, server_time, heartbeat_ms };
+    let payload =
+        Payload { user_id: user, device_id: device, server_time, heartbeat_ms, protocol: PROTOCOL, features };
     Frame { payload: Some(payload), ..Frame::new(Cmd::LOGIN, 0) }.render()
 }
 

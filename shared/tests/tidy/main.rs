@@ -33,7 +33,7 @@ const CRATES: [Layers; 4] = [
             "auth",
             "hub",
             "outbox",
-            "batch_loader budget listen",
+            "batch_loader budget features listen",
             "wire",
             "config",
             "announce identity origin rates shares write_timeout",

@@ -1,0 +1,45 @@
+//! `GET /api`: the version of the protocol and of the program, the features, and the limits.
+
+use serde::Serialize;
+use shared::message::BODY_BYTES_MAX;
+
+use super::answer::{Answer, json};
+use super::call::Call;
+use super::refusals::method_not_allowed;
+use crate::connection::socket::FRAME_BYTES_MAX;
+use crate::wire::version::PROTOCOL;
+
+/// Of this crate.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(Serialize)]
+struct Api<'a> {
+    protocol: u32,
+    version: &'a str,
+    commit: &'a str,
+    features: &'a [&'a str],
+    limits: Limits,
+}
+
+/// Those that apply: a limit of a feature is there if the feature is.
+#[derive(Serialize)]
+struct Limits {
+    content_bytes: usize,
+    frame_bytes: usize,
+    heartbeat_ms: u64,
+}
+
+/// Anyone may call it, since a client has to know the protocol before it logs in.
+pub(super) fn route(call: &Call) -> Answer {
+    if call.method() != "GET" {
+        return Err(method_not_allowed("GET"));
+    }
+    let settings = &call.deps.connections.settings;
+    let limits = Limits {
+        content_bytes: BODY_BYTES_MAX,
+        frame_bytes: FRAME_BYTES_MAX,
+        heartbeat_ms: settings.timeouts.heartbeat_ms,
+    };
+    let commit = call.deps.commit;
+    json(&Api { protocol: PROTOCOL, version: VERSION, commit, features: &settings.features, limits })
+}
