@@ -2,6 +2,7 @@
 
 mod limits;
 mod listen;
+mod profiles;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub use listen::Listen;
 
 pub use limits::Limits;
 pub(crate) use limits::REPLY_BYTES_MAX;
+pub use profiles::Profiles;
 
 /// All sections. `deploy/config/gateway.toml` shows each key with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -25,6 +27,8 @@ pub struct Config {
     pub auth: Auth,
     /// `[groups]`
     pub groups: Groups,
+    /// `[profiles]`
+    pub profiles: Profiles,
     /// `[inbox]`
     pub inbox: Inbox,
     /// `[limits]`

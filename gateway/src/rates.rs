@@ -29,9 +29,16 @@ impl<K: Hash + Eq + Clone> Rates<K> {
         Some(Self::with_quota(Quota::per_second(per_second).allow_burst(burst)))
     }
 
+    /// A limit of `times` per minute, all of them at once after a pause; `None` if `times` is 0: no limit.
+    #[must_use]
+    pub(crate) fn per_minute(times: u32) -> Option<Self> {
+        let times = NonZeroU32::new(times)?;
+        Self::every(Duration::from_secs(60) / times.get(), times)
+    }
+
     /// A limit of `burst` at once, then one every `period`.
     #[must_use]
-    pub(crate) fn every(period: Duration, burst: NonZeroU32) -> Option<Self> {
+    fn every(period: Duration, burst: NonZeroU32) -> Option<Self> {
         Some(Self::with_quota(Quota::with_period(period)?.allow_burst(burst)))
     }
 
@@ -78,8 +85,9 @@ mod tests {
 
     #[test]
     fn a_period_may_be_longer_than_a_second() {
-        let rates = Rates::every(Duration::from_secs(6), NonZeroU32::MIN).unwrap();
-        assert_eq!(rates.take(&1), Ok(()));
-        assert!((5_000..=6_001).contains(&rates.take(&1).unwrap_err()));
+        let rates = Rates::per_minute(2).unwrap();
+        assert_eq!([rates.take(&1), rates.take(&1)], [Ok(()), Ok(())]);
+        assert!((29_000..=30_001).contains(&rates.take(&1).unwrap_err()));
+        assert!(Rates::<u8>::per_minute(0).is_none());
     }
 }

@@ -2,8 +2,8 @@
 //! configuration, telemetry.
 //!
 //! All SQL of the project is under [`mysql`], all Redis keys and Lua scripts under [`redis`], all exchange and queue names
-//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`message`], [`permission`], [`shard`], [`envelope`] and [`backoff`]
-//! are pure.
+//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`message`], [`permission`], [`shard`], [`envelope`],
+//! [`meta`], [`nickname`] and [`backoff`] are pure.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime"))]
 
@@ -16,8 +16,10 @@ pub mod envelope;
 pub mod health;
 pub mod ids;
 pub mod message;
+pub mod meta;
 pub mod metrics;
 pub mod mysql;
+pub mod nickname;
 pub mod open_files;
 pub mod ops_routes;
 pub mod permission;

@@ -35,6 +35,7 @@ use crate::membership::{
 use crate::presence::{Online, online};
 use crate::push::fanout::{EventTargets, Fanout};
 use crate::push::listener::Listener;
+use crate::rates::Rates;
 use crate::read::{ReadDeps, ReadSettings, Reads};
 use crate::send::{InFlight, Numbering, Pipeline, PipelineContext, Sends, ShardPublisher};
 use crate::typing::Typing;
@@ -127,6 +128,7 @@ impl Builder {
             memberships: groups.memberships,
             changes: groups.changes,
             quotas: groups.quotas,
+            profile_changes: Rates::per_minute(self.config.profiles.changes_per_minute),
             online,
             pool: self.stores.pool,
             tokens,

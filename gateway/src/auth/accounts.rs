@@ -20,8 +20,6 @@ use crate::config::Config;
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
 
-/// Longest nickname, in characters.
-const NICKNAME_CHARS_MAX: usize = 64;
 /// How long a call waits for a permit to hash.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -68,7 +66,7 @@ impl Accounts {
     /// Creates an account.
     ///
     /// # Errors
-    /// 400 for an invalid or common password or an invalid nickname, 409 if the id is taken, 429, 503.
+    /// 400 for an invalid or common password, 409 if the id is taken, 429, 503.
     pub(crate) async fn register(
         &self,
         attempt: Attempt<'_>,
@@ -77,9 +75,6 @@ impl Accounts {
     ) -> Result<(), ApiError> {
         self.limits.take_registration(attempt.address).await?;
         self.rules.check_length(&password)?;
-        if nickname.chars().count() > NICKNAME_CHARS_MAX || nickname.chars().any(char::is_control) {
-            return Err(ApiError::malformed("nickname must be at most 64 characters, no control characters"));
-        }
         let hashed = self.hash_new(attempt.user, password).await?;
         let created = accounts::create(&self.pool, attempt.user, &hashed, nickname).await;
         if !created.map_err(|e| ApiError::database(&e))? {

@@ -6,6 +6,8 @@ pub(crate) const PULL: u32 = 50;
 pub(crate) const ACK: u32 = 100;
 /// A list of read positions.
 pub(crate) const POSITIONS: u32 = 60;
+/// Profiles of users: two statements.
+pub(crate) const PROFILES: u32 = 50;
 /// A sync or a list of conversations: four statements and three calls to Redis.
 pub(crate) const LIST: u32 = 100;
 /// A heartbeat with a cursor: a call to Redis.

@@ -15,6 +15,6 @@ mod settings;
 mod user;
 
 pub(crate) use budgets::Budgets;
-pub(crate) use reply_bytes::{ReplyBytes, page_bytes};
+pub(crate) use reply_bytes::{ReplyBytes, page_bytes, profiles_bytes};
 pub(crate) use settings::BudgetSettings;
 pub(crate) use user::{Payer, ReadPermit};

@@ -23,6 +23,8 @@ const CONTENTS_MAX: usize = 512 * 1024;
 const CONTENT_MAX: usize = 6 * 4_096;
 /// The largest entry of a page without its content.
 const ENTRY_MAX: usize = 1_024;
+/// The largest profile in JSON: `meta` of 2,048 bytes, an id and a nickname of 64 characters each, numbers and field names.
+const PROFILE_MAX: usize = 3 * 1_024;
 /// Smaller frames are not counted: a connection has few of them, whose number is limited.
 const COUNTED_MIN: usize = 4 * 1_024;
 
@@ -30,6 +32,11 @@ const COUNTED_MIN: usize = 4 * 1_024;
 pub(crate) fn page_bytes(limit: u16) -> usize {
     let limit = usize::from(limit);
     ((limit * CONTENT_MAX).min(CONTENTS_MAX) + limit * ENTRY_MAX).min(REPLY_BYTES_MAX)
+}
+
+/// The size that a list of `count` profiles may have.
+pub(crate) fn profiles_bytes(count: usize) -> usize {
+    (count * PROFILE_MAX).min(REPLY_BYTES_MAX)
 }
 
 /// Reserved bytes. They are released when this is dropped, or the frame that it was attached to.

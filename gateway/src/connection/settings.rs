@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{Config, Timeouts};
-use crate::features;
+use crate::features::Features;
 use crate::outbox::OutboxLimits;
 
 /// What connections need of the configuration.
@@ -18,8 +18,7 @@ pub(crate) struct ConnectionSettings {
     /// From a request to its reply.
     pub(crate) request_deadline: Duration,
     pub(crate) timeouts: Timeouts,
-    /// The names of the features that are switched on.
-    pub(crate) features: Vec<&'static str>,
+    pub(crate) features: Features,
 }
 
 impl ConnectionSettings {
@@ -35,7 +34,7 @@ impl ConnectionSettings {
             connections_per_user_max: limits.connections_per_user_max,
             request_deadline: Duration::from_millis(limits.request_deadline_ms),
             timeouts: config.timeouts.clone(),
-            features: features::names(config),
+            features: Features::of(config),
         }
     }
 }

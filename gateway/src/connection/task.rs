@@ -212,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
 
     fn login_reply(&self, who: &Identity) -> Utf8Bytes {
         let (settings, now) = (self.backend.settings(), self.backend.unix_millis());
-        reply::login(&who.user, &who.device, now, settings.timeouts.heartbeat_ms, &settings.features)
+        reply::login(&who.user, &who.device, now, settings.timeouts.heartbeat_ms, &settings.features.names())
     }
 
     /// The connection uses this token from now on. A token that expires soon causes a warning at once.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::ids::UserId;
+use shared::nickname::Nickname;
 
 use super::answer::{Answer, json};
 use super::call::Call;
@@ -31,7 +32,7 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
 struct Register {
     user_id: UserId,
     password: String,
-    nickname: Option<String>,
+    nickname: Option<Nickname>,
 }
 
 #[derive(Deserialize)]
@@ -67,8 +68,8 @@ struct LoggedOut {
 async fn register(call: Call) -> Answer {
     let accounts = accounts(&call)?;
     let Register { user_id, password, nickname } = call.json_of_anyone().await?;
-    let nickname = nickname.unwrap_or_else(|| user_id.as_str().to_owned());
-    accounts.register(attempt(&call, &user_id), password, &nickname).await?;
+    let nickname = nickname.as_ref().map_or(user_id.as_str(), Nickname::as_str);
+    accounts.register(attempt(&call, &user_id), password, nickname).await?;
     token(&call, &user_id, None)
 }
 

@@ -7,6 +7,7 @@ use super::accounts::{reset_password, revoke, token};
 use super::answer::Answer;
 use super::call::{self, Call};
 use super::refusals::{method_not_allowed, not_found};
+use super::users;
 use crate::wire::number;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
@@ -16,8 +17,10 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         ("POST", ["tokens"]) => mint(call).await,
         ("POST", ["users", user, "revoke"]) => revoke(&call, &call::user(user)?).await,
         ("PUT", ["users", user, "password"]) => Box::pin(reset_password(&call, &call::user(user)?)).await,
+        ("PUT", ["users", user]) => users::replace(&call::user(user)?, call).await,
         (_, ["users", _, "password"]) => Err(method_not_allowed("PUT")),
         (_, ["tokens"] | ["users", _, "revoke"]) => Err(method_not_allowed("POST")),
+        (_, ["users", _]) => Err(method_not_allowed("PUT")),
         _ => Err(not_found()),
     }
 }

@@ -8,11 +8,12 @@ use serde_json::value::RawValue;
 
 use crate::wire::api_error::ApiError;
 
-/// Parses one JSON object. A field that is `null` counts as absent; unknown fields are ignored.
+/// Parses one JSON object. A field that is `null` counts as absent, except for the fields `nullable`; unknown fields are
+/// ignored.
 ///
 /// # Errors
 /// 400 with a message that names the field.
-pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(text: &[u8], nullable: &[&str]) -> Result<T, ApiError> {
     let not_an_object = |why: &str| ApiError::Malformed(format!("the body must be one JSON object{why}"));
     // serde accepts an array for a struct, too.
     if text.trim_ascii_start().first() != Some(&b'{') {
@@ -20,7 +21,9 @@ pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     }
     let Fields(fields) =
         serde_json::from_slice(text).map_err(|error| not_an_object(&format!(": {error}")))?;
-    let present = fields.into_iter().filter(|(_, value)| value.get() != "null");
+    let is_present =
+        |name: &String, value: &RawValue| value.get() != "null" || nullable.contains(&name.as_str());
+    let present = fields.into_iter().filter(|(name, value)| is_present(name, value));
     let present: MapDeserializer<'_, _, serde_json::Error> = MapDeserializer::new(present);
     serde_path_to_error::deserialize(present).map_err(|error| {
         let (path, why) = (error.path().to_string(), error.into_inner());
@@ -86,7 +89,7 @@ mod tests {
     }
 
     fn refused(text: &str) -> String {
-        let refusal = parse::<Create>(text.as_bytes()).unwrap_err();
+        let refusal = parse::<Create>(text.as_bytes(), &[]).unwrap_err();
         assert_eq!(refusal.code(), 400);
         refusal.message().to_owned()
     }
@@ -94,7 +97,7 @@ mod tests {
     #[test]
     fn unknown_fields_are_ignored_and_errors_name_the_field() {
         let good =
-            parse::<Create>(br#" {"limit":1,"members":["a"],"user_id":"u","other":{"x":[]}} "#).unwrap();
+            parse::<Create>(br#" {"limit":1,"members":["a"],"user_id":"u","other":{"x":[]}} "#, &[]).unwrap();
         let user = |id: &str| UserId::parse(id).unwrap();
         assert_eq!(good, Create { name: None, members: vec![user("a")], limit: Some(1), user_id: user("u") });
         assert_eq!(
@@ -119,13 +122,17 @@ mod tests {
 
     #[test]
     fn null_counts_as_absent_and_whole_numbers_may_have_a_fraction() {
-        let nulls = parse::<Create>(br#"{"limit":null,"members":null,"name":null,"user_id":"u"}"#).unwrap();
-        assert_eq!(nulls, parse::<Create>(br#"{"user_id":"u"}"#).unwrap());
+        let nulls = br#"{"limit":null,"members":null,"name":null,"user_id":"u"}"#;
+        assert_eq!(
+            parse::<Create>(nulls, &[]).unwrap(),
+            parse::<Create>(br#"{"user_id":"u"}"#, &[]).unwrap()
+        );
+        assert!(parse::<Create>(nulls, &["members"]).unwrap_err().message().starts_with("members: "));
         assert_eq!(refused(r#"{"user_id":null}"#), "missing field `user_id`");
         assert!(refused(r#"{"user_id":"u","members":[null]}"#).starts_with("members[0]"));
         for (written, limit) in [("57.0", 57), ("1e2", 100), ("570e-1", 57)] {
             let text = format!(r#"{{"user_id":"u","limit":{written}}}"#);
-            assert_eq!(parse::<Create>(text.as_bytes()).unwrap().limit, Some(limit), "{written}");
+            assert_eq!(parse::<Create>(text.as_bytes(), &[]).unwrap().limit, Some(limit), "{written}");
         }
     }
 }

@@ -143,7 +143,16 @@ impl Call {
     /// As [`json`](Self::json).
     pub(crate) async fn json_up_to<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, ApiError> {
         self.caller()?;
-        self.read_json(bytes_max).await
+        self.read_json(bytes_max, &[]).await
+    }
+
+    /// As [`json`](Self::json), but `null` is a value of the fields `nullable`.
+    ///
+    /// # Errors
+    /// As [`json`](Self::json).
+    pub(crate) async fn json_with_null<T: DeserializeOwned>(&self, nullable: &[&str]) -> Result<T, ApiError> {
+        self.caller()?;
+        self.read_json(self.deps.settings.body_bytes_max, nullable).await
     }
 
     /// As [`json`](Self::json), without authentication: for calls that authenticate.
@@ -151,10 +160,14 @@ impl Call {
     /// # Errors
     /// As [`json`](Self::json), without 401.
     pub(crate) async fn json_of_anyone<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        self.read_json(self.deps.settings.body_bytes_max).await
+        self.read_json(self.deps.settings.body_bytes_max, &[]).await
     }
 
-    async fn read_json<T: DeserializeOwned>(&self, bytes_max: usize) -> Result<T, ApiError> {
+    async fn read_json<T: DeserializeOwned>(
+        &self,
+        bytes_max: usize,
+        nullable: &[&str],
+    ) -> Result<T, ApiError> {
         let is_encoded = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
         if self.headers.get_all(CONTENT_ENCODING).iter().any(is_encoded) {
             return Err(ApiError::malformed("Content-Encoding is not supported: send the body as it is"));
@@ -187,7 +200,7 @@ impl Call {
         *self.deadline_start.lock() = Instant::now() + body_timeout;
         let text = timeout(body_timeout, read).await.map_err(late)??;
         *self.deadline_start.lock() = Instant::now();
-        body::parse(&text)
+        body::parse(&text, nullable)
     }
 }
 

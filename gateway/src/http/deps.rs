@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shared::ids::UserId;
 use shared::mysql::Pool;
 use shared::shutdown::Shutdown;
 
@@ -13,6 +14,7 @@ use crate::budget::Budgets;
 use crate::connection;
 use crate::membership::{GroupChanges, Memberships, Quotas};
 use crate::presence::Online;
+use crate::rates::Rates;
 use crate::read::Reads;
 
 /// The parts of the gateway that HTTP calls use.
@@ -30,6 +32,8 @@ pub(crate) struct Deps {
     pub(crate) changes: Arc<GroupChanges>,
     /// Of the users who change groups.
     pub(crate) quotas: Arc<Quotas>,
+    /// Of the users who change their profiles; `None` for no limit.
+    pub(crate) profile_changes: Option<Rates<UserId>>,
     pub(crate) online: Online,
     pub(crate) pool: Pool,
     pub(crate) tokens: Arc<Tokens>,

@@ -1,10 +1,13 @@
 //! `/api/groups`: groups and their members.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{UNIX_MILLIS_MAX, UserId};
+use shared::meta::Meta;
 use shared::mysql::groups::{
-    self, ADDED_MAX, CreateGroup, MemberUpdate, NAME_CHARS_MAX, NewcomerHistory, UpdateGroup,
+    self, ADDED_MAX, CreateGroup, MemberUpdate, NAME_CHARS_MAX, NOTICE_BYTES_MAX, NewcomerHistory,
+    UpdateGroup,
 };
 use shared::mysql::members::{self, ListedMember};
 use shared::permission::{Actor, Denied, Role};
@@ -12,8 +15,10 @@ use shared::permission::{Actor, Denied, Role};
 use super::answer::{Answer, done, json};
 use super::call::{self, Call};
 use super::paging::{cursor, limit, truncate};
+use super::profile_fields::{NULLABLE, meta, no_avatar};
 use super::refusals::{method_not_allowed, not_found};
 use crate::auth::caller::Caller;
+use crate::features::Feature;
 use crate::wire::api_error::ApiError;
 use crate::wire::number;
 
@@ -154,15 +159,28 @@ struct GroupView {
     history: History,
     open: bool,
     created_at: i64,
+    /// Absent if profiles are switched off.
+    #[serde(flatten)]
+    details: Option<Details>,
     /// The role of the caller; absent for the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<Role>,
+}
+
+/// What a group shows beside its name.
+#[derive(Serialize)]
+struct Details {
+    /// `null`, while there are no uploads.
+    avatar: (),
+    notice: String,
+    meta: Meta,
 }
 
 async fn show(group: &Conversation, call: Call) -> Answer {
     let role = require_member(group, &call).await?;
     let row = groups::find(&call.deps.pool, group).await.map_err(|e| ApiError::database(&e))?;
     let row = row.filter(|row| !row.is_dismissed).ok_or(Denied::NoGroup)?;
+    let has_details = call.deps.connections.settings.features.is_on(Feature::Profiles);
     json(&GroupView {
         conversation_id: group.wire().into_owned(),
         name: row.name,
@@ -171,6 +189,7 @@ async fn show(group: &Conversation, call: Call) -> Answer {
         history: History::of(row.newcomer_history),
         open: row.is_open,
         created_at: row.created_at,
+        details: has_details.then_some(Details { avatar: (), notice: row.notice, meta: row.meta }),
         role,
     })
 }
@@ -189,21 +208,48 @@ async fn require_member(group: &Conversation, call: &Call) -> Result<Option<Role
 #[derive(Deserialize)]
 struct Patch {
     name: Option<String>,
+    notice: Option<String>,
+    meta: Option<Box<RawValue>>,
+    #[serde(default, rename = "avatar", deserialize_with = "no_avatar")]
+    has_avatar: bool,
     muted: Option<bool>,
     history: Option<History>,
 }
 
 async fn update(group: &Conversation, call: Call) -> Answer {
     let by = actor(&call)?;
-    let request: Patch = call.json().await?;
-    let name = request.name.map(checked_name).transpose()?;
-    let history_from_start = request.history.map(History::is_from_start);
-    if name.is_none() && request.muted.is_none() && history_from_start.is_none() {
-        return Err(ApiError::malformed("nothing to change: send name, muted or history"));
+    let request: Patch = call.json_with_null(&NULLABLE).await?;
+    let has_details = request.notice.is_some() || request.meta.is_some() || request.has_avatar;
+    if has_details {
+        call.deps.connections.settings.features.require(Feature::Profiles)?;
     }
-    let update = UpdateGroup { by: &by, name: name.as_deref(), is_muted: request.muted, history_from_start };
+    let name = request.name.map(checked_name).transpose()?;
+    let notice = request.notice.map(checked_notice).transpose()?;
+    let meta = meta(request.meta)?;
+    let history_from_start = request.history.map(History::is_from_start);
+    if name.is_none() && !has_details && request.muted.is_none() && history_from_start.is_none() {
+        return Err(ApiError::malformed(
+            "nothing to change: send name, notice, avatar, meta, muted or history",
+        ));
+    }
+    let update = UpdateGroup {
+        by: &by,
+        name: name.as_deref(),
+        notice: notice.as_deref(),
+        meta: meta.as_ref(),
+        is_muted: request.muted,
+        history_from_start,
+    };
     call.deps.changes.update(group, update).await?;
     done()
+}
+
+fn checked_notice(notice: String) -> Result<String, ApiError> {
+    if notice.len() > NOTICE_BYTES_MAX {
+        let bytes = notice.len();
+        return Err(ApiError::TooLarge(format!("notice has {bytes} bytes: send at most {NOTICE_BYTES_MAX}")));
+    }
+    Ok(notice)
 }
 
 #[derive(Serialize)]

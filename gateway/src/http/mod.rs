@@ -20,12 +20,14 @@ mod invitations;
 mod paging;
 mod people;
 mod places;
+mod profile_fields;
 mod query;
 mod refusals;
 mod router;
 mod routes;
 mod settings;
 mod upgrade;
+mod users;
 mod version;
 
 pub(crate) use deps::Deps;

@@ -11,8 +11,8 @@ use super::refusals::{method_not_allowed, not_found};
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
 
-/// Most users of one presence call.
-const PRESENCE_USERS_MAX: usize = 100;
+/// Most users that one call asks about.
+const ASKED_USERS_MAX: usize = 100;
 
 pub(super) async fn route_blocks(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
@@ -60,19 +60,32 @@ async fn list(call: Call) -> Answer {
 
 pub(super) async fn route_presence(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
-        ("GET", []) => {
-            let ids = call.parameter("user_ids").unwrap_or_default().into_owned();
-            let users = ids.split(',').filter(|id| !id.is_empty()).map(user).collect::<Result<_, _>>()?;
-            presence(users, call).await
-        }
-        // For ids that have a comma.
-        ("POST", []) => {
-            let AskedUsers { user_ids } = call.json().await?;
-            presence(user_ids, call).await
-        }
+        ("GET" | "POST", []) => presence(asked_users(&call).await?, call).await,
         (_, []) => Err(method_not_allowed("GET, POST")),
         _ => Err(not_found()),
     }
+}
+
+#[derive(Deserialize)]
+struct AskedUsers {
+    user_ids: Vec<UserId>,
+}
+
+/// The users that a call asks about, by id: `GET` names them in the parameter `user_ids`, `POST` in its body, also those whose
+/// ids have a comma.
+pub(super) async fn asked_users(call: &Call) -> Result<Vec<UserId>, ApiError> {
+    let mut users: Vec<UserId> = if call.method() == "GET" {
+        let ids = call.parameter("user_ids").unwrap_or_default();
+        ids.split(',').filter(|id| !id.is_empty()).map(user).collect::<Result<_, _>>()?
+    } else {
+        call.json::<AskedUsers>().await?.user_ids
+    };
+    users.sort_unstable();
+    users.dedup();
+    if users.is_empty() || users.len() > ASKED_USERS_MAX {
+        return Err(ApiError::malformed("user_ids: 1 to 100 ids, separated by commas"));
+    }
+    Ok(users)
 }
 
 #[derive(Serialize)]
@@ -86,19 +99,8 @@ struct PresenceOf {
     online: bool,
 }
 
-#[derive(Deserialize)]
-struct AskedUsers {
-    user_ids: Vec<UserId>,
-}
-
 /// Strangers are left out, and users who have blocked the caller, whether they exist or not.
-async fn presence(mut users: Vec<UserId>, call: Call) -> Answer {
-    let rule = "user_ids: 1 to 100 ids, separated by commas";
-    users.sort_unstable();
-    users.dedup();
-    if users.is_empty() || users.len() > PRESENCE_USERS_MAX {
-        return Err(ApiError::malformed(rule));
-    }
+async fn presence(users: Vec<UserId>, call: Call) -> Answer {
     let me = call.user()?;
     let partners = partners::among(&call.deps.pool, me, &users).await;
     let partners = partners.map_err(|e| ApiError::database(&e))?;

@@ -29,7 +29,7 @@ use super::client_address::client_address;
 use super::deps::Deps;
 use super::places::Places;
 use super::refusals::not_found;
-use super::{accounts, admin, conversations, cors, groups, head, invitations, people, query, version};
+use super::{accounts, admin, conversations, cors, groups, head, invitations, people, query, users, version};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::{Payer, cost};
 use crate::listen::{Peer, network};
@@ -50,6 +50,7 @@ async fn route(path: &[&str], call: Call) -> Answer {
         ["presence", rest @ ..] => people::route_presence(rest, call).await,
         ["settings", rest @ ..] => invitations::route_settings(rest, call).await,
         ["users", "me", "password"] => accounts::route(path, call).await,
+        ["users", rest @ ..] => users::route(rest, call).await,
         _ => Err(not_found()),
     }
 }

@@ -2,11 +2,13 @@
 
 use serde::Serialize;
 use shared::message::BODY_BYTES_MAX;
+use shared::meta::META_BYTES_MAX;
 
 use super::answer::{Answer, json};
 use super::call::Call;
 use super::refusals::method_not_allowed;
 use crate::connection::socket::FRAME_BYTES_MAX;
+use crate::features::Feature;
 use crate::wire::version::PROTOCOL;
 
 /// Of this crate.
@@ -25,6 +27,8 @@ struct Api<'a> {
 #[derive(Serialize)]
 struct Limits {
     content_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meta_bytes: Option<usize>,
     frame_bytes: usize,
     heartbeat_ms: u64,
 }
@@ -37,9 +41,10 @@ pub(super) fn route(call: &Call) -> Answer {
     let settings = &call.deps.connections.settings;
     let limits = Limits {
         content_bytes: BODY_BYTES_MAX,
+        meta_bytes: settings.features.is_on(Feature::Profiles).then_some(META_BYTES_MAX),
         frame_bytes: FRAME_BYTES_MAX,
         heartbeat_ms: settings.timeouts.heartbeat_ms,
     };
     let commit = call.deps.commit;
-    json(&Api { protocol: PROTOCOL, version: VERSION, commit, features: &settings.features, limits })
+    json(&Api { protocol: PROTOCOL, version: VERSION, commit, features: &settings.features.names(), limits })
 }

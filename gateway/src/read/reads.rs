@@ -7,6 +7,7 @@ use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId};
 use shared::mysql::Pool;
 use shared::mysql::positions::ListedPosition;
+use shared::mysql::profiles::{self, Profile};
 use shared::mysql::timeline::Direction;
 use shared::redis::inbox::Inboxes;
 use shared::shutdown::Shutdown;
@@ -19,7 +20,7 @@ use super::read_positions::ReadPositions;
 use super::sync::ConversationLists;
 use super::tail_cache::TailCache;
 use crate::announce::Announcer;
-use crate::budget::{Budgets, Payer, ReadPermit, ReplyBytes, cost, page_bytes};
+use crate::budget::{Budgets, Payer, ReadPermit, ReplyBytes, cost, page_bytes, profiles_bytes};
 use crate::identity::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
@@ -64,6 +65,7 @@ pub(crate) struct ReadSettings {
 /// Handle for read requests.
 #[derive(Debug)]
 pub(crate) struct Reads {
+    pool: Pool,
     memberships: Arc<Memberships>,
     pages: PageReader,
     positions: ReadPositions,
@@ -91,8 +93,8 @@ impl Reads {
             ConversationLists::new(pool.clone(), inboxes.clone(), members(), Arc::clone(&tails), inbox_ttl_s);
         let moved = MovedPositions::new(tails, announcer, tasks.clone());
         let positions = ReadPositions::new(pool.clone(), inboxes, members(), moved);
-        let pages = PageReader::new(pool, concurrency, tasks);
-        Self { memberships, pages, positions, lists, budgets, deadline }
+        let pages = PageReader::new(pool.clone(), concurrency, tasks);
+        Self { pool, memberships, pages, positions, lists, budgets, deadline }
     }
 
     /// One page of a conversation as the frame of a pull's reply. `to`: the connection that it goes to.
@@ -209,6 +211,24 @@ impl Reads {
         let listing = within(begun.deadline, Box::pin(listing)).await?;
         let rendered = render(&listing)?;
         payer.spend(cost_of(&listing, rendered.len()));
+        Ok(begun.bytes.attach(rendered))
+    }
+
+    /// The profiles of `users` (each given once, at most 100), as `render` shows them.
+    ///
+    /// # Errors
+    /// 429, 503, and those of `render`
+    pub(crate) async fn profiles(
+        &self,
+        payer: &Payer,
+        users: &[UserId],
+        render: impl FnOnce(&[Profile]) -> Result<Utf8Bytes, ApiError>,
+    ) -> Result<Utf8Bytes, ApiError> {
+        let begun = self.begin(payer, cost::PROFILES, profiles_bytes(users.len()), None).await?;
+        let found =
+            async { profiles::find(&self.pool, users).await.map_err(|error| ApiError::database(&error)) };
+        let rendered = render(&within(begun.deadline, found).await?)?;
+        payer.spend(cost::of_count(users.len()).saturating_add(cost::of_bytes(rendered.len())));
         Ok(begun.bytes.attach(rendered))
     }
 

@@ -172,7 +172,7 @@ pub enum Event<'a> {
     },
     /// The user left the group, or was removed.
     Left,
-    /// The group's name, a role or a mute changed.
+    /// The group's name, notice or `meta`, a role or a mute changed.
     GroupUpdated,
     /// The group was dismissed.
     Dismissed,

@@ -40,6 +40,8 @@ const FILES: &[(&str, &str)] = &[
     file!("0028_user_setting.sql"),
     file!("0029_group_invitation.sql"),
     file!("0030_user_quota.sql"),
+    file!("0038_user_profile.sql"),
+    file!("0039_group_notice.sql"),
 ];
 
 /// Builds the migration of `NNNN_description.sql`, as `sqlx::migrate!` does: the same version, description and checksum.

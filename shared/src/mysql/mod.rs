@@ -17,6 +17,7 @@ mod multi_row;
 pub mod partners;
 mod pool;
 pub mod positions;
+pub mod profiles;
 pub mod quotas;
 mod read_only;
 pub mod ready;

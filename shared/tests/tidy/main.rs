@@ -63,7 +63,7 @@ const CRATES: [Layers; 4] = [
             "message config health permission",
             "shard",
             "conversation",
-            "ids",
+            "ids meta nickname",
             "backoff concurrency_limit metrics open_files shutdown",
         ],
         crates: &["proto"],

@@ -8,6 +8,8 @@ use crate::permission::HistoryRange;
 pub const ADDED_MAX: usize = 1_000;
 /// Characters of a group's name.
 pub const NAME_CHARS_MAX: usize = 128;
+/// Bytes of a group's notice.
+pub const NOTICE_BYTES_MAX: usize = 1_024;
 /// The time for which the `last_seq` of a group that is no longer large is still merged into syncs. It is longer than any
 /// inbox lives, so every cursor that was handed out while the group was large has expired by then.
 pub(super) const LARGE_LINGERS_MS: i64 = 8 * 86_400_000;

@@ -6,6 +6,7 @@ use sqlx::mysql::MySqlRow;
 use super::policy::NewcomerHistory;
 use crate::conversation::Conversation;
 use crate::ids::Seq;
+use crate::meta::Meta;
 use crate::mysql::{Pool, Tx};
 
 /// A group as its members see it.
@@ -13,6 +14,10 @@ use crate::mysql::{Pool, Tx};
 pub struct Group {
     /// Its name; may be empty.
     pub name: String,
+    /// What its members should know; may be empty.
+    pub notice: String,
+    /// The app's own.
+    pub meta: Meta,
     /// Anyone who uses the group joins it.
     pub is_open: bool,
     /// Only the owner and admins may send.
@@ -29,7 +34,8 @@ pub struct Group {
     pub created_at: i64,
 }
 
-const GROUP: &str = "SELECT name, is_open, is_muted, is_dismissed, history_from_start, members, is_large, created_at, history_floor \
+const GROUP: &str = "SELECT name, is_open, is_muted, is_dismissed, history_from_start, members, is_large, created_at, history_floor, \
+                     notice, meta \
                      FROM chat_group WHERE group_id = ?";
 
 fn group_from_row(row: &MySqlRow) -> sqlx::Result<Group> {
@@ -46,6 +52,8 @@ fn group_from_row(row: &MySqlRow) -> sqlx::Result<Group> {
         members: row.try_get(5)?,
         is_large: row.try_get(6)?,
         created_at: row.try_get(7)?,
+        notice: row.try_get(9)?,
+        meta: Meta::from_stored(row.try_get(10)?),
     })
 }
 

@@ -6,6 +6,7 @@ use super::policy::NewcomerHistory;
 use super::rows::{existing, floor_of, relation_of};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
+use crate::meta::Meta;
 use crate::mysql::Tx;
 use crate::permission::{Action, Actor};
 
@@ -16,6 +17,10 @@ pub struct UpdateGroup<'c> {
     pub by: &'c Actor,
     /// Another name.
     pub name: Option<&'c str>,
+    /// Another notice.
+    pub notice: Option<&'c str>,
+    /// Another object of the app's own.
+    pub meta: Option<&'c Meta>,
     /// Whether only the owner and admins may send.
     pub is_muted: Option<bool>,
     /// Whether new members see the messages before them: those that the caller sees.
@@ -26,7 +31,7 @@ impl<'c> UpdateGroup<'c> {
     /// No change yet, by `by`.
     #[must_use]
     pub fn unchanged(by: &'c Actor) -> Self {
-        Self { by, name: None, is_muted: None, history_from_start: None }
+        Self { by, name: None, notice: None, meta: None, is_muted: None, history_from_start: None }
     }
 }
 
@@ -50,10 +55,12 @@ impl GroupChange for UpdateGroup<'_> {
             NewcomerHistory::Joining => (false, Seq::ZERO),
         };
         sqlx::query(
-            "UPDATE chat_group SET name = COALESCE(?, name), is_muted = COALESCE(?, is_muted), \
-             history_from_start = ?, history_floor = ? WHERE group_id = ?",
+            "UPDATE chat_group SET name = COALESCE(?, name), notice = COALESCE(?, notice), meta = COALESCE(?, meta), \
+             is_muted = COALESCE(?, is_muted), history_from_start = ?, history_floor = ? WHERE group_id = ?",
         )
         .bind(self.name)
+        .bind(self.notice)
+        .bind(self.meta.map(Meta::as_str))
         .bind(self.is_muted)
         .bind(from_start)
         .bind(floor.0)
