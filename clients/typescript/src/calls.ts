@@ -1,0 +1,167 @@
+/** The calls over HTTP, by subject. Limits, codes and meanings are those of the protocol's table of calls. */
+
+import { type Http, segment } from "./http.js";
+import type { Attachment, Group, Member } from "./types.js";
+
+/** Groups. */
+export class Groups {
+  constructor(private readonly http: Http) {}
+
+  /** Makes a group; you are its owner. `invited` are users who want to be asked first. */
+  create(group: {
+    conversation_id?: string;
+    name?: string;
+    members?: readonly string[];
+    history?: "start" | "joining";
+  }): Promise<{ conversation_id: string; invited?: string[] }> {
+    return this.http.call("POST", "/api/groups", group);
+  }
+
+  /** What it is, and your role. */
+  get(id: string): Promise<Group> {
+    return this.http.call("GET", path(id));
+  }
+
+  /** Changes it, as owner or admin. */
+  async update(
+    id: string,
+    change: {
+      name?: string;
+      muted?: boolean;
+      history?: "start" | "joining";
+      avatar?: string | null;
+      notice?: string | null;
+      meta?: unknown;
+    },
+  ): Promise<void> {
+    await this.http.call("PATCH", path(id), change);
+  }
+
+  /** Dismisses it for ever, as its owner. */
+  async dismiss(id: string): Promise<void> {
+    await this.http.call("DELETE", path(id));
+  }
+
+  /** A page of its members, by the order of ids. */
+  members(id: string, cursor?: string, limit?: number): Promise<{ members: Member[]; next_cursor?: string }> {
+    return this.http.call("GET", `${path(id)}/members`, undefined, { cursor, limit });
+  }
+
+  /** Adds up to 1,000 members. `invited` are users who want to be asked first. */
+  add(id: string, userIds: readonly string[]): Promise<{ invited?: string[] }> {
+    return this.http.call("POST", `${path(id)}/members`, { user_ids: userIds });
+  }
+
+  /** Removes a member; with your own id: leaves. */
+  async remove(id: string, userId: string): Promise<void> {
+    await this.http.call("DELETE", `${path(id)}/members/${segment(userId)}`);
+  }
+
+  /** Changes a member's role, or mutes the member until `muted_until` (ms since 1970, 0 to end it). */
+  async setMember(
+    id: string,
+    userId: string,
+    change: { role?: "member" | "admin" | "owner"; muted_until?: number },
+  ): Promise<void> {
+    await this.http.call("PATCH", `${path(id)}/members/${segment(userId)}`, change);
+  }
+}
+
+/** Users whom you have blocked. */
+export class Blocks {
+  constructor(private readonly http: Http) {}
+
+  /** A page of them. */
+  list(cursor?: string, limit?: number): Promise<{ user_ids: string[]; next_cursor?: string }> {
+    return this.http.call("GET", "/api/blocks", undefined, { cursor, limit });
+  }
+
+  /** Blocks a user. */
+  async add(userId: string): Promise<void> {
+    await this.http.call("POST", "/api/blocks", { user_id: userId });
+  }
+
+  /** Ends a block. */
+  async remove(userId: string): Promise<void> {
+    await this.http.call("DELETE", `/api/blocks/${segment(userId)}`);
+  }
+}
+
+/** Invitations into groups, and who may add you without one. */
+export class Invitations {
+  constructor(private readonly http: Http) {}
+
+  /** A page of the open ones. */
+  list(
+    cursor?: string,
+    limit?: number,
+  ): Promise<{
+    invitations: { conversation_id: string; name: string; invited_by: string; created_at: number }[];
+    next_cursor?: string;
+  }> {
+    return this.http.call("GET", "/api/invitations", undefined, { cursor, limit });
+  }
+
+  /** Accepts: you are a member. */
+  async accept(id: string): Promise<void> {
+    await this.http.call("POST", `/api/invitations/${segment(id)}`);
+  }
+
+  /** Declines. */
+  async decline(id: string): Promise<void> {
+    await this.http.call("DELETE", `/api/invitations/${segment(id)}`);
+  }
+
+  /** Who may add you to groups. */
+  settings(): Promise<{ group_adds: "everyone" | "contacts" | "nobody" }> {
+    return this.http.call("GET", "/api/settings");
+  }
+
+  /** Changes who may add you to groups. */
+  async setSettings(change: { group_adds: "everyone" | "contacts" | "nobody" }): Promise<void> {
+    await this.http.call("PATCH", "/api/settings", change);
+  }
+}
+
+/** Pictures and files, on servers with the feature `files`. */
+export class Files {
+  constructor(
+    private readonly http: Http,
+    private readonly fetcher: typeof fetch,
+  ) {}
+
+  /** Uploads bytes and returns the attachment for a message of this conversation; without one, for an avatar. */
+  async upload(data: Blob, name: string, conversationId?: string): Promise<Attachment> {
+    const made = await this.http.call<{
+      file_id: string;
+      method: string;
+      url: string;
+      headers?: Record<string, string>;
+    }>("POST", "/api/uploads", {
+      conversation_id: conversationId,
+      name,
+      size: data.size,
+      content_type: data.type || "application/octet-stream",
+    });
+    const put = await this.fetcher(made.url, { method: made.method, headers: made.headers ?? {}, body: data });
+    if (!put.ok) throw new Error(`the upload of ${name} was refused with status ${put.status}`);
+    return this.http.call("POST", `/api/uploads/${segment(made.file_id)}/complete`);
+  }
+
+  /** Addresses of up to 100 files, valid for an hour; files that you may not see are left out. */
+  async links(
+    fileIds: readonly string[],
+    size?: "thumb" | "original",
+  ): Promise<{ file_id: string; url: string; expires_at: number }[]> {
+    const body = size ? { file_ids: fileIds, size } : { file_ids: fileIds };
+    return (
+      await this.http.call<{ links: { file_id: string; url: string; expires_at: number }[] }>(
+        "POST",
+        "/api/files/links",
+        body,
+      )
+    ).links;
+  }
+}
+
+const path = (group: string): string => `/api/groups/${segment(group)}`;

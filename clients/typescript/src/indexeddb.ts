@@ -1,0 +1,69 @@
+/** The store of browsers. */
+
+import type { Store } from "./types.js";
+
+const TABLE = "records";
+
+/** Keeps records in an IndexedDB database of this name. Use one name per user. */
+export class IndexedDbStore implements Store {
+  private db: Promise<IDBDatabase> | undefined;
+
+  constructor(readonly name: string) {}
+
+  async load(): Promise<Map<string, unknown>> {
+    const table = (await this.open()).transaction(TABLE).objectStore(TABLE);
+    const [keys, values] = await Promise.all([result(table.getAllKeys()), result(table.getAll())]);
+    return new Map(keys.map((key, n) => [String(key), values[n]]));
+  }
+
+  async write(records: ReadonlyMap<string, unknown>): Promise<void> {
+    const transaction = (await this.open()).transaction(TABLE, "readwrite");
+    const table = transaction.objectStore(TABLE);
+    for (const [key, value] of records) {
+      if (value === undefined) table.delete(key);
+      else table.put(value, key);
+    }
+    await new Promise<void>((resolve, reject) => {
+      transaction.oncomplete = () => resolve();
+      transaction.onabort = () => reject(transaction.error ?? new Error("the transaction was aborted"));
+    });
+  }
+
+  /** Removes everything, for a logout. Stop the client first. */
+  async delete(): Promise<void> {
+    if (this.db) (await this.db).close();
+    this.db = undefined;
+    await result(indexedDB.deleteDatabase(this.name));
+  }
+
+  private open(): Promise<IDBDatabase> {
+    this.db ??= this.opened().catch((error) => {
+      this.db = undefined;
+      throw error;
+    });
+    return this.db;
+  }
+
+  private async opened(): Promise<IDBDatabase> {
+    const request = indexedDB.open(this.name, 1);
+    request.onupgradeneeded = () => request.result.createObjectStore(TABLE);
+    const db = await result(request);
+    // Another tab deletes the database, or the browser closes it: the next call opens it again.
+    const forget = () => {
+      this.db = undefined;
+    };
+    db.onversionchange = () => {
+      db.close();
+      forget();
+    };
+    db.onclose = forget;
+    return db;
+  }
+}
+
+function result<T>(request: IDBRequest<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error ?? new Error("IndexedDB failed"));
+  });
+}
