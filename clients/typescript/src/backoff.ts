@@ -1,5 +1,7 @@
 /** Delays between attempts. */
 
+import { type Frame, retryAfter } from "./wire.js";
+
 /** Resolves after this many milliseconds. */
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -28,4 +30,10 @@ export class Backoff {
   reset(): void {
     this.attempts = 0;
   }
+}
+
+/** The delay after a refusal that may be repeated: the one that the server asks for, or a growing one. */
+export function delayOf(frame: Frame, backoff: Backoff): number {
+  const after = retryAfter(frame);
+  return after === undefined ? backoff.next() : backoff.obey(after);
 }

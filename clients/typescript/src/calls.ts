@@ -1,7 +1,7 @@
 /** The calls over HTTP, by subject. Limits, codes and meanings are those of the protocol's table of calls. */
 
 import { type Http, segment } from "./http.js";
-import type { Attachment, Group, Member } from "./types.js";
+import type { Group, Member } from "./types.js";
 
 /** Groups. */
 export class Groups {
@@ -120,47 +120,6 @@ export class Invitations {
   /** Changes who may add you to groups. */
   async setSettings(change: { group_adds: "everyone" | "contacts" | "nobody" }): Promise<void> {
     await this.http.call("PATCH", "/api/settings", change);
-  }
-}
-
-/** Pictures and files, on servers with the feature `files`. */
-export class Files {
-  constructor(
-    private readonly http: Http,
-    private readonly fetcher: typeof fetch,
-  ) {}
-
-  /** Uploads bytes and returns the attachment for a message of this conversation; without one, for an avatar. */
-  async upload(data: Blob, name: string, conversationId?: string): Promise<Attachment> {
-    const made = await this.http.call<{
-      file_id: string;
-      method: string;
-      url: string;
-      headers?: Record<string, string>;
-    }>("POST", "/api/uploads", {
-      conversation_id: conversationId,
-      name,
-      size: data.size,
-      content_type: data.type || "application/octet-stream",
-    });
-    const put = await this.fetcher(made.url, { method: made.method, headers: made.headers ?? {}, body: data });
-    if (!put.ok) throw new Error(`the upload of ${name} was refused with status ${put.status}`);
-    return this.http.call("POST", `/api/uploads/${segment(made.file_id)}/complete`);
-  }
-
-  /** Addresses of up to 100 files, valid for an hour; files that you may not see are left out. */
-  async links(
-    fileIds: readonly string[],
-    size?: "thumb" | "original",
-  ): Promise<{ file_id: string; url: string; expires_at: number }[]> {
-    const body = size ? { file_ids: fileIds, size } : { file_ids: fileIds };
-    return (
-      await this.http.call<{ links: { file_id: string; url: string; expires_at: number }[] }>(
-        "POST",
-        "/api/files/links",
-        body,
-      )
-    ).links;
   }
 }
 

@@ -1,8 +1,9 @@
 /** Client of a self-hosted instant-messaging server. */
 
 export { login, register, type Token } from "./accounts.js";
-export type { Blocks, Files, Groups, Invitations } from "./calls.js";
+export type { Blocks, Groups, Invitations } from "./calls.js";
 export { ImClient } from "./client.js";
+export { Files } from "./files.js";
 export { IndexedDbStore } from "./indexeddb.js";
 export type { Profiles } from "./profiles.js";
 export { MemoryStore } from "./store.js";

@@ -1,14 +1,19 @@
 /** The store of browsers. */
 
+import { type Tabs, tabsOf } from "./tabs.js";
 import type { Store } from "./types.js";
 
 const TABLE = "records";
 
-/** Keeps records in an IndexedDB database of this name. Use one name per user. */
+/** Keeps records in an IndexedDB database of this name. Use one name per user. Tabs with the same name know of each other. */
 export class IndexedDbStore implements Store {
   private db: Promise<IDBDatabase> | undefined;
 
   constructor(readonly name: string) {}
+
+  tabs(owner: string): Tabs | undefined {
+    return tabsOf(this, owner);
+  }
 
   async load(): Promise<Map<string, unknown>> {
     const table = (await this.open()).transaction(TABLE).objectStore(TABLE);

@@ -10,24 +10,29 @@ const CACHED_MAX = 5_000;
 /** Ids in one call. */
 const CALL_MAX = 100;
 
-/** Profiles of users. Requests of one turn are answered by one call, and answers are kept for five minutes. */
+interface Cached {
+  readonly until: number;
+  /** Resolves when the call that asks for it is answered. */
+  readonly asked: Promise<unknown>;
+  profile?: Profile | undefined;
+}
+
+/** Profiles of users. One call asks for up to 100, and answers are kept for five minutes. */
 export class Profiles {
-  private readonly cache = new Map<string, { profile: Profile | undefined; until: number }>();
-  private pending: Map<string, Promise<Profile | undefined>> = new Map();
-  private batch: { ids: string[]; done: Promise<Map<string, Profile>> } | undefined;
+  private readonly cache = new Map<string, Cached>();
 
   constructor(private readonly http: Http) {}
 
   /** The profiles of these users; users without one are left out. */
   async get(userIds: readonly string[]): Promise<Map<string, Profile>> {
-    const found = new Map<string, Profile>();
-    await Promise.all(
-      [...new Set(userIds)].map(async (id) => {
-        const profile = await this.one(id);
-        if (profile) found.set(id, profile);
-      }),
-    );
-    return found;
+    const now = Date.now();
+    // In the call's list, ids are separated by commas.
+    const ids = userIds.filter((id) => !id.includes(","));
+    const missing = ids.filter((id) => !((this.cache.get(id)?.until ?? 0) > now));
+    for (let n = 0; n < missing.length; n += CALL_MAX) this.ask(missing.slice(n, n + CALL_MAX), now + VALID_MS);
+    const entries = ids.map((id) => [id, this.cache.get(id)] as const);
+    await Promise.all(entries.map(([, entry]) => entry?.asked));
+    return new Map(entries.flatMap(([id, entry]) => (entry?.profile ? [[id, entry.profile] as const] : [])));
   }
 
   /** What the cache has of this user, without a call. */
@@ -36,14 +41,16 @@ export class Profiles {
   }
 
   /** Your own profile. */
-  async me(): Promise<Profile> {
-    return this.keep(await this.http.call<Profile>("GET", "/api/users/me"));
+  me(): Promise<Profile> {
+    return this.http.call("GET", "/api/users/me");
   }
 
-  /** Changes your own profile. */
-  async update(change: { nickname?: string; avatar?: string | null; meta?: unknown }): Promise<void> {
+  /** Changes your own profile, and returns it. */
+  async update(change: { nickname?: string; avatar?: string | null; meta?: unknown }): Promise<Profile> {
     await this.http.call("PATCH", "/api/users/me", change);
-    await this.me();
+    const profile = await this.me();
+    this.forget(profile.user_id);
+    return profile;
   }
 
   /** Forgets what the cache has of this user. */
@@ -51,46 +58,25 @@ export class Profiles {
     this.cache.delete(userId);
   }
 
-  private one(id: string): Promise<Profile | undefined> {
-    const cached = this.cache.get(id);
-    if (cached && cached.until > Date.now()) return Promise.resolve(cached.profile);
-    const pending = this.pending.get(id);
-    if (pending) return pending;
-    const asked = this.load(id).finally(() => this.pending.delete(id));
-    this.pending.set(id, asked);
-    return asked;
-  }
-
-  private async load(id: string): Promise<Profile | undefined> {
-    let batch = this.batch;
-    if (!batch || batch.ids.length >= CALL_MAX) {
-      const ids: string[] = [];
-      const done = Promise.resolve().then(async () => {
-        if (this.batch?.ids === ids) this.batch = undefined;
-        // By a body-less GET, ids are separated by commas; an id with a comma has no profile by this call.
-        const asked = ids.filter((one) => !one.includes(","));
-        if (asked.length === 0) return new Map<string, Profile>();
-        const answer = await this.http.call<{ users: Profile[] }>("GET", "/api/users", undefined, {
-          user_ids: asked.join(","),
-        });
-        return new Map(answer.users.map((user) => [user.user_id, user]));
+  private ask(ids: readonly string[], until: number): void {
+    const asked = this.http
+      .call<{ users: Profile[] }>("GET", "/api/users", undefined, { user_ids: ids.join() })
+      .then(({ users }) => {
+        for (const user of users) {
+          const entry = this.cache.get(user.user_id);
+          if (entry) entry.profile = user;
+        }
+      })
+      .catch((error) => {
+        // The next request asks again.
+        for (const id of ids) this.cache.delete(id);
+        throw error;
       });
-      batch = this.batch = { ids, done };
+    asked.catch(() => undefined);
+    for (const id of ids) {
+      this.cache.delete(id);
+      this.cache.set(id, { until, asked });
     }
-    batch.ids.push(id);
-    const profile = (await batch.done).get(id);
-    this.put(id, profile);
-    return profile;
-  }
-
-  private keep(profile: Profile): Profile {
-    this.put(profile.user_id, profile);
-    return profile;
-  }
-
-  private put(id: string, profile: Profile | undefined): void {
-    this.cache.delete(id);
-    this.cache.set(id, { profile, until: Date.now() + VALID_MS });
     for (const oldest of this.cache.keys()) {
       if (this.cache.size <= CACHED_MAX) break;
       this.cache.delete(oldest);

@@ -1,5 +1,7 @@
 /** Public types of the SDK. The wire format is in `wire.ts`; both follow `docs/protocol.md`. */
 
+import type { Tabs } from "./tabs.js";
+
 /** What a message is: 1 text, 2 image, 7 file, 8 system, 100 to 255 of the app. Types 3 to 6 change other messages. */
 export const MsgType = {
   Text: 1,
@@ -180,7 +182,7 @@ export interface Conversation {
   readonly id: string;
   readonly kind: "private" | "group";
   /** The other user of a private chat. */
-  readonly peer?: string;
+  readonly peer: string | undefined;
   /** Unread messages of others. */
   readonly unread: number;
   /** Unread messages that mention you, and the first of them. 0: none. */
@@ -189,7 +191,7 @@ export interface Conversation {
   /** The newest sequence number. */
   readonly lastSeq: number;
   /** The newest message, local echoes included; for the list of conversations. */
-  readonly lastMessage?: Message;
+  readonly lastMessage: Message | undefined;
   /** How far you have read, on whichever device. */
   readonly readSeq: number;
   /** How far the other one of a private chat has read, as far as it is known. */
@@ -207,7 +209,10 @@ export interface Conversation {
   /** Rises with each change. */
   readonly version: number;
 
-  /** Loads the newest page unless the window is loaded. From then on the window is kept complete up to the newest message. */
+  /**
+   * Loads the newest page unless the window is loaded. From then on the window is kept complete up to the newest message.
+   * Waits for a connection; rejects if the server refuses the pull, or if the client is stopped.
+   */
   open(): Promise<void>;
   /** Extends the window by a page. Returns the number of messages that were added; 0 at the beginning. */
   loadOlder(limit?: number): Promise<number>;
@@ -247,8 +252,8 @@ export interface Store {
   load(): Promise<Map<string, unknown>>;
   /** Writes all of it or nothing; `undefined` removes a record. */
   write(records: ReadonlyMap<string, unknown>): Promise<void>;
-  /** Names what tabs share. Absent: nothing is shared with other tabs. */
-  readonly name?: string;
+  /** The tabs of this browser that use this store. Absent: there are none. */
+  tabs?(owner: string): Tabs | undefined;
 }
 
 /** What the SDK uses of a WebSocket: the browser's, Node's from version 22 on, and that of the package `ws` fit. */
@@ -278,7 +283,7 @@ export interface ImClientOptions {
   store?: Store;
   /**
    * Several tabs with the same store: `shared` (default) has one connection and one device for all of them, `own` has a
-   * connection and a device for each. Needs `navigator.locks` and `BroadcastChannel`; without them each has its own.
+   * connection and a device for each. For {@link IndexedDbStore}; needs `navigator.locks` and `BroadcastChannel`.
    */
   tabs?: "shared" | "own";
   /** Default: the global one. */
@@ -287,8 +292,14 @@ export interface ImClientOptions {
   ) => WebSocketLike;
   /** Default: the global one. */
   fetch?: typeof fetch;
-  /** When `change` is told. Default: at the next animation frame, or after 16 ms where there are none. */
+  /** When `change` is told. Default: 16 ms after the first change. */
   schedule?: (run: () => void) => void;
+  /**
+   * Begin the window of every conversation at the read position, so that `messages` tells each message that was not
+   * marked as read, of all conversations, also after a time offline. For programs that answer messages. Default: a
+   * window begins when the conversation is opened, or with the first push.
+   */
+  follow?: boolean;
   /** Messages in one page. Default 50, at most 500. */
   pageSize?: number;
   /** Messages of a window that are kept in memory; older ones are dropped. Default 10,000. */

@@ -1,0 +1,118 @@
+/**
+ * What was handed to `send` and is not in the conversation yet. Pure rules, no socket.
+ *
+ * One message of a conversation is in flight at a time, so that refusals for overload do not change the order. Its `msgId`
+ * never changes, so that it may be sent again at any time.
+ */
+
+import type { Message, MessageState, Refusal } from "./types.js";
+import { type Frame, isChange, messageKey, optional, refusal, type WireMessage } from "./wire.js";
+
+/** An unsent or unconfirmed message; kept over a reload as it is. */
+export interface OutboxItem {
+  readonly conversationId: string;
+  readonly peer?: string;
+  readonly msgId: string;
+  /** Rises: the order of sending. */
+  readonly order: number;
+  readonly payload: Partial<WireMessage>;
+  /** The tab that sends it. */
+  owner: string;
+  state: MessageState;
+  seq: number;
+  error?: Refusal;
+  contentDiffers?: boolean;
+  /** The server has said that it is committed at `seq`. */
+  committed?: boolean;
+}
+
+/** What a reply means for its message. */
+export type Verdict = "accepted" | "failed" | "retry" | "login" | "ignored";
+
+/** Codes that are final. */
+const FINAL = new Set([400, 403, 404, 409, 413]);
+
+/**
+ * A reply of cmd 2, the first one or a later one. The last one counts: it may give another sequence number, or take a
+ * promise back. `stored`: the request asked for the answer at the commit.
+ */
+export function applyReply(item: OutboxItem, frame: Frame, stored = false): Verdict {
+  if (frame.code === 0) {
+    item.state = "accepted";
+    item.seq = frame.seq ?? item.seq;
+    delete item.error;
+    if (frame.payload?.content_differs) item.contentDiffers = true;
+    if (stored) item.committed = true;
+    return "accepted";
+  }
+  if (FINAL.has(frame.code)) {
+    item.state = "failed";
+    item.error = refusal(frame);
+    return "failed";
+  }
+  if (item.state === "failed") return "ignored";
+  return frame.code === 401 ? "login" : "retry";
+}
+
+/** Recalls and other changes are not shown as messages. */
+export const isHidden = (item: OutboxItem): boolean => isChange(item.payload.msg_type ?? 1);
+
+/** The local echo. */
+export function echo(item: OutboxItem, me: string): Message {
+  const { payload } = item;
+  return {
+    key: messageKey(me, item.msgId),
+    conversationId: item.conversationId,
+    msgId: item.msgId,
+    seq: item.seq,
+    senderId: me,
+    mine: true,
+    content: payload.content ?? "",
+    msgType: payload.msg_type ?? 1,
+    sendTime: payload.send_time ?? 0,
+    state: item.state,
+    recalled: false,
+    ...(item.error && { error: item.error }),
+    ...(item.contentDiffers && { contentDiffers: true }),
+    ...optional(payload),
+  };
+}
+
+/** Messages of one conversation, by order. */
+export class Outbox {
+  readonly items: OutboxItem[] = [];
+
+  add(item: OutboxItem): void {
+    const n = this.items.findIndex((one) => one.order > item.order);
+    this.items.splice(n < 0 ? this.items.length : n, 0, item);
+  }
+
+  get(msgId: string): OutboxItem | undefined {
+    return this.items.find((item) => item.msgId === msgId);
+  }
+
+  remove(item: OutboxItem): void {
+    const n = this.items.indexOf(item);
+    if (n >= 0) this.items.splice(n, 1);
+  }
+
+  /** The next one to send, of this tab. */
+  next(owner: string): OutboxItem | undefined {
+    return this.items.find((item) => item.owner === owner && item.state === "sending");
+  }
+
+  /** Accepted ones that the conversation does not show yet, of this tab. */
+  unconfirmed(owner: string): OutboxItem[] {
+    return this.items.filter((item) => item.owner === owner && item.state === "accepted");
+  }
+
+  /**
+   * Removes what is in the conversation by now: own messages with these ids, and committed ones before the window.
+   * In the window only the message itself counts: an answer about another attempt may have come meanwhile.
+   */
+  settle(ids: ReadonlySet<string>, windowFrom: number): OutboxItem[] {
+    const settled = this.items.filter((item) => ids.has(item.msgId) || (item.committed && item.seq < windowFrom));
+    for (const item of settled) this.remove(item);
+    return settled;
+  }
+}

@@ -1,0 +1,148 @@
+/** Frames, as `docs/protocol.md` has them. */
+
+import type { Attachment, Message, Reaction, Refusal } from "./types.js";
+
+/** Commands. */
+export const Cmd = {
+  Heartbeat: 0,
+  Login: 1,
+  Chat: 2,
+  Pull: 3,
+  Ack: 4,
+  Push: 5,
+  Sync: 6,
+  Event: 7,
+  Typing: 8,
+  Presence: 9,
+} as const;
+
+/** Client to server. */
+export interface Request {
+  cmd: number;
+  msg_id?: string;
+  conversation_id?: string;
+  to?: string;
+  cursor_seq?: number;
+  payload?: unknown;
+}
+
+/** Server to client. */
+export interface Frame {
+  cmd: number;
+  code: number;
+  msg_id?: string;
+  conversation_id?: string;
+  peer?: string;
+  seq?: number;
+  next_cursor_seq?: number;
+  has_more?: boolean;
+  reset?: boolean;
+  // biome-ignore lint/suspicious/noExplicitAny: depends on the command, and comes from the network.
+  payload?: any;
+}
+
+/** A message as pulls and pushes show it. */
+export interface WireMessage {
+  msg_id: string;
+  seq: number;
+  sender_id: string;
+  content: string;
+  msg_type: number;
+  send_time: number;
+  recalled?: boolean;
+  recall_seq?: number;
+  edit_seq?: number;
+  react_seq?: number;
+  pin_seq?: number;
+  reaction?: string;
+  remove?: boolean;
+  edited_at?: number;
+  meta?: unknown;
+  reply_to?: number;
+  mentions?: string[];
+  attachments?: Attachment[];
+  reactions?: Reaction[];
+}
+
+/** One conversation in a sync. */
+export interface SyncEntry {
+  conversation_id: string;
+  peer?: string;
+  last_seq?: number;
+  last_ack_seq?: number;
+  unread?: number;
+  last_message?: WireMessage;
+  removed?: boolean;
+  cleared?: boolean;
+  mentions?: number;
+  mention_seq?: number;
+  settings?: Record<string, unknown>;
+}
+
+/** Longest frame that the server takes. */
+export const FRAME_BYTES_MAX = 65_536;
+
+/** Types 3 to 6 change another message, and are not shown themselves. */
+export const isChange = (type: number): boolean => type >= 3 && type <= 6;
+
+/** Counts as unread: not a change, not made by the system. */
+export const isCounted = (type: number): boolean => !isChange(type) && type !== 8;
+
+/** The refusal in a frame that is not of code 0. */
+export function refusal(frame: Frame): Refusal {
+  const { payload } = frame;
+  const message = typeof payload === "string" ? payload : payload?.message;
+  return { code: frame.code, message: typeof message === "string" ? message : `refused with code ${frame.code}` };
+}
+
+/** The delay that a frame of code 429 or 503 asks for. */
+export function retryAfter(frame: Frame): number | undefined {
+  const after = frame.payload?.retry_after_ms;
+  return typeof after === "number" && after >= 0 ? after : undefined;
+}
+
+/** The key of a message: ids have no white space. */
+export const messageKey = (sender: string, msgId: string): string => `${sender} ${msgId}`;
+
+/** A stored message, to be shown. */
+export function shownMessage(conversationId: string, me: string, from: WireMessage): Message {
+  return {
+    key: messageKey(from.sender_id, from.msg_id),
+    conversationId,
+    msgId: from.msg_id,
+    seq: from.seq,
+    senderId: from.sender_id,
+    mine: from.sender_id === me,
+    content: from.content ?? "",
+    msgType: from.msg_type,
+    sendTime: from.send_time,
+    state: "stored",
+    recalled: from.recalled === true,
+    ...optional(from),
+  };
+}
+
+/** The fields of a message that are absent by default. */
+export function optional(from: Partial<WireMessage>): Partial<Message> {
+  return {
+    ...(from.edited_at !== undefined && { editedAt: from.edited_at }),
+    ...(from.meta != null && { meta: from.meta }),
+    ...(from.reply_to != null && { replyTo: from.reply_to }),
+    ...(from.mentions != null && { mentions: from.mentions }),
+    ...(from.attachments != null && { attachments: from.attachments }),
+    ...(from.reactions != null && { reactions: from.reactions }),
+  };
+}
+
+/** The name of the private chat of two users: both ids in the order of their bytes. */
+export function privateId(one: string, other: string): string {
+  return inOrder(one, other) ? `private_${one}_${other}` : `private_${other}_${one}`;
+}
+
+/** UTF-8 keeps the order of code points; UTF-16, by which JavaScript compares, does not. */
+function inOrder(one: string, other: string): boolean {
+  const [a, b] = [[...one], [...other]];
+  const n = a.findIndex((char, i) => char !== b[i]);
+  if (n < 0) return true;
+  return n < b.length && (a[n]!.codePointAt(0) ?? 0) < (b[n]!.codePointAt(0) ?? 0);
+}
