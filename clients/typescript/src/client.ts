@@ -75,7 +75,7 @@ export class ImClient {
   private listed: readonly Conversation[] | undefined;
   private touches = 0;
   private pendingChange: { conversations: Map<string, ConversationChange>; list: boolean } | undefined;
-  private waiters: { resolve(): void; reject(error: Error): void; online: boolean }[] = [];
+  private waiters: { resolve(): void; reject(error: Error): void }[] = [];
   private heartbeat: ReturnType<typeof setInterval> | undefined;
   private soon: ReturnType<typeof setTimeout> | undefined;
   private offered: ReadonlySet<string> = new Set();
@@ -120,7 +120,7 @@ export class ImClient {
     return this.meta.deviceId;
   }
 
-  /** What the server can do beyond the basics, such as `edit`, `reactions`, `profiles`. Empty until it is known. */
+  /** What the server can do beyond the basics, such as `edit`, `reactions`, `profiles`. Empty until a `connection` event. */
   get features(): ReadonlySet<string> {
     return this.offered;
   }
@@ -160,7 +160,7 @@ export class ImClient {
       ?.lead()
       .then(() => this.lead())
       .catch((error) => this.emitter.emit("error", error));
-    if (this.me === undefined) await this.until(false);
+    if (this.me === undefined) await this.until();
   }
 
   /** Closes the connection and writes what is to be kept. `start` begins again. */
@@ -219,7 +219,8 @@ export class ImClient {
 
   /**
    * Replaces the list of users whose coming and going is told as `presence`, at most 200, and tells their present state.
-   * Goes on after a reconnect. On servers with the feature `presence_events`.
+   * Goes on after a reconnect. Of tabs that share a device, the last call counts. On servers with the feature
+   * `presence_events`.
    */
   watchPresence(userIds: readonly string[]): void {
     this.watched = [...userIds];
@@ -245,7 +246,7 @@ export class ImClient {
     const { options } = this;
     const client = this;
     const limits: Limits = {
-      pageSize: Math.min(options.pageSize ?? 50, 500),
+      pageSize: Math.max(1, Math.min(options.pageSize ?? 50, 500)),
       windowMax: options.windowMax ?? 10_000,
       storedMax: options.storedMax ?? 100,
       follow: options.follow === true,
@@ -263,7 +264,7 @@ export class ImClient {
       conversations: this.known,
       get: (id, peer) => this.get(id, peer),
       request: (request, conversation) => this.request(request, conversation?.id),
-      untilOnline: () => this.until(true),
+      untilOnline: () => this.until(),
       nextTouch: () => ++this.touches,
       changed: (conversation, messages, info) => this.changed(conversation, messages, info),
       keepItem: (item, keep) =>
@@ -321,7 +322,7 @@ export class ImClient {
     if (this.me !== undefined) this.keepMeta();
     for (const one of this.known.values()) this.keep(one);
     if (link === this.link) link.lead?.();
-    if (this.me === undefined) await this.until(false);
+    if (this.me === undefined) await this.until();
     await tabs.watch(async (items) => {
       for (const item of items) this.adopt(item);
       await this.keeper.flush();
@@ -387,11 +388,11 @@ export class ImClient {
     this.emitter.emit("connection", this.connection);
   }
 
-  private until(online: boolean): Promise<void> {
+  private until(): Promise<void> {
     const { status, reason } = this.status;
     if (status === "online" && this.me !== undefined) return Promise.resolve();
     if (status === "stopped") return Promise.reject(new ImError(reason?.code ?? 0, reason?.message ?? "stopped"));
-    return new Promise((resolve, reject) => this.waiters.push({ resolve, reject, online }));
+    return new Promise((resolve, reject) => this.waiters.push({ resolve, reject }));
   }
 
   private wake(call: (waiter: (typeof this.waiters)[number]) => void): void {
@@ -404,6 +405,7 @@ export class ImClient {
     if (login.user_id !== undefined) this.identify(login.user_id);
     if (!this.session.online) return;
     if (login.features) this.offered = new Set(login.features);
+    else if (this.offered.size === 0) void this.askFeatures();
     if (login.server_time !== undefined) this.offset = login.server_time - Date.now();
     this.heartbeat = setInterval(() => this.beat(), login.heartbeat_ms ?? HEARTBEAT_MS);
     this.soon = setTimeout(() => this.beat(), FIRST_HEARTBEAT_MS);
@@ -445,6 +447,17 @@ export class ImClient {
     this.emitter.emit("connection", this.connection);
   }
 
+  /** Without a login's answer, as with `userId`. Servers before protocol 1 do not know this call. */
+  private async askFeatures(): Promise<void> {
+    try {
+      const { features = [] } = await this.http.call<{ features?: string[] }>("GET", "/api");
+      this.offered = new Set(features);
+      this.emitter.emit("connection", this.connection);
+    } catch {
+      // They stay unknown.
+    }
+  }
+
   private async watch(): Promise<void> {
     try {
       const frame = await this.request({ cmd: Cmd.Presence, payload: { user_ids: this.watched } });
@@ -459,7 +472,9 @@ export class ImClient {
   private frame(frame: Frame): void {
     if (this.me === undefined) return;
     if (frame.cmd === Cmd.Chat) this.sender.reply(frame);
-    else if (frame.cmd === Cmd.Push && frame.conversation_id !== undefined) {
+    else if (frame.cmd === Cmd.Ack && frame.code === 0 && frame.conversation_id !== undefined) {
+      this.get(frame.conversation_id, frame.peer).read(frame.seq ?? 0, undefined);
+    } else if (frame.cmd === Cmd.Push && frame.conversation_id !== undefined) {
       this.get(frame.conversation_id, frame.peer).push(frame.payload);
     } else if (frame.cmd === Cmd.Event) this.event(frame, frame.payload?.type);
   }

@@ -27,6 +27,8 @@ export class ConversationState implements Conversation {
   stale = false;
   /** Messages up to this one were told as events. */
   private told: number;
+  /** Before the first push that came while there was no window. */
+  private pushed = Number.POSITIVE_INFINITY;
   private rises = 0;
   private cached: { version: number; messages: readonly Message[] } | undefined;
   private readonly echoes = new Map<OutboxItem, Message>();
@@ -207,16 +209,18 @@ export class ConversationState implements Conversation {
   }
 
   entry(entry: SyncEntry): void {
-    const before = this.info.lastSeq;
-    applyEntry(this.info, entry, this.session.me);
+    const { info, timeline, session } = this;
+    const before = info.last;
+    applyEntry(info, entry, session.me);
     if (entry.cleared) this.clear();
-    if (this.info.lastSeq > before || this.info.touched === 0) this.info.touched = this.session.nextTouch();
-    if (this.timeline.loaded) this.stale ||= this.info.member && this.info.lastSeq > this.timeline.cursor;
-    else if (this.session.limits.follow && this.info.member) {
-      this.timeline.begin(this.info.readSeq);
-      this.told = this.info.readSeq;
-      this.stale = this.info.lastSeq > this.info.readSeq;
+    if (info.last !== before || info.touched === 0) info.touched = session.nextTouch();
+    if (!timeline.loaded && session.limits.follow && info.member) {
+      // Without unread messages, what is before the newest one is history from before the user joined.
+      const from = info.unread > 0 ? info.readSeq : info.lastSeq;
+      timeline.begin(Math.min(from, this.pushed));
+      this.told = timeline.cursor;
     }
+    if (timeline.loaded) this.stale ||= info.member && info.lastSeq > timeline.cursor;
     this.recount();
     this.changed(false, true);
   }
@@ -225,6 +229,12 @@ export class ConversationState implements Conversation {
     const [first] = page;
     if (!first) return;
     if (!this.timeline.loaded) {
+      if (this.session.limits.follow) {
+        // The entry of a sync says where the window begins.
+        this.pushed = Math.min(this.pushed, first.seq - 1);
+        this.reader.sync().catch(() => undefined);
+        return;
+      }
       this.timeline.begin(first.seq - 1);
       this.told = Math.max(this.told, first.seq - 1);
     }
@@ -316,7 +326,7 @@ export class ConversationState implements Conversation {
     if (entries.length === 0) return;
     const { info, session } = this;
     if (applyNews(info, this.id, session.me, entries) && !this.recount()) this.reader.syncSoon();
-    info.touched = session.nextTouch();
+    if (added.length > 0) info.touched = session.nextTouch();
     this.settle(entries);
     if (this.timeline.shown.length > session.limits.windowMax * 1.1) this.timeline.trim(session.limits.windowMax);
     this.changed(true, true);

@@ -24,9 +24,15 @@ export class IndexedDbStore implements Store {
   async write(records: ReadonlyMap<string, unknown>): Promise<void> {
     const transaction = (await this.open()).transaction(TABLE, "readwrite");
     const table = transaction.objectStore(TABLE);
-    for (const [key, value] of records) {
-      if (value === undefined) table.delete(key);
-      else table.put(value, key);
+    try {
+      for (const [key, value] of records) {
+        if (value === undefined) table.delete(key);
+        else table.put(value, key);
+      }
+    } catch (error) {
+      // A value that cannot be stored: the others are not stored either.
+      transaction.abort();
+      throw error;
     }
     await new Promise<void>((resolve, reject) => {
       transaction.oncomplete = () => resolve();

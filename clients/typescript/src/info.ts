@@ -2,7 +2,7 @@
 
 import { changeMessage, changeOf } from "./timeline.js";
 import type { Message } from "./types.js";
-import { isChange, isCounted, type SyncEntry, shownMessage, type WireMessage } from "./wire.js";
+import { isChange, isCounted, type SyncEntry, shown, type WireMessage } from "./wire.js";
 
 /** State of a conversation beside its timeline. Kept over a reload as it is. */
 export interface Info {
@@ -121,5 +121,6 @@ export function applyRead(info: Info, seq: number, exact: number | undefined): v
 
 function setLast(info: Info, conversationId: string, me: string, entry: WireMessage): void {
   if (isChange(entry.msg_type) || (info.last && info.last.seq > entry.seq)) return;
-  info.last = shownMessage(conversationId, me, entry);
+  if (info.last?.seq === entry.seq && info.last.recalled === (entry.recalled === true)) return;
+  info.last = shown(conversationId, me, entry);
 }

@@ -6,7 +6,7 @@
  */
 
 import type { Message, MessageState, Refusal } from "./types.js";
-import { type Frame, isChange, messageKey, optional, refusal, type WireMessage } from "./wire.js";
+import { type Frame, isChange, refusal, shown, type WireMessage } from "./wire.js";
 
 /** An unsent or unconfirmed message; kept over a reload as it is. */
 export interface OutboxItem {
@@ -58,25 +58,12 @@ export function applyReply(item: OutboxItem, frame: Frame, stored = false): Verd
 export const isHidden = (item: OutboxItem): boolean => isChange(item.payload.msg_type ?? 1);
 
 /** The local echo. */
-export function echo(item: OutboxItem, me: string): Message {
-  const { payload } = item;
-  return {
-    key: messageKey(me, item.msgId),
-    conversationId: item.conversationId,
-    msgId: item.msgId,
-    seq: item.seq,
-    senderId: me,
-    mine: true,
-    content: payload.content ?? "",
-    msgType: payload.msg_type ?? 1,
-    sendTime: payload.send_time ?? 0,
-    state: item.state,
-    recalled: false,
-    ...(item.error && { error: item.error }),
-    ...(item.contentDiffers && { contentDiffers: true }),
-    ...optional(payload),
-  };
-}
+export const echo = (item: OutboxItem, me: string): Message => ({
+  ...shown(item.conversationId, me, { ...item.payload, msg_id: item.msgId, seq: item.seq }),
+  state: item.state,
+  ...(item.error && { error: item.error }),
+  ...(item.contentDiffers && { contentDiffers: true }),
+});
 
 /** Messages of one conversation, by order. */
 export class Outbox {

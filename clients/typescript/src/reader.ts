@@ -114,7 +114,7 @@ export class Reader {
     const { timeline } = conversation;
     if (!timeline.loaded || !timeline.hasOlder) return 0;
     const before = timeline.from;
-    const payload = { limit: Math.min(limit, PAGE_MAX), direction: "backward" };
+    const payload = { limit: Math.max(1, Math.min(limit, PAGE_MAX)), direction: "backward" };
     const frame = await this.read({ cmd: Cmd.Pull, cursor_seq: before, payload }, conversation);
     return conversation.older(before, must(frame).payload, frame.has_more === true);
   }
@@ -135,7 +135,6 @@ export class Reader {
           continue;
         }
         if (info.readPending === seq) delete info.readPending;
-        if (frame.code === 0) conversation.read(frame.seq ?? seq, undefined);
         await sleep(ACK_EVERY_MS);
       }
     } catch {

@@ -6,7 +6,7 @@
  */
 
 import type { Message, Reaction } from "./types.js";
-import { isChange, optional, shownMessage, type WireMessage } from "./wire.js";
+import { camel, isChange, shown, type WireMessage } from "./wire.js";
 
 /** An entry that changes another message: a recall, an edit, a reaction. */
 export interface ChangeEntry {
@@ -93,7 +93,7 @@ export class Timeline {
         this.changes.push(change);
         this.apply(change);
       } else {
-        const message = shownMessage(this.id, this.me, entry);
+        const message = shown(this.id, this.me, entry);
         this.shown.push(message);
         added.push(message);
       }
@@ -129,7 +129,7 @@ export class Timeline {
     const changes: ChangeEntry[] = [];
     for (const entry of rising) {
       if (isChange(entry.msg_type)) changes.push(changeOf(entry));
-      else messages.push(shownMessage(this.id, this.me, entry));
+      else messages.push(shown(this.id, this.me, entry));
     }
     this.shown = [...messages, ...this.shown];
     this.changes = [...changes, ...this.changes];
@@ -214,13 +214,9 @@ function recalled(message: Message): Message {
   return { ...rest, content: "", recalled: true };
 }
 
-function edited(entry: WireMessage): Partial<Message> {
-  const { meta, mentions } = entry;
-  return {
-    content: entry.content,
-    editedAt: entry.edited_at ?? entry.send_time,
-    ...optional({ ...(meta !== undefined && { meta }), ...(mentions !== undefined && { mentions }) }),
-  };
+function edited({ content, meta, mentions, edited_at, send_time }: WireMessage): Partial<Message> {
+  // What the edit does not name stays.
+  return camel({ content, meta, edited_at: edited_at ?? send_time, ...(mentions && { mentions }) });
 }
 
 function react(all: readonly Reaction[], reaction: string, user: string, remove: boolean): Reaction[] | undefined {

@@ -5,7 +5,7 @@ import { afterClose } from "./closing.js";
 import type { Tokens } from "./tokens.js";
 import { type ConnectionState, ImError, type Refusal, type WebSocketLike } from "./types.js";
 import { socketUrl } from "./urls.js";
-import { Cmd, type Frame, type Request, refusal } from "./wire.js";
+import { Cmd, type Frame, type Request, refusal, retryAfter } from "./wire.js";
 
 /** What the login's answer says. */
 export interface Login {
@@ -24,7 +24,7 @@ export interface LinkEvents {
   /** Logged in. */
   online(login: Login): void;
   status(status: Status): void;
-  /** Pushes, events and all replies to cmd 2. */
+  /** Pushes, events and all replies to cmd 2 and 4, which concern all tabs that share the connection. */
   frame(frame: Frame): void;
   error(error: Error): void;
 }
@@ -190,7 +190,9 @@ export class Transport implements Link {
     }
     if (socket !== this.socket) return;
     if (reply.code !== 0) {
-      this.lost(socket, reply.code === 401 ? 4401 : 1006, refusal(reply).message);
+      const after = retryAfter(reply);
+      const message = after === undefined ? refusal(reply).message : `retry_after_ms=${after}`;
+      this.lost(socket, reply.code === 401 ? 4401 : 1012, message);
       return;
     }
     clearTimeout(this.timer);
@@ -204,10 +206,21 @@ export class Transport implements Link {
 
   private receive(socket: WebSocketLike, data: unknown): void {
     if (socket !== this.socket || typeof data !== "string") return;
-    const frame = JSON.parse(data) as Frame;
+    let frame: Frame;
+    try {
+      frame = JSON.parse(data) as Frame;
+    } catch {
+      this.lost(socket, 1006, "a frame is no JSON object");
+      return;
+    }
     if (frame.cmd === Cmd.Push || frame.cmd === Cmd.Event) {
       if (frame.payload?.type === "token_expiring") this.renew();
       this.events.frame(frame);
+      return;
+    }
+    if (frame.code === 401 && this.online && frame.cmd !== Cmd.Login) {
+      // Nothing is answered any more without a new login.
+      this.lost(socket, 4401, refusal(frame).message);
       return;
     }
     const matches = ({ request, conversationId }: Pending) =>
@@ -216,7 +229,7 @@ export class Transport implements Link {
     const n = this.pending.findIndex(matches);
     const [found] = n < 0 ? [] : this.pending.splice(n, 1);
     if (found) clearTimeout(found.timer);
-    if (frame.cmd === Cmd.Chat) this.events.frame(frame);
+    if (frame.cmd === Cmd.Chat || frame.cmd === Cmd.Ack) this.events.frame(frame);
     found?.resolve(frame);
   }
 

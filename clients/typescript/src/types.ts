@@ -129,7 +129,7 @@ export interface ConnectionState {
 export interface Change {
   /** Conversations of which anything changed, with what changed. */
   readonly conversations: ReadonlyMap<string, ConversationChange>;
-  /** The order or the set of `client.conversations` changed. */
+  /** `client.conversations` is another array: its order, its set, or what an entry shows changed. */
   readonly list: boolean;
 }
 
@@ -147,7 +147,8 @@ export interface Events {
   change: Change;
   /**
    * New messages of one conversation, rising, once each, also those that were missed while offline. Messages of the
-   * own user are among them when they are stored. History that is loaded for the first time is not.
+   * own user are among them when they are stored. History that is loaded for the first time is not. After a crash, what
+   * came less than a moment before it may be told again.
    */
   messages: { readonly conversation: Conversation; readonly messages: readonly Message[] };
   /** One of `messages`, for programs that answer messages one by one. */

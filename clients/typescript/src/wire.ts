@@ -104,35 +104,37 @@ export function retryAfter(frame: Frame): number | undefined {
 /** The key of a message: ids have no white space. */
 export const messageKey = (sender: string, msgId: string): string => `${sender} ${msgId}`;
 
-/** A stored message, to be shown. */
-export function shownMessage(conversationId: string, me: string, from: WireMessage): Message {
-  return {
-    key: messageKey(from.sender_id, from.msg_id),
-    conversationId,
-    msgId: from.msg_id,
-    seq: from.seq,
-    senderId: from.sender_id,
-    mine: from.sender_id === me,
-    content: from.content ?? "",
-    msgType: from.msg_type,
-    sendTime: from.send_time,
-    state: "stored",
-    recalled: from.recalled === true,
-    ...optional(from),
-  };
+const names = new Map<string, string>();
+
+/** Fields of the wire under the names of {@link Message}, such as `editedAt` for `edited_at`; null counts as absent. */
+export function camel(from: Partial<WireMessage>): Partial<Message> {
+  const to: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(from)) {
+    let known = names.get(name);
+    if (known === undefined) {
+      known = name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+      names.set(name, known);
+    }
+    if (value != null) to[known] = value;
+  }
+  return to;
 }
 
-/** The fields of a message that are absent by default. */
-export function optional(from: Partial<WireMessage>): Partial<Message> {
-  return {
-    ...(from.edited_at !== undefined && { editedAt: from.edited_at }),
-    ...(from.meta != null && { meta: from.meta }),
-    ...(from.reply_to != null && { replyTo: from.reply_to }),
-    ...(from.mentions != null && { mentions: from.mentions }),
-    ...(from.attachments != null && { attachments: from.attachments }),
-    ...(from.reactions != null && { reactions: from.reactions }),
-  };
-}
+/** A message to be shown. Fields that this version does not know are there as well. */
+export const shown = (conversationId: string, me: string, from: Partial<WireMessage>): Message => ({
+  content: "",
+  seq: 0,
+  msgType: 1,
+  sendTime: 0,
+  senderId: me,
+  recalled: false,
+  state: "stored",
+  msgId: "",
+  ...camel(from),
+  conversationId,
+  key: messageKey(from.sender_id ?? me, from.msg_id ?? ""),
+  mine: (from.sender_id ?? me) === me,
+});
 
 /** The name of the private chat of two users: both ids in the order of their bytes. */
 export function privateId(one: string, other: string): string {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 import { ImClient, type ImClientOptions, type ImError, MemoryStore } from "../src/index.js";
 import { fakeClock, realClock } from "./clock.js";
-import { FakeServer } from "./fake-server.js";
+import { FakeServer, noHttp } from "./fake-server.js";
 
 const GROUP = "group_team";
 let clock: ReturnType<typeof fakeClock>;
@@ -24,7 +24,7 @@ afterEach(async () => {
 });
 
 function make(options: Partial<ImClientOptions>): ImClient {
-  const client = new ImClient({ url: "http://server", webSocket: server.socket, ...options });
+  const client = new ImClient({ url: "http://server", webSocket: server.socket, fetch: noHttp, ...options });
   clients.push(client);
   return client;
 }
@@ -97,6 +97,21 @@ test("a provider that returns null ends the session", async () => {
   const client = make({ token: () => null });
   await assert.rejects(client.start(), (error: ImError) => error.code === 401);
   assert.equal(client.connection.status, "stopped");
+});
+
+test("an answer of 401 leads to a login with a new token", async () => {
+  const reasons: string[] = [];
+  const client = await connected({
+    token: (reason) => {
+      reasons.push(reason);
+      return "ann";
+    },
+  });
+  server.intercept = (_, { cmd }) =>
+    cmd === 2 && reasons.length === 1 ? { cmd, code: 401, payload: "no" } : undefined;
+  client.conversation(GROUP).send("hello");
+  await clock.until(() => client.conversation(GROUP).messages[0]?.state === "accepted");
+  assert.deepEqual(reasons, ["login", "refused"]);
 });
 
 for (const code of [1002, 1007, 4400, 4403, 4409, 4429]) {

@@ -48,6 +48,9 @@ export function random(seed: number): () => number {
   };
 }
 
+/** Answers HTTP calls: there are none. */
+export const noHttp = async (): Promise<Response> => new Response("{}", { status: 404 });
+
 export class FakeServer {
   readonly rooms = new Map<string, Room>();
   readonly sockets = new Set<FakeSocket>();

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ImClient, MemoryStore, type Message } from "../src/index.js";
 import { fakeClock, realClock } from "./clock.js";
-import { FakeServer, NO_FAULTS, random } from "./fake-server.js";
+import { FakeServer, NO_FAULTS, noHttp, random } from "./fake-server.js";
 
 const GROUP = "group_team";
 const USERS = ["ann", "bob", "eve"];
@@ -17,7 +17,14 @@ interface Person {
 }
 
 function person(server: FakeServer, user: string, store = new MemoryStore()): Person {
-  const client = new ImClient({ url: "http://server", userId: user, store, webSocket: server.socket, follow: true });
+  const client = new ImClient({
+    url: "http://server",
+    userId: user,
+    store,
+    webSocket: server.socket,
+    fetch: noHttp,
+    follow: true,
+  });
   const one: Person = { client, store, told: [], sent: [] };
   client.on("message", (message) => one.told.push(message));
   return one;

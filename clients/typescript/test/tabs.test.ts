@@ -5,7 +5,7 @@ import { afterEach, beforeEach, test } from "node:test";
 import { ImClient, type Message } from "../src/index.js";
 import { fakeClock, realClock } from "./clock.js";
 import { browser, NamedStore } from "./fake-browser.js";
-import { FakeServer, NO_FAULTS, random } from "./fake-server.js";
+import { FakeServer, NO_FAULTS, noHttp, random } from "./fake-server.js";
 
 const GROUP = "group_team";
 let clock: ReturnType<typeof fakeClock>;
@@ -35,6 +35,7 @@ async function tab(user: string, store: NamedStore, tabs: "shared" | "own" = "sh
     store,
     tabs,
     webSocket: server.socket,
+    fetch: noHttp,
     follow: true,
   });
   open.push(client);
@@ -68,7 +69,7 @@ test("tabs that share a device have one connection, and all see what one of them
   bob.conversation(GROUP).send("from bob");
   await settle(() => [one, two].every((client) => client.conversation(GROUP).unread === 1));
   two.conversation(GROUP).markRead();
-  await clock.until(() => [one, two].every((client) => client.conversation(GROUP).unread === 0), 40_000);
+  await clock.until(() => [one, two].every((client) => client.conversation(GROUP).unread === 0), 1_000);
 });
 
 test("when the tab with the connection is closed, another one connects with the same device", async () => {
@@ -141,6 +142,7 @@ for (const [seed, mode] of [1, 2, 3, 4, 5, 6].flatMap(
             store,
             tabs: mode,
             webSocket: server.socket,
+            fetch: noHttp,
             follow: true,
           });
           open.push(next);
