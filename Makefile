@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ENGINES :=
 export IM_ENGINES := $(ENGINES)
 
-.PHONY: help run test lint fmt load chaos rolling bench bench-check
+.PHONY: help run test lint fmt sdk load chaos rolling bench bench-check
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
@@ -25,6 +25,9 @@ lint: ## formatting, clippy, and licenses, sources and advisories of all depende
 
 fmt: ## format everything
 	cargo fmt
+
+sdk: ## the TypeScript SDK: lint, unit tests, size and shape of the package (needs Node.js 20; `make test` has its tests on gateways)
+	cd clients/typescript && npm ci && npm run -s lint && npm test && npm run -s check
 
 load: ## a burst of 20,000 messages, measured and judged (ARGS="--groups 10 …")
 	cargo build --release --bins
