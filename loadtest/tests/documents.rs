@@ -206,7 +206,7 @@ fn repository_files() -> Vec<String> {
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
             if path.is_dir() {
-                if !["target", ".git", ".im"].iter().any(|skipped| name == *skipped) {
+                if !["target", ".git", ".im", "node_modules"].iter().any(|skipped| name == *skipped) {
                     folders.push(path);
                 }
             } else if let Ok(path) = path.strip_prefix(&root) {

@@ -1,0 +1,151 @@
+// Makes the pictures of the README: a system that runs is filled with a few conversations, and the page is photographed.
+//
+//   make run                                   # in another terminal
+//   cd clients/web && npm ci && npm run screenshots -- http://127.0.0.1:8081
+
+import { mkdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { choose, enter, launch, openWindow } from "./browser.mjs";
+
+const base = process.argv[2] ?? "http://127.0.0.1:8081";
+const folder = process.argv[3] ?? fileURLToPath(new URL("../../../docs/images", import.meta.url));
+mkdirSync(folder, { recursive: true });
+const me = "mia";
+const names = {
+  mia: "Mia Keller",
+  jonas: "Jonas Berg",
+  amelie: "Amélie Laurent",
+  omar: "Omar Haddad",
+  lina: "李娜",
+  sven: "Sven Lind",
+  noor: "Noor",
+};
+
+const trip = [
+  ["jonas", "Morning! Is everyone still in for the lake on Saturday? 🏕️"],
+  ["amelie", "Yes! I can take three people in my car."],
+  ["omar", "Count me in. السبت مناسب لي 👍"],
+  ["mia", "Great. I'll bring the tent and the stove."],
+  ["mia", "Who has a map that works offline?"],
+  ["jonas", "I do. Here is the route: https://www.openstreetmap.org/directions?from=Freiburg&to=Titisee"],
+  ["lina", "我带水果和咖啡 ☕"],
+  ["lina", "The forecast says 24 degrees and no rain until the evening."],
+  ["amelie", "Perfect. Meet at 8:30 at the station?"],
+  ["mia", "8:30 it is. See you there!"],
+  ["omar", "🎉"],
+];
+const others = [
+  ["lina", "咖啡豆到了，周末给你带一包 ☕"],
+  ["amelie", "Merci beaucoup ! À samedi 😊"],
+  ["omar", "شكرا جزيلا!"],
+  ["sven", "The backup ran through, 0 errors."],
+  ["noor", "Can you look at the draft when you have a minute?"],
+];
+const groups = [
+  ["Reading circle", [["amelie", "Chapter 7 until Thursday then."]]],
+  ["Ops on call", [["sven", "Gateway 2 restarted, everybody reconnected within 3 s."]]],
+  ["邻里互助", [["lina", "谁有多余的自行车打气筒？"]]],
+  ["Lake trip 🏕️", trip],
+];
+
+/** Calls and connections of all users, made from inside of a page of the gateway. */
+async function fill(page) {
+  await page.evaluate(
+    async ({ me, names, groups, others }) => {
+      const { features = [] } = await fetch("/api").then((response) => (response.ok ? response.json() : {}));
+      for (const [user, nickname] of features.includes("profiles") ? Object.entries(names) : []) {
+        await fetch(`/api/users/me?user_id=${user}`, {
+          method: "PATCH",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ nickname }),
+        });
+      }
+      const sockets = new Map();
+      const connect = (name) =>
+        sockets.get(name) ??
+        sockets
+          .set(
+            name,
+            new Promise((resolve, reject) => {
+              const scheme = location.protocol === "https:" ? "wss" : "ws";
+              const socket = new WebSocket(`${scheme}://${location.host}/ws?user_id=${encodeURIComponent(name)}`);
+              socket.onopen = () => resolve(socket);
+              socket.onerror = reject;
+            }),
+          )
+          .get(name);
+      const send = async (name, target, content) => {
+        const socket = await connect(name);
+        const msg_id = crypto.randomUUID();
+        const answered = new Promise((resolve, reject) => {
+          const listen = ({ data }) => {
+            const frame = JSON.parse(data);
+            if (frame.msg_id !== msg_id || frame.cmd !== 2) return;
+            socket.removeEventListener("message", listen);
+            if (frame.code === 0) resolve();
+            else reject(new Error(data));
+          };
+          socket.addEventListener("message", listen);
+        });
+        socket.send(JSON.stringify({ cmd: 2, msg_id, ...target, payload: { content, ack: "stored" } }));
+        await answered;
+      };
+      for (const [name, content] of others) await send(name, { to: me }, content);
+      for (const [name, messages] of groups) {
+        const members = ["jonas", "amelie", "omar", "lina", "sven"];
+        const response = await fetch(`/api/groups?user_id=${encodeURIComponent(me)}`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ name, members }),
+        });
+        const { conversation_id } = await response.json();
+        for (const [author, content] of messages) await send(author, { conversation_id }, content);
+      }
+      // Present until the pictures are made.
+      window.sockets = sockets;
+    },
+    { me, names, groups, others },
+  );
+}
+
+const browser = await launch();
+const helper = await openWindow(browser);
+await helper.page.goto(base);
+await fill(helper.page);
+const looks = {
+  "web-light": { colorScheme: "light" },
+  "web-dark": { colorScheme: "dark" },
+  "web-chinese": { colorScheme: "light", locale: "zh-CN", timezoneId: "Asia/Shanghai" },
+};
+for (const [name, options] of Object.entries(looks)) {
+  const { context, page } = await openWindow(browser, { ...options, deviceScaleFactor: 1.25 });
+  if (name === "web-chinese") {
+    await page.goto(base);
+    await page.locator("form input").fill(me);
+    await page.locator("form button").click();
+    await page.locator(".status-dot.online").waitFor();
+  } else {
+    await enter(page, base, me);
+  }
+  await choose(page, "Lake trip");
+  await page.locator("article.message", { hasText: "🎉" }).last().waitFor();
+  if (name === "web-dark") await page.locator(".main-head .icon-button").last().click();
+  await page.waitForTimeout(1_500);
+  await page.screenshot({ path: `${folder}/${name}.png` });
+  await context.close();
+}
+const phone = await openWindow(browser, {
+  viewport: { width: 390, height: 780 },
+  deviceScaleFactor: 1.5,
+  hasTouch: true,
+  isMobile: true,
+});
+await enter(phone.page, base, me);
+await phone.page.waitForTimeout(1_000);
+await phone.page.screenshot({ path: `${folder}/web-phone-list.png` });
+await choose(phone.page, "Lake trip");
+await phone.page.locator("article.message", { hasText: "🎉" }).last().waitFor();
+await phone.page.waitForTimeout(1_000);
+await phone.page.screenshot({ path: `${folder}/web-phone.png` });
+await browser.close();
+console.log(`pictures are in ${folder}`);
