@@ -23,6 +23,8 @@ pub use profiles::Profiles;
 pub struct Config {
     /// `[listen]`
     pub listen: Listen,
+    /// `[web]`
+    pub web: Web,
     /// `[auth]`
     pub auth: Auth,
     /// `[groups]`
@@ -145,6 +147,20 @@ impl Auth {
             return Err(ConfigError::key("auth.api_key", why));
         }
         Ok(self)
+    }
+}
+
+/// `[web]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Web {
+    /// The web client is served at `/`.
+    pub enabled: bool,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 

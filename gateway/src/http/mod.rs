@@ -1,4 +1,4 @@
-//! The HTTP side of a gateway: `/ws`, `/healthz`, `/readyz`, `/metrics`, and the calls under `/api`.
+//! The HTTP side of a gateway: `/ws`, `/healthz`, `/readyz`, `/metrics`, the calls under `/api`, and the web client.
 //!
 //! To add a call: one line in the `route` function of its area's file, which matches method and path, and one function,
 //! which reads the parameters from the [`Call`](call::Call) and returns an [`Answer`](answer::Answer). A new area gets a
@@ -29,6 +29,7 @@ mod settings;
 mod upgrade;
 mod users;
 mod version;
+mod web;
 
 pub(crate) use deps::Deps;
 pub(crate) use routes::routes;

@@ -13,15 +13,16 @@ use warp::{Filter, Rejection, filters::BoxedFilter};
 
 use super::deps::Deps;
 use super::head::{self, BadHead};
-use super::{answer, router, upgrade};
+use super::{answer, router, upgrade, web};
 
-/// The WebSocket, the calls under `/api`, and the operational routes.
+/// The WebSocket, the calls under `/api`, the operational routes, and the web client.
 #[must_use]
 pub(crate) fn routes(deps: Deps, health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Response,)> {
     let deps = Arc::new(deps);
     let calls = router::routes(Arc::clone(&deps));
     let operations = head::headers().map(drop).untuple_one().and(ops_routes(health, metrics));
-    let others = upgrade::route(deps).or(operations).unify();
+    let page = web::route(deps.settings.web_client);
+    let others = upgrade::route(deps).or(operations).unify().or(page).unify();
     calls.or(others).unify().recover(error_response).unify().map(not_stored).boxed()
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct HttpSettings {
     /// Networks of load balancers that name the client.
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) auth_mode: AuthMode,
+    /// Whether the web client is served at `/`.
+    pub(crate) web_client: bool,
     pub(crate) operator: OperatorKey,
     /// Concurrent calls; a further one gets 503.
     pub(crate) calls_max: usize,
@@ -48,6 +50,7 @@ impl HttpSettings {
             cross_origin: CrossOriginPolicy::new(&config.listen, config.auth.mode),
             trusted_proxies: config.listen.trusted_proxies.clone(),
             auth_mode: config.auth.mode,
+            web_client: config.web.enabled,
             operator: OperatorKey::new(config.auth.api_key.clone()),
             calls_max: limits.http_calls_max,
             address_calls_max: limits.address_calls_at_once,

@@ -17,10 +17,12 @@ pub(super) struct Ready {
     servers: Vec<ServerInfo>,
     operator_key: String,
     logs: PathBuf,
+    /// Whether gateways serve the web client.
+    has_page: bool,
 }
 
 impl Ready {
-    pub(super) fn of(system: &mut System, after: Duration) -> Self {
+    pub(super) fn of(system: &mut System, after: Duration, has_page: bool) -> Self {
         let (mut gateways, mut workers) = (Vec::new(), Vec::new());
         let count = system.gateway_count();
         for (n, service) in system.services().enumerate() {
@@ -33,7 +35,7 @@ impl Ready {
         }
         let servers = system.servers().map(|servers| servers.infos()).unwrap_or_default();
         let (operator_key, logs) = (system.operator_key().to_owned(), system.logs().to_owned());
-        Self { after, gateways, workers, servers, operator_key, logs }
+        Self { after, gateways, workers, servers, operator_key, logs, has_page }
     }
 }
 
@@ -60,6 +62,12 @@ impl fmt::Display for Ready {
         let chat = r#"{"cmd":2,"msg_id":"m1","conversation_id":"group_demo","payload":{"content":"hello"}}"#;
         writeln!(f, "  {chat}")?;
         writeln!(f, r#"  {{"cmd":3,"conversation_id":"group_demo","cursor_seq":0}}"#)?;
-        write!(f, "\nlogs are in {}; Ctrl-C stops everything", self.logs.display())
+        write!(f, "\nlogs are in {}; Ctrl-C stops everything", self.logs.display())?;
+        match self.gateways.first() {
+            Some((_, http, _)) if self.has_page => {
+                write!(f, "\n\nchat in a browser, as alice, bob, carol, dave or any other name:\n  {http}/")
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -99,7 +99,9 @@ impl Up {
             testbed::demo::show(&system.ws_urls()).await?;
             println!("  demo done after {:.1} s", begin.elapsed().as_secs_f64());
         }
-        println!("\n{}", Ready::of(system, begin.elapsed()));
+        let has_page =
+            !self.settings.iter().any(|(key, value)| key == "IM__WEB__ENABLED" && value == "false");
+        println!("\n{}", Ready::of(system, begin.elapsed(), has_page));
         match supervise(system, |incident| println!("\n{} {incident}", time_of_day())).await? {}
     }
 }
