@@ -112,5 +112,43 @@ prepare() {
         fail "the build needs about $disk_mib MiB; $(pwd) has $free_mib MiB left. Free some, or set CARGO_TARGET_DIR to another disk."
 }
 
+has_node() {
+    node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' 2>/dev/null
+}
+
+# Sets `browser_problem`; empty if the web client can be tested in a browser.
+check_browser() {
+    browser_problem=
+    if ! has_node || ! has npm; then
+        browser_problem="Node.js 20.19 or later, with npm, is missing (Debian 13 and later have it)"
+    elif [ -z "${CHROMIUM:-}" ] && ! has_one_of chromium chromium-browser google-chrome; then
+        browser_problem="the package chromium is missing"
+    elif ! (cd clients/web && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --no-audit --no-fund >/dev/null 2>&1; }); then
+        browser_problem="\`npm ci\` fails in clients/web"
+    fi
+}
+
+# Installs what tests in a browser need, if that is possible. Without it they are skipped, loudly.
+prepare_browser() {
+    check_browser
+    [ -n "$browser_problem" ] || return 0
+    if has apt-get && as_root=$(root_command); then
+        packages=
+        if ! has_node || ! has npm; then
+            candidate=$(apt-cache policy nodejs 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]*\).*/\1/p')
+            [ "${candidate:-0}" -lt 20 ] || packages="nodejs npm"
+        fi
+        [ -n "${CHROMIUM:-}" ] || has_one_of chromium chromium-browser google-chrome || packages="$packages chromium"
+        if [ -n "$packages" ]; then
+            say "installing with apt-get, for tests of the web client: $packages"
+            # shellcheck disable=SC2086 # words; `as_root` is empty or two of them
+            $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages \
+                >/dev/null 2>&1 || true
+        fi
+        check_browser
+    fi
+    [ -z "$browser_problem" ] || say "THE TESTS OF THE WEB CLIENT IN A BROWSER ARE SKIPPED: $browser_problem"
+}
+
 target=${CARGO_TARGET_DIR:-target}
 install_rust=

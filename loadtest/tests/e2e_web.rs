@@ -1,0 +1,224 @@
+//! The web client in a real browser, against two real gateways, one of which is killed and started again.
+//!
+//! The scenarios are in `clients/web/test/e2e.mjs`; each test here starts a system and plays one. Where the browser, Node
+//! or the packages of the page are missing, the tests say so and pass; with `IM_BROWSER_TESTS=required` they fail.
+
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use testbed::client::Client;
+use testbed::stack::{Builder, System};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// For one scenario; the test runner ends a test after four minutes.
+const TIMEOUT: Duration = Duration::from_secs(200);
+/// Requests of one connection that are unanswered at a time; a gateway takes 256.
+const WINDOW: usize = 200;
+
+fn page_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients/web")
+}
+
+/// What is missing for tests in a browser.
+fn missing() -> Option<&'static str> {
+    let has_node = std::process::Command::new("node")
+        .args(["-e", "const [a, b] = process.versions.node.split('.').map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)"])
+        .status()
+        .is_ok_and(|status| status.success());
+    let browsers = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+    let has_browser =
+        std::env::var_os("CHROMIUM").is_some() || browsers.iter().any(|path| Path::new(path).exists());
+    if !has_node {
+        Some("Node.js 20.19 or later")
+    } else if !has_browser {
+        Some("Chromium (Debian's package chromium, or its path in CHROMIUM)")
+    } else if !page_folder().join("node_modules/playwright-core").exists() {
+        Some("the packages of clients/web (npm ci in that folder)")
+    } else {
+        None
+    }
+}
+
+/// Two gateways with the settings that a deployment has by default, as far as a demo has them.
+fn two_gateways() -> Builder {
+    Builder::new().gateways(2).workers(1).unlimited().set("IM__LISTEN__ALLOWED_ORIGINS", "")
+}
+
+/// Plays a scenario, unless the browser is missing.
+async fn play(scenario: &str, builder: Builder) {
+    if let Some(what) = missing() {
+        assert!(std::env::var("IM_BROWSER_TESTS").as_deref() != Ok("required"), "missing: {what}");
+        // Not with a macro, whose output the test runner keeps for itself.
+        let _ = writeln!(std::io::stderr(), "BROWSER TEST SKIPPED ({scenario}): missing: {what}");
+        return;
+    }
+    let mut system = builder.for_test().await.unwrap();
+    let mut child = Command::new("node")
+        .arg("test/e2e.mjs")
+        .arg(scenario)
+        .current_dir(page_folder())
+        .env("GATEWAYS", system.http_urls().join(" "))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let played = tokio::time::timeout(TIMEOUT, serve(&mut system, &mut child)).await;
+    if !matches!(played, Ok(Ok(()))) {
+        system.keep_logs();
+    }
+    played.unwrap_or_else(|_| panic!("{scenario} took longer than {TIMEOUT:?}")).unwrap();
+    system.stop().await;
+}
+
+/// Does what the scenario asks for, until it ends.
+async fn serve(system: &mut System, child: &mut Child) -> anyhow::Result<()> {
+    let mut answers = child.stdin.take().context("no standard input")?;
+    let mut lines = BufReader::new(child.stdout.take().context("no standard output")?).lines();
+    while let Some(line) = lines.next_line().await? {
+        match line.strip_prefix('@') {
+            None => println!("{line}"),
+            Some(request) => {
+                let answer = match done(system, request).await {
+                    Ok(()) => "ok\n".to_owned(),
+                    Err(error) => format!("{request}: {error:#}\n"),
+                };
+                answers.write_all(answer.as_bytes()).await?;
+            }
+        }
+    }
+    let status = child.wait().await?;
+    anyhow::ensure!(status.success(), "the scenario failed: {status}");
+    Ok(())
+}
+
+async fn done(system: &mut System, request: &str) -> anyhow::Result<()> {
+    let (name, rest) = request.split_once(' ').context("no argument")?;
+    match name {
+        "kill" => system.gateway(rest.parse()?).kill(),
+        "start" => system.gateway(rest.parse()?).start_again().await?,
+        // say GATEWAY USER CONVERSATION COUNT TEXT
+        "say" => {
+            let [gateway, user, conversation, count, text] = arguments(rest)?;
+            let frame = |n: usize| json!({"conversation_id": conversation, "payload": {"content": format!("{text} {n}")}});
+            send(gateway, user, count.parse()?, frame).await?;
+        }
+        // conversations GATEWAY USER COUNT
+        "conversations" => {
+            let [gateway, user, count] = arguments(rest)?;
+            let frame = |n: usize| json!({"to": format!("peer-{n}-{user}"), "payload": {"content": "hello"}});
+            send(gateway, user, count.parse()?, frame).await?;
+        }
+        // frame GATEWAY USER FRAME
+        "frame" => {
+            let [gateway, user, frame] = arguments(rest)?;
+            let frame: Value = serde_json::from_str(frame)?;
+            send(gateway, user, 1, |_| frame.clone()).await?;
+        }
+        _ => anyhow::bail!("unknown request"),
+    }
+    Ok(())
+}
+
+/// The words of a request; the last one may contain spaces.
+fn arguments<const N: usize>(text: &str) -> anyhow::Result<[&str; N]> {
+    text.splitn(N, ' ').collect::<Vec<_>>().try_into().map_err(|_| anyhow::anyhow!("{N} arguments"))
+}
+
+/// Sends `count` messages as fast as one connection may, and waits until they are stored.
+async fn send(gateway: &str, user: &str, count: usize, frame: impl Fn(usize) -> Value) -> anyhow::Result<()> {
+    let address = format!("{}/ws?user_id={user}", gateway.replacen("http", "ws", 1));
+    let mut client = Client::open(&address).await?;
+    let run = uuid::Uuid::new_v4().simple().to_string();
+    let mut answered = 0;
+    for n in 0..count {
+        let mut frame = frame(n);
+        frame["cmd"] = json!(2);
+        frame["msg_id"] = json!(format!("{run}-{n}"));
+        frame["payload"]["ack"] = json!("stored");
+        client.send(frame.to_string()).await?;
+        while n + 1 - answered >= if n + 1 == count { 1 } else { WINDOW } {
+            let reply = client.wait_for(|packet| packet.cmd == 2).await?;
+            anyhow::ensure!(reply.code == 0, "{reply:?}");
+            answered += 1;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_users_chat_across_two_gateways() {
+    play("chat", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn a_user_who_was_offline_catches_up_and_sends_what_was_written() {
+    play("offline", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_shown_twice_if_a_gateway_is_killed() {
+    play("killed", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn a_burst_of_2000_messages_keeps_the_place_and_the_page_answers() {
+    play("burst", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn two_tabs_show_the_same() {
+    play("tabs", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn a_token_that_ends_is_renewed_and_nothing_that_was_typed_is_lost() {
+    play("renewal", two_gateways().set("IM__AUTH__TOKEN_TTL_S", 25)).await;
+}
+
+#[tokio::test]
+async fn groups_are_made_changed_left_and_dismissed() {
+    play("groups", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn content_is_text_whatever_it_is() {
+    play("content", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn an_unavailable_gateway_is_named_and_waited_for() {
+    play("unavailable", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_by_an_hour_is_named_and_harmless() {
+    play("clock", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn a_hidden_page_notifies_and_takes_the_notification_back() {
+    play("notifications", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_conversations_are_listed_and_searched() {
+    play("many", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn the_page_is_accessible_and_needs_no_mouse() {
+    play("accessible", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn the_first_message_is_there_soon_and_the_bundle_is_small() {
+    play("speed", two_gateways()).await;
+}
