@@ -27,7 +27,7 @@ pub(crate) enum Caller {
 pub(crate) struct Claims<'a> {
     /// `token`
     pub(crate) token: Option<&'a str>,
-    /// `user_id`, accepted only with [`AuthMode::Insecure`].
+    /// `user_id`, accepted only with [`AuthMode::Insecure`], and of the operator.
     pub(crate) user_id: Option<&'a str>,
 }
 
@@ -54,20 +54,24 @@ pub(crate) fn user(
     }
 }
 
-/// The operator, if the request has its key; `None` if it has no key.
+/// The operator, if the request has its key; `None` if it has no key. It names the user that it acts for in
+/// `X-User-Id`, in UTF-8, or in the parameter `user_id`: many HTTP clients send no header with such a value.
 ///
 /// # Errors
 /// 401 for a wrong key; 400 for a malformed user id beside the right key.
-pub(crate) fn operator(key: &OperatorKey, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+pub(crate) fn operator(
+    key: &OperatorKey,
+    headers: &HeaderMap,
+    claims: Claims<'_>,
+) -> Result<Option<Caller>, ApiError> {
     let Some(given) = single(headers, API_KEY)? else { return Ok(None) };
     if !key.matches(given.as_bytes()) {
         return Err(ApiError::Unauthenticated("X-Api-Key is not the operator's key".to_owned()));
     }
-    let acting_for = single(headers, ACTING_FOR)?.map(|user| {
-        let user = std::str::from_utf8(user.as_bytes()).map_err(ApiError::malformed)?;
-        UserId::parse(user).map_err(ApiError::malformed)
-    });
-    Ok(Some(Caller::Operator(acting_for.transpose()?)))
+    let header = single(headers, ACTING_FOR)?.map(|user| std::str::from_utf8(user.as_bytes()));
+    let header = header.transpose().map_err(|_| ApiError::malformed("X-User-Id is not UTF-8"))?;
+    let acting_for = header.or(claims.user_id).map(UserId::parse);
+    Ok(Some(Caller::Operator(acting_for.transpose().map_err(ApiError::malformed)?)))
 }
 
 /// The token of `Authorization: Bearer <token>`.
@@ -133,7 +137,8 @@ mod tests {
             }
             let tokens = Tokens::new(&Auth::default(), std::sync::Arc::default()).unwrap();
             let as_user = user(&tokens, AuthMode::Insecure, &headers, Claims::default()).err();
-            let as_operator = operator(&OperatorKey::new("the key".into()), &headers).err();
+            let as_operator =
+                operator(&OperatorKey::new("the key".into()), &headers, Claims::default()).err();
             let refused = if name == "authorization" { as_user } else { as_operator };
             assert_eq!(refused.map(|refused| refused.code()), Some(400), "{name}");
         }
@@ -142,13 +147,19 @@ mod tests {
     #[test]
     fn the_operator_may_name_the_user_it_acts_for() {
         let key = OperatorKey::new("the key".into());
-        let caller = |fields: &[(&'static str, &'static str)]| {
-            operator(&key, &headers(fields)).map_err(|refusal| refusal.code())
+        let by = |fields: &[(&'static str, &'static str)], user_id| {
+            let claims = Claims { token: None, user_id };
+            operator(&key, &headers(fields), claims).map_err(|refusal| refusal.code())
         };
+        let caller = |fields: &[(&'static str, &'static str)]| by(fields, None);
         assert_eq!(caller(&[("x-user-id", "bob")]), Ok(None));
         assert_eq!(caller(&[("x-api-key", "the key")]), Ok(Some(Caller::Operator(None))));
         let bob = Caller::Operator(Some(UserId::parse("bob").unwrap()));
-        assert_eq!(caller(&[("x-api-key", "the key"), ("x-user-id", "bob")]), Ok(Some(bob)));
+        assert_eq!(caller(&[("x-api-key", "the key"), ("x-user-id", "bob")]), Ok(Some(bob.clone())));
+        assert_eq!(by(&[("x-api-key", "the key")], Some("bob")), Ok(Some(bob.clone())));
+        assert_eq!(by(&[("x-api-key", "the key"), ("x-user-id", "bob")], Some("eve")), Ok(Some(bob)));
+        assert_eq!(by(&[("x-api-key", "the key")], Some("b b")), Err(400));
+        assert_eq!(by(&[], Some("bob")), Ok(None));
         assert_eq!(caller(&[("x-api-key", "a key")]), Err(401));
         assert_eq!(caller(&[("x-api-key", "the key"), ("x-user-id", "b b")]), Err(400));
     }

@@ -4,7 +4,6 @@
 //! its limit per address on each gateway, and no limit for all unknown addresses together.
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -54,8 +53,8 @@ impl LoginLimits {
                 per_address: limits.user_logins_per_minute,
                 unknown_addresses: limits.account_logins_per_minute,
             },
-            own_by_address: per_minute(limits.address_logins_per_minute),
-            own_by_account: per_minute(limits.user_logins_per_minute),
+            own_by_address: Rates::per_minute(limits.address_logins_per_minute),
+            own_by_account: Rates::per_minute(limits.user_logins_per_minute),
             is_failing: AtomicBool::new(false),
         }
     }
@@ -122,11 +121,6 @@ impl LoginLimits {
             }
         }
     }
-}
-
-fn per_minute<K: std::hash::Hash + Eq + Clone>(times: u32) -> Option<Rates<K>> {
-    let times = NonZeroU32::new(times)?;
-    Rates::every(Duration::from_secs(60) / times.get(), times)
 }
 
 fn take_own<K: std::hash::Hash + Eq + Clone>(rates: Option<&Rates<K>>, key: &K) -> Result<(), Duration> {

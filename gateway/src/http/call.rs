@@ -113,6 +113,11 @@ impl Call {
         query::parameter(&self.query, name)
     }
 
+    /// All parameters of that name.
+    pub(crate) fn parameters(&self, name: &'static str) -> impl Iterator<Item = Cow<'_, str>> {
+        query::parameters(&self.query, name)
+    }
+
     /// A parameter of the query string that is a whole number, however it is written. `rule` is the error message:
     /// `"limit must be 1 to 500"`.
     ///

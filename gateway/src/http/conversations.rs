@@ -8,6 +8,7 @@ use shared::mysql::positions::ListedPosition;
 use super::answer::{Answer, json, json_text, rendered};
 use super::call::{Call, user};
 use super::paging::{cursor, limit, truncate};
+use super::path::NAMED;
 use super::refusals::{method_not_allowed, not_found};
 use crate::budget::Payer;
 use crate::wire::api_error::ApiError;
@@ -51,12 +52,11 @@ fn reader(call: &Call) -> Result<(&Payer, &UserId), ApiError> {
     Ok((&call.payer, call.user()?))
 }
 
-/// Stands for the private chat with the user who is named by the parameter `to`.
-const BY_PEER: &str = "-";
-
 fn conversation(id: &str, call: &Call) -> Result<Conversation, ApiError> {
-    if id == BY_PEER {
-        let to = call.parameter("to").ok_or_else(|| ApiError::malformed("the parameter to is missing"))?;
+    // A `conversation_id` in the query string stands in the path already: the private chat with the user `to`.
+    if id == NAMED {
+        let why = "the parameter conversation_id or to is missing";
+        let to = call.parameter("to").ok_or_else(|| ApiError::malformed(why))?;
         return Ok(Conversation::between(call.user()?, &user(&to)?));
     }
     Conversation::parse(id, call.user()?).map_err(|error| match error {

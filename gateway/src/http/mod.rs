@@ -18,6 +18,7 @@ mod handshake;
 mod head;
 mod invitations;
 mod paging;
+mod path;
 mod people;
 mod places;
 mod profile_fields;

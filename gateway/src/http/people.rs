@@ -7,6 +7,7 @@ use shared::mysql::{blocks, partners};
 use super::answer::{Answer, done, json};
 use super::call::{Call, user};
 use super::paging::{cursor, limit, truncate};
+use super::path;
 use super::refusals::{method_not_allowed, not_found};
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
@@ -71,19 +72,21 @@ struct AskedUsers {
     user_ids: Vec<UserId>,
 }
 
-/// The users that a call asks about, by id: `GET` names them in the parameter `user_ids`, `POST` in its body, also those whose
-/// ids have a comma.
+/// The users that a call asks about, by id: `GET` names them in the parameter `user_ids`, or each in a parameter `user`, also
+/// one with a comma; `POST` names them in its body.
 pub(super) async fn asked_users(call: &Call) -> Result<Vec<UserId>, ApiError> {
     let mut users: Vec<UserId> = if call.method() == "GET" {
         let ids = call.parameter("user_ids").unwrap_or_default();
-        ids.split(',').filter(|id| !id.is_empty()).map(user).collect::<Result<_, _>>()?
+        let listed = ids.split(',').filter(|id| !id.is_empty()).map(user);
+        let named = call.parameters(path::USER).map(|id| user(&id));
+        listed.chain(named).collect::<Result<_, _>>()?
     } else {
         call.json::<AskedUsers>().await?.user_ids
     };
     users.sort_unstable();
     users.dedup();
     if users.is_empty() || users.len() > ASKED_USERS_MAX {
-        return Err(ApiError::malformed("user_ids: 1 to 100 ids, separated by commas"));
+        return Err(ApiError::malformed("name 1 to 100 users: user_ids, separated by commas, or user for each"));
     }
     Ok(users)
 }

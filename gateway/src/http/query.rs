@@ -15,6 +15,11 @@ pub(super) fn parameter<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> 
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
+/// The decoded parameters of that name.
+pub(super) fn parameters<'q>(query: &'q str, name: &'static str) -> impl Iterator<Item = Cow<'q, str>> {
+    form_urlencoded::parse(query.as_bytes()).filter(move |(key, _)| key == name).map(|(_, value)| value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,5 +33,6 @@ mod tests {
         assert_eq!(parameter(query, "flag").as_deref(), Some(""));
         assert_eq!(parameter(query, "token"), None);
         assert_eq!(parameter("", "token"), None);
+        assert_eq!(parameters("a=1&b=2&a=3%2C4", "a").collect::<Vec<_>>(), ["1", "3,4"]);
     }
 }

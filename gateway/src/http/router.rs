@@ -13,7 +13,6 @@ use std::sync::Arc;
 use bytes::Buf;
 use futures_util::{Stream, StreamExt as _};
 use parking_lot::Mutex;
-use percent_encoding::percent_decode_str;
 use shared::ids::UserId;
 use tokio::time::{Instant, timeout_at};
 use warp::Filter;
@@ -29,7 +28,7 @@ use super::client_address::client_address;
 use super::deps::Deps;
 use super::places::Places;
 use super::refusals::not_found;
-use super::{accounts, admin, conversations, cors, groups, head, invitations, people, query, users, version};
+use super::{accounts, admin, conversations, cors, groups, head, invitations, path, people, query, users, version};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::{Payer, cost};
 use crate::listen::{Peer, network};
@@ -123,7 +122,7 @@ impl Router {
         let address = client_address(request.peer, &request.headers, trusted);
         let caller = self.caller(&request, address)?;
         let payer = self.payer(&caller)?;
-        let path = segments(&request.path)?;
+        let path = path::segments(&request.path, &request.query)?;
         let place = self.places.take(&caller, network(address))?;
         let deadline_start = Arc::new(Mutex::new(Instant::now()));
         // The same answer; hyper sends its head only.
@@ -163,7 +162,10 @@ impl Router {
     /// The caller, within the rate limits of its address and user. The operator has no limit, since its calls come from
     /// few addresses. The inner error is the caller's: calls without authentication ignore it.
     fn caller(&self, request: &Request, address: IpAddr) -> Result<Result<Caller, ApiError>, ApiError> {
-        let operator = caller::operator(&self.deps.settings.operator, &request.headers);
+        let parameter = |name| query::parameter(&request.query, name);
+        let (token, user_id) = (parameter("token"), parameter("user_id"));
+        let claims = Claims { token: token.as_deref(), user_id: user_id.as_deref() };
+        let operator = caller::operator(&self.deps.settings.operator, &request.headers, claims);
         if let Ok(Some(operator)) = operator {
             return Ok(Ok(operator));
         }
@@ -171,9 +173,6 @@ impl Router {
         if let Err(refused) = operator {
             return Ok(Err(refused));
         }
-        let parameter = |name| query::parameter(&request.query, name);
-        let (token, user_id) = (parameter("token"), parameter("user_id"));
-        let claims = Claims { token: token.as_deref(), user_id: user_id.as_deref() };
         let mode = self.deps.settings.auth_mode;
         match caller::user(&self.deps.tokens, mode, &request.headers, claims) {
             Ok(Some(login)) => {
@@ -210,38 +209,4 @@ fn take_token<K: Hash + Eq + Clone>(rates: Option<&Rates<K>>, key: &K) -> Result
 fn deadline_passed() -> ApiError {
     let message = "the call took too long: it may have been done or not";
     ApiError::unavailable(message, RetryDelay::StoreUnavailable)
-}
-
-/// The segments of a path after `/api`, each percent-decoded on its own, so that an id may contain a slash. `/api` itself
-/// has none.
-fn segments(path: &str) -> Result<Vec<String>, ApiError> {
-    if path == "/api" {
-        return Ok(Vec::new());
-    }
-    let parts = path.strip_prefix("/api/").unwrap_or_default().split('/');
-    parts
-        .map(|part| match percent_decode_str(part).decode_utf8() {
-            Ok(text) if text.is_empty() => Err(not_found()),
-            Ok(text) => Ok(text.into_owned()),
-            Err(_) => Err(ApiError::malformed("the path is not UTF-8")),
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_split_before_they_are_decoded() {
-        assert_eq!(
-            segments("/api/groups/group_%2F%C3%A9/members").unwrap(),
-            ["groups", "group_/é", "members"]
-        );
-        assert_eq!(segments("/api/groups/%FF").unwrap_err().code(), 400);
-        assert!(segments("/api").unwrap().is_empty());
-        for path in ["/api/", "/api/groups/", "/api//x"] {
-            assert_eq!(segments(path).unwrap_err().code(), 404, "{path}");
-        }
-    }
 }

@@ -80,19 +80,18 @@ impl Http {
     /// # Errors
     /// If there is no answer, or one that is no JSON.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Value)> {
-        let mut url = format!("{}{path}", self.base);
+        let mut url: reqwest::Url = format!("{}{path}", self.base).parse()?;
         if let Caller::Named(user) = &self.caller {
-            let joint = if path.contains('?') { '&' } else { '?' };
-            url = format!("{url}{joint}user_id={user}");
+            url.query_pairs_mut().append_pair("user_id", user);
         }
-        let mut request = self.client.request(method.parse()?, &url);
+        let mut request = self.client.request(method.parse()?, url);
         match &self.caller {
             Caller::Nobody | Caller::Named(_) => {}
             Caller::Token(token) => request = request.bearer_auth(token),
             Caller::Operator { key, user } => {
                 request = request.header("x-api-key", key);
                 if let Some(user) = user {
-                    request = request.header("x-user-id", user);
+                    request = request.header("x-user-id", user.as_bytes());
                 }
             }
         }
