@@ -11,6 +11,7 @@ use serde::Deserialize;
 use shared::amqp::PolicyWatch;
 use shared::config::{Amqp, ConfigError, Log, Mysql, Program, Redis, Secret, Shards, Start};
 
+pub use crate::id_profile::IdProfile;
 pub use listen::Listen;
 
 pub use limits::Limits;
@@ -85,6 +86,8 @@ pub struct Auth {
     pub token_ttl_s: u64,
     /// Anyone may create an account (`POST /api/register`) and log in to it. Requires `hs256_secret`.
     pub accounts: bool,
+    /// Which ids new accounts may have.
+    pub id_profile: IdProfile,
     /// Shortest new password, in characters.
     pub password_chars_min: usize,
     /// New passwords that are guessed first are refused: common ones, single words, names, dates, sequences.
@@ -107,6 +110,7 @@ impl Default for Auth {
             issuer: String::new(),
             token_ttl_s: 86_400,
             accounts: false,
+            id_profile: IdProfile::Safe,
             password_chars_min: 8,
             refuse_common_passwords: true,
             api_key: Secret::default(),
@@ -170,6 +174,8 @@ impl Default for Web {
 pub struct Groups {
     /// An unknown group is created at its first use, open to all.
     pub auto_create: bool,
+    /// Which ids new groups may have.
+    pub id_profile: IdProfile,
     /// A group with more members is a large group: it has a group head instead of entries in inboxes. Must be equal on all
     /// gateways.
     pub large_above: u32,
@@ -189,6 +195,7 @@ impl Default for Groups {
     fn default() -> Self {
         Self {
             auto_create: false,
+            id_profile: IdProfile::Safe,
             large_above: 500,
             members_max: 100_000,
             per_user_max: 5_000,

@@ -26,6 +26,7 @@ mod devices;
 mod features;
 mod http;
 pub mod hub;
+mod id_profile;
 pub mod identity;
 mod listen;
 mod membership;

@@ -1,10 +1,11 @@
-//! Ids: every id that is accepted can be named in every call.
+//! Ids: every id that is accepted can be named in every call, and new ids keep a profile.
 
 #![allow(clippy::unwrap_used)] // a failed helper is a failed test
 
+use futures_util::future::join_all;
 use reqwest::Url;
 use serde_json::{Value, json};
-use testbed::client::{Caller, Http};
+use testbed::client::{Caller, Client, Http};
 use testbed::stack::{Builder, System};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -187,6 +188,8 @@ async fn open_system() -> System {
         .unlimited()
         .workers(1)
         .set("IM__AUTH__ACCOUNTS", "true")
+        .set("IM__AUTH__ID_PROFILE", "any")
+        .set("IM__GROUPS__ID_PROFILE", "any")
         .set("IM__GROUPS__AUTO_CREATE", "false")
         .for_test()
         .await
@@ -320,4 +323,95 @@ async fn a_folded_path_does_nothing() {
     // The caller is no one else because a call names somebody.
     let both = "/api/groups/-/members/-?conversation_id=group_x&user=alice";
     assert_eq!(Http::of_user(base, "eve").refused("DELETE", both, None).await.unwrap(), 403);
+}
+
+fn registration(user: &str) -> Option<Value> {
+    Some(json!({"user_id": user, "password": "correct horse"}))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_ids_keep_the_profile_and_existing_ones_go_on() {
+    let mut system = Builder::new()
+        .unlimited()
+        .workers(1)
+        .set("IM__AUTH__ACCOUNTS", "true")
+        .set("IM__GROUPS__AUTO_CREATE", "true")
+        .for_test()
+        .await
+        .unwrap();
+    let gateway = system.gateway(0);
+    gateway.set("IM__AUTH__ID_PROFILE", "any");
+    gateway.set("IM__GROUPS__ID_PROFILE", "any");
+    gateway.terminate().await;
+    gateway.start_again().await.unwrap();
+    let urls = system.http_urls();
+    let key = system.operator_key();
+    let (any, safe) = (Http::of_operator(&urls[0], key), Http::of_operator(&urls[1], key));
+    let alice = Http::of_user(&urls[1], "alice");
+    let refused = async |http: &Http, path: &str, body: Option<Value>| {
+        let (status, answer) = http.call("POST", path, body.as_ref()).await.unwrap();
+        (status, answer["message"].as_str().unwrap_or_default().to_owned())
+    };
+
+    for id in STRANGE.into_iter().chain(["\u{430}lice", "al\u{ad}ice", "e\u{301}lan"]) {
+        if id == "me" || id == "members" || id == "users" || id == "revoke" || id == "王芳" || id == "a+b" {
+            continue;
+        }
+        let (status, why) = refused(&safe, "/api/register", registration(id)).await;
+        assert!(status == 400 && why.starts_with("user_id "), "{id:?}: {status} {why}");
+        let group = format!("group_{id}");
+        let (status, why) = refused(&alice, "/api/groups", Some(json!({"conversation_id": group}))).await;
+        assert!(status == 400 && why.starts_with("conversation_id "), "{id:?}: {status} {why}");
+        // Nor does a group come into being by use.
+        let used = address("/api/conversations/{group}/messages", &group, "", Form::InQuery);
+        let (status, answer) = alice.call("GET", &used, None).await.unwrap();
+        assert!(
+            status == 400 && answer["message"].as_str().unwrap().starts_with("conversation_id "),
+            "{answer}"
+        );
+    }
+    let (_, why) = refused(&safe, "/api/register", registration("e\u{301}lan")).await;
+    assert!(why.contains("send \"élan\""), "{why}");
+    for id in ["élan", "王芳", "ann@example.com"] {
+        safe.ok("POST", "/api/register", registration(id)).await.unwrap();
+    }
+
+    // Accounts and groups that exist already, whatever their ids.
+    for id in ["..", "paypal", "paypaI", "zoe"] {
+        any.ok("POST", "/api/register", registration(id)).await.unwrap();
+    }
+    let group = json!({"conversation_id": "group_..", "members": ["bob"]});
+    Http::of_user(&urls[0], "alice").ok("POST", "/api/groups", Some(group)).await.unwrap();
+    for id in ["..", "paypal", "paypaI"] {
+        safe.ok("POST", "/api/login", registration(id)).await.unwrap();
+    }
+    alice.ok("GET", "/api/groups/group_..", None).await.unwrap();
+    let mut dots = Client::open(&format!("{}?user_id=..", system.ws_urls()[1])).await.unwrap();
+    assert_eq!(dots.request(0, r#"{"cmd":0}"#).await.unwrap().code, 0);
+
+    // Look-alikes of accounts, also of those that another gateway made without looking.
+    for id in ["paypa1", "PayPal", "Zoe", "z\u{3bf}e", "ÉLAN", "ann@example.c0m"] {
+        let (status, why) = refused(&safe, "/api/register", registration(id)).await;
+        assert!(matches!(status, 400 | 409), "{id}: {status} {why}");
+        assert!(status == 400 || why.contains("looks like one that is taken"), "{id}: {why}");
+    }
+    let (status, why) = refused(&safe, "/api/register", registration("zoe")).await;
+    assert!(status == 409 && why.contains("is taken"), "{status} {why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_look_alikes_that_register_at_the_same_time_one_gets_its_id() {
+    let system =
+        Builder::new().unlimited().workers(1).set("IM__AUTH__ACCOUNTS", "true").for_test().await.unwrap();
+    for round in 0..3 {
+        let ids = ["scope", "SCOPE", "Scope", "sc0pe", "\u{455}\u{441}\u{43e}\u{440}\u{435}", "scope"];
+        let ids = ids.map(|id| format!("{id}{round}"));
+        let calls = ids.iter().enumerate().map(|(n, id)| {
+            let http = Http::of_operator(&system.http_urls()[n % 2], system.operator_key());
+            async move { http.call("POST", "/api/register", registration(id).as_ref()).await.unwrap() }
+        });
+        let answers = join_all(calls).await;
+        let made = answers.iter().filter(|(status, _)| *status == 200).count();
+        assert!(made == 1 && answers.iter().all(|(status, _)| matches!(status, 200 | 409)), "{answers:?}");
+    }
 }

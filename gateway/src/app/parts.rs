@@ -22,12 +22,14 @@ use super::readiness::{watch_mysql, watch_redis};
 use super::stores::Stores;
 use crate::announce::{Announcer, announcer};
 use crate::auth::accounts::Accounts;
+use crate::auth::new_accounts::add_all_missing;
 use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
 use crate::budget::Budgets;
 use crate::config::{self, Config};
 use crate::devices::Devices;
 use crate::hub::Hub;
+use crate::id_profile::IdProfile;
 use crate::membership::{
     Barriers, GATEWAY_EXPIRY, GroupChanges, InboxUpdates, LiveGateways, Loaded, Memberships, OpenGroups,
     QuotaSettings, Quotas, follow_change_log,
@@ -185,6 +187,7 @@ impl Builder {
         let quotas = Arc::new(quotas(settings, pool));
         let open_groups = OpenGroups {
             auto_create: settings.auto_create,
+            ids: settings.id_profile,
             sizes,
             quotas: Arc::clone(&quotas),
             announcer: announcer.clone(),
@@ -276,7 +279,11 @@ impl Builder {
 
     fn accounts(&self) -> anyhow::Result<Option<Arc<Accounts>>> {
         let Stores { pool, redis, .. } = &self.stores;
-        Ok(Accounts::new(&self.config, pool.clone(), redis.clone())?.map(Arc::new))
+        let accounts = Accounts::new(&self.config, pool.clone(), redis.clone())?;
+        if accounts.is_some() && self.config.auth.id_profile == IdProfile::Safe {
+            self.tasks.spawn(add_all_missing(pool.clone(), self.tasks.clone()));
+        }
+        Ok(accounts.map(Arc::new))
     }
 
     /// Receives events from here on: clients that connect later miss none.

@@ -15,6 +15,7 @@ use shared::mysql::{self, Pool};
 use tokio::sync::Semaphore;
 
 use super::login_limits::{Attempt, LoginLimits};
+use super::new_accounts::NewAccounts;
 use super::password_rules::{PasswordRules, check_length};
 use crate::config::Config;
 use crate::wire::api_error::ApiError;
@@ -27,6 +28,7 @@ const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Accounts {
     pool: Pool,
+    new: NewAccounts,
     /// Each permit uses one core and 19 MiB.
     permits: Arc<Semaphore>,
     limits: LoginLimits,
@@ -52,6 +54,7 @@ impl Accounts {
         let salt_and_password: [u8; 32] = rand::random();
         let dummy_hash = hash(&salt_and_password).map_err(|error| anyhow::anyhow!("hashing: {error}"))?;
         Ok(Some(Self {
+            new: NewAccounts::new(pool.clone(), config.auth.id_profile),
             pool,
             permits: Arc::new(Semaphore::new(cores.div_ceil(2))),
             limits: LoginLimits::new(redis, &config.limits),
@@ -66,7 +69,8 @@ impl Accounts {
     /// Creates an account.
     ///
     /// # Errors
-    /// 400 for an invalid or common password, 409 if the id is taken, 429, 503.
+    /// 400 for an id that new accounts do not have, or an invalid or common password; 409 if the id, or one that looks like it,
+    /// is taken; 429, 503.
     pub(crate) async fn register(
         &self,
         attempt: Attempt<'_>,
@@ -74,12 +78,10 @@ impl Accounts {
         nickname: &str,
     ) -> Result<(), ApiError> {
         self.limits.take_registration(attempt.address).await?;
+        self.new.check(attempt.user).await?;
         self.rules.check_length(&password)?;
         let hashed = self.hash_new(attempt.user, password).await?;
-        let created = accounts::create(&self.pool, attempt.user, &hashed, nickname).await;
-        if !created.map_err(|e| ApiError::database(&e))? {
-            return Err(ApiError::Conflict("this user_id is taken: choose another one".to_owned()));
-        }
+        self.new.create(attempt.user, &hashed, nickname).await?;
         self.limits.succeeded(attempt).await;
         Ok(())
     }

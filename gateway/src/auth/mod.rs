@@ -5,6 +5,7 @@ pub(crate) mod caller;
 mod claims;
 pub(crate) mod keys;
 pub(crate) mod login_limits;
+pub(crate) mod new_accounts;
 pub(crate) mod operator;
 mod password_rules;
 pub(crate) mod revocations;

@@ -119,6 +119,7 @@ async fn create(call: Call) -> Answer {
     let request: Create = call.json_up_to(BODY_BYTES_MAX).await?;
     let id = request.conversation_id.unwrap_or_else(|| format!("group_{}", uuid::Uuid::now_v7().simple()));
     let conversation = group(&id)?;
+    call.deps.settings.group_ids.check_group(&conversation).map_err(ApiError::malformed)?;
     let name = checked_name(request.name.unwrap_or_default())?;
     at_most_added(&request.members)?;
     let new = CreateGroup {

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::cors::CrossOriginPolicy;
 use crate::auth::operator::OperatorKey;
 use crate::config::{AuthMode, Config};
+use crate::id_profile::IdProfile;
 
 /// A rate per second, and how many at once after a pause.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,8 @@ pub(crate) struct HttpSettings {
     /// Whether the web client is served at `/`.
     pub(crate) web_client: bool,
     pub(crate) operator: OperatorKey,
+    /// Which ids new groups may have.
+    pub(crate) group_ids: IdProfile,
     /// Concurrent calls; a further one gets 503.
     pub(crate) calls_max: usize,
     /// Concurrent calls of one address; 0 for no limit.
@@ -52,6 +55,7 @@ impl HttpSettings {
             auth_mode: config.auth.mode,
             web_client: config.web.enabled,
             operator: OperatorKey::new(config.auth.api_key.clone()),
+            group_ids: config.groups.id_profile,
             calls_max: limits.http_calls_max,
             address_calls_max: limits.address_calls_at_once,
             deadline: Duration::from_millis(limits.request_deadline_ms),

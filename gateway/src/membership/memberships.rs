@@ -18,6 +18,7 @@ use super::reloader::Reloader;
 use super::view::{Loaded, View};
 use crate::announce::Announcer;
 use crate::hub::Hub;
+use crate::id_profile::IdProfile;
 use crate::identity::Identity;
 use crate::wire::api_error::ApiError;
 
@@ -26,6 +27,8 @@ use crate::wire::api_error::ApiError;
 pub(crate) struct OpenGroups {
     /// A group that does not exist is created, open to everyone, when someone uses it.
     pub(crate) auto_create: bool,
+    /// Which ids such a group may have.
+    pub(crate) ids: IdProfile,
     /// Limits of groups.
     pub(crate) sizes: GroupSizes,
     /// Limits of the users who make and join them.

@@ -10,7 +10,7 @@ use shared::mysql::members;
 use shared::permission::{Action, Denied, GroupSettings, Membership, Permissions, Relation};
 
 use super::event::event;
-use super::memberships::Memberships;
+use super::memberships::{Memberships, OpenGroups};
 use super::reloader::blockers;
 use crate::wire::api_error::ApiError;
 use crate::wire::denied;
@@ -60,8 +60,9 @@ impl Memberships {
                 self.join(group, user).await
             }
             Relation::NoGroup if self.open_groups.auto_create => {
+                let OpenGroups { ids, sizes, .. } = self.open_groups;
+                ids.check_group(group).map_err(ApiError::malformed)?;
                 self.open_groups.quotas.make_by_use(user).await?;
-                let sizes = self.open_groups.sizes;
                 groups::create_open(&self.pool, group, sizes).await.map_err(|e| refusal(&e))?;
                 self.join(group, user).await
             }

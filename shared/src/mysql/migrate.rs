@@ -40,6 +40,8 @@ const FILES: &[(&str, &str)] = &[
     file!("0028_user_setting.sql"),
     file!("0029_group_invitation.sql"),
     file!("0030_user_quota.sql"),
+    file!("0031_user_look_alike.sql"),
+    file!("0032_account_look_alike_version.sql"),
     file!("0038_user_profile.sql"),
     file!("0039_group_notice.sql"),
 ];

@@ -11,6 +11,7 @@ mod connect;
 pub mod conversations;
 mod fault;
 pub mod groups;
+pub mod look_alikes;
 pub mod members;
 mod migrate;
 mod multi_row;

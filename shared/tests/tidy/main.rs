@@ -36,7 +36,7 @@ const CRATES: [Layers; 4] = [
             "batch_loader budget features listen",
             "wire",
             "config",
-            "announce identity origin rates shares write_timeout",
+            "announce id_profile identity origin rates shares write_timeout",
         ],
         crates: &["shared", "proto"],
     },
