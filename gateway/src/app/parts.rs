@@ -110,15 +110,7 @@ impl Builder {
             revocations: Arc::clone(&revocations),
             shutdown: listening.clone(),
         };
-        let targets = EventTargets {
-            hub: Arc::clone(&self.hub),
-            memberships: Arc::clone(&groups.memberships),
-            barriers: Arc::clone(&groups.barriers),
-            in_flight,
-            revocations: Arc::clone(&revocations),
-            devices,
-        };
-        self.receive_events(targets).await?;
+        self.receive_events(&groups, in_flight, &revocations, devices).await?;
         groups.barriers.hello().await;
         let accounts = self.accounts()?;
         Ok(http::Deps {
@@ -287,7 +279,21 @@ impl Builder {
     }
 
     /// Receives events from here on: clients that connect later miss none.
-    async fn receive_events(&self, targets: EventTargets) -> anyhow::Result<()> {
+    async fn receive_events(
+        &self,
+        groups: &Groups,
+        in_flight: Arc<InFlight>,
+        revocations: &Arc<Revocations>,
+        devices: Arc<Devices>,
+    ) -> anyhow::Result<()> {
+        let targets = EventTargets {
+            hub: Arc::clone(&self.hub),
+            memberships: Arc::clone(&groups.memberships),
+            barriers: Arc::clone(&groups.barriers),
+            in_flight,
+            revocations: Arc::clone(revocations),
+            devices,
+        };
         let fanout = Fanout::new(self.gateway, targets, self.tasks.clone());
         let check = self.health.check("push queue");
         let listener = Listener::new(Arc::clone(&self.stores.events), self.gateway, fanout, check);
