@@ -198,6 +198,9 @@ fn is_inside_the_repository(path: &str) -> bool {
         && !path.starts_with(".im/")
 }
 
+/// Folders that builds make, also while this test runs.
+const BUILT: [&str; 6] = ["target", ".git", ".im", "node_modules", "build", "dist"];
+
 /// Paths of all files, from the root.
 fn repository_files() -> Vec<String> {
     let (root, mut files) = (root(), Vec::new());
@@ -206,7 +209,7 @@ fn repository_files() -> Vec<String> {
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
             if path.is_dir() {
-                if !["target", ".git", ".im", "node_modules"].iter().any(|skipped| name == *skipped) {
+                if !BUILT.iter().any(|skipped| name == *skipped) {
                     folders.push(path);
                 }
             } else if let Ok(path) = path.strip_prefix(&root) {
