@@ -81,6 +81,14 @@ const scenarios = {
     assert.equal(await link.getAttribute("href"), "https://example.com/a?b=c");
     assert.match(await link.getAttribute("rel"), /noopener/);
     await one.page.locator(".main-title", { hasText: "online" }).waitFor();
+    // Copying works without the clipboard that browsers keep from pages over plain http.
+    await one.page.evaluate(() => {
+      Object.defineProperty(navigator, "clipboard", { value: undefined });
+      document.addEventListener("copy", () => Object.assign(window, { copied: document.activeElement.value }));
+    });
+    await bubble(one.page, "Hello from").hover();
+    await bubble(one.page, "Hello from").getByRole("button", { name: "Copy" }).click();
+    assert.equal(await one.page.evaluate(() => window.copied), "Hello from the first gateway");
     // A recall takes the content away on both sides.
     await say(two.page, "A mistake");
     await bubble(one.page, "A mistake").waitFor();

@@ -1,6 +1,7 @@
 import type { Conversation, Message } from "im-client";
 import { createMemo, createSignal, For, type JSX, Match, Show, Switch } from "solid-js";
 import { t } from "../i18n/index.ts";
+import { copyText } from "../lib/copy.ts";
 import { hashed, isEmojiOnly, isFromRight, oneLine, parts } from "../lib/text.ts";
 import { clock, full, isTime } from "../lib/time.ts";
 import { type MessageRow, SYSTEM } from "../store/timeline.ts";
@@ -291,7 +292,7 @@ function Actions(props: { message: Message; conversation: Conversation; onSeenBy
     <Show when={!props.message.recalled && props.message.state !== "failed"}>
       <div class="actions" role="group" aria-label={t().messageActions}>
         <Show when={props.message.content}>
-          <Action icon="copy" text={t().copy} run={() => void navigator.clipboard?.writeText(props.message.content)} />
+          <Action icon="copy" text={t().copy} run={() => void copyText(props.message.content)} />
         </Show>
         <Show when={props.conversation.kind === "group" && props.message.mine && props.message.state === "stored"}>
           <Action icon="eye" text={t().seenBy} run={props.onSeenBy} />
