@@ -144,6 +144,9 @@ async fn a_killed_process_is_reported_and_restarted_on_the_same_port() {
     let folder = tempfile::tempdir().unwrap();
     let mut launcher = Launcher::up(folder.path(), &["--set", "drain.spread_ms=0"]).await;
     let gateway = launcher.gateway_url().to_owned();
+    // The page's address is the last line.
+    launcher.wait_for_line("in a browser").await;
+    launcher.wait_for_line(&format!("{}/", testbed::client::http_base(&gateway))).await;
     works(&gateway).await;
     // The second is the text of its line in the list of processes.
     for (name, listed) in

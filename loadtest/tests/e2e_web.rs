@@ -153,6 +153,34 @@ async fn send(gateway: &str, user: &str, count: usize, frame: impl Fn(usize) -> 
     Ok(())
 }
 
+/// The status and the policy of a response to `HEAD` or `GET`.
+async fn response(system: &System, method: reqwest::Method, path: &str) -> (u16, Option<String>) {
+    let url = format!("{}{path}", system.http_urls()[0]);
+    let response = reqwest::Client::new().request(method, url).send().await.unwrap();
+    let policy = response.headers().get("content-security-policy");
+    (response.status().as_u16(), policy.map(|policy| policy.to_str().unwrap().to_owned()))
+}
+
+#[tokio::test]
+async fn the_page_is_served_with_its_policy_unless_it_is_disabled() {
+    let system = two_gateways().for_test().await.unwrap();
+    for method in [reqwest::Method::GET, reqwest::Method::HEAD] {
+        for path in ["/", "/?x=1", "/web/app.js", "/web/app.css"] {
+            let (status, policy) = response(&system, method.clone(), path).await;
+            assert_eq!(status, 200, "{method} {path}");
+            assert!(policy.unwrap().contains("default-src 'none'; script-src 'self'"), "{method} {path}");
+        }
+    }
+    assert_eq!(response(&system, reqwest::Method::POST, "/").await.0, 405);
+    assert_eq!(response(&system, reqwest::Method::GET, "/web/none.js").await, (404, None));
+    system.stop().await;
+    let system = two_gateways().set("IM__WEB__ENABLED", "false").for_test().await.unwrap();
+    for path in ["/", "/web/app.js"] {
+        assert_eq!(response(&system, reqwest::Method::GET, path).await, (404, None), "{path}");
+    }
+    system.stop().await;
+}
+
 #[tokio::test]
 async fn two_users_chat_across_two_gateways() {
     play("chat", two_gateways()).await;
