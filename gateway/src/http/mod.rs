@@ -2,7 +2,8 @@
 //!
 //! To add a call: one line in the `route` function of its area's file, which matches method and path, and one function,
 //! which reads the parameters from the [`Call`](call::Call) and returns an [`Answer`](answer::Answer). A new area gets a
-//! line in `router`, which applies limits, deadline, cross-origin policy and error format to all calls.
+//! line in `router`, which applies limits, deadline, cross-origin policy and error format to all calls. Every call stands
+//! in `docs/api/openapi.yaml`; a test compares both.
 
 mod accounts;
 mod admin;
@@ -27,6 +28,7 @@ mod refusals;
 mod router;
 mod routes;
 mod settings;
+mod specification;
 mod upgrade;
 mod users;
 mod version;

@@ -28,7 +28,7 @@ use super::client_address::client_address;
 use super::deps::Deps;
 use super::places::Places;
 use super::refusals::not_found;
-use super::{accounts, admin, conversations, cors, groups, head, invitations, path, people, query, users, version};
+use super::{accounts, admin, conversations, cors, groups, head, invitations, path, people, query, specification, users, version};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::{Payer, cost};
 use crate::listen::{Peer, network};
@@ -50,6 +50,7 @@ async fn route(path: &[&str], call: Call) -> Answer {
         ["settings", rest @ ..] => invitations::route_settings(rest, call).await,
         ["users", "me", "password"] => accounts::route(path, call).await,
         ["users", rest @ ..] => users::route(rest, call).await,
+        ["openapi.yaml" | "asyncapi.yaml" | "schemas", ..] => specification::route(path, call).await,
         _ => Err(not_found()),
     }
 }
