@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
+use spec::Strictness;
 use testbed::client::{Chat, Client, Http, Packet};
 use testbed::stack::{Builder, System, wait_for};
 
@@ -698,7 +699,8 @@ async fn a_message_that_meets_the_removal_of_its_sender_is_stored_or_refused_nev
     eprintln!("{refused_after_all} messages were accepted first and refused at the commit");
 }
 
-/// Plays the examples of docs/protocol.md.
+/// Plays the examples of docs/protocol.md. Calls and answers are as docs/api/openapi.yaml describes them: the client checks the
+/// answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_calls_are_answered_as_documented() {
     let system = Builder::new()
@@ -725,6 +727,8 @@ async fn the_documented_calls_are_answered_as_documented() {
             "nobody" => Http::of_nobody(base),
             user => Http::of_user(base, user),
         };
+        let specified = spec::api().check_request(method, path, body.as_ref(), Strictness::Closed);
+        specified.unwrap_or_else(|fault| panic!("{call}: {fault}"));
         let (status, got) = caller.call(method, path, body.as_ref()).await.unwrap();
         let (expected_status, expected) = answer.strip_prefix("< ").unwrap().split_once(' ').unwrap();
         let expected: Value = serde_json::from_str(expected).unwrap();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use spec::{Strictness, api};
 use testbed::client::{Chat, Client, Ended, Http, Packet};
 use testbed::meter::metric;
 use testbed::stack::{Builder, DEMO_SECRET, System, wait_for};
@@ -44,6 +45,24 @@ fn holds(expected: &Value, got: &Value) -> bool {
     }
 }
 
+/// What is answered with code 0 was a request as docs/api describes it; what is malformed was none. Answers are checked by the
+/// client.
+fn check_request(before: &[Step], step: &Step, expect: &Value) {
+    let last = before.iter().rev().find(|earlier| earlier.who == step.who && earlier.send.is_some());
+    let Some(sent) = last.and_then(|earlier| earlier.send.as_ref()).filter(|sent| sent.is_object()) else {
+        return;
+    };
+    if sent["cmd"] != expect["cmd"] && expect["cmd"] != -1 {
+        return;
+    }
+    let conforms = api().check_client_frame(sent, Strictness::Closed);
+    match expect["code"].as_u64() {
+        Some(0) => assert_eq!(conforms, Ok(()), "{sent}"),
+        Some(400) => assert!(conforms.is_err(), "{sent} is malformed, and conforms to docs/api"),
+        _ => {}
+    }
+}
+
 async fn play(file: &str, system: &System) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden").join(file);
     let steps: Vec<Step> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -66,6 +85,7 @@ async fn play(file: &str, system: &System) {
             client.send(text).await.unwrap();
         }
         if let Some(expect) = &step.expect {
+            check_request(&steps[..number], step, expect);
             // Replies, pushes and events overtake each other; those of one kind do not.
             let aside = aside.entry(step.who.clone()).or_default();
             let got = loop {

@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use super::conformance;
 use super::credentials::{ConnectError, Credentials};
 use super::packet::{Chat, Entry, Packet, StoredMessage, chat_frame, pull_frame};
 
@@ -170,7 +171,10 @@ impl Client {
                 }
             }
         };
-        tokio::time::timeout(ANSWER_TIMEOUT, received).await.context("no frame came in time")?
+        let text =
+            tokio::time::timeout(ANSWER_TIMEOUT, received).await.context("no frame came in time")??;
+        conformance::check_frame(&text)?;
+        Ok(text)
     }
 
     /// The next frame that `wanted` accepts; others are set aside.

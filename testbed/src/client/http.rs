@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::conformance::{self, Called};
+
 /// How long a call is repeated after 429 and 503.
 const REPEATED_FOR: Duration = Duration::from_secs(60);
 /// Pause before a call is repeated whose refusal names no time.
@@ -100,7 +102,10 @@ impl Http {
         }
         let response = request.send().await.with_context(|| format!("{method} {path}"))?;
         let status = response.status().as_u16();
+        let content_type = response.headers().get("content-type").cloned();
         let text = response.text().await?;
+        let content_type = content_type.as_ref().and_then(|kind| kind.to_str().ok());
+        conformance::check_call(&Called { method, path, request: body, status, content_type, body: &text })?;
         let body = serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text}"))?;
         Ok((status, body))
     }

@@ -1,6 +1,7 @@
 //! A client of the public protocol.
 
 mod backoff;
+pub(crate) mod conformance;
 mod connection;
 mod credentials;
 mod home;

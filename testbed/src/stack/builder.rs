@@ -7,6 +7,7 @@ use super::plan::Plan;
 use super::servers::{Progress, timed};
 use super::system::{Backing, System};
 use super::{Servers, Stores, TemporaryFolder, Urls, operator_key};
+use crate::client::conformance;
 
 /// Signs the tokens of demos and tests.
 pub const DEMO_SECRET: &str = "a demo's secret, known to everyone";
@@ -155,11 +156,15 @@ impl Builder {
         Ok(system)
     }
 
-    /// Starts it on a test's stores, with [`many_shards`](Self::many_shards). Tests share MySQL and RabbitMQ.
+    /// Starts it on a test's stores, with [`many_shards`](Self::many_shards). Tests share MySQL and RabbitMQ. What clients
+    /// receive is checked against `docs/api`, unless a process is an earlier version's.
     ///
     /// # Errors
     /// As [`on`](Self::on).
     pub async fn for_test(self) -> anyhow::Result<System> {
+        if self.plan.previous.is_none() {
+            conformance::enable();
+        }
         let stores = Stores::for_test().await?;
         let urls = Urls {
             mysql: stores.mysql_url.clone(),
