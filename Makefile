@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ENGINES :=
 export IM_ENGINES := $(ENGINES)
 
-.PHONY: help run test lint fmt sdk load chaos rolling bench bench-check
+.PHONY: help run test fuzz-api lint fmt sdk load chaos rolling bench bench-check
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
@@ -17,6 +17,11 @@ run: ## everything up, with a demo conversation; stays until Ctrl-C (ARGS="--por
 
 test: ## all tests, on real servers that are started for them (ENGINES=latest: on MySQL 9, Valkey and RabbitMQ 4)
 	@exec ./test $(ARGS)
+
+EXAMPLES := 100
+
+fuzz-api: ## calls generated from docs/api/openapi.yaml against a real gateway; needs python3 (EXAMPLES=500, for each call)
+	EXAMPLES=$(EXAMPLES) .ci/fuzz-api
 
 lint: ## formatting, clippy, and licenses, sources and advisories of all dependencies
 	cargo fmt --check

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+mod fuzz;
+
 use std::collections::BTreeMap;
 
 use reqwest::{Client, Method, Response};
