@@ -3,6 +3,7 @@
 mod log_lines;
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
@@ -40,11 +41,17 @@ pub fn init_logs(settings: &Log) -> Result<LogGuard, ConfigError> {
     Ok(guard)
 }
 
-/// The bucket bounds of all histograms in seconds (`…_seconds`): from a Redis command to the request deadline.
-const SECONDS: [f64; 14] =
-    [0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1.0, 5.0];
+/// The bucket bounds of all histograms in seconds (`…_seconds`): from a Redis command to a push behind a backlog. The same
+/// in all processes, so that the buckets of several ones can be added.
+const SECONDS: [f64; 17] = [
+    0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1.0, 2.0, 5.0,
+    10.0, 30.0,
+];
 /// The bucket bounds of all histograms that count (`…_messages`): batch sizes.
 const COUNTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// How often the values of histograms are added to their buckets if nobody reads `/metrics`.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Installs the recorder of the `metrics` macros and returns its handle, which renders Prometheus text. The recorder
 /// belongs to the process: further calls return a handle to the same one, with the figures of all applications in it.
@@ -66,7 +73,22 @@ pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
         tracing::warn!("another metrics recorder is installed in this process: /metrics stays empty");
     }
     crate::metrics::describe();
+    keep_small(handle.clone());
     Ok(installed.insert(handle).clone())
+}
+
+/// Adds the values of histograms to their buckets now and then: the recorder keeps each one until then, or until
+/// `/metrics` is read, which may be never.
+fn keep_small(metrics: PrometheusHandle) {
+    let upkeep = move || {
+        loop {
+            std::thread::sleep(UPKEEP_INTERVAL);
+            metrics.run_upkeep();
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("metrics upkeep".to_owned()).spawn(upkeep) {
+        tracing::warn!(%error, "Cannot start the upkeep of metrics; their memory grows until /metrics is read");
+    }
 }
 
 /// Chooses the cryptography library for all TLS connections of the process: lapin, sqlx and fred must use the same one.
