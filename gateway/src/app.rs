@@ -10,10 +10,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::advertised_address;
 use shared::config::ConfigError;
 use shared::health::Health;
 use shared::ops_routes::ops_routes;
 use shared::process::{self, Service};
+use shared::redis::process_addresses::ProcessAddresses;
 use shared::shutdown::Shutdown;
 
 use crate::auth::revocations::Revoked;
@@ -98,13 +100,17 @@ impl App {
 
         let routes = http::routes(deps, health.clone(), metrics.clone());
         let settings = ListenSettings::of(&config).within(open_files(config.limits.connections_max));
+        let mut of_metrics = Vec::new();
         if let Some(operations) = config.listen.ops_address {
             let (settings, routes) =
                 (settings.for_operations(operations), ops_routes(health.clone(), metrics));
             let operations = listen::start("listen.ops_address", settings, routes, &working)?;
             tracing::info!(%operations, "Health checks and metrics are also at {operations}");
+            of_metrics.push(operations);
         }
         let address = listen::start("listen.address", settings, routes, &listening)?;
+        of_metrics.push(address);
+        advertise(gateway, &config, &of_metrics, &stores, &working).await;
         tracing::info!(%address, gateway = format!("{gateway:016x}"), "gateway started");
         Ok(Self { address, config, health, hub, listening, working, stores })
     }
@@ -158,6 +164,16 @@ impl Service for App {
         self.stores.close().await;
         tracing::info!("gateway stopped");
     }
+}
+
+/// Publishes where the other gateways get the metrics of this one, which are at all addresses of `bound`.
+async fn advertise(gateway: u64, config: &Config, bound: &[SocketAddr], stores: &Stores, tasks: &Shutdown) {
+    let id = format!("{gateway:016x}");
+    shared::metrics::process_started("gateway", &id);
+    let address = advertised_address::address(&config.listen.advertise, bound, &stores.redis).await;
+    let addresses = ProcessAddresses::new(stores.redis.clone());
+    let keeping = advertised_address::keep(addresses, id, address, tasks.clone());
+    tasks.spawn_essential("advertised address", keeping);
 }
 
 /// Raises the limit of open files to what `connections_max` needs. Returns the connections that it is enough for.

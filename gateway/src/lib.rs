@@ -33,6 +33,7 @@ mod membership;
 mod origin;
 pub mod outbox;
 mod presence;
+mod processes;
 mod push;
 mod rates;
 mod read;

@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime"))]
 
+pub mod advertised_address;
 pub mod amqp;
 pub mod backoff;
 pub mod concurrency_limit;

@@ -1,5 +1,7 @@
 //! The names of all metrics, with unit and meaning.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 macro_rules! names {
@@ -14,6 +16,12 @@ macro_rules! names {
 }
 
 names! {
+    PROCESS_INFO = "im_process_info", describe_gauge, Unit::Count,
+        "1, with the role, the id and the version of the process as labels.";
+    PROCESS_START = "im_process_start_time_seconds", describe_gauge, Unit::Seconds,
+        "When the process started, in seconds since the Unix epoch.";
+    PROCESS_READY = "im_process_ready", describe_gauge, Unit::Count,
+        "1 if the process is ready, as /readyz says, 0 otherwise.";
     LOG_LINES_LOST = "im_log_lines_lost_total", describe_counter, Unit::Count,
         "Log lines that were dropped, because standard output did not take them.";
     STORE_RECONNECTS = "im_store_reconnects_total", describe_counter, Unit::Count,
@@ -43,6 +51,8 @@ names! {
         "Time to number a batch in Redis.";
     GATEWAY_CONFIRM_TIME = "im_gateway_confirm_seconds", describe_histogram, Unit::Seconds,
         "Time from publishing a batch to its confirm.";
+    GATEWAY_ACK_TIME = "im_gateway_ack_seconds", describe_histogram, Unit::Seconds,
+        "Time from the admission of the oldest message of a batch to the confirm that answers it, once per batch.";
     GATEWAY_RESEEDED = "im_gateway_sequences_reseeded_total", describe_counter, Unit::Count,
         "Conversations whose sequence counter was missing in Redis and was reseeded from MySQL.";
     GATEWAY_READS_MERGED = "im_gateway_reads_merged_total", describe_counter, Unit::Count,
@@ -54,6 +64,8 @@ names! {
     GATEWAY_INBOXES_BUILT = "im_gateway_inboxes_built_total", describe_counter, Unit::Count,
         "Inboxes that were rebuilt from MySQL, because they were missing or Redis had restarted.";
 
+    PUSH_TIME = "im_push_seconds", describe_histogram, Unit::Seconds,
+        "Time from the admission of a message to the push of its commit into outboxes of the same gateway, for a sample of messages.";
     PUSH_EVENTS = "im_push_events_total", describe_counter, Unit::Count,
         "Events received from workers and gateways, by whether they concerned a connection of this gateway.";
     PUSH_FRAMES = "im_push_frames_total", describe_counter, Unit::Count,
@@ -87,6 +99,22 @@ names! {
         "Messages that can never be stored and were published to the dead-letter queue.";
     WORKER_SHARDS = "im_worker_shards", describe_gauge, Unit::Count,
         "Shards that this worker consumes.";
+    WORKER_SHARD_OWNER = "im_worker_shard_owner", describe_gauge, Unit::Count,
+        "1 while this worker consumes the shard, 0 afterwards, by shard.";
+    WORKER_READY_BODIES = "im_worker_queue_ready_bodies", describe_gauge, Unit::Count,
+        "Bodies (batches of up to 256 messages) that wait in the work queue, by shard; its owner asks once per second.";
+    WORKER_UNACKED_BODIES = "im_worker_queue_unacked_bodies", describe_gauge, Unit::Count,
+        "Bodies that this worker is processing and has not acknowledged, by shard. The broker may have delivered more ahead.";
+    DEAD_LETTERS = "im_dead_letters", describe_gauge, Unit::Count,
+        "Messages in the dead-letter queue; the owner of shard 0 asks once per second, other workers report 0.";
     WORKER_HELD = "im_worker_messages_held", describe_gauge, Unit::Count,
         "Held messages, which wait for a lower sequence number, by shard.";
+}
+
+/// Sets the gauges that say which process this is. `role` is `gateway` or `worker`.
+pub fn process_started(role: &'static str, id: &str) {
+    let version = env!("CARGO_PKG_VERSION");
+    metrics::gauge!(PROCESS_INFO, "role" => role, "id" => id.to_owned(), "version" => version).set(1.0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    metrics::gauge!(PROCESS_START).set(now.as_secs_f64());
 }

@@ -12,6 +12,7 @@ use crate::telemetry::lines_lost;
 /// The three routes. `/readyz` answers 503 with one line per failing check.
 #[must_use]
 pub fn ops_routes(health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Response,)> {
+    let of_metrics = health.clone();
     let alive = warp::path!("healthz").map(|| "ok\n".into_response());
     let ready = warp::path!("readyz").map(move || {
         let failing = health.failing();
@@ -22,6 +23,8 @@ pub fn ops_routes(health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Res
     });
     let metrics = warp::path!("metrics").map(move || {
         metrics::counter!(crate::metrics::LOG_LINES_LOST).absolute(lines_lost());
+        let is_ready = of_metrics.failing().is_empty();
+        metrics::gauge!(crate::metrics::PROCESS_READY).set(if is_ready { 1.0 } else { 0.0 });
         warp::reply::with_header(metrics.render(), "content-type", "text/plain; version=0.0.4")
             .into_response()
     });

@@ -17,17 +17,19 @@ use shared::ops_routes::ops_routes;
 use shared::process::{self, Service};
 use shared::redis::inbox::Inboxes;
 use shared::redis::liveness_registry::LivenessRegistry;
+use shared::redis::process_addresses::ProcessAddresses;
 use shared::redis::sequence::Sequence;
 use shared::redis::{self, RedisError};
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
-use shared::telemetry;
+use shared::{advertised_address, telemetry};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::commit::ledger::MysqlLedger;
 use crate::config::Config;
 use crate::intake::dead_letter_publisher::DeadLetterPublisher;
+use crate::shards::backlog::report_backlog;
 use crate::shards::heartbeat::{EXPIRY, Heartbeat};
 use crate::shards::shard_task::ShardContext;
 
@@ -151,10 +153,13 @@ impl App {
             worker.id = %me, %ops_address, shards = shards.get(),
             "Worker {me} started; its health checks are at http://{ops_address}/readyz"
         );
+        advertise(&me, &config.ops.advertise, ops_address, &redis, &working).await;
         let registry = LivenessRegistry::workers(redis.clone(), EXPIRY);
         let heartbeat = Heartbeat::new(me, registry, shards, Arc::new(context), health.clone());
         let shards = heartbeat.owned();
         working.spawn_essential("heartbeat", heartbeat.run(working.clone()));
+        let reporting = report_backlog(Arc::clone(&consuming), shards.clone(), working.clone());
+        working.spawn_essential("backlog of shards", reporting);
         let (grace, brokers) = (config.drain.grace(), [consuming, publishing]);
         Ok(Self { health, ops_address, shards, grace, working, serving, redis, brokers })
     }
@@ -206,6 +211,15 @@ impl Service for App {
         tracing::info!("The worker stops; it finishes its current batches and releases its shards");
         App::stop(self).await;
     }
+}
+
+/// Publishes where the gateways get the metrics of this worker, which are at the address `bound`.
+async fn advertise(me: &str, configured: &str, bound: SocketAddr, redis: &redis::Client, stop: &Shutdown) {
+    shared::metrics::process_started("worker", me);
+    let address = advertised_address::address(configured, &[bound], redis).await;
+    let addresses = ProcessAddresses::new(redis.clone());
+    let keeping = advertised_address::keep(addresses, me.to_owned(), address, stop.clone());
+    stop.spawn_essential("advertised address", keeping);
 }
 
 /// Serves the ops routes, and returns the bound address (the configured port may be 0).

@@ -41,11 +41,13 @@ pub struct Config {
 pub struct Ops {
     /// Address of `/healthz`, `/readyz` and `/metrics`; not for the public.
     pub address: SocketAddr,
+    /// The host, or `host:port`, at which the gateways reach it. Empty: the IP address from which this host reaches Redis.
+    pub advertise: String,
 }
 
 impl Default for Ops {
     fn default() -> Self {
-        Self { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)) }
+        Self { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)), advertise: String::new() }
     }
 }
 
@@ -134,6 +136,7 @@ impl Config {
             config.shards.checked()?;
             config.mysql.check()?;
             PolicyWatch::check(&config.amqp)?;
+            shared::advertised_address::check("ops.advertise", &config.ops.advertise)?;
             Ok(config)
         })
     }

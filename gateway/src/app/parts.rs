@@ -15,6 +15,7 @@ use shared::redis::device_ranks::DeviceRanks;
 use shared::redis::inbox::Inboxes;
 use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::presence::Presence;
+use shared::redis::process_addresses::ProcessAddresses;
 use shared::redis::sequence::Sequence;
 use shared::shutdown::Shutdown;
 
@@ -35,6 +36,7 @@ use crate::membership::{
     QuotaSettings, Quotas, follow_change_log,
 };
 use crate::presence::{Online, online};
+use crate::processes::Processes;
 use crate::push::fanout::{EventTargets, Fanout};
 use crate::push::listener::Listener;
 use crate::rates::Rates;
@@ -112,7 +114,6 @@ impl Builder {
         };
         self.receive_events(&groups, in_flight, &revocations, devices).await?;
         groups.barriers.hello().await;
-        let accounts = self.accounts()?;
         Ok(http::Deps {
             settings: http::HttpSettings::of(&self.config),
             commit: self.commit,
@@ -124,10 +125,11 @@ impl Builder {
             quotas: groups.quotas,
             profile_changes: Rates::per_minute(self.config.profiles.changes_per_minute),
             online,
+            processes: Arc::new(self.processes()),
+            accounts: self.accounts()?,
             pool: self.stores.pool,
             tokens,
             revocations,
-            accounts,
             shutdown: listening.clone(),
         })
     }
@@ -267,6 +269,14 @@ impl Builder {
         let limits = &self.config.limits;
         let (concurrency, waiting_max) = (limits.logins_at_once, limits.logins_waiting_max);
         Arc::new(connection::Logins::new(concurrency, waiting_max, Box::new(load), self.tasks.clone()))
+    }
+
+    /// The workers have the same expiry here: it is longer than their own, so that no live one is removed.
+    fn processes(&self) -> Processes {
+        let redis = &self.stores.redis;
+        let gateways = LivenessRegistry::gateways(redis.clone(), GATEWAY_EXPIRY);
+        let workers = LivenessRegistry::workers(redis.clone(), GATEWAY_EXPIRY);
+        Processes::new(gateways, workers, ProcessAddresses::new(redis.clone()))
     }
 
     fn accounts(&self) -> anyhow::Result<Option<Arc<Accounts>>> {

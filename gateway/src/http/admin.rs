@@ -4,11 +4,12 @@ use serde::Deserialize;
 use shared::ids::UserId;
 
 use super::accounts::{reset_password, revoke, token};
-use super::answer::Answer;
+use super::answer::{self, Answer};
 use super::call::{self, Call};
 use super::refusals::{method_not_allowed, not_found};
 use super::users;
 use crate::wire::number;
+use crate::wire::retry_delay::RetryDelay;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     // First, so that other callers learn nothing about these paths.
@@ -18,6 +19,8 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         ("POST", ["users", user, "revoke"]) => revoke(&call, &call::user(user)?).await,
         ("PUT", ["users", user, "password"]) => Box::pin(reset_password(&call, &call::user(user)?)).await,
         ("PUT", ["users", user]) => users::replace(&call::user(user)?, call).await,
+        ("GET", ["processes"]) => processes(&call).await,
+        (_, ["processes"]) => Err(method_not_allowed("GET")),
         (_, ["users", _, "password"]) => Err(method_not_allowed("PUT")),
         (_, ["tokens"] | ["users", _, "revoke"]) => Err(method_not_allowed("POST")),
         (_, ["users", _]) => Err(method_not_allowed("PUT")),
@@ -36,4 +39,15 @@ struct Mint {
 async fn mint(call: Call) -> Answer {
     let request: Mint = call.json().await?;
     token(&call, &request.user_id, request.ttl_s)
+}
+
+/// All live gateways and workers with their metrics.
+async fn processes(call: &Call) -> Answer {
+    let report = call.deps.processes.report().await.map_err(|error| {
+        ApiError::unavailable(
+            format!("the list of processes cannot be read: {error}"),
+            RetryDelay::StoreUnavailable,
+        )
+    })?;
+    answer::json(&*report)
 }

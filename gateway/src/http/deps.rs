@@ -14,6 +14,7 @@ use crate::budget::Budgets;
 use crate::connection;
 use crate::membership::{GroupChanges, Memberships, Quotas};
 use crate::presence::Online;
+use crate::processes::Processes;
 use crate::rates::Rates;
 use crate::read::Reads;
 
@@ -40,6 +41,8 @@ pub(crate) struct Deps {
     pub(crate) revocations: Arc<Revocations>,
     /// `None` if accounts are disabled.
     pub(crate) accounts: Option<Arc<Accounts>>,
+    /// For the operator.
+    pub(crate) processes: Arc<Processes>,
     /// Stops at a drain, which waits for all calls.
     pub(crate) shutdown: Shutdown,
 }

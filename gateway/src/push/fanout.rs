@@ -122,6 +122,9 @@ impl Fanout {
             }
         });
         self.frames.increment(frames);
+        if let (Some(first), Some(last)) = (committed.messages.first(), committed.messages.last()) {
+            self.targets.in_flight.push_timer.pushed(&conversation, Seq(first.seq), Seq(last.seq));
+        }
         any
     }
 

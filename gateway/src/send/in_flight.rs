@@ -28,6 +28,7 @@ use shared::shutdown::Shutdown;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::push_timer::PushTimer;
 use crate::outbox::ReplyTo;
 use crate::wire::api_error::ApiError;
 use crate::wire::name::ConversationName;
@@ -128,6 +129,11 @@ impl InFlightMessage {
     pub(super) fn new(message: Numbered, reply: PendingReply, permit: OwnedSemaphorePermit) -> Self {
         Self { message, reply: Some(reply), _permit: permit }
     }
+
+    /// The sender gets its reply by then. `None` once the reply waits for the commit.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.reply.as_ref().map(PendingReply::deadline)
+    }
 }
 
 /// The final decision about a message.
@@ -147,6 +153,8 @@ pub(crate) struct InFlight {
     until_stored: Mutex<AHashMap<MessageId, Vec<PendingReply>>>,
     /// Outcomes that override the sequence number, with the time of their events.
     outcomes: RwLock<AHashMap<MessageId, (Instant, Outcome)>>,
+    /// How long it takes until messages are pushed.
+    pub(crate) push_timer: PushTimer,
 }
 
 impl InFlight {
@@ -223,6 +231,7 @@ impl InFlight {
     /// Refuses replies whose deadline has passed, and forgets old outcomes.
     fn expire(&self, now: Instant) {
         self.outcomes.write().retain(|_, (since, _)| now.duration_since(*since) < OUTCOME_TTL);
+        self.push_timer.expire(now);
         let mut late = Vec::new();
         self.until_stored.lock().retain(|_, replies| {
             late.extend(replies.extract_if(.., |reply| reply.deadline <= now));

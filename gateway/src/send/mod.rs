@@ -8,6 +8,7 @@ mod admission;
 mod in_flight;
 mod numbering;
 mod pipeline;
+mod push_timer;
 mod recall;
 mod reseed;
 mod shard_publisher;

@@ -41,6 +41,8 @@ pub(crate) struct PipelineContext {
     batch_messages_max: usize,
     batch_bytes_max: usize,
     batch_timeout: Duration,
+    /// From the admission of a message to the deadline of its reply.
+    reply_timeout: Duration,
 }
 
 impl PipelineContext {
@@ -53,6 +55,7 @@ impl PipelineContext {
             batch_messages_max: limits.batch_messages_max,
             batch_bytes_max: limits.batch_bytes_max,
             batch_timeout: batch_timeout(limits),
+            reply_timeout: Duration::from_millis(limits.request_deadline_ms),
         }
     }
 }
@@ -190,8 +193,10 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
     }
 
     async fn publish(&mut self, numbered: Vec<InFlightMessage>, until: Instant) {
-        if numbered.is_empty() {
-            return;
+        let Some(oldest) = numbered.first() else { return };
+        let admitted = oldest.deadline().map(|deadline| deadline - self.context.reply_timeout);
+        if let Some(admitted) = admitted {
+            self.context.in_flight.push_timer.admitted(&oldest.message, admitted);
         }
         let publishing = self.context.in_flight.publish(numbered);
         let body = envelope::encode_batch(self.shard, publishing.messages());
@@ -199,11 +204,19 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         let limit = until.saturating_duration_since(start);
         match self.publisher.publish(&body, limit).await {
             Ok(()) => {
-                self.record_accepted(publishing.messages(), start.elapsed());
+                let confirmed = Instant::now();
+                self.record_accepted(publishing.messages(), confirmed - start);
+                if let Some(admitted) = admitted {
+                    metrics::histogram!(shared::metrics::GATEWAY_ACK_TIME).record(confirmed - admitted);
+                }
                 publishing.confirmed();
             }
             Err(error) => {
                 let messages = publishing.messages().len();
+                publishing
+                    .messages()
+                    .take(1)
+                    .for_each(|first| self.context.in_flight.push_timer.failed(first));
                 tracing::warn!(shard = %self.shard, messages, %error, "batch not confirmed: its senders try again");
                 publishing.failed(match error {
                     PublishError::Nacked => "the message queue refused it",

@@ -154,6 +154,14 @@ impl Topology {
         Ok((queue.message_count(), queue.consumer_count()))
     }
 
+    /// The number of messages in the dead-letter queue that are ready.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` closes the channel.
+    pub async fn dead_letters(&self, channel: &Channel) -> lapin::Result<u32> {
+        Ok(self.inspect(channel, self.dead_queue()).await?.message_count())
+    }
+
     async fn inspect(&self, channel: &Channel, queue: ShortString) -> lapin::Result<lapin::Queue> {
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         channel.queue_declare(queue, passive, FieldTable::default()).await

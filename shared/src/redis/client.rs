@@ -157,6 +157,13 @@ impl Client {
         let _ = self.inner.quit().await;
     }
 
+    /// Host and port of each configured server.
+    #[must_use]
+    pub fn servers(&self) -> Vec<(String, u16)> {
+        let servers = self.inner.client_config().server.hosts();
+        servers.into_iter().map(|server| (server.host.to_string(), server.port)).collect()
+    }
+
     /// The number of objects that one script call may concern if their keys have no common hash tag: `most`, or 1 in a
     /// cluster, where they may be on different servers.
     pub(super) fn keys_together(&self, most: usize) -> usize {

@@ -48,6 +48,12 @@ pub(super) const WORKERS: &str = "im:workers";
 /// Sorted set: live gateways by the time of their last heartbeat.
 pub(super) const GATEWAYS: &str = "im:gateways";
 
+/// The address of the metrics of a live process, see [`process_addresses`](super::process_addresses).
+#[must_use]
+pub(super) fn process_address(process: &str) -> String {
+    format!("im:address:{process}")
+}
+
 /// The last revision of the entries of a gateway in [`online`].
 #[must_use]
 pub(super) fn presence_revision(gateway: &str) -> String {

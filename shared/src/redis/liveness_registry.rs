@@ -32,13 +32,21 @@ impl LivenessRegistry {
         Self { client, key: keys::GATEWAYS, expiry }
     }
 
-    /// Records a heartbeat of `process`, and returns the ids of all live processes, sorted.
+    /// Records a heartbeat of `process` (which is not empty), and returns the ids of all live processes, sorted.
     ///
     /// # Errors
     /// Redis cannot be reached: go on with the processes of the last call.
     pub async fn beat(&self, process: &str) -> Result<Vec<String>, RedisError> {
         let arguments = vec![process.to_owned(), self.expiry.as_secs_f64().to_string()];
         self.client.script(&ALIVE, vec![self.key.to_owned()], arguments).await
+    }
+
+    /// The ids of all live processes, sorted, without a heartbeat.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn live(&self) -> Result<Vec<String>, RedisError> {
+        self.beat("").await
     }
 
     /// Removes `process`, so that the others need not wait for its expiry.

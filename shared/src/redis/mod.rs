@@ -1,5 +1,5 @@
-//! Redis 6.2+ or Valkey: sequence numbers, remembered ids, inboxes, presence, ranks of devices, attempts to log in,
-//! and the liveness registry.
+//! Redis 6.2+ or Valkey: sequence numbers, remembered ids, inboxes, presence, ranks of devices, attempts to log in, the
+//! liveness registry, and the addresses of processes.
 //!
 //! All keys and all Lua scripts of the project are here. fred, the client library, is not visible outside of this module.
 
@@ -11,6 +11,7 @@ mod keys;
 pub mod liveness_registry;
 pub mod login_attempts;
 pub mod presence;
+pub mod process_addresses;
 pub mod sequence;
 
 pub use client::{Client, RedisError, connect};

@@ -28,7 +28,7 @@ const CRATES: [Layers; 4] = [
             "connection",
             "push",
             "send read typing",
-            "presence devices",
+            "presence devices processes",
             "membership",
             "auth",
             "hub",
@@ -57,7 +57,7 @@ const CRATES: [Layers; 4] = [
     Layers {
         crate_name: "shared",
         rows: &[
-            "process ops_routes",
+            "advertised_address process ops_routes",
             "mysql redis amqp telemetry",
             "envelope",
             "message config health permission",

@@ -103,6 +103,7 @@ impl Heartbeat {
             );
         }
         for (shard, running) in self.running {
+            report_owner(shard, 0.0);
             if let Err(error) = running.task.await {
                 tracing::error!(
                     shard.id = %shard, %error,
@@ -131,6 +132,7 @@ impl Heartbeat {
             let keep = mine.contains(shard);
             if !keep {
                 tracing::info!(shard.id = %shard, "Releasing shard {shard}");
+                report_owner(*shard, 0.0);
                 running.stop.stop();
             }
             keep
@@ -151,5 +153,10 @@ impl Heartbeat {
         let stop = stop.child();
         let task = stop.spawn(task.run(stop.clone()));
         self.running.insert(shard, Running { stop, task });
+        report_owner(shard, 1.0);
     }
+}
+
+fn report_owner(shard: ShardId, is_owner: f64) {
+    metrics::gauge!(shared::metrics::WORKER_SHARD_OWNER, "shard" => shard.to_string()).set(is_owner);
 }

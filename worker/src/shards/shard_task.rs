@@ -15,6 +15,7 @@ use shared::amqp::{Broker, EventStream};
 use shared::backoff::Backoff;
 use shared::concurrency_limit::ConcurrencyLimit;
 use shared::health::Check;
+use shared::metrics::{WORKER_HELD, WORKER_UNACKED_BODIES};
 use shared::redis::inbox::Inboxes;
 use shared::redis::sequence::Sequence;
 use shared::shard::ShardId;
@@ -122,6 +123,7 @@ impl ShardTask {
         let (ledger, sequence) = (self.context.ledger.clone(), self.context.sequence.clone());
         let mut session = Session {
             shard: self.shard,
+            gauges: Gauges::new(self.shard),
             context: Arc::clone(&self.context),
             consumer,
             deliveries: Deliveries::new(),
@@ -145,7 +147,7 @@ impl ShardTask {
             // Before the queue is released: gateways receive the end before anything that the next owner commits.
             session.events.end().await;
         }
-        session.report_held(0);
+        session.gauges.set(0, 0);
         session.consumer.close().await;
         result
     }
@@ -154,6 +156,7 @@ impl ShardTask {
 /// The life of one channel.
 struct Session<'t> {
     shard: ShardId,
+    gauges: Gauges,
     context: Arc<ShardContext>,
     consumer: ShardConsumer,
     deliveries: Deliveries,
@@ -200,14 +203,9 @@ impl Session<'_> {
             // Places that are occupied by inbox updates become free without a further commit.
             let full = self.deliveries.unacknowledged() >= window && self.inboxes.is_idle();
             self.committer.set_blocked(full);
-            self.report_held(self.committer.held());
+            self.gauges.set(self.committer.held(), self.deliveries.unacknowledged());
         }
         Ok(())
-    }
-
-    fn report_held(&self, held: usize) {
-        #[expect(clippy::cast_precision_loss, reason = "bounded by the prefetch window")]
-        metrics::gauge!(shared::metrics::WORKER_HELD, "shard" => self.shard.to_string()).set(held as f64);
     }
 
     /// Waits until there is something to commit. `None` when asked to stop.
@@ -332,7 +330,28 @@ impl Session<'_> {
 
     async fn acknowledge(&mut self) -> Result<(), ConsumeError> {
         self.ack_due = None;
-        self.consumer.acknowledge(self.deliveries.acks()).await
+        let acks = self.deliveries.acks();
+        self.gauges.set(self.committer.held(), self.deliveries.unacknowledged());
+        self.consumer.acknowledge(acks).await
+    }
+}
+
+/// The gauges of one shard, looked up once.
+struct Gauges {
+    held: metrics::Gauge,
+    unacked: metrics::Gauge,
+}
+
+impl Gauges {
+    fn new(shard: ShardId) -> Self {
+        let gauge = |name| metrics::gauge!(name, "shard" => shard.to_string());
+        Self { held: gauge(WORKER_HELD), unacked: gauge(WORKER_UNACKED_BODIES) }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "bounded by the prefetch window")]
+    fn set(&self, held: usize, unacked: usize) {
+        self.held.set(held as f64);
+        self.unacked.set(unacked as f64);
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn settings(urls: &Urls, amqp_prefix: &str) -> Config {
             ..Default::default()
         },
         shards: config::Shards { count: Some(SHARDS) },
-        ops: Ops { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) },
+        ops: Ops { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..Ops::default() },
         commit: Commit {
             hole_timeout_ms: u64::try_from(GAP_TIMEOUT.as_millis()).unwrap(),
             ..Commit::default()

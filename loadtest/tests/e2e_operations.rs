@@ -1,0 +1,189 @@
+//! The operator's view of all processes: who is listed, with which metrics, and who may see it.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use std::time::Duration;
+
+use serde_json::Value;
+use testbed::client::{Client, Http};
+use testbed::stack::{Builder, System, wait_for};
+
+const PATH: &str = "/api/admin/processes";
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Both kinds of processes leave the liveness registry within this time.
+const EXPIRY: Duration = Duration::from_secs(10);
+
+/// The processes as a gateway lists them.
+async fn listed(system: &System, gateway: usize) -> anyhow::Result<Vec<Value>> {
+    let operator = Http::of_operator(&system.http_urls()[gateway], system.operator_key());
+    let report = operator.ok("GET", PATH, None).await?;
+    anyhow::ensure!(report["stale"].is_null(), "{report}");
+    Ok(report["processes"].as_array().unwrap().clone())
+}
+
+/// Waits until all of `roles` are listed, each with its metrics.
+async fn all_listed(system: &System, gateway: usize, roles: &[&str]) -> Vec<Value> {
+    let mut found = Vec::new();
+    wait_for("the processes", TIMEOUT, async || {
+        found = listed(system, gateway).await?;
+        let listed: Vec<_> = found.iter().filter(|it| it["metrics"].is_string()).collect();
+        let listed: Vec<_> = listed.iter().map(|it| it["role"].as_str().unwrap()).collect();
+        anyhow::ensure!(listed == roles, "{:?}", without_metrics(&found));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    found
+}
+
+fn without_metrics(processes: &[Value]) -> Vec<Value> {
+    let mut processes = processes.to_vec();
+    processes.iter_mut().for_each(|it| it["metrics"] = it["metrics"].is_string().into());
+    processes
+}
+
+/// The sum of a metric over all lines of a process that begin with `name`.
+fn metric(process: &Value, name: &str) -> f64 {
+    let lines = process["metrics"].as_str().unwrap_or_default().lines();
+    let value = |line: &str| {
+        let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']))?;
+        rest.rsplit_once(' ')?.1.parse::<f64>().ok()
+    };
+    lines.filter_map(value).sum()
+}
+
+fn sum(processes: &[Value], name: &str) -> f64 {
+    processes.iter().map(|process| metric(process, name)).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_sees_all_live_processes_with_their_metrics_at_any_gateway() {
+    let builder = Builder::new().gateways(2).workers(2).set("IM__SHARDS__COUNT", 8);
+    let mut system = builder.for_test().await.unwrap();
+    let urls = system.ws_urls();
+    let mut bob = Client::connect(&urls[0], "bob").await.unwrap();
+    let mut alice = Client::connect(&urls[0], "alice").await.unwrap();
+    alice.say("private_alice_bob", "m1", "hello").await.unwrap();
+    bob.wait_for(|packet| packet.cmd == 5).await.unwrap();
+
+    let four = ["gateway", "gateway", "worker", "worker"];
+    for gateway in 0..2 {
+        let processes = all_listed(&system, gateway, &four).await;
+        for process in &processes {
+            let id = process["id"].as_str().unwrap();
+            assert!(process["metrics"].as_str().unwrap().contains(&format!("id=\"{id}\"")), "{process}");
+            assert_eq!(metric(process, "im_process_info"), 1.0);
+            assert!(metric(process, "im_process_start_time_seconds") > 1.7e9);
+        }
+        assert_eq!(sum(&processes, "im_process_ready"), 4.0);
+    }
+    // What the view shows. The gauges are set within a second, and a report is as old at most.
+    wait_for("the figures", TIMEOUT, async || {
+        let processes = listed(&system, 0).await?;
+        let text = processes.iter().map(|it| it["metrics"].as_str().unwrap_or_default()).collect::<String>();
+        for (name, value) in [
+            ("im_gateway_messages_accepted_total", 1.0),
+            ("im_worker_messages_committed_total", 1.0),
+            ("im_gateway_ack_seconds_count", 1.0),
+            ("im_push_seconds_count", 1.0),
+            ("im_gateway_connections", 2.0),
+            ("im_worker_shard_owner", 8.0),
+            ("im_worker_queue_unacked_bodies", 0.0),
+            ("im_dead_letters", 0.0),
+        ] {
+            anyhow::ensure!(sum(&processes, name) == value, "{name} is {}", sum(&processes, name));
+            anyhow::ensure!(text.contains(name), "{name} is missing");
+        }
+        for shard in 0..8 {
+            let line = format!("im_worker_queue_ready_bodies{{shard=\"{shard}\"}}");
+            anyhow::ensure!(text.contains(&line), "no {line}");
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    system.gateway(1).kill();
+    system.worker(1).kill();
+    wait_for("the killed processes to leave", EXPIRY, async || {
+        let processes = listed(&system, 0).await?;
+        anyhow::ensure!(processes.len() == 2, "{:?}", without_metrics(&processes));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // A process that stops in order leaves at once.
+    system.worker(0).terminate().await.unwrap();
+    wait_for("the worker to leave", Duration::from_secs(3), async || {
+        anyhow::ensure!(listed(&system, 0).await?.len() == 1);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_but_the_operator_sees_a_process() {
+    let system = Builder::new().gateways(1).workers(1).for_test().await.unwrap();
+    let base = &system.http_urls()[0];
+    all_listed(&system, 0, &["gateway", "worker"]).await;
+    for (caller, status) in [
+        (Http::of_nobody(base), 401),
+        (Http::of_operator(base, "not the key, but as long as a key"), 401),
+        (Http::of_user(base, "alice"), 403),
+    ] {
+        let (code, answer) = caller.call("GET", PATH, None).await.unwrap();
+        assert_eq!(code, status, "{answer}");
+        assert!(!answer.to_string().contains("im_process"), "{answer}");
+    }
+    let operator = Http::of_operator(base, system.operator_key());
+    assert_eq!(operator.call("POST", PATH, None).await.unwrap().0, 405);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_without_metrics_is_listed_with_the_reason() {
+    let mut system = Builder::new().gateways(2).workers(1).for_test().await.unwrap();
+    all_listed(&system, 0, &["gateway", "gateway", "worker"]).await;
+
+    // It does not answer, and is alive until it expires.
+    system.worker(0).freeze();
+    error_listed(&system, "worker", "no answer within 1 s").await;
+    system.worker(0).thaw();
+    all_listed(&system, 0, &["gateway", "gateway", "worker"]).await;
+
+    let (own, other) = (system.gateway(1).port(), system.gateway(0).port());
+    for (advertised, error) in
+        [(format!("127.0.0.1:{other}"), "set listen.advertise"), ("127.0.0.1:1".to_owned(), "cannot connect")]
+    {
+        system.gateway(1).terminate().await.unwrap();
+        system.gateway(1).set("IM__LISTEN__ADVERTISE", &advertised);
+        system.gateway(1).start_again().await.unwrap();
+        error_listed(&system, "gateway", error).await;
+    }
+    // A host without a port has the port of the socket.
+    system.gateway(1).terminate().await.unwrap();
+    system.gateway(1).set("IM__LISTEN__ADVERTISE", "localhost");
+    system.gateway(1).start_again().await.unwrap();
+    let processes = all_listed(&system, 0, &["gateway", "gateway", "worker"]).await;
+    let address = format!("localhost:{own}");
+    assert!(
+        processes.iter().any(|process| process["address"] == *address),
+        "{:?}",
+        without_metrics(&processes)
+    );
+}
+
+/// Waits until one process of `role` is listed with this error, and all others with their metrics.
+async fn error_listed(system: &System, role: &str, error: &str) {
+    wait_for(error, TIMEOUT, async || {
+        let processes = listed(system, 0).await?;
+        let broken: Vec<_> = processes.iter().filter(|it| !it["metrics"].is_string()).collect();
+        let is_expected =
+            |it: &&Value| it["role"] == role && it["error"].as_str().is_some_and(|text| text.contains(error));
+        anyhow::ensure!(broken.len() == 1 && broken.iter().all(is_expected), "{broken:?}");
+        anyhow::ensure!(processes.len() > 1);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
