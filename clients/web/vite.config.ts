@@ -12,13 +12,16 @@ export default defineConfig({
   build: {
     // Names of files stay the same from one version to the next: see gateway/src/http/web.rs.
     rollupOptions: {
+      input: { app: "index.html", ops: "ops.html" },
       output: {
-        entryFileNames: "web/app.js",
+        entryFileNames: "web/[name].js",
         chunkFileNames: "web/[name].js",
-        assetFileNames: "web/app[extname]",
+        assetFileNames: "web/[name][extname]",
       },
     },
     target: "es2022",
+    // The notices that the licenses of the libraries require.
+    license: { fileName: "web/licenses.txt" },
     modulePreload: false,
     assetsInlineLimit: 0,
     reportCompressedSize: false,

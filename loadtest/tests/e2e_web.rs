@@ -53,6 +53,11 @@ fn two_gateways() -> Builder {
 
 /// Plays a scenario, unless the browser is missing.
 async fn play(scenario: &str, builder: Builder) {
+    play_of("test/e2e.mjs", scenario, builder).await;
+}
+
+/// Plays a scenario of this script.
+async fn play_of(script: &str, scenario: &str, builder: Builder) {
     if let Some(what) = missing() {
         assert!(std::env::var("IM_BROWSER_TESTS").as_deref() != Ok("required"), "missing: {what}");
         // Not with a macro, whose output the test runner keeps for itself.
@@ -61,10 +66,11 @@ async fn play(scenario: &str, builder: Builder) {
     }
     let mut system = builder.for_test().await.unwrap();
     let mut child = Command::new("node")
-        .arg("test/e2e.mjs")
+        .arg(script)
         .arg(scenario)
         .current_dir(page_folder())
         .env("GATEWAYS", system.http_urls().join(" "))
+        .env("OPERATOR_KEY", system.operator_key())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -249,4 +255,10 @@ async fn the_page_is_accessible_and_needs_no_mouse() {
 #[tokio::test]
 async fn the_first_message_is_there_soon_and_the_bundle_is_small() {
     play("speed", two_gateways()).await;
+}
+
+/// The page asks for messages while it looks at the charts.
+#[tokio::test]
+async fn the_operator_watches_all_processes_under_load() {
+    play_of("test/ops.mjs", "view", two_gateways().workers(2)).await;
 }

@@ -30,8 +30,8 @@ use super::head;
 #[folder = "../clients/web/dist"]
 struct Bundle;
 
-/// The page of a path beside the files' own names.
-const PAGES: [(&str, &str); 1] = [("/", "index.html")];
+/// The pages and their paths, beside the files' own names.
+const PAGES: [(&str, &str); 2] = [("/", "index.html"), ("/ops", "ops.html")];
 /// Smaller files are sent as they are.
 const GZIP_BYTES_MIN: usize = 1_024;
 /// What a page may load and do: scripts, styles and connections of its own origin, and pictures. Nothing is inline, and
@@ -205,6 +205,10 @@ mod tests {
     fn the_page_and_its_files_are_served_with_their_types_and_the_policy() {
         for (path, content_type) in [
             ("/", "text/html; charset=utf-8"),
+            ("/ops", "text/html; charset=utf-8"),
+            ("/web/ops.js", "text/javascript; charset=utf-8"),
+            ("/web/ops.css", "text/css; charset=utf-8"),
+            ("/web/licenses.txt", "text/plain; charset=utf-8"),
             ("/web/app.js", "text/javascript; charset=utf-8"),
             ("/web/app.css", "text/css; charset=utf-8"),
             ("/web/icon.svg", "image/svg+xml"),
@@ -219,15 +223,18 @@ mod tests {
             assert!(!response.headers().contains_key(CONTENT_ENCODING), "{path}");
         }
         assert!(!SITE.contains_key("/index.html"), "one address for one page");
+        assert!(!SITE.contains_key("/ops.html"), "one address for one page");
     }
 
     #[test]
     fn the_page_has_no_inline_script_or_style() {
-        let page = std::str::from_utf8(&SITE["/"].plain).unwrap();
-        for tag in page.split('<').filter(|tag| tag.starts_with("script")) {
-            assert!(tag.contains(" src=\"/web/") && tag.ends_with('>'), "{tag}");
+        for (path, _) in PAGES {
+            let page = std::str::from_utf8(&SITE[path].plain).unwrap();
+            for tag in page.split('<').filter(|tag| tag.starts_with("script")) {
+                assert!(tag.contains(" src=\"/web/") && tag.ends_with('>'), "{tag}");
+            }
+            assert!(!page.contains("<style") && !page.contains(" style=") && !page.contains("://"), "{page}");
         }
-        assert!(!page.contains("<style") && !page.contains(" style=") && !page.contains("://"), "{page}");
     }
 
     #[test]
