@@ -28,8 +28,6 @@ names! {
         "Times that all connections to a store were given up and opened again, because of its answers, by store.";
     TOPOLOGY_DECLARED = "im_amqp_topology_declared_total", describe_counter, Unit::Count,
         "Times that exchanges and queues were declared again, because one of them was missing.";
-    DEAD_LETTERS = "im_amqp_dead_letters", describe_gauge, Unit::Count,
-        "Messages in the dead-letter queue.";
     HARMFUL_POLICIES = "im_amqp_harmful_policies", describe_gauge, Unit::Count,
         "Queues with a policy in RabbitMQ that deletes accepted messages, as seen at the last look.";
     POLICY_LOOKS_FAILED = "im_amqp_policy_looks_failed_total", describe_counter, Unit::Count,

@@ -8,6 +8,7 @@ use super::answer::{self, Answer};
 use super::call::{self, Call};
 use super::refusals::{method_not_allowed, not_found};
 use super::users;
+use crate::wire::api_error::ApiError;
 use crate::wire::number;
 use crate::wire::retry_delay::RetryDelay;
 

@@ -115,7 +115,7 @@ fn replies_conform_to_their_schemas() {
     let (id, device) = (MsgId::parse("m1").unwrap(), DeviceId::parse("phone").unwrap());
     assert_is("server.heartbeat", &reply::heartbeat());
     assert_is("server.heartbeat", &reply::heartbeat_at(1_700_000_000_000_000));
-    assert_is("server.login", &reply::login(&alice(), &device, 1_700_000_000_000, 30_000));
+    assert_is("server.login", &reply::login(&alice(), &device, 1_700_000_000_000, 30_000, &["profiles"]));
     for name in [ConversationName::of(&private, "alice"), ConversationName::of_group(&group)] {
         assert_is("server.chat", &reply::chat(&id, &name, Seq(7)));
         assert_is("server.chat", &reply::chat_content_differs(&id, &name, Seq(7)));

@@ -75,9 +75,7 @@ impl Broker {
     async fn look_at_topology(&self) -> Result<(), BrokerError> {
         let look = async {
             let channel = self.channel().await?;
-            let dead_letters = self.topology().check(&channel).await?;
-            metrics::gauge!(crate::metrics::DEAD_LETTERS).set(f64::from(dead_letters));
-            Ok(())
+            Ok(self.topology().check(&channel).await?)
         };
         timeout(TOPOLOGY_TIMEOUT, look).await.unwrap_or(Err(BrokerError::Timeout))
     }
