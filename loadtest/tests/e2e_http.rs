@@ -336,7 +336,8 @@ async fn requests_are_read_as_the_standard_says() {
     for target in [
         "OPTIONS * HTTP/1.1",
         "CONNECT localhost:443 HTTP/1.1",
-        "GET /api HTTP/1.1",
+        "GET /api/ HTTP/1.1",
+        "POST /api HTTP/1.1",
         "GET / HTTP/1.1",
         "GET // HTTP/1.1",
     ] {
