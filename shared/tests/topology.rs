@@ -1,7 +1,5 @@
 //! Declaring queues that exist with the arguments of an earlier version, on a real RabbitMQ.
 
-#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
-
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
