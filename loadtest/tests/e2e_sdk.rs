@@ -63,12 +63,11 @@ async fn build() -> anyhow::Result<bool> {
     let mut built = BUILT.lock().await;
     if !*built {
         let lock = |path: &str| std::fs::metadata(sdk().join(path)).and_then(|file| file.modified()).ok();
-        if lock("node_modules/.package-lock.json") < lock("package-lock.json") {
-            if let Err(error) = run(Command::new("npm").arg("ci").current_dir(sdk())).await {
-                anyhow::ensure!(std::env::var_os("CI").is_none(), "{error:#}");
-                skip(&format!("the SDK's development packages cannot be installed: {error:#}"));
-                return Ok(false);
-            }
+        let installed = lock("node_modules/.package-lock.json") >= lock("package-lock.json");
+        if !installed && let Err(error) = run(Command::new("npm").arg("ci").current_dir(sdk())).await {
+            anyhow::ensure!(std::env::var_os("CI").is_none(), "{error:#}");
+            skip(&format!("the SDK's development packages cannot be installed: {error:#}"));
+            return Ok(false);
         }
         run(Command::new("npm").args(["run", "-s", "build"]).current_dir(sdk())).await?;
         run(Command::new("npm").args(["run", "-s", "build:test"]).current_dir(sdk())).await?;
