@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn the_longest_ids_fit() {
         let (a, b) = (user(&"a".repeat(64)), user(&"b".repeat(64)));
-        let name = Conversation::between(&a, &b).wire();
+        let name = Conversation::between(&a, &b).wire().into_owned();
         assert_eq!(Conversation::parse(&name, &b).unwrap(), Conversation::between(&a, &b));
     }
 
@@ -256,7 +256,7 @@ mod tests {
             prop_assert_eq!(&pair, &Conversation::between(&b, &a));
             prop_assert_eq!(Conversation::from_key(pair.key()), Ok(pair.clone()));
             // The name is always read as a conversation of the reader.
-            for text in [pair.wire(), format!("private_{b}_{a}")] {
+            for text in [pair.wire().into_owned(), format!("private_{b}_{a}")] {
                 for me in [&a, &b] {
                     let read = match Conversation::parse(&text, me) {
                         Ok(read) => read,

@@ -7,6 +7,7 @@ use shared::meta::META_BYTES_MAX;
 use super::answer::{Answer, json};
 use super::call::Call;
 use super::refusals::method_not_allowed;
+use crate::config::AuthMode;
 use crate::connection::socket::FRAME_BYTES_MAX;
 use crate::features::Feature;
 use crate::wire::version::PROTOCOL;
@@ -20,7 +21,17 @@ struct Api<'a> {
     version: &'a str,
     commit: &'a str,
     features: &'a [&'a str],
+    auth: Auth,
     limits: Limits,
+}
+
+/// How users may log in beside tokens, for pages that show a login.
+#[derive(Serialize)]
+struct Auth {
+    /// A user id is enough.
+    insecure: bool,
+    /// `POST /api/register` and `POST /api/login` are there.
+    accounts: bool,
 }
 
 /// Those that apply: a limit of a feature is there if the feature is.
@@ -45,6 +56,10 @@ pub(super) fn route(call: &Call) -> Answer {
         frame_bytes: FRAME_BYTES_MAX,
         heartbeat_ms: settings.timeouts.heartbeat_ms,
     };
-    let commit = call.deps.commit;
-    json(&Api { protocol: PROTOCOL, version: VERSION, commit, features: &settings.features.names(), limits })
+    let auth = Auth {
+        insecure: call.deps.settings.auth_mode == AuthMode::Insecure,
+        accounts: call.deps.accounts.is_some(),
+    };
+    let (commit, features) = (call.deps.commit, settings.features.names());
+    json(&Api { protocol: PROTOCOL, version: VERSION, commit, features: &features, auth, limits })
 }

@@ -513,7 +513,7 @@ async fn a_client_that_leaves_is_deregistered_at_once() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    let backend = || Arc::new(FakeBackend::new(Config::default()));
+    let backend = || Arc::new(FakeBackend::new(ConnectionSettings::of(&Config::default())));
     let size = |connection: Connection<DuplexStream, FakeBackend>| size_of_val(&connection.run(None));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let size = runtime.block_on(async {
