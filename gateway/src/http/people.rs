@@ -86,7 +86,9 @@ pub(super) async fn asked_users(call: &Call) -> Result<Vec<UserId>, ApiError> {
     users.sort_unstable();
     users.dedup();
     if users.is_empty() || users.len() > ASKED_USERS_MAX {
-        return Err(ApiError::malformed("name 1 to 100 users: user_ids, separated by commas, or user for each"));
+        return Err(ApiError::malformed(
+            "name 1 to 100 users: user_ids, separated by commas, or user for each",
+        ));
     }
     Ok(users)
 }

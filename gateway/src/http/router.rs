@@ -28,7 +28,10 @@ use super::client_address::client_address;
 use super::deps::Deps;
 use super::places::Places;
 use super::refusals::not_found;
-use super::{accounts, admin, conversations, cors, groups, head, invitations, path, people, query, specification, users, version};
+use super::{
+    accounts, admin, conversations, cors, groups, head, invitations, path, people, query, specification,
+    users, version,
+};
 use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::{Payer, cost};
 use crate::listen::{Peer, network};
