@@ -241,9 +241,13 @@ async fn every_id_can_be_named_in_every_call() {
 
             let operator = Http::of_operator(base, system.operator_key());
             let as_operator = Calls { http: operator, group: &group, user, form };
+            as_operator.ok("PUT", "/api/admin/users/{user}", Some(json!({"nickname": "Someone"}))).await;
             as_operator.ok("POST", "/api/admin/users/{user}/revoke", None).await;
             as_operator.ok("DELETE", "/api/groups/{group}", None).await;
         }
+        let profiles =
+            Http::of_user(base, "alice").ok("GET", &with("/api/users", &[("user", user)]), None).await;
+        assert_eq!(profiles.unwrap()["users"][0]["user_id"], user);
         let by_peer = with("/api/conversations/-/messages", &[("to", user)]);
         assert_eq!(Http::of_user(base, "alice").ok("GET", &by_peer, None).await.unwrap()["peer"], user);
     }

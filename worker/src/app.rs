@@ -96,6 +96,15 @@ pub struct App {
     brokers: [Arc<Broker>; 2],
 }
 
+/// Keeps both connections up, and checks that all queues exist.
+fn keep_up(consuming: &Arc<Broker>, publishing: &Arc<Broker>, health: &Health, working: &Shutdown) {
+    let queues = health.check("rabbitmq queues");
+    let keeping = Arc::clone(consuming).keep_up(Some(queues), working.clone());
+    working.spawn_essential("consuming connection", keeping);
+    let keeping = Arc::clone(publishing).keep_up(None, working.clone());
+    working.spawn_essential("publishing connection", keeping);
+}
+
 impl App {
     /// Connects to all stores, waiting up to `start.wait_s` for each of them, and starts to work.
     ///
@@ -125,11 +134,7 @@ impl App {
 
         let policies = PolicyWatch::new(&config.amqp, topology, &health)?;
         working.spawn_essential("look at policies", policies.run(working.clone()));
-        let queues = health.check("rabbitmq queues");
-        let keeping = Arc::clone(&consuming).keep_up(Some(queues), working.clone());
-        working.spawn_essential("consuming connection", keeping);
-        let keeping = Arc::clone(&publishing).keep_up(None, working.clone());
-        working.spawn_essential("publishing connection", keeping);
+        keep_up(&consuming, &publishing, &health, &working);
         let commits = health.check("commits");
         commits.pass();
         let ledger = MysqlLedger::new(pool);
