@@ -338,7 +338,6 @@ async fn requests_are_read_as_the_standard_says() {
         "CONNECT localhost:443 HTTP/1.1",
         "GET /api/ HTTP/1.1",
         "POST /api HTTP/1.1",
-        "GET / HTTP/1.1",
         "GET // HTTP/1.1",
     ] {
         let answer = send(target, &[&host]).await;

@@ -181,14 +181,14 @@ async fn workers_that_leave_and_join_in_order_cost_no_push_and_no_resync() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_makes_clients_pull() {
-    // The killed worker owns some shards: of the default two, the other one may own both.
-    let builder = Builder::new().unlimited().set("IM__SHARDS__COUNT", "16");
-    let mut system = builder.for_test().await.unwrap();
+    // One worker owns all shards: of two, the killed one may own none of those with messages.
+    let mut system = Builder::new().unlimited().workers(1).for_test().await.unwrap();
     let [first, second] = &system.ws_urls()[..] else { panic!("two gateways") };
     let listeners = [Listener::start(first, "anna").await, Listener::start(second, "ben").await];
     let traffic = Traffic::start(&system).await;
     traffic.flows_on(10).await;
     system.worker(0).kill();
+    system.add_worker().await.unwrap();
     for listener in &listeners {
         wait_for("a resync", TIMEOUT, async || {
             anyhow::ensure!(listener.resyncs() > 0, "none yet");

@@ -67,6 +67,7 @@ impl Operation {
         for (expected, given) in self.segments().zip(given) {
             let given = percent_decode_str(given).decode_utf8_lossy().into_owned();
             match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                Some(_) if given.is_empty() => return None,
                 Some(name) => values.push((name.to_owned(), given)),
                 None if expected == given => literal += 1,
                 None => return None,

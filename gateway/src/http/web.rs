@@ -21,7 +21,6 @@ use warp::http::header::{
     X_FRAME_OPTIONS,
 };
 use warp::http::{Method, StatusCode};
-use warp::path::FullPath;
 use warp::reply::Response;
 
 use super::head;
@@ -65,11 +64,19 @@ struct File {
 
 /// The page and its files, unless the web client is disabled. Other paths are rejected as unknown.
 pub(super) fn route(is_enabled: bool) -> BoxedFilter<(Response,)> {
-    warp::path::full()
+    // Not `path::full` or `path::tail`, which panic where a target is no path, as that of `CONNECT`.
+    let top = warp::path::end().map(String::new);
+    let file_at_top = warp::path::param().and(warp::path::end());
+    let file_below = warp::path::param().and(warp::path::param()).and(warp::path::end());
+    let file_below = file_below.map(|folder: String, name: String| format!("{folder}/{name}"));
+    top.or(file_at_top)
+        .unify()
+        .or(file_below)
+        .unify()
         .and(warp::method())
         .and(head::headers())
-        .and_then(move |path: FullPath, method: Method, headers: HeaderMap| async move {
-            let file = file(is_enabled, path.as_str());
+        .and_then(move |path: String, method: Method, headers: HeaderMap| async move {
+            let file = file(is_enabled && method != Method::CONNECT, &format!("/{path}"));
             file.map(|file| file.answer(&method, &headers)).ok_or_else(warp::reject::not_found)
         })
         .boxed()

@@ -102,10 +102,19 @@ impl Http {
         }
         let response = request.send().await.with_context(|| format!("{method} {path}"))?;
         let status = response.status().as_u16();
+        // As it was sent: the client folds the segments `.` and `..`.
+        let sent = response.url().to_string();
         let content_type = response.headers().get("content-type").cloned();
         let text = response.text().await?;
         let content_type = content_type.as_ref().and_then(|kind| kind.to_str().ok());
-        conformance::check_call(&Called { method, path, request: body, status, content_type, body: &text })?;
+        conformance::check_call(&Called {
+            method,
+            path: sent.strip_prefix(&self.base).unwrap_or(path),
+            request: body,
+            status,
+            content_type,
+            body: &text,
+        })?;
         let body = serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text}"))?;
         Ok((status, body))
     }
