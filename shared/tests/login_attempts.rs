@@ -9,26 +9,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use fred::interfaces::{ClientLike as _, KeysInterface as _};
-use shared::config;
+use fred::interfaces::KeysInterface as _;
 use shared::ids::UserId;
 use shared::redis::login_attempts::{AccountLimits, LoginAttempts};
-use shared::redis::{self, Client};
 use testbed::stack::Stores;
 
+mod support;
+
+use support::{connect, raw_client};
+
 const LIMITS: AccountLimits = AccountLimits { per_address: 3, unknown_addresses: 5 };
-
-async fn connect(stores: &Stores) -> Client {
-    let settings = config::Redis { url: stores.redis_url.as_str().into(), ..Default::default() };
-    redis::connect(&settings, Duration::from_secs(10)).await.unwrap()
-}
-
-async fn raw_client(stores: &Stores) -> fred::clients::Client {
-    let config = fred::prelude::Config::from_url(&stores.redis_url).unwrap();
-    let client = fred::prelude::Builder::from_config(config).build().unwrap();
-    client.init().await.unwrap();
-    client
-}
 
 fn alice() -> UserId {
     UserId::parse("alice").unwrap()

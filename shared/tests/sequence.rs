@@ -8,27 +8,19 @@
 
 use std::time::Duration;
 
-use fred::interfaces::{ClientLike as _, ConfigInterface as _, KeysInterface as _};
+use fred::interfaces::{ConfigInterface as _, KeysInterface as _};
 use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
 use shared::message::{Fingerprint, fixture};
+use shared::redis;
 use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::sequence::{AssignedNumber, Floor, NumberRequest, Numbers, Sequence};
-use shared::redis::{self, Client};
 use testbed::stack::Stores;
 
-async fn connect(stores: &Stores) -> Client {
-    let settings = config::Redis { url: stores.redis_url.as_str().into(), ..Default::default() };
-    redis::connect(&settings, Duration::from_secs(10)).await.unwrap()
-}
+mod support;
 
-async fn raw_client(stores: &Stores) -> fred::clients::Client {
-    let config = fred::prelude::Config::from_url(&stores.redis_url).unwrap();
-    let client = fred::prelude::Builder::from_config(config).build().unwrap();
-    client.init().await.unwrap();
-    client
-}
+use support::{connect, raw_client};
 
 fn group() -> Conversation {
     Conversation::from_key("group_1").unwrap()

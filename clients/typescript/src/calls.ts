@@ -37,7 +37,7 @@ export class Groups {
     await this.http.call("PATCH", path(id), change);
   }
 
-  /** Dismisses it for ever, as its owner. */
+  /** Dismisses the group for good; its owner only. */
   async dismiss(id: string): Promise<void> {
     await this.http.call("DELETE", path(id));
   }

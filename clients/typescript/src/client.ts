@@ -336,7 +336,7 @@ export class ImClient {
     return given;
   }
 
-  /** The user is known: what was kept for it comes back. A store of another user is left alone. */
+  /** Loads the stored state of this user, once the user is known; that of another user stays stored. */
   private identify(user: string): void {
     if (this.me === user) return;
     const kept = this.meta.userId;

@@ -13,7 +13,7 @@ const OUTBOX_MAX = 10_000;
 /** An accepted message is stored within moments; a pull shows it. */
 const CONFIRM_AFTER_MS = 150;
 const CONFIRM_MOST_MS = 10_000;
-/** After so many pulls without it, the message is sent again, which tells what became of it. */
+/** Pulls that do not show an accepted message before it is sent again; the answer has its state. */
 const PULLS_BEFORE_RESEND = 5;
 
 /** What `send` returns. */

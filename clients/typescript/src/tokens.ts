@@ -12,7 +12,7 @@ export class Tokens {
 
   constructor(private readonly provider: Provider) {}
 
-  /** The present token; a new one if there is none. */
+  /** The current token, or a new one. */
   async get(): Promise<string | null> {
     return this.current ?? this.renew(this.reason);
   }

@@ -1,4 +1,4 @@
-/** One connection at a time: connects, logs in, matches replies, and comes back after a loss. */
+/** The connection to a gateway: connects, logs in, matches replies to requests, and reconnects. */
 
 import { Backoff } from "./backoff.js";
 import { afterClose } from "./closing.js";

@@ -253,7 +253,7 @@ export interface Store {
   load(): Promise<Map<string, unknown>>;
   /** Writes all of it or nothing; `undefined` removes a record. */
   write(records: ReadonlyMap<string, unknown>): Promise<void>;
-  /** The tabs of this browser that use this store. Absent: there are none. */
+  /** The tabs of this browser that use this store, if any. */
   tabs?(owner: string): Tabs | undefined;
 }
 

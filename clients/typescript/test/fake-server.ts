@@ -48,7 +48,7 @@ export function random(seed: number): () => number {
   };
 }
 
-/** Answers HTTP calls: there are none. */
+/** Refuses HTTP calls. */
 export const noHttp = async (): Promise<Response> => new Response("{}", { status: 404 });
 
 export class FakeServer {
@@ -119,22 +119,9 @@ export class FakeServer {
       for (const told of accepted.stored) told();
       return;
     }
-    if (this.happens("renumber")) {
-      message.seq = room.next++;
-      known.seq = message.seq;
-      room.queue.push(accepted);
-      this.to(message.sender_id, {
-        cmd: 2,
-        code: 0,
-        msg_id: message.msg_id,
-        conversation_id: room.id,
-        seq: message.seq,
-      });
-      return;
-    }
-    // What was numbered later and committed earlier would be at a cursor already.
+    // A message with a lower number than a committed one would stand behind cursors: it gets another number.
     const last = room.committed.at(-1)?.seq ?? 0;
-    if (message.seq <= last) {
+    if (this.happens("renumber") || message.seq <= last) {
       message.seq = room.next++;
       known.seq = message.seq;
       room.queue.push(accepted);

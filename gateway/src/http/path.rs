@@ -18,7 +18,8 @@ const CONVERSATION: &str = "conversation_id";
 /// The parameter with the id of a user. (`user_id` names the caller.)
 pub(super) const USER: &str = "user";
 
-/// The segments after `/api`, which has none itself, each decoded on its own, so that an id may contain a slash, with the ids that `query` names.
+/// The segments after `/api`, with the ids that `query` names; none for `/api` itself. Each is decoded on its own, so that an
+/// id may contain a slash.
 ///
 /// # Errors
 /// 404 for an empty segment, 400 for one that is not UTF-8, and for a conversation that is named twice.

@@ -19,8 +19,8 @@ impl Memberships {
     /// What `user` may do in `conversation`. The user joins an open group on the way.
     ///
     /// # Errors
-    /// 403, 404, or 503 where the database is unavailable. For a user who would join: also 403 if it is in too many groups, 429 if it has made
-    /// too many on this day.
+    /// 403, 404, or 503 where the database is unavailable. For a user who would join: also 403 if it is in too many groups, and
+    /// 429 if it has made too many on this day.
     pub(crate) async fn require(
         &self,
         conversation: &Conversation,

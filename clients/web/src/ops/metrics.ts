@@ -42,7 +42,7 @@ export function named(metrics: Metrics, name: string): Series[] {
   return [...metrics.values()].filter((series) => series.name === name);
 }
 
-/** The sum of all series of a name; undefined if there is none. */
+/** The sum of all series of a name; undefined without a series. */
 export function sum(metrics: Metrics, name: string): number | undefined {
   const all = named(metrics, name);
   return all.length === 0 ? undefined : all.reduce((total, series) => total + series.value, 0);

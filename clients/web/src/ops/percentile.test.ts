@@ -18,7 +18,7 @@ test("a percentile is linear within its bucket", () => {
   }
 });
 
-test("beyond the last bound it is the last bound, and without observations there is none", () => {
+test("a percentile beyond the last bound is that bound, and undefined without observations", () => {
   assert.equal(quantile(0.99, buckets([1, 1], [30, 1], [Infinity, 100])), 30);
   assert.equal(quantile(0.5, buckets([1, 0], [Infinity, 0])), undefined);
   assert.equal(quantile(0.5, buckets()), undefined);

@@ -14,7 +14,7 @@ export interface Line {
 export const LINES_MAX = 8;
 
 /**
- * The lines of a chart, each with one value per point; null where there is none. With `zero`, a missing value at a moment
+ * The lines of a chart, each with one value per point; null without a value. With `zero`, a missing value at a moment
  * with other values is 0. Beyond `LINES_MAX` series, those with the largest values have a line, and the others share one.
  */
 export function lines(history: History, chart: string, order: string[] = [], zero = false): Line[] {

@@ -39,7 +39,7 @@ export class Directory {
     const offPresence = client.on("presence", ({ userId, online, lastSeen }) => {
       this.presence(userId)[1](lastSeen === undefined ? { online } : { online, lastSeen });
     });
-    // Whoever writes is there. Without events of presence, what is known of the others may have changed, too.
+    // A user who sends a message is online. Without presence events, the presence of others may be outdated.
     const offTyping = client.on("typing", ({ userId }) => this.presence(userId)[1]({ online: true }));
     const offMessages = client.on("messages", () => {
       if (!client.features.has("presence_events")) this.watchSoon(2_000);
