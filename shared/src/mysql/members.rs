@@ -166,20 +166,43 @@ pub async fn memberships_among(
     AMONG.by_conversation(pool, Some(user.as_str()), groups, |row| membership_from_row(row, 1)).await
 }
 
-/// The groups of `user` whose `last_seq` is merged into its syncs: they are, or were recently, too large for inboxes.
+/// Some groups of one user, in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupsOfUser {
+    /// Those whose `last_seq` is merged into syncs: they are, or were recently, too large for inboxes.
+    pub merging: Vec<Conversation>,
+    /// The number of all groups that were looked at.
+    pub examined: usize,
+    /// The key of the last one, if there may be more groups behind it.
+    pub next: Option<String>,
+}
+
+/// The next groups of `user` whose keys are above `after` (empty: from the first one on), at most `limit`. The groups of
+/// one user are read in steps, because no statement should last long, however many groups a user has.
 ///
 /// # Errors
 /// The database's; an ill-formed stored id is left out.
-pub async fn merging_groups_of(pool: &Pool, user: &UserId) -> sqlx::Result<Vec<Conversation>> {
-    let keys: Vec<String> = sqlx::query_scalar(
-        "SELECT m.group_id FROM group_member m JOIN chat_group g ON g.group_id = m.group_id \
-         WHERE m.user_id = ? AND NOT g.is_dismissed AND (g.is_large OR g.large_until > ?)",
+pub async fn groups_of_user(
+    pool: &Pool,
+    user: &UserId,
+    after: &str,
+    limit: usize,
+) -> sqlx::Result<GroupsOfUser> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT m.group_id, NOT g.is_dismissed AND (g.is_large OR g.large_until > ?) \
+         FROM group_member m JOIN chat_group g ON g.group_id = m.group_id \
+         WHERE m.user_id = ? AND m.group_id > ? ORDER BY m.group_id LIMIT ?",
     )
-    .bind(user.as_str())
     .bind(unix_millis())
+    .bind(user.as_str())
+    .bind(after)
+    .bind(limit as u64)
     .fetch_all(pool)
     .await?;
-    Ok(keys.iter().filter_map(|key| Conversation::from_key(key).ok()).collect())
+    let next = rows.last().filter(|_| rows.len() >= limit).map(|(key, _)| key.clone());
+    let merging = rows.iter().filter(|(_, merges)| *merges != 0);
+    let merging = merging.filter_map(|(key, _)| Conversation::from_key(key).ok()).collect();
+    Ok(GroupsOfUser { merging, examined: rows.len(), next })
 }
 
 /// The members who joined `group` at `since` (milliseconds since 1970) or later, in the order of their ids.

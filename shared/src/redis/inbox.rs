@@ -37,6 +37,8 @@ const FILLING_S: u32 = 60;
 const FILLED_PER_CALL_MAX: usize = 500;
 /// Most inboxes that one call writes, likewise: some 5 us each.
 const RECORDED_PER_CALL_MAX: usize = 50;
+/// Group heads that are asked for at once: commands of other users wait behind them on the same connection.
+const HEADS_AT_ONCE: usize = 100;
 
 /// What changed about a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,12 +171,16 @@ impl Inboxes {
     /// # Errors
     /// Redis's.
     pub async fn group_heads(&self, groups: &[Conversation]) -> Result<Vec<Option<(u64, Seq)>>, RedisError> {
-        let asked = groups.iter().map(|group| async move {
-            let answer: (Option<u64>, Option<u64>) =
-                self.client.raw().hmget(keys::group_head(group), vec!["version", "seq"]).await?;
-            Ok::<_, RedisError>(answer.0.zip(answer.1.map(Seq)))
-        });
-        try_join_all(asked).await
+        let mut heads = Vec::with_capacity(groups.len());
+        for groups in groups.chunks(HEADS_AT_ONCE) {
+            let asked = groups.iter().map(|group| async move {
+                let answer: (Option<u64>, Option<u64>) =
+                    self.client.raw().hmget(keys::group_head(group), vec!["version", "seq"]).await?;
+                Ok::<_, RedisError>(answer.0.zip(answer.1.map(Seq)))
+            });
+            heads.extend(try_join_all(asked).await?);
+        }
+        Ok(heads)
     }
 
     /// Starts a new inbox, which records updates from now on. Read the database next, then call [`fill`](Self::fill).

@@ -11,10 +11,13 @@ use shared::redis::inbox::{Inboxes, Order, Page};
 use super::super::tail_cache::TailCache;
 use super::entries::Entries;
 use super::inbox_builder::{InboxBuilder, inbox_unavailable, rebuilt_too_often};
-use super::merge::{Continuation, GroupHead, ReadMoment, can_answer, heartbeat_cursor, merge};
+use super::merge::{Continuation, Merge, ReadMoment, can_answer, heartbeat_cursor};
 use crate::membership::Memberships;
 use crate::wire::api_error::ApiError;
 use crate::wire::listing::Listing;
+
+/// Groups of a user whose heads are read in one step: some two milliseconds of the database.
+const GROUPS_PER_STEP: usize = 500;
 
 /// Answers syncs and lists of conversations.
 #[derive(Debug)]
@@ -144,9 +147,9 @@ impl ConversationLists {
     ) -> Result<Listing, ApiError> {
         let Some(read) = inbox.inbox else { return Err(rebuilt_too_often()) };
         let moment = self.moment(inbox.now, read.last);
-        let heads = self.group_heads(user).await?;
-        let examined = heads.len() + read.entries.len();
-        let page = merge(order, limit, read, heads);
+        let mut merge = Merge::new(order, limit, read);
+        let examined = self.add_heads(user, &mut merge).await?;
+        let page = merge.into_page();
         let is_complete_list = matches!(order, Order::RisingAfter(0) | Order::FallingBefore(_));
         let ((entries, cut_at), counted) = self.entries.of(user, page.entries, is_complete_list).await?;
         let (reached, has_more) = cut_at.map_or((page.reached, page.has_more), |version| (version, true));
@@ -158,13 +161,23 @@ impl ConversationLists {
         ReadMoment { now, inbox_last, ttl_us: self.ttl_us }
     }
 
-    async fn group_heads(&self, user: &UserId) -> Result<Vec<GroupHead>, ApiError> {
-        let groups =
-            members::merging_groups_of(&self.pool, user).await.map_err(|e| ApiError::database(&e))?;
-        let heads = self.inboxes.group_heads(&groups).await.map_err(|e| inbox_unavailable(&e))?;
-        let heads = groups.into_iter().zip(heads);
-        Ok(heads
-            .filter_map(|(group, head)| head.map(|(version, last_seq)| (group, version, last_seq)))
-            .collect())
+    /// Adds the heads of all large groups of `user` in steps, so that others' requests come in between however many groups
+    /// the user has. Returns the number of groups and entries that had to be looked at.
+    async fn add_heads(&self, user: &UserId, merge: &mut Merge) -> Result<usize, ApiError> {
+        let (mut examined, mut after) = (merge.inbox_entries(), String::new());
+        loop {
+            let groups = members::groups_of_user(&self.pool, user, &after, GROUPS_PER_STEP);
+            let groups = groups.await.map_err(|e| ApiError::database(&e))?;
+            let heads = self.inboxes.group_heads(&groups.merging).await.map_err(|e| inbox_unavailable(&e))?;
+            examined += groups.examined;
+            let heads = groups.merging.into_iter().zip(heads);
+            merge.add(
+                heads.filter_map(|(group, head)| head.map(|(version, last_seq)| (group, version, last_seq))),
+            );
+            match groups.next {
+                Some(next) => after = next,
+                None => return Ok(examined),
+            }
+        }
     }
 }

@@ -17,7 +17,7 @@
 //! repeated: if it changed since, if it has a version from the moment of the read on, or if a large group is in the inbox
 //! at a version that does not belong to the same page as the version of its head.
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use shared::conversation::Conversation;
 use shared::ids::Seq;
 use shared::redis::inbox::{Entry, Inbox, Order};
@@ -36,29 +36,98 @@ pub(super) struct MergedPage {
     pub(super) has_more: bool,
 }
 
-/// Merges `inbox`, which was read in `order` with one entry more than `limit` if there are as many, with all `heads`.
-/// The page has `limit` entries at most, or those of one version.
-pub(super) fn merge(order: Order, limit: usize, inbox: Inbox, mut heads: Vec<GroupHead>) -> MergedPage {
-    let limit = limit.max(1);
-    heads.retain(|(_, version, _)| *version > inbox.floor);
-    let inbox_has_more = inbox.entries.len() > limit;
-    let complete_to = inbox.entries.last().filter(|_| inbox_has_more).map(|entry| entry.version);
-    let mut entries = one_entry_each(inbox.entries, heads);
-    let (start, end) = (start(order), complete_to.map(|version| position(order, version)));
-    entries.retain(|entry| {
-        let position = position(order, entry.version);
-        position > start && end.is_none_or(|end| position <= end)
-    });
-    entries.sort_unstable_by_key(|entry| position(order, entry.version));
-    let kept = cut(&entries, limit);
-    let has_more = inbox_has_more || kept < entries.len();
-    let complete_to = complete_to.filter(|_| kept == entries.len());
-    entries.truncate(kept);
-    let reached = complete_to.or(entries.last().map(|entry| entry.version)).unwrap_or(match order {
-        Order::RisingAfter(cursor) => cursor,
-        Order::FallingBefore(_) => 0,
-    });
-    MergedPage { entries, reached, has_more }
+/// The merge of one page. It keeps few of the heads that are added: those that may be on the page.
+#[derive(Debug)]
+pub(super) struct Merge {
+    order: Order,
+    limit: usize,
+    inbox: Inbox,
+    /// The conversations of the entries in `inbox`. Empty before the first head.
+    in_inbox: AHashSet<Conversation>,
+    /// Heads of groups that have an entry in `inbox`.
+    of_entries: Vec<GroupHead>,
+    /// Heads of other groups behind the beginning of the page: the first ones of those that were added, and perhaps more.
+    others: Vec<GroupHead>,
+    /// The length of `others` from which on those that cannot be on the page are removed.
+    others_max: usize,
+}
+
+impl Merge {
+    /// `inbox` was read in `order` with one entry more than `limit` if there are as many. The page has `limit` entries at
+    /// most, or those of one version.
+    pub(super) fn new(order: Order, limit: usize, inbox: Inbox) -> Self {
+        let limit = limit.max(1);
+        Self {
+            order,
+            limit,
+            inbox,
+            in_inbox: AHashSet::new(),
+            of_entries: Vec::new(),
+            others: Vec::new(),
+            others_max: 2 * (limit + 1),
+        }
+    }
+
+    /// The number of entries of the inbox.
+    pub(super) fn inbox_entries(&self) -> usize {
+        self.inbox.entries.len()
+    }
+
+    /// Adds heads that were read after the inbox.
+    pub(super) fn add(&mut self, heads: impl Iterator<Item = GroupHead>) {
+        let (order, floor) = (self.order, self.inbox.floor);
+        for head in heads.filter(|(_, version, _)| *version > floor) {
+            if self.in_inbox.is_empty() {
+                self.in_inbox.extend(self.inbox.entries.iter().map(|entry| entry.conversation.clone()));
+            }
+            if self.in_inbox.contains(&head.0) {
+                self.of_entries.push(head);
+            } else if position(order, head.1) > start(order) {
+                self.others.push(head);
+            }
+            if self.others.len() >= self.others_max {
+                self.keep_first();
+            }
+        }
+    }
+
+    /// Keeps one head more than a page has entries, those of the same version as the last one, and one behind them: it
+    /// tells that there are more.
+    fn keep_first(&mut self) {
+        let (order, last) = (self.order, self.limit);
+        let by_position = |head: &GroupHead| position(order, head.1);
+        let (_, last, _) = self.others.select_nth_unstable_by_key(last, by_position);
+        let last = by_position(last);
+        let mut behind = self.others.iter().map(by_position).filter(|position| *position > last).min();
+        self.others.retain(|head| {
+            let position = by_position(head);
+            position <= last || behind.take_if(|behind| *behind == position).is_some()
+        });
+        self.others_max = 2 * self.others.len();
+    }
+
+    /// The page of the inbox and all heads that were added.
+    pub(super) fn into_page(self) -> MergedPage {
+        let Self { order, limit, inbox, of_entries, others, .. } = self;
+        let inbox_has_more = inbox.entries.len() > limit;
+        let complete_to = inbox.entries.last().filter(|_| inbox_has_more).map(|entry| entry.version);
+        let mut entries = with_heads(inbox.entries, of_entries, others);
+        let (start, end) = (start(order), complete_to.map(|version| position(order, version)));
+        entries.retain(|entry| {
+            let position = position(order, entry.version);
+            position > start && end.is_none_or(|end| position <= end)
+        });
+        entries.sort_unstable_by_key(|entry| position(order, entry.version));
+        let kept = cut(&entries, limit);
+        let has_more = inbox_has_more || kept < entries.len();
+        let complete_to = complete_to.filter(|_| kept == entries.len());
+        entries.truncate(kept);
+        let reached = complete_to.or(entries.last().map(|entry| entry.version)).unwrap_or(match order {
+            Order::RisingAfter(cursor) => cursor,
+            Order::FallingBefore(_) => 0,
+        });
+        MergedPage { entries, reached, has_more }
+    }
 }
 
 /// The moment at which a page was read, on the clock of versions.
@@ -139,27 +208,23 @@ fn start(order: Order) -> u64 {
     }
 }
 
-fn one_entry_each(mut entries: Vec<Entry>, heads: Vec<GroupHead>) -> Vec<Entry> {
-    let mut heads: AHashMap<Conversation, (u64, Seq)> =
-        heads.into_iter().map(|(group, version, last_seq)| (group, (version, last_seq))).collect();
-    if heads.is_empty() {
-        return entries;
-    }
-    for entry in &mut entries {
-        let Some((version, last_seq)) = heads.remove(&entry.conversation) else { continue };
-        // A head that is behind, as after a late update, must not move the entry to a later page, where its own, lower
-        // `last_seq` would be all that is left.
-        if last_seq >= entry.last_seq {
-            entry.version = entry.version.max(version);
-            entry.last_seq = last_seq;
+/// One entry for each conversation of `entries` and `others`. `of_entries` are heads of conversations of `entries`.
+fn with_heads(mut entries: Vec<Entry>, of_entries: Vec<GroupHead>, others: Vec<GroupHead>) -> Vec<Entry> {
+    if !of_entries.is_empty() {
+        let heads: AHashMap<Conversation, (u64, Seq)> =
+            of_entries.into_iter().map(|(group, version, last_seq)| (group, (version, last_seq))).collect();
+        for entry in &mut entries {
+            let Some((version, last_seq)) = heads.get(&entry.conversation) else { continue };
+            // A head that is behind, as after a late update, must not move the entry to a later page, where its own, lower
+            // `last_seq` would be all that is left.
+            if *last_seq >= entry.last_seq {
+                entry.version = entry.version.max(*version);
+                entry.last_seq = *last_seq;
+            }
         }
     }
-    let others = heads.into_iter();
-    entries.extend(others.map(|(conversation, (version, last_seq))| Entry {
-        conversation,
-        version,
-        last_seq,
-    }));
+    let others = others.into_iter();
+    entries.extend(others.map(|(conversation, version, last_seq)| Entry { conversation, version, last_seq }));
     entries
 }
 

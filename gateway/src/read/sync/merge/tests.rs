@@ -23,6 +23,12 @@ fn read(floor: u64, entries: Vec<Entry>) -> Inbox {
     Inbox { floor, last: entries.iter().map(|entry| entry.version).fold(floor, u64::max), entries }
 }
 
+fn merge(order: Order, limit: usize, inbox: Inbox, heads: Vec<GroupHead>) -> MergedPage {
+    let mut merge = Merge::new(order, limit, inbox);
+    merge.add(heads.into_iter());
+    merge.into_page()
+}
+
 fn moment(now: u64, inbox_last: u64) -> ReadMoment {
     ReadMoment { now, inbox_last, ttl_us: 50 }
 }
@@ -372,6 +378,31 @@ proptest! {
         for (n, seq) in &model.last_seqs {
             prop_assert_eq!(client.told.get(&conversation(*n)), Some(seq), "conversation {}", n);
         }
+    }
+
+    #[test]
+    fn the_heads_that_are_kept_make_the_same_page_as_all_heads(
+        inbox in proptest::collection::btree_map(0..40_u8, (1..60_u64, 1..9_u64), 0..10),
+        heads in proptest::collection::btree_map(0..200_u8, (1..60_u64, 1..9_u64), 0..200),
+        (falls, bound, limit) in (any::<bool>(), 0..60_u64, 1..8_usize),
+    ) {
+        let order = if falls { Order::FallingBefore(bound) } else { Order::RisingAfter(bound) };
+        let mut entries: Vec<Entry> = inbox.iter().map(|(n, (version, seq))| entry(*n, *version, *seq)).collect();
+        entries.retain(|entry| position(order, entry.version) > start(order));
+        entries.sort_by_key(|entry| position(order, entry.version));
+        entries.truncate(limit + 1);
+        let heads: Vec<GroupHead> = heads.iter().map(|(n, (version, seq))| head(*n, *version, *seq)).collect();
+        let by_key = |mut page: MergedPage| {
+            page.entries.sort_by_key(|e| (position(order, e.version), e.conversation.key().to_owned()));
+            page
+        };
+        let mut all = Merge::new(order, limit, read(0, entries.clone()));
+        all.others_max = usize::MAX;
+        all.add(heads.iter().cloned());
+        let mut some = Merge::new(order, limit, read(0, entries));
+        some.add(heads.into_iter());
+        prop_assert!(some.others.len() < some.others_max);
+        prop_assert_eq!(by_key(some.into_page()), by_key(all.into_page()));
     }
 
     #[test]
