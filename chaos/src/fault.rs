@@ -34,6 +34,8 @@ pub enum Fault {
     KillRedis,
     /// RabbitMQ is killed and started again.
     KillRabbitmq,
+    /// The node of a RabbitMQ cluster that leads the most work queues is killed, and started again after 15 s.
+    KillRabbitmqLeader,
     /// Redis is replaced by an empty one.
     RedisEmpty,
     /// Redis loses its last seconds of writes: counters go back.
@@ -148,6 +150,11 @@ const OTHERS: &[(Fault, &str, &str)] = &[
     (Fault::KillMysql, "kill-mysql", "kill -9 of MySQL, started again at once"),
     (Fault::KillRedis, "kill-redis", "kill -9 of Redis, started again at once"),
     (Fault::KillRabbitmq, "kill-rabbitmq", "kill -9 of RabbitMQ, started again at once"),
+    (
+        Fault::KillRabbitmqLeader,
+        "kill-rabbitmq-leader",
+        "kill -9 of the node that leads the most queues, started again after 15 s",
+    ),
     (Fault::RedisEmpty, "redis-empty", "kill -9 of Redis, started again empty"),
     (Fault::RedisBack, "redis-back", "kill -9 of Redis, started again without its last 3 s of writes"),
     (Fault::PushQueuesDeleted, "push-queues-deleted", "every gateway's push queue is deleted"),
@@ -196,6 +203,13 @@ impl Fault {
     pub fn all() -> impl Iterator<Item = Self> {
         let wires = WIRES.iter().flat_map(|(wire, ..)| DAMAGES.map(|(damage, ..)| Self::Wire(damage, *wire)));
         OTHERS.iter().map(|(fault, ..)| *fault).chain(wires)
+    }
+
+    /// Whether it needs a system that other faults cannot use: another version, servers on a small disk, which end with
+    /// MySQL, or a cluster, to which there are no wires.
+    #[must_use]
+    pub fn needs_own_system(self) -> bool {
+        matches!(self, Self::DiskFull | Self::VersionChange | Self::KillRabbitmqLeader)
     }
 
     /// What kind of process it concerns.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use testbed::meter::metric;
-use testbed::stack::{Direction, End, Servers, System, wait_for};
+use testbed::stack::{Direction, End, RabbitServer, Servers, System, wait_for};
 use tokio::time::sleep;
 
 use crate::disk::MysqlDisk;
@@ -19,6 +19,8 @@ const DOWN: Duration = Duration::from_secs(3);
 /// The same where all workers are killed.
 const ALL_DOWN: Duration = Duration::from_secs(5);
 const MYSQL_AWAY: Duration = Duration::from_secs(60);
+/// Longer than an election, and than clients need to notice.
+const NODE_AWAY: Duration = Duration::from_secs(15);
 const BLOCKED: Duration = Duration::from_secs(10);
 const WIRE: Duration = Duration::from_secs(10);
 /// Longer than a worker without a heartbeat counts as alive.
@@ -153,6 +155,7 @@ impl<'s> FaultInjector<'s> {
             }
             Fault::FreezeRabbitmq
             | Fault::KillRabbitmq
+            | Fault::KillRabbitmqLeader
             | Fault::PushQueuesDeleted
             | Fault::PushQueuesUnbound
             | Fault::MemoryAlarm => self.rabbitmq(fault).await,
@@ -200,7 +203,21 @@ impl<'s> FaultInjector<'s> {
         redis.start_again().await
     }
 
+    async fn kill_rabbitmq_leader(&mut self) -> anyhow::Result<()> {
+        let servers = self.servers()?;
+        anyhow::ensure!(!servers.rabbit_peers.is_empty(), "RabbitMQ is no cluster of several nodes");
+        let leaders = servers.rabbit.leaders_of_work_queues().await?;
+        let led = |node: &RabbitServer| leaders.iter().filter(|leader| *leader == node.name()).count();
+        let leader = servers.rabbit_nodes().max_by_key(|node| led(node)).context("there is no node")?;
+        leader.kill();
+        sleep(NODE_AWAY).await;
+        leader.start_again().await
+    }
+
     async fn rabbitmq(&mut self, fault: Fault) -> anyhow::Result<()> {
+        if fault == Fault::KillRabbitmqLeader {
+            return self.kill_rabbitmq_leader().await;
+        }
         let rabbit = &mut self.servers()?.rabbit;
         match fault {
             Fault::FreezeRabbitmq => freeze(rabbit.process()).await,

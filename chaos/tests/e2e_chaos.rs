@@ -71,6 +71,16 @@ async fn gateways_notice_that_their_push_queues_get_nothing() {
     assert!(injection.longest_lag_s > 5.0, "no reader missed a push\n{injection}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_of_a_rabbitmq_cluster_is_replaced_by_the_others() {
+    let builder = Builder::new().rabbit_nodes(3);
+    let outcome = outcome_on(builder, Course::Each(vec![Fault::KillRabbitmqLeader]), 1).await;
+    assert!(outcome.is_good(), "{outcome}");
+    let [injection] = &outcome.faults[..] else { panic!("{outcome}") };
+    // The node is away for 15 s. What was sent to it waits for an election and for another connection only.
+    assert!(injection.longest_answer_s < 10.0, "{injection}");
+}
+
 /// Several times what a gateway or a worker needs, and much less than an unbounded queue would take.
 const MEMORY_MIB_MAX: u64 = 200;
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use chaos::{Course, Fault, Injection, Options, Outcome, Progress, run};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use testbed::stack::{Builder, Install, System, require_for_chaos};
+use testbed::stack::{Builder, Install, require_for_chaos};
 
 /// Inject faults while messages flow, and judge whether every promise was kept.
 ///
@@ -62,15 +62,17 @@ impl Chaos {
         super::raise_file_limit();
         require_for_chaos(if self.install { Install::Allowed } else { Install::No }).await?;
         let course = self.course()?;
-        let version_change =
-            matches!(&course, Course::Each(faults) if faults.contains(&Fault::VersionChange));
-        anyhow::ensure!(!version_change || self.previous.is_some(), "version-change needs --previous");
-        let disk_full = matches!(&course, Course::Each(faults) if faults.contains(&Fault::DiskFull));
+        let has = |fault| matches!(&course, Course::Each(faults) if faults.contains(&fault));
+        anyhow::ensure!(
+            self.previous.is_some() || !has(Fault::VersionChange),
+            "version-change needs --previous"
+        );
+        let builder = self.builder(&has);
         let options = Options { course, seed: self.seed, per_second: self.per_second, readers: self.readers };
         let bar = ProgressBar::new_spinner();
         bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);
         bar.set_message("starting the system");
-        let mut system = self.start(disk_full).await?;
+        let mut system = builder.on_own_servers().await?;
         bar.suspend(|| println!("{}", Injection::HEAD));
         let tell = |progress: Progress<'_>| match progress {
             Progress::Step(text) => bar.set_message(text),
@@ -98,10 +100,7 @@ impl Chaos {
         let mut faults = Vec::new();
         for name in &self.fault {
             match name.as_str() {
-                // Both need a system of their own: a small disk ends with MySQL, which other faults kill.
-                "all" => faults.extend(
-                    Fault::all().filter(|fault| !matches!(fault, Fault::DiskFull | Fault::VersionChange)),
-                ),
+                "all" => faults.extend(Fault::all().filter(|fault| !fault.needs_own_system())),
                 name => faults.push(name.parse().map_err(anyhow::Error::msg)?),
             }
         }
@@ -109,13 +108,21 @@ impl Chaos {
             faults.len() == 1 || !faults.contains(&Fault::DiskFull),
             "give disk-full alone: MySQL's small disk ends with MySQL, which other faults kill"
         );
+        anyhow::ensure!(
+            !faults.contains(&Fault::KillRabbitmqLeader)
+                || !faults.iter().any(|f| matches!(f, Fault::Wire(..))),
+            "give kill-rabbitmq-leader without faults of wires: there are none to a cluster of RabbitMQ"
+        );
         Ok(Course::Each(faults))
     }
 
-    async fn start(&self, disk_full: bool) -> anyhow::Result<System> {
+    fn builder(&self, has: impl Fn(Fault) -> bool) -> Builder {
         let mut builder = Builder::new().unlimited().many_shards().linked();
-        if disk_full {
+        if has(Fault::DiskFull) {
             builder = builder.small_disk();
+        }
+        if has(Fault::KillRabbitmqLeader) {
+            builder = builder.rabbit_nodes(3);
         }
         if let Some(folder) = &self.previous {
             builder = builder.previous(folder);
@@ -123,6 +130,6 @@ impl Chaos {
         if let Some(folder) = &self.data {
             builder = builder.folder(folder);
         }
-        builder.on_own_servers().await
+        builder
     }
 }

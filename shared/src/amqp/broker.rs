@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, Event};
+use lapin::{Channel, Connection, Event};
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::Topology;
+use super::addresses::{Addresses, ConnectError};
 use crate::backoff::Backoff;
 use crate::config::{Amqp, ConfigError};
 use crate::health::Check;
@@ -50,6 +50,15 @@ pub enum BrokerError {
     Timeout,
 }
 
+impl From<ConnectError> for BrokerError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Lapin(error) => Self::Lapin(error),
+            ConnectError::Timeout => Self::Timeout,
+        }
+    }
+}
+
 impl BrokerError {
     /// Whether an exchange or a queue does not exist.
     #[must_use]
@@ -77,8 +86,8 @@ pub enum Link {
 /// A connection for one purpose, shared by several channels.
 #[derive(Debug)]
 pub struct Broker {
-    uri: AMQPUri,
-    /// The address without credentials.
+    addresses: Addresses,
+    /// The addresses without credentials.
     url: String,
     name: String,
     topology: Topology,
@@ -126,9 +135,7 @@ impl Broker {
     /// # Errors
     /// Names `amqp.url` if it is not an AMQP address.
     pub fn new(settings: &Amqp, topology: Topology, name: &str, check: Check) -> Result<Self, ConfigError> {
-        let mut uri: AMQPUri =
-            settings.url.expose().parse().map_err(|e: String| ConfigError::key("amqp.url", e))?;
-        uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
+        let addresses = Addresses::new(settings)?;
         let state = Arc::new(State {
             link: watch::channel(Link::Down).0,
             epoch: AtomicU64::new(0),
@@ -137,7 +144,7 @@ impl Broker {
             declared: watch::channel(0).0,
         });
         Ok(Self {
-            uri,
+            addresses,
             url: settings.url.to_string(),
             name: name.to_owned(),
             topology,
@@ -291,8 +298,7 @@ impl Broker {
     }
 
     async fn connect(&self) -> Result<Connection, BrokerError> {
-        let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        let connection = Connection::connect_uri(self.uri.clone(), properties).await?;
+        let connection = self.addresses.connect(&self.name, CONNECT_TIMEOUT).await?;
         let mut events = Box::pin(connection.events_listener());
         self.topology.declare(&connection).await?;
         let epoch = self.state.epoch.fetch_add(1, Ordering::Relaxed) + 1;

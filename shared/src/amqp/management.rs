@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use lapin::uri::AMQPUri;
 use reqwest::{Client, StatusCode, Url};
 
+use super::addresses::Addresses;
 use super::policies::QueuePolicies;
 use crate::config::{Amqp, ConfigError};
 
@@ -55,8 +55,7 @@ impl Management {
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(invalid("is not http://host:port or https://host:port".to_owned()));
         }
-        let amqp: AMQPUri =
-            settings.url.expose().parse().map_err(|error: String| ConfigError::key("amqp.url", error))?;
+        let amqp = Addresses::new(settings)?.first().clone();
         let (user, password) = if url.username().is_empty() {
             (amqp.authority.userinfo.username, amqp.authority.userinfo.password)
         } else {

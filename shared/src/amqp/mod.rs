@@ -1,5 +1,6 @@
 //! RabbitMQ: names and arguments, connections that reconnect, publishing with confirms, and a look at policies.
 
+pub mod addresses;
 pub mod broker;
 pub mod event_stream;
 mod keeper;

@@ -19,6 +19,13 @@ impl Url {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// The addresses of a list with commas between them, with their credentials. A comma that no scheme follows belongs to
+    /// an address.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &str> {
+        let is_list = self.0.contains(',') && self.0.split(',').all(|part| part.contains("://"));
+        self.0.split(move |c| is_list && c == ',').map(str::trim)
+    }
 }
 
 impl From<&str> for Url {
@@ -30,9 +37,13 @@ impl From<&str> for Url {
 /// The address without its credentials and parameters.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str("(no scheme)") };
-        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-        write!(f, "{scheme}://{}", host.split('?').next().unwrap_or_default())
+        for (n, url) in self.each().enumerate() {
+            let Some((scheme, rest)) = url.split_once("://") else { return f.write_str("(no scheme)") };
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            let comma = if n > 0 { "," } else { "" };
+            write!(f, "{comma}{scheme}://{}", host.split('?').next().unwrap_or_default())?;
+        }
+        Ok(())
     }
 }
 
@@ -104,7 +115,8 @@ impl Default for Redis {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Amqp {
-    /// `amqp://user:password@host:port/vhost`; the root vhost is written as `%2f`.
+    /// `amqp://user:password@host:port/vhost`; the root vhost is written as `%2f`. The nodes of a cluster are several
+    /// addresses with commas between them: the next one is tried when one does not answer.
     pub url: Url,
     /// The prefix of every exchange and queue name, so that several deployments can share a broker.
     pub prefix: String,
@@ -219,5 +231,8 @@ mod tests {
     fn addresses_are_shown_without_credentials() {
         assert_eq!(Url::from("mysql://u:p@ss@host:1/db?x=secret").to_string(), "mysql://host:1/db");
         assert_eq!(format!("{:?}", Url::from("no-scheme-secret")), "(no scheme)");
+        let list = "amqp://u:p@ss@a:1/v?x=y, amqp://u:secret@b/v";
+        assert_eq!(Url::from(list).to_string(), "amqp://a:1/v,amqp://b/v");
+        assert_eq!(Url::from("mysql://u:pa,ss@a/db").to_string(), "mysql://a/db");
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::links::Links;
 use super::plan::Plan;
-use super::servers::{Progress, timed};
+use super::servers::{ServerPlan, timed};
 use super::system::{Backing, System};
 use super::{Servers, Stores, TemporaryFolder, Urls, operator_key};
 use crate::client::conformance;
@@ -17,8 +17,7 @@ pub const DEMO_SECRET: &str = "a demo's secret, known to everyone";
 pub struct Builder {
     plan: Plan,
     folder: Option<PathBuf>,
-    small_disk: bool,
-    progress: Progress,
+    servers: ServerPlan,
 }
 
 impl Default for Builder {
@@ -35,7 +34,7 @@ impl Default for Builder {
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let plan =
             Plan { gateways: 2, workers: 2, ports: Vec::new(), environment, linked: false, previous: None };
-        Self { plan, folder: None, small_disk: false, progress: |_| {} }
+        Self { plan, folder: None, servers: ServerPlan::default() }
     }
 }
 
@@ -116,7 +115,14 @@ impl Builder {
     /// With MySQL's data on a small disk that can be filled. For private servers.
     #[must_use]
     pub fn small_disk(mut self) -> Self {
-        self.small_disk = true;
+        self.servers.small_disk = true;
+        self
+    }
+
+    /// With a cluster of `count` nodes of RabbitMQ, to which there are no [links](Self::linked). For private servers.
+    #[must_use]
+    pub fn rabbit_nodes(mut self, count: usize) -> Self {
+        self.servers.rabbit_nodes = count;
         self
     }
 
@@ -130,7 +136,7 @@ impl Builder {
     /// Calls `report` with one line for each phase of the start, with the seconds that it took.
     #[must_use]
     pub fn progress(mut self, report: fn(String)) -> Self {
-        self.progress = report;
+        self.servers.progress = report;
         self
     }
 
@@ -148,7 +154,7 @@ impl Builder {
     /// As [`on`](Self::on).
     pub async fn on_own_servers(self) -> anyhow::Result<System> {
         let (temporary, folder) = self.make_folder()?;
-        let servers = Box::pin(Servers::start_on(&folder, self.small_disk, self.progress)).await?;
+        let servers = Box::pin(Servers::start_as(&folder, &self.servers)).await?;
         let urls = servers.urls();
         let start = self.folder(&folder).start(Backing::Own(servers), urls, "im");
         let mut system = Box::pin(start).await?;
@@ -191,7 +197,7 @@ impl Builder {
         let logs = folder.join("logs");
         std::fs::create_dir_all(&logs)?;
         let operator_key = operator_key::load_or_create(&folder)?;
-        let progress = self.progress;
+        let progress = self.servers.progress;
         let mut system = System {
             gateways: Vec::new(),
             workers: Vec::new(),

@@ -28,12 +28,14 @@ pub enum End {
 pub(super) struct Links(BTreeMap<(End, End), Link>);
 
 impl Links {
-    /// Adds links from `end` to the three servers.
+    /// Adds links from `end` to the three servers. There is none to a cluster, which has several addresses.
     pub(super) async fn between(&mut self, end: End, urls: &Urls) -> anyhow::Result<()> {
         for (server, url) in
             [(End::Mysql, &urls.mysql), (End::Redis, &urls.redis), (End::Rabbitmq, &urls.amqp)]
         {
-            self.to(end, server, port(url)?.1).await?;
+            if !url.contains(',') {
+                self.to(end, server, port(url)?.1).await?;
+            }
         }
         Ok(())
     }

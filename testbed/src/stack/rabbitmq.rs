@@ -12,7 +12,7 @@ use super::engines::Program;
 use super::process::Process;
 use super::{free_port, wait_for};
 
-/// The node's name.
+/// The name of a node alone, and of the first node of a cluster.
 const NODE: &str = "im@localhost";
 /// The address of the host in the node's name, for machines without `/etc/hosts`.
 const INETRC: &str = "{host, {127,0,0,1}, [\"localhost\"]}.\n{lookup, [file, native]}.\n";
@@ -21,13 +21,17 @@ const START_TIMEOUT: Duration = Duration::from_secs(240);
 const EPMD_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A node with its data in a folder of its own, and an epmd (Erlang's port mapper) of its own.
+/// A node with its data in a folder of its own, and an epmd (Erlang's port mapper), which the nodes of a cluster share.
 #[derive(Debug)]
 pub struct RabbitServer {
     // Declared before its port mapper, so that it ends first.
     process: Option<Process>,
+    /// `None` for another node than the first one of a cluster.
     epmd: Option<Process>,
+    name: String,
     folder: PathBuf,
+    /// Has the cookie that lets nodes and tools talk to each other.
+    home: PathBuf,
     port: u16,
     dist_port: u16,
     epmd_port: u16,
@@ -52,7 +56,6 @@ impl RabbitServer {
     }
 
     async fn start_with(folder: &Path, management_port: Option<u16>) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder.join("home"))?;
         let (plugins, management) = match management_port {
             Some(port) => {
                 let management = format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n");
@@ -60,20 +63,52 @@ impl RabbitServer {
             }
             None => ("[].\n", String::new()),
         };
-        std::fs::write(folder.join("enabled_plugins"), plugins)?;
-        std::fs::write(folder.join("rabbitmq.conf"), format!("{CONFIG}{management}"))?;
-        std::fs::write(folder.join("inetrc"), INETRC)?;
+        let folder = std::path::absolute(folder)?;
         let mut server = Self {
             process: None,
             epmd: None,
-            folder: std::path::absolute(folder)?,
+            name: NODE.to_owned(),
+            home: folder.join("home"),
+            folder,
             port: free_port()?,
             dist_port: free_port()?,
             epmd_port: free_port()?,
             management_port,
         };
+        std::fs::create_dir_all(&server.home)?;
+        server.write_files(plugins, &management)?;
         server.start_again().await?;
         Ok(server)
+    }
+
+    /// Starts one more node, which forms a cluster with this one. `number` is 2 for the second node.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_peer(&self, folder: &Path, number: usize) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let mut peer = Self {
+            process: None,
+            epmd: None,
+            name: format!("im-{number}@localhost"),
+            home: self.home.clone(),
+            folder: std::path::absolute(folder)?,
+            port: free_port()?,
+            dist_port: free_port()?,
+            epmd_port: self.epmd_port,
+            management_port: None,
+        };
+        let nodes = format!("cluster_formation.classic_config.nodes.1 = {}\n", self.name);
+        peer.write_files("[].\n", &nodes)?;
+        peer.start_again().await?;
+        Ok(peer)
+    }
+
+    fn write_files(&self, plugins: &str, configuration: &str) -> anyhow::Result<()> {
+        let write = |name: &str, text: &str| std::fs::write(self.folder.join(name), text);
+        write("enabled_plugins", plugins)?;
+        write("rabbitmq.conf", &format!("{CONFIG}{configuration}"))?;
+        Ok(write("inetrc", INETRC)?)
     }
 
     /// Starts it again on the same port after [`kill`](Self::kill), and its port mapper if that has ended.
@@ -103,6 +138,10 @@ impl RabbitServer {
 
     /// Erlang would start its port mapper as a daemon, which nothing stops; it uses one that already answers.
     async fn start_epmd(&mut self) -> anyhow::Result<()> {
+        if self.name != NODE {
+            // The first node's.
+            return Ok(());
+        }
         if self.epmd.as_mut().is_some_and(|epmd| epmd.ended().is_none()) {
             return Ok(());
         }
@@ -124,7 +163,7 @@ impl RabbitServer {
         let file = |name: &str| self.folder.join(name);
         command
             // The node's data folder is named after it.
-            .env("RABBITMQ_NODENAME", NODE)
+            .env("RABBITMQ_NODENAME", &self.name)
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.port.to_string())
             .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
@@ -139,7 +178,7 @@ impl RabbitServer {
             .env("RABBITMQ_MNESIA_BASE", file("data"))
             .env("RABBITMQ_LOG_BASE", file("log"))
             .env("RABBITMQ_LOGS", "-")
-            .env("HOME", file("home"));
+            .env("HOME", &self.home);
     }
 
     /// SIGKILL.
@@ -152,7 +191,9 @@ impl RabbitServer {
     /// # Errors
     /// If `rabbitmqctl` fails.
     pub async fn set_memory_alarm(&self, raised: bool) -> anyhow::Result<()> {
-        self.control(&["set_vm_memory_high_watermark", if raised { "0.00001" } else { "0.4" }]).await
+        self.control(&["set_vm_memory_high_watermark", if raised { "0.00001" } else { "0.4" }])
+            .await
+            .map(drop)
     }
 
     /// Closes every client's connection, which deletes the queues that are exclusive to it.
@@ -160,7 +201,7 @@ impl RabbitServer {
     /// # Errors
     /// If `rabbitmqctl` fails.
     pub async fn close_connections(&self) -> anyhow::Result<()> {
-        self.control(&["close_all_connections", "a test"]).await
+        self.control(&["close_all_connections", "a test"]).await.map(drop)
     }
 
     /// Deletes every exclusive queue, as a failover would, and leaves the connections open.
@@ -170,7 +211,7 @@ impl RabbitServer {
     pub async fn delete_exclusive_queues(&self) -> anyhow::Result<()> {
         let delete = "[rabbit_amqqueue:delete(Q, false, false, <<\"a test\">>) \
                       || Q <- rabbit_amqqueue:list(<<\"/\">>), amqqueue:get_exclusive_owner(Q) =/= none].";
-        self.control(&["eval", delete]).await
+        self.control(&["eval", delete]).await.map(drop)
     }
 
     /// Removes the bindings of all exclusive queues: their consumers receive nothing more, and no notification.
@@ -183,7 +224,7 @@ impl RabbitServer {
                       || Q <- rabbit_amqqueue:list(<<\"/\">>), amqqueue:get_exclusive_owner(Q) =/= none, \
                       B <- rabbit_binding:list_for_destination(amqqueue:get_name(Q)), \
                       element(4, element(2, B)) =/= <<>>].";
-        self.control(&["eval", unbind]).await
+        self.control(&["eval", unbind]).await.map(drop)
     }
 
     /// Limits every work queue to `bodies`, beyond which it refuses publishes; `None` removes the limit.
@@ -205,7 +246,7 @@ impl RabbitServer {
     /// # Errors
     /// If `rabbitmqctl` fails.
     pub async fn set_policy(&self, name: &str, pattern: &str, definition: &str) -> anyhow::Result<()> {
-        self.control(&["set_policy", name, pattern, definition, "--apply-to", "queues"]).await
+        self.control(&["set_policy", name, pattern, definition, "--apply-to", "queues"]).await.map(drop)
     }
 
     /// Removes a policy.
@@ -213,17 +254,36 @@ impl RabbitServer {
     /// # Errors
     /// If `rabbitmqctl` fails.
     pub async fn clear_policy(&self, name: &str) -> anyhow::Result<()> {
-        self.control(&["clear_policy", name]).await
+        self.control(&["clear_policy", name]).await.map(drop)
     }
 
-    async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
+    /// For each work queue, the node that leads it.
+    ///
+    /// # Errors
+    /// If `rabbitmqctl` fails.
+    pub async fn leaders_of_work_queues(&self) -> anyhow::Result<Vec<String>> {
+        let listed =
+            self.control(&["list_queues", "--quiet", "--no-table-headers", "name", "leader"]).await?;
+        let queues = listed.lines().filter_map(|line| line.split_once('\t'));
+        let work_queues = queues.filter(|(queue, _)| queue.contains(".msg."));
+        Ok(work_queues.map(|(_, leader)| leader.trim().to_owned()).collect())
+    }
+
+    /// The name of this node.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Calls `rabbitmqctl`, and returns what it prints.
+    async fn control(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let program = Program::find(&["rabbitmqctl"]).context("rabbitmqctl is not installed")?;
         let mut command = program.command(&self.folder);
         self.set_up(&mut command);
-        command.args(["-n", NODE]).args(arguments).stdin(std::process::Stdio::null());
+        command.args(["-n", &self.name]).args(arguments).stdin(std::process::Stdio::null());
         let output = tokio::process::Command::from(command).output().await?;
         anyhow::ensure!(output.status.success(), "rabbitmqctl: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// The node's process, unless it was killed or stopped.
@@ -265,10 +325,9 @@ impl RabbitServer {
     #[must_use]
     pub fn client_command(&self) -> Option<String> {
         let tool = Program::find(&["rabbitmqctl"]).filter(|tool| !tool.is_inside())?;
-        // The cookie that lets a tool talk to the node is in its home folder.
-        let (port, home) = (self.epmd_port, self.folder.join("home"));
-        let (home, tool) = (home.display(), tool.path().display());
-        Some(format!("ERL_EPMD_PORT={port} HOME={home} {tool} -n {NODE} list_queues name messages"))
+        let (port, home, tool, node) =
+            (self.epmd_port, self.home.display(), tool.path().display(), &self.name);
+        Some(format!("ERL_EPMD_PORT={port} HOME={home} {tool} -n {node} list_queues name messages"))
     }
 }
 

@@ -12,7 +12,7 @@ pub struct Urls {
     pub mysql: String,
     /// With the database number, if it is not 0.
     pub redis: String,
-    /// With the virtual host.
+    /// With the virtual host; the nodes of a cluster with commas between them.
     pub amqp: String,
 }
 
@@ -23,8 +23,27 @@ pub struct Servers {
     pub mysql: MysqlServer,
     /// Redis or Valkey.
     pub redis: RedisServer,
+    /// The further nodes of a RabbitMQ cluster. Declared before the first node, whose port mapper they use.
+    pub rabbit_peers: Vec<RabbitServer>,
     /// RabbitMQ.
     pub rabbit: RabbitServer,
+}
+
+/// How servers are started.
+#[derive(Debug, Clone)]
+pub(super) struct ServerPlan {
+    /// With MySQL's data on a small disk that can be filled.
+    pub(super) small_disk: bool,
+    /// The number of nodes of RabbitMQ; more than one form a cluster.
+    pub(super) rabbit_nodes: usize,
+    /// Where the phases of the start are reported.
+    pub(super) progress: Progress,
+}
+
+impl Default for ServerPlan {
+    fn default() -> Self {
+        Self { small_disk: false, rabbit_nodes: 1, progress: |_| {} }
+    }
 }
 
 /// What a user needs to open a server.
@@ -54,42 +73,55 @@ impl Servers {
     /// # Errors
     /// The first that does not start, with the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_on(folder, false, |_| {}).await
+        Self::start_as(folder, &ServerPlan::default()).await
     }
 
-    /// As [`start`](Self::start); with MySQL's data on a [small disk](MysqlServer::start_on_small_disk) if wanted.
+    /// As [`start`](Self::start), as `plan` says.
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub(super) async fn start_on(
-        folder: &Path,
-        small_disk: bool,
-        progress: Progress,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn start_as(folder: &Path, plan: &ServerPlan) -> anyhow::Result<Self> {
+        let progress = plan.progress;
         // The servers have working folders of their own.
         let folder = std::path::absolute(folder)?;
         let (mysql, redis, rabbit) = (folder.join("mysql"), folder.join("redis"), folder.join("rabbitmq"));
         let mysql = async {
-            match small_disk {
+            match plan.small_disk {
                 true => MysqlServer::start_on_small_disk(&mysql).await,
                 false => MysqlServer::start(&mysql).await,
             }
         };
-        let (mysql, redis, rabbit) = tokio::try_join!(
+        let rabbit_nodes = async {
+            let first = RabbitServer::start(&rabbit).await?;
+            let mut peers = Vec::new();
+            for number in 2..=plan.rabbit_nodes {
+                let folder = folder.join(format!("rabbitmq-{number}"));
+                peers.push(first.start_peer(&folder, number).await?);
+            }
+            Ok((first, peers))
+        };
+        let (mysql, redis, (rabbit, rabbit_peers)) = tokio::try_join!(
             timed("MySQL", progress, mysql),
             timed("Redis", progress, RedisServer::start(&redis)),
-            timed("RabbitMQ", progress, RabbitServer::start(&rabbit))
+            timed("RabbitMQ", progress, rabbit_nodes)
         )?;
         let create = format!("CREATE DATABASE IF NOT EXISTS {SCHEMA} DEFAULT CHARACTER SET utf8mb4");
         super::mysql::execute(&mysql.url(), create).await?;
-        Ok(Self { mysql, redis, rabbit })
+        Ok(Self { mysql, redis, rabbit_peers, rabbit })
     }
 
     /// Their addresses.
     #[must_use]
     pub fn urls(&self) -> Urls {
         let mysql = format!("{}/{SCHEMA}", self.mysql.url());
-        Urls { mysql, redis: self.redis.url(), amqp: self.rabbit.url() }
+        let rabbit_nodes = std::iter::once(&self.rabbit).chain(&self.rabbit_peers);
+        let amqp: Vec<String> = rabbit_nodes.map(RabbitServer::url).collect();
+        Urls { mysql, redis: self.redis.url(), amqp: amqp.join(",") }
+    }
+
+    /// All nodes of RabbitMQ.
+    pub fn rabbit_nodes(&mut self) -> impl Iterator<Item = &mut RabbitServer> {
+        std::iter::once(&mut self.rabbit).chain(&mut self.rabbit_peers)
     }
 
     /// How to open each of them.
@@ -117,7 +149,12 @@ impl Servers {
 
     /// Stops all three.
     pub async fn stop(&mut self) {
-        tokio::join!(self.rabbit.stop(), self.redis.stop(), self.mysql.stop());
+        let rabbit = async {
+            for node in self.rabbit_peers.iter_mut().chain([&mut self.rabbit]) {
+                node.stop().await;
+            }
+        };
+        tokio::join!(rabbit, self.redis.stop(), self.mysql.stop());
     }
 }
 

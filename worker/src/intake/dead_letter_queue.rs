@@ -9,9 +9,9 @@ use std::time::Duration;
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::uri::AMQPUri;
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
 use shared::amqp::Topology;
+use shared::amqp::addresses::{Addresses, ConnectError};
 use shared::config::{Amqp, ConfigError};
 use shared::envelope;
 use shared::shard::ShardId;
@@ -33,6 +33,9 @@ pub enum DeadLetterError {
     /// `amqp.url` is not an AMQP address.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// No address answers.
+    #[error("RabbitMQ: {0}")]
+    Connect(#[from] ConnectError),
     /// The connection or channel failed.
     #[error("RabbitMQ: {0}")]
     Lapin(#[from] lapin::Error),
@@ -144,11 +147,7 @@ impl DeadLetterQueue {
     /// # Errors
     /// RabbitMQ cannot be reached, or the queue does not exist because no worker was ever started on this broker.
     pub async fn open(settings: &Amqp, topology: Topology) -> Result<Self, DeadLetterError> {
-        let mut uri: AMQPUri =
-            settings.url.expose().parse().map_err(|e: String| ConfigError::key("amqp.url", e))?;
-        uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
-        let properties = ConnectionProperties::default().with_connection_name("worker, dead letters".into());
-        let connection = timeout(TIMEOUT, Connection::connect_uri(uri, properties)).await??;
+        let connection = Addresses::new(settings)?.connect("worker, dead letters", TIMEOUT).await?;
         let channel = timeout(TIMEOUT, connection.create_channel()).await??;
         timeout(TIMEOUT, topology.check_dead_queue(&channel)).await??;
         timeout(TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default())).await??;

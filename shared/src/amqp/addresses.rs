@@ -1,0 +1,100 @@
+//! The addresses in `amqp.url`: the nodes of one RabbitMQ.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties};
+use tokio::time::timeout;
+
+use crate::config::{Amqp, ConfigError};
+
+/// The reason why no address gives a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// An error of lapin.
+    #[error(transparent)]
+    Lapin(#[from] lapin::Error),
+    /// The server did not answer within the timeout.
+    #[error("RabbitMQ did not answer in time")]
+    Timeout,
+}
+
+/// The addresses in `amqp.url`. A connection is made to the first one that answers, beginning behind the one that was
+/// tried last.
+#[derive(Debug)]
+pub struct Addresses {
+    uris: Vec<AMQPUri>,
+    next: AtomicUsize,
+}
+
+impl Addresses {
+    /// The addresses in `settings`. Processes begin with different ones, so that they use all nodes.
+    ///
+    /// # Errors
+    /// Names `amqp.url` if one is not an AMQP address, or if their virtual hosts differ.
+    pub fn new(settings: &Amqp) -> Result<Self, ConfigError> {
+        let refused = |why: String| ConfigError::key("amqp.url", why);
+        let mut uris = Vec::new();
+        for text in settings.url.each() {
+            let mut uri: AMQPUri = text.parse().map_err(refused)?;
+            if uri.authority.host.contains(',') {
+                return Err(refused("has a part that is no address".to_owned()));
+            }
+            uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
+            uris.push(uri);
+        }
+        if uris.windows(2).any(|pair| pair[0].vhost != pair[1].vhost) {
+            return Err(refused("its addresses have different virtual hosts".to_owned()));
+        }
+        let next = AtomicUsize::new(rand::random_range(0..uris.len()));
+        Ok(Self { uris, next })
+    }
+
+    /// The first address.
+    pub(super) fn first(&self) -> &AMQPUri {
+        &self.uris[0]
+    }
+
+    /// Connects to one of them, within `wait` for all together. `name` is shown in RabbitMQ's management.
+    ///
+    /// # Errors
+    /// The last failure, if no address answers.
+    pub async fn connect(&self, name: &str, wait: Duration) -> Result<Connection, ConnectError> {
+        let count = self.uris.len();
+        let wait = wait / u32::try_from(count).unwrap_or(u32::MAX);
+        let mut failure = ConnectError::Timeout;
+        for _ in 0..count {
+            let uri = &self.uris[self.next.fetch_add(1, Ordering::Relaxed) % count];
+            let properties = ConnectionProperties::default().with_connection_name(name.into());
+            match timeout(wait, Connection::connect_uri(uri.clone(), properties)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => failure = error.into(),
+                Err(_) => failure = ConnectError::Timeout,
+            }
+        }
+        Err(failure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(url: &str) -> Result<Addresses, String> {
+        Addresses::new(&Amqp { url: url.into(), ..Amqp::default() }).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn all_addresses_must_be_valid_and_of_one_virtual_host() {
+        let hosts = |url: &str| -> Vec<String> {
+            addresses(url).unwrap().uris.into_iter().map(|uri| uri.authority.host).collect()
+        };
+        assert_eq!(hosts("amqp://a/v"), ["a"]);
+        assert_eq!(hosts("amqp://u:p@a:1/v, amqp://u:p@b:2/v,amqps://c/v"), ["a", "b", "c"]);
+        for url in ["amqp://a,http://b", "amqp://a,", "", "a", "amqp://a/v,amqp://b/w"] {
+            let error = addresses(url).unwrap_err();
+            assert!(error.contains("amqp.url"), "{url}: {error}");
+        }
+    }
+}
