@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fred::prelude::*;
-use fred::types::config::UnresponsiveConfig;
+use fred::types::config::{ClusterDiscoveryPolicy, UnresponsiveConfig};
 use fred::types::scripts::Script;
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
@@ -72,8 +72,12 @@ impl std::fmt::Debug for Client {
 pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client, RedisError> {
     let timeout = Duration::from_millis(settings.command_timeout_ms.max(1));
     let parsed = Config::from_url(&to_redis_scheme(settings.url.expose()));
-    let parsed =
+    let mut parsed =
         parsed.map_err(|_| ConfigError::key("redis.url", "is not redis://[user:password@]host:port[/db]"))?;
+    if parsed.server.is_clustered() {
+        // Once connected, every known node tells the topology, so that the one in the address may be lost.
+        parsed.server.set_cluster_discovery_policy(ClusterDiscoveryPolicy::UseCache)?;
+    }
     let (deadline, mut backoff, mut is_logged) = (Instant::now() + wait, Backoff::dependency(), false);
     loop {
         let inner = Builder::from_config(parsed.clone())

@@ -20,6 +20,8 @@ pub struct RedisServer {
     process: Option<Process>,
     folder: PathBuf,
     port: u16,
+    /// Of a node of a cluster: where it talks to other nodes.
+    bus_port: Option<u16>,
 }
 
 impl RedisServer {
@@ -28,7 +30,19 @@ impl RedisServer {
     /// # Errors
     /// With the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        let mut server = Self { process: None, folder: folder.to_owned(), port: free_port()? };
+        Self::start_on(folder, None).await
+    }
+
+    /// Starts a node of a cluster that it is not part of yet.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(super) async fn start_cluster_node(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_on(folder, Some(free_port()?)).await
+    }
+
+    async fn start_on(folder: &Path, bus_port: Option<u16>) -> anyhow::Result<Self> {
+        let mut server = Self { process: None, folder: folder.to_owned(), port: free_port()?, bus_port };
         server.start_again().await?;
         Ok(server)
     }
@@ -46,6 +60,10 @@ impl RedisServer {
             command.arg("--dir").arg(self.folder.join("data"));
             command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]);
             command.args(["--maxmemory-policy", "noeviction"]);
+            if let Some(port) = self.bus_port {
+                command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
+                command.args(["--cluster-node-timeout", "1000"]);
+            }
         })?;
         let process = self.process.insert(process);
         wait_for("Redis", START_TIMEOUT, async || {
@@ -60,18 +78,23 @@ impl RedisServer {
         self.process = None;
     }
 
-    /// Sends one command, whose answer must not be an error. For arguments without blanks.
+    /// Sends one command, whose answer must not be an error, and returns the answer as the protocol has it, up to 4 KiB. For
+    /// arguments without blanks.
     ///
     /// # Errors
     /// The error that the server answers.
-    pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
+    pub async fn command(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.write_all(format!("{}\r\n", arguments.join(" ")).as_bytes()).await?;
-        let mut answer = [0; 512];
+        let mut answer = [0; 4_096];
         let length = stream.read(&mut answer).await?;
         let answer = String::from_utf8_lossy(&answer[..length]);
         anyhow::ensure!(!answer.is_empty() && !answer.starts_with('-'), "{arguments:?}: {answer}");
-        Ok(())
+        Ok(answer.into_owned())
+    }
+
+    pub(super) fn bus_port(&self) -> Option<u16> {
+        self.bus_port
     }
 
     /// The port that it listens on.
