@@ -14,7 +14,7 @@ use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
 use shared::message::{Fingerprint, fixture};
 use shared::redis;
-use shared::redis::liveness_registry::LivenessRegistry;
+use shared::redis::liveness_registry::{LivenessRegistry, WorkerRegistry};
 use shared::redis::sequence::{AssignedNumber, Floor, NumberRequest, Numbers, Sequence};
 use testbed::stack::Stores;
 
@@ -237,4 +237,20 @@ async fn a_silent_worker_leaves_the_liveness_registry() {
         assert!(std::time::Instant::now() < deadline, "b never expired");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn a_worker_that_knows_no_shares_is_seen_by_those_that_do() {
+    let stores = Stores::for_test().await.unwrap();
+    let client = connect(&stores).await;
+    let earlier = LivenessRegistry::workers(client.clone(), Duration::from_secs(30));
+    let registry = WorkerRegistry::new(client, Duration::from_secs(30));
+    assert!(registry.beat("a").await.unwrap().know_shares);
+    earlier.beat("b").await.unwrap();
+    let mixed = registry.beat("c").await.unwrap();
+    assert_eq!((mixed.ids, mixed.know_shares), (vec!["a".into(), "b".into(), "c".into()], false));
+    earlier.leave("b").await.unwrap();
+    registry.leave("a").await.unwrap();
+    let left = registry.beat("c").await.unwrap();
+    assert_eq!((left.ids, left.know_shares), (vec!["c".to_owned()], true));
 }

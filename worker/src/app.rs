@@ -16,7 +16,7 @@ use shared::mysql::{self, ConnectError, Ping};
 use shared::ops_routes::ops_routes;
 use shared::process::{self, Service};
 use shared::redis::inbox::Inboxes;
-use shared::redis::liveness_registry::LivenessRegistry;
+use shared::redis::liveness_registry::WorkerRegistry;
 use shared::redis::process_addresses::ProcessAddresses;
 use shared::redis::sequence::Sequence;
 use shared::redis::{self, RedisError};
@@ -159,7 +159,7 @@ impl App {
             "Worker {me} started; its health checks are at http://{ops_address}/readyz"
         );
         advertise(&me, &config.ops.advertise, ops_address, &redis, &working).await;
-        let registry = LivenessRegistry::workers(redis.clone(), EXPIRY);
+        let registry = WorkerRegistry::new(redis.clone(), EXPIRY);
         let heartbeat = Heartbeat::new(me, registry, shards, Arc::new(context), health.clone());
         let shards = heartbeat.owned();
         working.spawn_essential("heartbeat", heartbeat.run(working.clone()));

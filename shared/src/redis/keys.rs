@@ -45,6 +45,8 @@ pub(super) fn device_rank(user: &UserId, device: &DeviceId) -> String {
 
 /// Sorted set: live workers by the time of their last heartbeat.
 pub(super) const WORKERS: &str = "im:workers";
+/// Sorted set: the live workers that know shares, see [`LiveWorkers`](super::liveness_registry::LiveWorkers).
+pub(super) const WORKERS_WITH_SHARES: &str = "im:workers:shares";
 /// Sorted set: live gateways by the time of their last heartbeat.
 pub(super) const GATEWAYS: &str = "im:gateways";
 

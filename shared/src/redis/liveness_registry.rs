@@ -57,3 +57,57 @@ impl LivenessRegistry {
         Ok(self.client.raw().zrem::<(), _, _>(self.key, process).await?)
     }
 }
+
+/// How much longer a worker is known to know shares than to be alive.
+const SHARES_EXTRA: Duration = Duration::from_secs(60);
+
+/// The live workers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LiveWorkers {
+    /// Their ids, sorted.
+    pub ids: Vec<String>,
+    /// All of them know the rule that gives each worker an equal share of the shards; workers of earlier versions do not.
+    pub know_shares: bool,
+}
+
+/// The registry of workers, with the rule for shards that each of them knows. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct WorkerRegistry {
+    all: LivenessRegistry,
+    with_shares: LivenessRegistry,
+}
+
+impl WorkerRegistry {
+    /// One without a heartbeat for `expiry` is considered dead.
+    #[must_use]
+    pub fn new(client: Client, expiry: Duration) -> Self {
+        let with_shares = LivenessRegistry {
+            client: client.clone(),
+            key: keys::WORKERS_WITH_SHARES,
+            expiry: expiry + SHARES_EXTRA,
+        };
+        Self { all: LivenessRegistry::workers(client, expiry), with_shares }
+    }
+
+    /// Records a heartbeat of `worker` (empty: none), which knows shares, and returns all live workers.
+    ///
+    /// # Errors
+    /// Redis cannot be reached: go on with the workers of the last call.
+    pub async fn beat(&self, worker: &str) -> Result<LiveWorkers, RedisError> {
+        // In this order no worker is ever seen alive without the rule that it knows.
+        self.with_shares.beat(worker).await?;
+        let ids = self.all.beat(worker).await?;
+        let with_shares = self.with_shares.live().await?;
+        let know_shares = ids.iter().all(|id| with_shares.binary_search(id).is_ok());
+        Ok(LiveWorkers { ids, know_shares })
+    }
+
+    /// Removes `worker`, so that the others need not wait for its expiry.
+    ///
+    /// # Errors
+    /// Redis cannot be reached: `worker` is considered dead after the expiry.
+    pub async fn leave(&self, worker: &str) -> Result<(), RedisError> {
+        self.all.leave(worker).await?;
+        self.with_shares.leave(worker).await
+    }
+}

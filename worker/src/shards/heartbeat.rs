@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::health::{Check, Health};
-use shared::redis::liveness_registry::LivenessRegistry;
+use shared::redis::liveness_registry::WorkerRegistry;
 use shared::shard::{ShardCount, ShardId};
 use shared::shutdown::Shutdown;
 use tokio::sync::watch;
@@ -28,7 +28,7 @@ pub(crate) const EXPIRY: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     me: String,
-    registry: LivenessRegistry,
+    registry: WorkerRegistry,
     shards: ShardCount,
     context: Arc<ShardContext>,
     health: Health,
@@ -53,7 +53,7 @@ impl Heartbeat {
     #[must_use]
     pub(crate) fn new(
         me: String,
-        registry: LivenessRegistry,
+        registry: WorkerRegistry,
         shards: ShardCount,
         context: Arc<ShardContext>,
         health: Health,

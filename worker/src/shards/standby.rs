@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use shared::redis::liveness_registry::LiveWorkers;
 use shared::shard::{ShardCount, ShardId};
 
 use super::assignment::owners;
@@ -19,7 +20,7 @@ pub(super) struct Owners(BTreeMap<String, Vec<ShardId>>);
 
 impl Standby {
     /// Which worker has which shard if `me` has none, and if that differs from the last report.
-    pub(super) fn update(&mut self, me: &str, workers: &[String], shards: ShardCount) -> Option<&Owners> {
+    pub(super) fn update(&mut self, me: &str, workers: &LiveWorkers, shards: ShardCount) -> Option<&Owners> {
         let owners = owners(workers, shards);
         if owners.contains_key(me) || owners.is_empty() {
             self.reported = None;
@@ -50,9 +51,13 @@ mod tests {
     #[test]
     fn a_worker_without_a_shard_reports_the_owners_when_they_change() {
         let one = ShardCount::new(1).unwrap();
-        let all: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
+        let live = |ids: &[&str]| LiveWorkers {
+            ids: ids.iter().map(|&id| id.to_owned()).collect(),
+            know_shares: true,
+        };
+        let all = live(&["a", "b", "c"]);
         let owner = owners(&all, one).into_keys().next().unwrap().to_owned();
-        let mut others = all.iter().filter(|worker| **worker != owner);
+        let mut others = all.ids.iter().filter(|worker| **worker != owner);
         let (me, other) = (others.next().unwrap(), others.next().unwrap());
 
         let mut standby = Standby::default();
@@ -60,10 +65,10 @@ mod tests {
         let report = standby.update(me, &all, one).unwrap();
         assert_eq!(report.to_string(), format!("{owner}: 0"));
         assert_eq!(standby.update(me, &all, one), None, "nothing has changed");
-        let fewer = [owner.clone(), me.clone()];
+        let fewer = live(&[&owner, me]);
         assert_eq!(standby.update(me, &fewer, one), None, "{other} had no shard either");
 
-        assert_eq!(standby.update(me, std::slice::from_ref(me), one), None);
+        assert_eq!(standby.update(me, &live(&[me]), one), None);
         assert!(standby.update(me, &all, one).is_some(), "it has given the shard up");
     }
 }
