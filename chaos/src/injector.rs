@@ -52,10 +52,10 @@ impl<'s> FaultInjector<'s> {
     /// Chooses the gateway or worker for `fault`: one that has work, a connection or a shard, if there is any.
     pub(crate) async fn target(&mut self, fault: Fault, random: &mut StdRng) -> anyhow::Result<usize> {
         let (urls, work) = match fault.target() {
-            Target::Gateway => (self.system.http_urls(), "im_gateway_connections"),
+            Target::Gateway => (self.system.ops_urls(), "im_gateway_connections"),
             Target::Worker => {
                 let all = 0..self.system.worker_count();
-                (all.map(|n| self.system.worker(n).http_url()).collect(), "im_worker_shards")
+                (all.map(|n| self.system.worker(n).ops_url()).collect(), "im_worker_shards")
             }
             Target::Other => return Ok(0),
         };
@@ -280,7 +280,7 @@ impl<'s> FaultInjector<'s> {
         let workers = self.system.worker_count();
         (0..workers).for_each(|n| self.system.worker(n).freeze());
         // All senders may be connected to one of them.
-        let gateways = self.system.http_urls();
+        let gateways = self.system.ops_urls();
         let refusals = async || {
             let mut sum = 0.0;
             for gateway in &gateways {
@@ -303,7 +303,7 @@ impl<'s> FaultInjector<'s> {
     /// Waits until a worker reports that it cannot commit.
     async fn commits_fail(&mut self) -> anyhow::Result<()> {
         let urls: Vec<_> =
-            (0..self.system.worker_count()).map(|n| self.system.worker(n).http_url() + "/readyz").collect();
+            (0..self.system.worker_count()).map(|n| self.system.worker(n).ops_url() + "/readyz").collect();
         wait_for("a failed commit", TIMEOUT, async || {
             for url in &urls {
                 let answer = reqwest::get(url).await?;
@@ -318,7 +318,7 @@ impl<'s> FaultInjector<'s> {
 
     /// Lets deliveries through but no acknowledgement, until a message is committed; then kills the worker.
     async fn worker_dies_unacked(&mut self, n: usize) -> anyhow::Result<()> {
-        let url = self.system.worker(n).http_url();
+        let url = self.system.worker(n).ops_url();
         let committed = async || metric(&url, "im_worker_messages_committed_total").await;
         let before = committed().await.unwrap_or(0.0);
         let link = self.system.link(End::Worker(n), End::Rabbitmq).context("the system is not linked")?;

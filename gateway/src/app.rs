@@ -13,6 +13,7 @@ use std::time::Duration;
 use shared::advertised_address;
 use shared::config::ConfigError;
 use shared::health::Health;
+use shared::ops_listener;
 use shared::ops_routes::ops_routes;
 use shared::process::{self, Service};
 use shared::redis::process_addresses::ProcessAddresses;
@@ -82,9 +83,13 @@ impl App {
 
         let gateway = rand::random_range(1..=u64::MAX);
         let health = Health::new();
-        let stores = Stores::connect(&config, gateway, &health).await?;
+        let starting = health.check("start");
         let listening = Shutdown::new();
         let working = listening.sibling();
+        let operations = ops_routes(health.clone(), metrics);
+        let operations = ops_listener::start(config.ops.address, operations, &working)?;
+        tracing::info!(%operations, "Health checks and metrics are at http://{operations}/readyz");
+        let stores = Stores::connect(&config, gateway, &health).await?;
         let hub = Arc::new(Hub::new());
         let builder = Builder {
             gateway,
@@ -98,19 +103,11 @@ impl App {
         };
         let deps = builder.build(tokens, revoked, &listening).await?;
 
-        let routes = http::routes(deps, health.clone(), metrics.clone());
+        let routes = http::routes(deps, health.clone());
         let settings = ListenSettings::of(&config).within(open_files(config.limits.connections_max));
-        let mut of_metrics = Vec::new();
-        if let Some(operations) = config.listen.ops_address {
-            let (settings, routes) =
-                (settings.for_operations(operations), ops_routes(health.clone(), metrics));
-            let operations = listen::start("listen.ops_address", settings, routes, &working)?;
-            tracing::info!(%operations, "Health checks and metrics are also at {operations}");
-            of_metrics.push(operations);
-        }
-        let address = listen::start("listen.address", settings, routes, &listening)?;
-        of_metrics.push(address);
-        advertise(gateway, &config, &of_metrics, &stores, &working).await;
+        let address = listen::start(settings, routes, &listening)?;
+        advertise(gateway, &config.ops.advertise, operations, &stores, &working).await;
+        drop(starting);
         tracing::info!(%address, gateway = format!("{gateway:016x}"), "gateway started");
         Ok(Self { address, config, health, hub, listening, working, stores })
     }
@@ -166,11 +163,11 @@ impl Service for App {
     }
 }
 
-/// Publishes where the other gateways get the metrics of this one, which are at all addresses of `bound`.
-async fn advertise(gateway: u64, config: &Config, bound: &[SocketAddr], stores: &Stores, tasks: &Shutdown) {
+/// Publishes where the other gateways get the metrics of this one, which are at the address `bound`.
+async fn advertise(gateway: u64, configured: &str, bound: SocketAddr, stores: &Stores, tasks: &Shutdown) {
     let id = format!("{gateway:016x}");
     shared::metrics::process_started("gateway", &id);
-    let address = advertised_address::address(&config.listen.advertise, bound, &stores.redis).await;
+    let address = advertised_address::address(configured, bound, &stores.redis).await;
     let addresses = ProcessAddresses::new(stores.redis.clone());
     let keeping = advertised_address::keep(addresses, id, address, tasks.clone());
     tasks.spawn_essential("advertised address", keeping);

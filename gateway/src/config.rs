@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use shared::amqp::PolicyWatch;
-use shared::config::{Amqp, ConfigError, Log, Mysql, Program, Redis, Secret, Shards, Start};
+use shared::config::{Amqp, ConfigError, Log, Mysql, Ops, Program, Redis, Secret, Shards, Start};
 
 pub use crate::id_profile::IdProfile;
 pub use listen::Listen;
@@ -18,12 +18,17 @@ pub use limits::Limits;
 pub(crate) use limits::REPLY_BYTES_MAX;
 pub use profiles::Profiles;
 
+/// The default port of `ops.address`.
+const OPS_PORT: u16 = 9091;
+
 /// All sections. `deploy/config/gateway.toml` shows each key with its default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `[listen]`
     pub listen: Listen,
+    /// `[ops]`
+    pub ops: Ops<OPS_PORT>,
     /// `[web]`
     pub web: Web,
     /// `[auth]`
@@ -304,6 +309,7 @@ impl Config {
     pub fn validated(mut self) -> Result<Self, ConfigError> {
         self.shards.checked()?;
         self.listen.check()?;
+        shared::advertised_address::check("ops.advertise", &self.ops.advertise)?;
         self.mysql.check()?;
         PolicyWatch::check(&self.amqp)?;
         self.auth = self.auth.validated()?;

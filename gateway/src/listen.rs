@@ -41,8 +41,6 @@ const HEADERS_MAX: usize = 64;
 const HURRIED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 /// One address has at most this part of all connections, before they are upgraded.
 const ADDRESS_PART: usize = 4;
-/// Connections to the operator's own listener.
-const OPERATIONS_CONNECTIONS_MAX: usize = 64;
 /// Pause after a failed accept; the usual cause is a lack of file descriptors, which ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -124,11 +122,6 @@ impl ListenSettings {
         self
     }
 
-    /// The same for the operator's own listener at `address`, whose connections do not wait for those of clients.
-    pub(crate) fn for_operations(&self, address: SocketAddr) -> Self {
-        Self { address, connections_max: OPERATIONS_CONNECTIONS_MAX, ..self.clone() }
-    }
-
     /// The time for a request head of a client at `peer`, which has `pending` other connections that are not upgraded;
     /// `None` if it may have no further one.
     fn header_timeout(&self, pending: usize) -> Option<Duration> {
@@ -156,14 +149,13 @@ impl ListenSettings {
 /// Binds the address and accepts connections until the stop. Returns the bound address.
 ///
 /// # Errors
-/// The address cannot be bound; the message names `key`, its setting.
+/// The address cannot be bound.
 pub(crate) fn start(
-    key: &str,
     settings: ListenSettings,
     routes: BoxedFilter<(Response,)>,
     shutdown: &Shutdown,
 ) -> anyhow::Result<SocketAddr> {
-    let listener = bind(settings.address).with_context(|| format!("{key}: {}", settings.address))?;
+    let listener = bind(settings.address).with_context(|| format!("listen.address: {}", settings.address))?;
     let address = listener.local_addr()?;
     let stop = shutdown.clone();
     shutdown.spawn_essential(format!("listener on {address}"), async move {

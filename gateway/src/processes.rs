@@ -166,8 +166,11 @@ async fn fetch(entry: &Entry, left: &AtomicUsize) -> Result<String, String> {
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())))?;
     if !text.contains(&entry.id) {
-        let key = if entry.role == "gateway" { "listen.advertise" } else { "ops.advertise" };
-        return Err(format!("another process answers at its address: set {key} of this {}", entry.role));
+        return Err(format!(
+            "another process answers at its address: set ops.address of this {} to one that all hosts reach, or \
+             ops.advertise",
+            entry.role
+        ));
     }
     Ok(text)
 }
@@ -254,7 +257,7 @@ mod tests {
         assert_eq!(fetched(ok("id=\"p1\" 1\n")).await.unwrap(), "id=\"p1\" 1\n");
         let redirect = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/p1\r\ncontent-length: 0\r\n\r\n";
         for (answer, reason) in [
-            (ok("id=\"p2\" 1\n"), "another process answers at its address: set ops.advertise"),
+            (ok("id=\"p2\" 1\n"), "another process answers at its address: set ops.address"),
             (redirect.to_owned(), "status 302"),
             ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nearly".to_owned(), "ended early"),
             ("no HTTP at all\r\n\r\n".to_owned(), "the request failed"),

@@ -198,14 +198,9 @@ async fn unfinished_bodies_of_one_address_leave_places_for_everyone_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_of_one_address_are_hurried_and_files_are_raised() {
-    let operations = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
     let mut system = Builder::new()
         .gateways(1)
         .set("IM__LIMITS__ADDRESS_PENDING_CONNECTIONS_MAX", 50)
-        .set("IM__LISTEN__OPS_ADDRESS", operations)
         .for_test()
         .await
         .unwrap();
@@ -228,7 +223,7 @@ async fn idle_connections_of_one_address_are_hurried_and_files_are_raised() {
     }
     let first = tokio::time::timeout(Duration::from_millis(100), idle[0].read_to_end(&mut Vec::new())).await;
     assert!(first.is_err(), "closed after {:?}", start.elapsed());
-    for base in [system.http_urls()[0].clone(), format!("http://{operations}")] {
+    for base in [system.http_urls()[0].clone(), system.ops_urls()[0].clone()] {
         let to = base.strip_prefix("http://").unwrap().parse().unwrap();
         let mut stream = TcpSocket::new_v4().unwrap().connect(to).await.unwrap();
         stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use testbed::client::{Client, Http};
-use testbed::stack::{Builder, System, wait_for};
+use testbed::stack::{Builder, System, program, wait_for};
 
 const PATH: &str = "/api/admin/processes";
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -122,6 +122,51 @@ async fn the_operator_sees_all_live_processes_with_their_metrics_at_any_gateway(
     .unwrap();
 }
 
+async fn fetched(url: String) -> (u16, String) {
+    let answer = reqwest::get(url).await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn details_and_metrics_are_on_the_operators_listener_only() {
+    let mut system = Builder::new().gateways(1).workers(1).for_test().await.unwrap();
+    let (public, ops) = (system.http_urls().remove(0), system.ops_urls().remove(0));
+    let of = async |base: &str, path: &str| fetched(format!("{base}{path}")).await;
+    assert_eq!(of(&public, "/metrics").await.0, 404);
+    assert!(of(&ops, "/metrics").await.1.contains("im_process_ready 1"));
+    for base in [&public, &ops] {
+        assert_eq!(of(base, "/healthz").await, (200, "ok\n".to_owned()));
+        assert_eq!(of(base, "/readyz").await, (200, "ready\n".to_owned()));
+    }
+    assert_eq!(of(&ops, "/api").await.0, 404, "clients are not served there");
+
+    system.redis().unwrap().kill();
+    wait_for("the reason", TIMEOUT, async || {
+        let (status, text) = of(&ops, "/readyz").await;
+        anyhow::ensure!(status == 503 && text.contains("redis"), "{status} {text}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(of(&public, "/readyz").await, (503, "not ready\n".to_owned()));
+    assert_eq!(of(&public, "/healthz").await.0, 200, "an unavailable store is no reason to restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_a_used_operators_port_ends_with_a_line_that_says_what_to_set() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for process in ["gateway", "worker"] {
+        let mut command = tokio::process::Command::new(program(process).unwrap());
+        let settings = [("IM__AUTH__MODE", "insecure"), ("IM__OPS__ADDRESS", &address)];
+        let ended = command.env_clear().envs(settings).output();
+        let ended = tokio::time::timeout(TIMEOUT, ended).await.unwrap().unwrap();
+        let error = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{error}");
+        assert!(error.contains(&address) && error.contains("IM__OPS__ADDRESS"), "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_but_the_operator_sees_a_process() {
     let system = Builder::new().gateways(1).workers(1).for_test().await.unwrap();
@@ -151,18 +196,19 @@ async fn a_process_without_metrics_is_listed_with_the_reason() {
     system.worker(0).thaw();
     all_listed(&system, 0, &["gateway", "gateway", "worker"]).await;
 
-    let (own, other) = (system.gateway(1).port(), system.gateway(0).port());
+    let port = |url: &str| url.rsplit(':').next().unwrap().to_owned();
+    let [other, own] = [0, 1].map(|n| port(&system.ops_urls()[n]));
     for (advertised, error) in
-        [(format!("127.0.0.1:{other}"), "set listen.advertise"), ("127.0.0.1:1".to_owned(), "cannot connect")]
+        [(format!("127.0.0.1:{other}"), "set ops.address"), ("127.0.0.1:1".to_owned(), "cannot connect")]
     {
         system.gateway(1).terminate().await.unwrap();
-        system.gateway(1).set("IM__LISTEN__ADVERTISE", &advertised);
+        system.gateway(1).set("IM__OPS__ADVERTISE", &advertised);
         system.gateway(1).start_again().await.unwrap();
         error_listed(&system, "gateway", error).await;
     }
     // A host without a port has the port of the socket.
     system.gateway(1).terminate().await.unwrap();
-    system.gateway(1).set("IM__LISTEN__ADVERTISE", "localhost");
+    system.gateway(1).set("IM__OPS__ADVERTISE", "localhost");
     system.gateway(1).start_again().await.unwrap();
     let processes = all_listed(&system, 0, &["gateway", "gateway", "worker"]).await;
     let address = format!("localhost:{own}");

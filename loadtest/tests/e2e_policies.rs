@@ -40,7 +40,7 @@ impl Own {
 
     /// The gauge of queues with a harmful policy at the gateway.
     async fn harmful(&self) -> anyhow::Result<Option<f64>> {
-        let metrics = reqwest::get(format!("{}/metrics", self.system.http_urls()[0])).await?.text().await?;
+        let metrics = reqwest::get(format!("{}/metrics", self.system.ops_urls()[0])).await?.text().await?;
         let line = metrics.lines().find_map(|line| line.strip_prefix("im_amqp_harmful_policies "));
         Ok(line.and_then(|value| value.parse().ok()))
     }

@@ -241,7 +241,7 @@ async fn a_page_that_many_pull_shows_all_that_was_stored_before_it_was_asked_for
         }
     }
     // Nothing is added any more: the same page is given again.
-    for url in system.http_urls() {
+    for url in system.ops_urls() {
         wait_for("a page that is given again", Duration::from_secs(20), async || {
             let again = metric(&url, "im_gateway_pages_again_total").await?;
             anyhow::ensure!(again > 0.0, "{again}");

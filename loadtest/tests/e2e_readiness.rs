@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Waits until the process is not ready because of a check whose line begins with `check`.
 async fn not_ready(service: &mut Service, check: &str) {
     wait_for(check, TIMEOUT, async || {
-        let answer = reqwest::get(format!("{}/readyz", service.http_url())).await?;
+        let answer = reqwest::get(format!("{}/readyz", service.ops_url())).await?;
         let (is_ready, text) = (answer.status().is_success(), answer.text().await?);
         anyhow::ensure!(!is_ready && text.lines().any(|line| line.starts_with(check)), "{text}");
         Ok(())
@@ -178,7 +178,7 @@ async fn a_full_disk_or_an_unread_pipe_for_logs_stops_no_process() {
         serves(&system, "after_all").await;
         for service in system.services() {
             let metrics =
-                reqwest::get(format!("{}/metrics", service.http_url())).await.unwrap().text().await.unwrap();
+                reqwest::get(format!("{}/metrics", service.ops_url())).await.unwrap().text().await.unwrap();
             let lost = metrics.lines().find_map(|line| line.strip_prefix("im_log_lines_lost_total "));
             if log != pipe {
                 assert!(lost.is_some_and(|lost| lost != "0"), "{}: {lost:?}", service.name());

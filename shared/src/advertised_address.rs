@@ -32,12 +32,10 @@ pub fn check(key: &str, address: &str) -> Result<(), ConfigError> {
 
 /// The address to publish: `configured` if it is not empty, with the port of `bound` if it has none.
 ///
-/// Otherwise it is one of `bound`, the sockets that serve the metrics, preferably one that other hosts reach. An
-/// unspecified IP address (`0.0.0.0`, `[::]`) is replaced by the one from which this host reaches Redis, since other
-/// processes are in that network, too.
-pub async fn address(configured: &str, bound: &[SocketAddr], redis: &redis::Client) -> String {
-    let reachable = bound.iter().find(|address| !address.ip().is_loopback()).or(bound.first());
-    let Some(bound) = reachable else { return configured.to_owned() };
+/// Otherwise it is `bound`, the socket that serves the metrics. An unspecified IP address (`0.0.0.0`, `[::]`) is replaced by
+/// the one from which this host reaches Redis, since other processes are in that network, too. A loopback address stays:
+/// gateways of other hosts find another process there, or none, and say so.
+pub async fn address(configured: &str, bound: SocketAddr, redis: &redis::Client) -> String {
     if let Some(address) = with_port(configured, bound.port()) {
         return address;
     }

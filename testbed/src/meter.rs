@@ -94,7 +94,7 @@ pub fn per_1000(before: &Used, after: &Used, messages: u64) -> BTreeMap<String, 
     after.iter().map(cost).collect()
 }
 
-/// The sum of a metric of the process at `url` over its labels; `name` may end with one label.
+/// The sum of a metric of the process at `url`, its address for metrics, over its labels; `name` may end with one label.
 ///
 /// # Errors
 /// If it does not answer.

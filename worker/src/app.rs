@@ -13,6 +13,7 @@ use shared::config::ConfigError;
 use shared::health::{Check, Health};
 use shared::mysql::settings::ShardCountError;
 use shared::mysql::{self, ConnectError, Ping};
+use shared::ops_listener::{self, OpsListenerError};
 use shared::ops_routes::ops_routes;
 use shared::process::{self, Service};
 use shared::redis::inbox::Inboxes;
@@ -23,7 +24,6 @@ use shared::redis::{self, RedisError};
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
 use shared::{advertised_address, telemetry};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::commit::ledger::MysqlLedger;
@@ -57,14 +57,9 @@ pub enum StartError {
     /// RabbitMQ cannot be reached.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// The address cannot be bound.
-    #[error("ops.address {address}: {source}")]
-    Listen {
-        /// The configured address.
-        address: SocketAddr,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    /// The operator's listener cannot be bound.
+    #[error(transparent)]
+    Listen(#[from] OpsListenerError),
     /// The metrics recorder cannot be installed.
     #[error("metrics: {0}")]
     Metrics(String),
@@ -117,7 +112,9 @@ impl App {
         let health = Health::new();
         let working = Shutdown::new();
         let serving = working.sibling();
-        let ops_address = serve(&serving, config.ops.address, ops_routes(health.clone(), metrics)).await?;
+        let starting = health.check("start");
+        let routes = ops_routes(health.clone(), metrics);
+        let ops_address = ops_listener::start(config.ops.address, routes, &serving)?;
 
         let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
         mysql::migrate(&pool).await.map_err(|e| StartError::Migrate(e.to_string()))?;
@@ -137,11 +134,7 @@ impl App {
         keep_up(&consuming, &publishing, &health, &working);
         let commits = health.check("commits");
         commits.pass();
-        let ledger = MysqlLedger::new(pool);
-        working.spawn_essential(
-            "check of MySQL",
-            check_mysql(ledger.clone(), health.check("mysql"), working.clone()),
-        );
+        let ledger = ledger(pool, &health, &working);
         let context = ShardContext {
             consuming: Arc::clone(&consuming),
             publishing: Arc::clone(&publishing),
@@ -165,6 +158,7 @@ impl App {
         working.spawn_essential("heartbeat", heartbeat.run(working.clone()));
         let reporting = report_backlog(Arc::clone(&consuming), shards.clone(), working.clone());
         working.spawn_essential("backlog of shards", reporting);
+        drop(starting);
         let (grace, brokers) = (config.drain.grace(), [consuming, publishing]);
         Ok(Self { health, ops_address, shards, grace, working, serving, redis, brokers })
     }
@@ -221,25 +215,18 @@ impl Service for App {
 /// Publishes where the gateways get the metrics of this worker, which are at the address `bound`.
 async fn advertise(me: &str, configured: &str, bound: SocketAddr, redis: &redis::Client, stop: &Shutdown) {
     shared::metrics::process_started("worker", me);
-    let address = advertised_address::address(configured, &[bound], redis).await;
+    let address = advertised_address::address(configured, bound, redis).await;
     let addresses = ProcessAddresses::new(redis.clone());
     let keeping = advertised_address::keep(addresses, me.to_owned(), address, stop.clone());
     stop.spawn_essential("advertised address", keeping);
 }
 
-/// Serves the ops routes, and returns the bound address (the configured port may be 0).
-async fn serve(
-    stop: &Shutdown,
-    address: SocketAddr,
-    routes: warp::filters::BoxedFilter<(warp::reply::Response,)>,
-) -> Result<SocketAddr, StartError> {
-    let listen = |source| StartError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
-    let bound = listener.local_addr().map_err(listen)?;
-    let until = stop.clone();
-    let server = warp::serve(routes).incoming(listener).graceful(async move { until.stopping().await });
-    stop.spawn_essential("ops server", server.run());
-    Ok(bound)
+/// The ledger of `pool`, with its check.
+fn ledger(pool: mysql::Pool, health: &Health, working: &Shutdown) -> MysqlLedger {
+    let ledger = MysqlLedger::new(pool);
+    let checking = check_mysql(ledger.clone(), health.check("mysql"), working.clone());
+    working.spawn_essential("check of MySQL", checking);
+    ledger
 }
 
 /// Checks MySQL, whose state a worker without messages would not notice.

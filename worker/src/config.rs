@@ -1,13 +1,12 @@
 //! The worker's settings. Each key has a default for a single machine.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
 use shared::amqp::PolicyWatch;
-use shared::config::{Amqp, ConfigError, Log, Mysql, Program, Redis, Shards, Start};
+use shared::config::{Amqp, ConfigError, Log, Mysql, Ops, Program, Redis, Shards, Start};
 
 /// All sections. Unknown keys are refused; keys that only a gateway has are ignored.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -26,7 +25,7 @@ pub struct Config {
     /// How long to wait for a dependency at the start.
     pub start: Start,
     /// Address of health checks and metrics.
-    pub ops: Ops,
+    pub ops: Ops<OPS_PORT>,
     /// How messages are committed.
     pub commit: Commit,
     /// Inboxes of users.
@@ -35,21 +34,8 @@ pub struct Config {
     pub drain: Drain,
 }
 
-/// `[ops]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Ops {
-    /// Address of `/healthz`, `/readyz` and `/metrics`; not for the public.
-    pub address: SocketAddr,
-    /// The host, or `host:port`, at which the gateways reach it. Empty: the IP address from which this host reaches Redis.
-    pub advertise: String,
-}
-
-impl Default for Ops {
-    fn default() -> Self {
-        Self { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9090)), advertise: String::new() }
-    }
-}
+/// The default port of `ops.address`.
+const OPS_PORT: u16 = 9090;
 
 /// `[commit]`.
 #[derive(Debug, Clone, Deserialize)]

@@ -21,12 +21,6 @@ pub struct Listen {
     /// addresses and the hosts of `allowed_origins`.
     #[serde(deserialize_with = "trimmed")]
     pub hosts: Vec<String>,
-    /// Another address and port for `/healthz`, `/readyz` and `/metrics`, which does not wait for connections of clients;
-    /// the main one has them too. None by default.
-    pub ops_address: Option<SocketAddr>,
-    /// The host, or `host:port`, at which other gateways reach its metrics. Empty: the IP address from which this host
-    /// reaches Redis.
-    pub advertise: String,
     /// Networks (`10.0.0.0/8`) or addresses of load balancers whose `X-Forwarded-For` or `Forwarded` is trusted.
     #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
@@ -38,8 +32,6 @@ impl Default for Listen {
             address: SocketAddr::from(([0, 0, 0, 0], 8080)),
             allowed_origins: Vec::new(),
             hosts: Vec::new(),
-            ops_address: None,
-            advertise: String::new(),
             trusted_proxies: Vec::new(),
         }
     }
@@ -60,7 +52,7 @@ impl Listen {
             let why = format!("{text:?} is not a name: write chat.local, without scheme, port and path");
             return Err(ConfigError::key("listen.hosts", why));
         }
-        shared::advertised_address::check("listen.advertise", &self.advertise)
+        Ok(())
     }
 }
 

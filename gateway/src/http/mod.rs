@@ -1,4 +1,4 @@
-//! The HTTP side of a gateway: `/ws`, `/healthz`, `/readyz`, `/metrics`, the calls under `/api`, and the web client.
+//! The HTTP side of a gateway: `/ws`, `/healthz`, `/readyz`, the calls under `/api`, and the web client.
 //!
 //! To add a call: one line in the `route` function of its area's file, which matches method and path, and one function,
 //! which reads the parameters from the [`Call`](call::Call) and returns an [`Answer`](answer::Answer). A new area gets a

@@ -3,9 +3,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use metrics_exporter_prometheus::PrometheusHandle;
 use shared::health::Health;
-use shared::ops_routes::ops_routes;
+use shared::probes::public_routes;
 use warp::http::StatusCode;
 use warp::http::header::{CACHE_CONTROL, HeaderValue};
 use warp::reply::Response;
@@ -15,14 +14,14 @@ use super::deps::Deps;
 use super::head::{self, BadHead};
 use super::{answer, router, upgrade, web};
 
-/// The WebSocket, the calls under `/api`, the operational routes, and the web client.
+/// The WebSocket, the calls under `/api`, `/healthz` and `/readyz`, and the web client.
 #[must_use]
-pub(crate) fn routes(deps: Deps, health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Response,)> {
+pub(crate) fn routes(deps: Deps, health: Health) -> BoxedFilter<(Response,)> {
     let deps = Arc::new(deps);
     let calls = router::routes(Arc::clone(&deps));
-    let operations = head::headers().map(drop).untuple_one().and(ops_routes(health, metrics));
+    let probes = head::headers().map(drop).untuple_one().and(public_routes(health));
     let page = web::route(deps.settings.web_client);
-    let others = upgrade::route(deps).or(operations).unify().or(page).unify();
+    let others = upgrade::route(deps).or(probes).unify().or(page).unify();
     calls.or(others).unify().recover(error_response).unify().map(not_stored).boxed()
 }
 

@@ -202,7 +202,7 @@ fn collect_arm(module_name: &str, place: &str, arm: &Arm, prefix: &[String], rou
 fn routes() -> Routes {
     let mut routes = Routes::default();
     collect("router", "route", &["api".to_owned()], &mut routes);
-    for file in ["gateway/src/http/routes.rs", "gateway/src/http/upgrade.rs", "shared/src/ops_routes.rs"] {
+    for file in ["gateway/src/http/routes.rs", "gateway/src/http/upgrade.rs", "shared/src/probes.rs"] {
         for path in source(file).split("warp::path!(").skip(1) {
             let path = path.split(')').next().unwrap();
             let parts = path.split('/').map(|part| part.trim().trim_matches('"').to_owned());

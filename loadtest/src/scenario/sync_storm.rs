@@ -220,7 +220,7 @@ impl Storm {
 async fn counted(target: &mut Target) -> anyhow::Result<Option<(f64, f64)>> {
     let Some(system) = target.own_system() else { return Ok(None) };
     let mut sums = (0.0, 0.0);
-    for url in system.http_urls() {
+    for url in system.ops_urls() {
         sums.0 += metric(&url, "im_gateway_reads_merged_total").await?;
         sums.1 += metric(&url, "im_gateway_tail_reads_total").await?;
     }

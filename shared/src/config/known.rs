@@ -79,7 +79,7 @@ mod tests {
             ("listen.address", Owner::This, Owner::Other),
             ("drain.spread_ms", Owner::This, Owner::Other),
             ("drain.grace_ms", Owner::Other, Owner::This),
-            ("ops.address", Owner::Other, Owner::This),
+            ("ops.address", Owner::This, Owner::This),
             ("mysql.url", Owner::This, Owner::This),
             ("shards.count", Owner::This, Owner::This),
             ("mysql.ulr", Owner::Nobody, Owner::Nobody),

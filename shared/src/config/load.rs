@@ -260,7 +260,7 @@ mod tests {
     fn settings_that_only_the_other_process_has_are_ignored() {
         let all = [
             ("IM__AUTH__MODE", "jwt"),
-            ("IM__OPS__ADDRESS", "0.0.0.0:9090"),
+            ("IM__COMMIT__BATCH_MESSAGES_MAX", "5"),
             ("IM__DRAIN__GRACE_MS", "1"),
             ("IM__DRAIN__SPREAD_MS", "1"),
             ("IM__MYSQL__URL", "mysql://env/im"),
@@ -280,7 +280,7 @@ mod tests {
         struct Worker {
             mysql: Mysql,
             #[expect(dead_code, reason = "only its presence counts")]
-            ops: HashMap<String, String>,
+            commit: HashMap<String, String>,
             drain: HashMap<String, u32>,
         }
         let file = tempfile_with("[commit]\nhole_timeout_ms = 1000\n[limits]\nconnections_max = 5\n");

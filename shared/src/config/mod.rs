@@ -6,11 +6,13 @@
 
 mod known;
 mod load;
+mod ops;
 pub mod sample;
 mod secret;
 mod sections;
 
 pub use known::Program;
 pub use load::{ConfigError, load, load_from};
+pub use ops::Ops;
 pub use secret::Secret;
 pub use sections::{Amqp, Log, LogFormat, Mysql, OnHarmfulPolicy, Redis, Shards, Start, Url};

@@ -57,7 +57,8 @@ const CRATES: [Layers; 4] = [
     Layers {
         crate_name: "shared",
         rows: &[
-            "advertised_address process ops_routes",
+            "advertised_address process ops_listener ops_routes",
+            "probes",
             "mysql redis amqp telemetry",
             "envelope",
             "message config health permission",

@@ -43,8 +43,8 @@ impl System {
     async fn start_worker(&self, n: usize) -> anyhow::Result<Service> {
         let port = free_port()?;
         let mut environment = self.environment(End::Worker(n), Program::Worker);
-        environment.push(("IM__OPS__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
-        self.start(n, "worker", port, environment).await
+        environment.push(address(OPS, port));
+        self.start(n, "worker", (port, port), environment).await
     }
 
     async fn start_gateway(&self, n: usize) -> anyhow::Result<Service> {
@@ -52,11 +52,13 @@ impl System {
             Some(port) => *port,
             None => free_port()?,
         };
+        let ops_port = free_port()?;
         let mut environment = self.environment(End::Gateway(n), Program::Gateway);
         // First, so that a setting of the builder replaces it.
         environment.insert(0, ("IM__AUTH__API_KEY".to_owned(), self.operator_key.clone()));
-        environment.push(("IM__LISTEN__ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
-        self.start(n, "gateway", port, environment).await
+        environment.push(address("IM__LISTEN__ADDRESS", port));
+        environment.push(address(OPS, ops_port));
+        self.start(n, "gateway", (port, ops_port), environment).await
     }
 
     /// An earlier version refuses settings that it does not know: it is started without them.
@@ -64,7 +66,7 @@ impl System {
         &self,
         n: usize,
         name: &str,
-        port: u16,
+        ports: (u16, u16),
         mut environment: Vec<(String, String)>,
     ) -> anyhow::Result<Service> {
         let log = self.logs.join(format!("{name}-{n}.log"));
@@ -72,10 +74,10 @@ impl System {
         let file = earlier.map_or_else(|| program(name), |folder| Ok(folder.join(name)))?;
         loop {
             let (file, log) = (file.clone(), log.clone());
-            let started = Service::start(format!("{name} {n}"), file, log, port, environment.clone()).await;
+            let started = Service::start(format!("{name} {n}"), file, log, ports, environment.clone()).await;
             let unknown = started.as_ref().err().and_then(|error| unknown_setting(&format!("{error:#}")));
             let count = environment.len();
-            environment.retain(|(key, _)| !unknown.as_ref().is_some_and(|unknown| key.ends_with(unknown)));
+            environment.retain(|(key, _)| !unknown.as_ref().is_some_and(|unknown| is_named(key, unknown)));
             if earlier.is_none() || environment.len() == count {
                 return started;
             }
@@ -116,13 +118,28 @@ impl System {
         for (service, name) in [(&mut self.workers[0], "worker"), (&mut self.gateways[0], "gateway")] {
             service.terminate().await.context("it had to be killed")?;
             service.replace(program(name)?);
+            // The earlier version may not have known it.
+            let (key, value) = address(OPS, service.ops_port());
+            service.set(&key, &value);
             service.start_again().await?;
         }
         Ok(())
     }
 }
 
-/// The end of the name of the setting that a process did not know, according to its log.
+/// The setting of the operator's listener.
+const OPS: &str = "IM__OPS__ADDRESS";
+
+fn address(key: &str, port: u16) -> (String, String) {
+    (key.to_owned(), format!("127.0.0.1:{port}"))
+}
+
+/// Whether the end of `key`, or its section, is `unknown`.
+fn is_named(key: &str, unknown: &str) -> bool {
+    key.ends_with(unknown) || key.contains(&format!("{unknown}__"))
+}
+
+/// The end of the name of the setting or section that a process did not know, according to its log.
 fn unknown_setting(error: &str) -> Option<String> {
     let field = error.rsplit_once("unknown field `")?.1.split('`').next()?;
     Some(format!("__{}", field.to_uppercase()))
@@ -149,4 +166,22 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let program = folder.join(name);
     anyhow::ensure!(program.is_file(), "{} is not built: cargo build --bins", program.display());
     Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_unknown_by_its_name_or_its_section() {
+        for (error, key) in [
+            ("configuration: unknown field `ops`, expected one of `listen`", OPS),
+            ("unknown field `timeout_ms`, expected one of `url`", "IM__MYSQL__TIMEOUT_MS"),
+        ] {
+            let unknown = unknown_setting(error).unwrap();
+            assert!(is_named(key, &unknown), "{unknown}");
+            assert!(!is_named("IM__LISTEN__ADDRESS", &unknown), "{unknown}");
+        }
+        assert_eq!(unknown_setting("another error"), None);
+    }
 }

@@ -16,13 +16,16 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Until it has drained and ended.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A gateway or worker with a port of its own, which stays the same when it is started again.
+/// A gateway or worker with ports of its own, which stay the same when it is started again.
 #[derive(Debug)]
 pub struct Service {
     name: String,
     program: PathBuf,
     log: PathBuf,
+    /// Of clients; the operator's of a worker, which has no clients.
     port: u16,
+    /// Of the operator.
+    ops_port: u16,
     environment: Vec<(String, String)>,
     process: Option<Process>,
 }
@@ -32,15 +35,15 @@ impl Service {
         name: String,
         program: PathBuf,
         log: PathBuf,
-        port: u16,
+        (port, ops_port): (u16, u16),
         environment: Vec<(String, String)>,
     ) -> anyhow::Result<Self> {
-        let mut service = Self { name, program, log, port, environment, process: None };
+        let mut service = Self { name, program, log, port, ops_port, environment, process: None };
         service.start_again().await?;
         Ok(service)
     }
 
-    /// Starts it (again), on the same port, and waits until it is ready.
+    /// Starts it (again), on the same ports, and waits until it is ready.
     ///
     /// # Errors
     /// With the end of its log.
@@ -80,10 +83,13 @@ impl Service {
     /// With the answer if it is not ready; with the end of its log if it has ended.
     pub(super) async fn check_ready(&mut self) -> anyhow::Result<()> {
         self.process.as_mut().context("it was not started")?.must_run()?;
-        let answer = reqwest::get(format!("{}/readyz", self.http_url())).await?;
-        let (ready, text) = (answer.status().is_success(), answer.text().await?);
-        anyhow::ensure!(ready, "{}", text.trim());
-        Ok(())
+        // The port of clients, as a load balancer does: a gateway of an earlier version has no other one.
+        let answer = reqwest::get(format!("{}/readyz", self.http_url())).await;
+        if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+            return Ok(());
+        }
+        let reasons = reqwest::get(format!("{}/readyz", self.ops_url())).await.or(answer)?.text().await?;
+        anyhow::bail!("{}", reasons.trim())
     }
 
     /// Sets an environment variable for the next start.
@@ -154,7 +160,18 @@ impl Service {
         self.port
     }
 
-    /// The address of its HTTP interface.
+    /// The port of its health checks and metrics.
+    pub(super) fn ops_port(&self) -> u16 {
+        self.ops_port
+    }
+
+    /// The address of its health checks and metrics.
+    #[must_use]
+    pub fn ops_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ops_port)
+    }
+
+    /// The address of its HTTP interface for clients.
     #[must_use]
     pub fn http_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

@@ -120,7 +120,7 @@ mod tests {
     fn each_program_takes_its_own_settings_and_those_that_both_have() {
         for (key, gateway, worker) in [
             ("IM__LISTEN__ADDRESS", true, false),
-            ("IM__OPS__ADDRESS", false, true),
+            ("IM__OPS__ADDRESS", true, true),
             ("IM__COMMIT__HOLE_TIMEOUT_MS", false, true),
             ("IM__DRAIN__SPREAD_MS", true, false),
             ("IM__DRAIN__GRACE_MS", false, true),

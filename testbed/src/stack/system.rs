@@ -105,6 +105,12 @@ impl System {
         self.gateways.iter().map(Service::http_url).collect()
     }
 
+    /// The addresses for health checks and metrics, one for each gateway.
+    #[must_use]
+    pub fn ops_urls(&self) -> Vec<String> {
+        self.gateways.iter().map(Service::ops_url).collect()
+    }
+
     /// The operator's key, to be sent as `X-Api-Key`.
     #[must_use]
     pub fn operator_key(&self) -> &str {

@@ -27,7 +27,7 @@ use shared::redis::inbox::Inboxes;
 use shared::shard::{ShardCount, ShardId};
 use testbed::stack::{Stores, Urls};
 use worker::app::App;
-use worker::config::{Commit, Config, Ops};
+use worker::config::{Commit, Config};
 
 /// Short enough for quick tests, long compared with all other steps.
 pub(crate) const GAP_TIMEOUT: Duration = Duration::from_millis(700);
@@ -47,7 +47,7 @@ pub(crate) fn settings(urls: &Urls, amqp_prefix: &str) -> Config {
             ..Default::default()
         },
         shards: config::Shards { count: Some(SHARDS) },
-        ops: Ops { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..Ops::default() },
+        ops: config::Ops { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..Default::default() },
         commit: Commit {
             hole_timeout_ms: u64::try_from(GAP_TIMEOUT.as_millis()).unwrap(),
             ..Commit::default()
