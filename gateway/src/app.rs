@@ -80,6 +80,7 @@ impl App {
         let revoked = Arc::new(Revoked::default());
         let tokens = Arc::new(Tokens::new(&config.auth, Arc::clone(&revoked))?);
         let metrics = shared::telemetry::init_metrics()?;
+        shared::metrics::built_from(commit);
 
         let gateway = rand::random_range(1..=u64::MAX);
         let health = Health::new();

@@ -2,36 +2,55 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use gateway::app;
 use gateway::config::Config;
+use shared::health_command::HealthCommand;
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The commit of this build. The environment of the compiler names it, since sources without their repository are built,
-/// too; only this file depends on it.
-const COMMIT: &str = match option_env!("IM_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
+/// too, and only this file depends on it. Otherwise it is the one that the build script found.
+const COMMIT: &str = match (option_env!("IM_COMMIT"), option_env!("IM_GIT_COMMIT")) {
+    (Some(commit), _) if !commit.is_empty() => commit,
+    (_, Some(commit)) => commit,
+    _ => "unknown",
 };
 
-/// Serves the clients of the chat backend over WebSocket and HTTP.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (commit {COMMIT})", env!("CARGO_PKG_VERSION")));
+
+/// Serves the clients of the chat backend over WebSocket and HTTP. Without a command, it runs until SIGTERM.
 ///
 /// Every setting can be given in the configuration file or as an environment variable: `listen.address` is
 /// IM__LISTEN__ADDRESS. See deploy/config/gateway.toml for all of them.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = VERSION.as_str())]
 struct Arguments {
     /// Configuration file (TOML). Without it: defaults and environment.
-    #[arg(long, value_name = "FILE", env = "IM_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "IM_CONFIG", global = true)]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Health(HealthCommand),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    app::run(Config::load(arguments.config.as_deref()), COMMIT).await
+    let config = Config::load(arguments.config.as_deref());
+    match arguments.command {
+        None => app::run(config, COMMIT).await,
+        Some(Command::Health(command)) => {
+            command.run("gateway", config.map(|config| config.ops.address)).await
+        }
+    }
 }

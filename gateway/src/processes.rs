@@ -2,22 +2,17 @@
 //!
 //! Only addresses that processes have published in Redis are contacted, no redirect is followed, and no key is sent.
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use shared::ids::unix_millis;
+use shared::ops_client;
 use shared::redis::RedisError;
 use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::process_addresses::ProcessAddresses;
-use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -176,44 +171,13 @@ async fn fetch(entry: &Entry, left: &AtomicUsize) -> Result<String, String> {
 }
 
 async fn get_metrics(address: &str, left: &AtomicUsize) -> Result<String, String> {
-    let stream = TcpStream::connect(address).await.map_err(|error| format!("cannot connect: {error}"))?;
-    let failed = |error: hyper::Error| format!("the request failed: {error}");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    let request = hyper::Request::get("/metrics")
-        .header("host", address)
-        .header("connection", "close")
-        .body(String::new())
-        .map_err(|error| format!("the address is unusable: {error}"))?;
-    let answer = async move {
-        let response = sender.send_request(request).await.map_err(failed)?;
-        if response.status() != 200 {
-            return Err(format!("it answers with status {}", response.status().as_u16()));
-        }
-        text(response.into_body(), left).await
-    };
-    let connection = async move {
-        // Its error is the one of the answer, too.
-        let _ = connection.await;
-        std::future::pending().await
-    };
-    tokio::select! {
-        answer = answer => answer,
-        never = connection => never,
+    match ops_client::get(address, "/metrics", |text, data| add(text, data, left)).await? {
+        (200, text) => Ok(text),
+        (status, _) => Err(format!("it answers with status {status}")),
     }
 }
 
-/// The body, within the limits of bytes.
-async fn text(mut body: Incoming, left: &AtomicUsize) -> Result<String, String> {
-    let mut text = Vec::new();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let frame = frame.map_err(|error| format!("the answer ended early: {error}"))?;
-        if let Ok(data) = frame.into_data() {
-            add(&mut text, &data, left)?;
-        }
-    }
-    String::from_utf8(text).map_err(|_| "the answer is not UTF-8".to_owned())
-}
-
+/// Within the limits of bytes.
 fn add(text: &mut Vec<u8>, data: &[u8], left: &AtomicUsize) -> Result<(), String> {
     if text.len() + data.len() > METRICS_BYTES_MAX {
         return Err(format!("its metrics are longer than {METRICS_BYTES_MAX} bytes"));

@@ -152,17 +152,57 @@ async fn details_and_metrics_are_on_the_operators_listener_only() {
     assert_eq!(of(&public, "/healthz").await.0, 200, "an unavailable store is no reason to restart");
 }
 
+/// Runs `process` with these arguments and the listener at `ops`. Returns its exit code and its output.
+async fn run(process: &str, ops: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = tokio::process::Command::new(program(process).unwrap());
+    let settings = [("IM__AUTH__MODE", "insecure"), ("IM__OPS__ADDRESS", ops)];
+    let ended = command.env_clear().envs(settings).args(arguments).output();
+    let ended = tokio::time::timeout(TIMEOUT, ended).await.unwrap().unwrap();
+    (ended.status.code(), String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binary_checks_the_health_of_its_process_and_names_its_build() {
+    let mut system = Builder::new().gateways(1).workers(1).for_test().await.unwrap();
+    let urls = [system.gateway(0).ops_url(), system.worker(0).ops_url()];
+    let processes = ["gateway", "worker"].into_iter().zip(urls);
+    let processes: Vec<_> =
+        processes.map(|(name, url)| (name, url.trim_start_matches("http://").to_owned(), url)).collect();
+    for (name, ops, url) in &processes {
+        assert_eq!(run(name, ops, &["health"]).await, (Some(0), format!("{name}: ready\n")));
+        let (code, version) = run(name, ops, &["--version"]).await;
+        assert!(code == Some(0) && version.starts_with(&format!("{name} 0.")), "{version}");
+        let commit = version.trim_end().trim_end_matches(')').rsplit(' ').next().unwrap();
+        let metrics = fetched(format!("{url}/metrics")).await.1;
+        let info = metrics.lines().find(|line| line.starts_with("im_build_info{")).unwrap();
+        assert!(info.contains(&format!("commit=\"{commit}\"")) && info.ends_with(" 1"), "{info}");
+    }
+    system.redis().unwrap().kill();
+    for (name, ops, _) in &processes {
+        wait_for("the failed check", TIMEOUT, async || {
+            let (code, line) = run(name, ops, &["health"]).await;
+            anyhow::ensure!(code == Some(1) && line.contains("redis"), "{code:?} {line}");
+            anyhow::ensure!(line.lines().count() == 1, "{line}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(run(name, ops, &["health", "--live"]).await.0, Some(0), "it lives without Redis");
+    }
+    system.services().for_each(testbed::stack::Service::kill);
+    for (name, ops, _) in &processes {
+        let (code, line) = run(name, ops, &["health", "--live"]).await;
+        assert!(code == Some(1) && line.contains("cannot connect"), "{line}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_a_used_operators_port_ends_with_a_line_that_says_what_to_set() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for process in ["gateway", "worker"] {
-        let mut command = tokio::process::Command::new(program(process).unwrap());
-        let settings = [("IM__AUTH__MODE", "insecure"), ("IM__OPS__ADDRESS", &address)];
-        let ended = command.env_clear().envs(settings).output();
-        let ended = tokio::time::timeout(TIMEOUT, ended).await.unwrap().unwrap();
-        let error = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(1), "{error}");
+        let (code, error) = run(process, &address, &[]).await;
+        assert_eq!(code, Some(1), "{error}");
         assert!(error.contains(&address) && error.contains("IM__OPS__ADDRESS"), "{error}");
     }
 }

@@ -18,6 +18,8 @@ macro_rules! names {
 names! {
     PROCESS_INFO = "im_process_info", describe_gauge, Unit::Count,
         "1, with the role, the id and the version of the process as labels.";
+    BUILD_INFO = "im_build_info", describe_gauge, Unit::Count,
+        "1, with the version and the commit of the program as labels.";
     PROCESS_START = "im_process_start_time_seconds", describe_gauge, Unit::Seconds,
         "When the process started, in seconds since the Unix epoch.";
     PROCESS_READY = "im_process_ready", describe_gauge, Unit::Count,
@@ -107,6 +109,11 @@ names! {
         "Messages in the dead-letter queue; the owner of shard 0 asks once per second, other workers report 0.";
     WORKER_HELD = "im_worker_messages_held", describe_gauge, Unit::Count,
         "Held messages, which wait for a lower sequence number, by shard.";
+}
+
+/// Sets the gauge that says which build this is.
+pub fn built_from(commit: &'static str) {
+    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "commit" => commit).set(1.0);
 }
 
 /// Sets the gauges that say which process this is. `role` is `gateway` or `worker`.

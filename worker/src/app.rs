@@ -65,13 +65,21 @@ pub enum StartError {
     Metrics(String),
 }
 
-/// Runs a worker until SIGTERM or SIGINT, and returns the exit code of the process.
+/// Runs a worker until SIGTERM or SIGINT, and returns the exit code of the process. `commit`: the commit that the program
+/// was built from, for the metrics.
 ///
 /// The future is a trait object: its code is then compiled with this library, and not once more with the program.
 #[must_use]
-pub fn run(config: Result<Config, ConfigError>) -> Pin<Box<dyn Future<Output = ExitCode>>> {
-    Box::pin(process::run("worker", config, async |config: Config| {
-        let start = async { anyhow::Ok(App::start(config.clone()).await?) };
+pub fn run(
+    config: Result<Config, ConfigError>,
+    commit: &'static str,
+) -> Pin<Box<dyn Future<Output = ExitCode>>> {
+    Box::pin(process::run("worker", config, async move |config: Config| {
+        let start = async {
+            let app = App::start(config.clone()).await?;
+            shared::metrics::built_from(commit);
+            anyhow::Ok(app)
+        };
         process::serve(config.log.clone(), Box::pin(start)).await
     }))
 }
@@ -108,7 +116,6 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let settings = config.shard_settings()?;
         let metrics = telemetry::init_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
-        shared::metrics::describe();
         let health = Health::new();
         let working = Shutdown::new();
         let serving = working.sibling();

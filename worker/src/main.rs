@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
+use shared::health_command::HealthCommand;
 use worker::app;
 use worker::config::Config;
 use worker::dead_letters_command::{self, DeadLettersCommand};
@@ -12,6 +14,16 @@ use worker::dead_letters_command::{self, DeadLettersCommand};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// The commit of this build: as in the gateway.
+const COMMIT: &str = match (option_env!("IM_COMMIT"), option_env!("IM_GIT_COMMIT")) {
+    (Some(commit), _) if !commit.is_empty() => commit,
+    (_, Some(commit)) => commit,
+    _ => "unknown",
+};
+
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (commit {COMMIT})", env!("CARGO_PKG_VERSION")));
+
 /// Commits chat messages from RabbitMQ to MySQL and announces them to the gateways. Without a command, it runs until
 /// SIGTERM.
 ///
@@ -19,7 +31,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// deploy/config/worker.toml for all of them. After SIGTERM, the worker finishes its current batches and releases its
 /// shards.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = VERSION.as_str())]
 struct Arguments {
     /// Configuration file (TOML). Without it, defaults and environment apply.
     #[arg(long, value_name = "FILE", env = "IM_CONFIG", global = true)]
@@ -32,6 +44,7 @@ struct Arguments {
 enum Command {
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    Health(HealthCommand),
 }
 
 #[tokio::main]
@@ -39,7 +52,10 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let config = Config::load(arguments.config.as_deref());
     match arguments.command {
-        None => app::run(config).await,
+        None => app::run(config, COMMIT).await,
+        Some(Command::Health(command)) => {
+            command.run("worker", config.map(|config| config.ops.address)).await
+        }
         Some(Command::DeadLetters(command)) => dead_letters_command::run(command, config).await,
     }
 }

@@ -57,7 +57,7 @@ const CRATES: [Layers; 4] = [
     Layers {
         crate_name: "shared",
         rows: &[
-            "advertised_address process ops_listener ops_routes",
+            "advertised_address health_command process ops_listener ops_routes",
             "probes",
             "mysql redis amqp telemetry",
             "envelope",
@@ -65,7 +65,7 @@ const CRATES: [Layers; 4] = [
             "shard",
             "conversation",
             "ids meta nickname",
-            "backoff concurrency_limit metrics open_files shutdown",
+            "backoff concurrency_limit metrics open_files ops_client shutdown",
         ],
         crates: &["proto"],
     },

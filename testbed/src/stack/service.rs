@@ -83,13 +83,14 @@ impl Service {
     /// With the answer if it is not ready; with the end of its log if it has ended.
     pub(super) async fn check_ready(&mut self) -> anyhow::Result<()> {
         self.process.as_mut().context("it was not started")?.must_run()?;
-        // The port of clients, as a load balancer does: a gateway of an earlier version has no other one.
-        let answer = reqwest::get(format!("{}/readyz", self.http_url())).await;
-        if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
-            return Ok(());
-        }
-        let reasons = reqwest::get(format!("{}/readyz", self.ops_url())).await.or(answer)?.text().await?;
-        anyhow::bail!("{}", reasons.trim())
+        let answer = match reqwest::get(format!("{}/readyz", self.ops_url())).await {
+            Ok(answer) => answer,
+            // A gateway of an earlier version answers at the port of clients only.
+            Err(_) => reqwest::get(format!("{}/readyz", self.http_url())).await?,
+        };
+        let (ready, text) = (answer.status().is_success(), answer.text().await?);
+        anyhow::ensure!(ready, "{}", text.trim());
+        Ok(())
     }
 
     /// Sets an environment variable for the next start.
