@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::http;
 use crate::hub::Hub;
 use crate::listen::{self, ListenSettings};
+use crate::tls::{Certificate, Handshake};
 use crate::wire::close::Close;
 use crate::wire::retry_delay::RetryDelay;
 use parts::Builder;
@@ -87,6 +88,7 @@ impl App {
         let starting = health.check("start");
         let listening = Shutdown::new();
         let working = listening.sibling();
+        let tls = tls(&config, &working)?;
         let operations = ops_routes(health.clone(), metrics);
         let operations = ops_listener::start(config.ops.address, operations, &working)?;
         tracing::info!(%operations, "Health checks and metrics are at http://{operations}/readyz");
@@ -105,7 +107,8 @@ impl App {
         let deps = builder.build(tokens, revoked, &listening).await?;
 
         let routes = http::routes(deps, health.clone());
-        let settings = ListenSettings::of(&config).within(open_files(config.limits.connections_max));
+        let settings =
+            ListenSettings::of(&config).within(open_files(config.limits.connections_max)).with_tls(tls);
         let address = listen::start(settings, routes, &listening)?;
         advertise(gateway, &config.ops.advertise, operations, &stores, &working).await;
         drop(starting);
@@ -172,6 +175,14 @@ async fn advertise(gateway: u64, configured: &str, bound: SocketAddr, stores: &S
     let addresses = ProcessAddresses::new(stores.redis.clone());
     let keeping = advertised_address::keep(addresses, id, address, tasks.clone());
     tasks.spawn_essential("advertised address", keeping);
+}
+
+/// TLS for clients, if there is a certificate, whose files are followed.
+fn tls(config: &Config, tasks: &Shutdown) -> anyhow::Result<Option<Handshake>> {
+    let Some(certificate) = Certificate::load(&config.tls)? else { return Ok(None) };
+    let following = Arc::clone(&certificate).follow_files(tasks.clone());
+    tasks.spawn_essential("certificate files", following);
+    Ok(Some(Handshake::new(certificate)?))
 }
 
 /// Raises the limit of open files to what `connections_max` needs. Returns the connections that it is enough for.

@@ -3,6 +3,7 @@
 mod limits;
 mod listen;
 mod profiles;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub use listen::Listen;
 pub use limits::Limits;
 pub(crate) use limits::REPLY_BYTES_MAX;
 pub use profiles::Profiles;
+pub use tls::Tls;
 
 /// The default port of `ops.address`.
 const OPS_PORT: u16 = 9091;
@@ -27,6 +29,8 @@ const OPS_PORT: u16 = 9091;
 pub struct Config {
     /// `[listen]`
     pub listen: Listen,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[ops]`
     pub ops: Ops<OPS_PORT>,
     /// `[web]`
@@ -309,6 +313,7 @@ impl Config {
     pub fn validated(mut self) -> Result<Self, ConfigError> {
         self.shards.checked()?;
         self.listen.check()?;
+        self.tls.check()?;
         shared::advertised_address::check("ops.advertise", &self.ops.advertise)?;
         self.mysql.check()?;
         PolicyWatch::check(&self.amqp)?;

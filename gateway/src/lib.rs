@@ -39,6 +39,7 @@ mod rates;
 mod read;
 mod send;
 mod shares;
+mod tls;
 mod typing;
 pub mod wire;
 mod write_timeout;

@@ -1,5 +1,5 @@
-//! The TCP listener: limits the number of connections, sets TCP_NODELAY, and sets deadlines for request heads and idle
-//! connections.
+//! The TCP listener: limits the number of connections, sets TCP_NODELAY, completes TLS handshakes, and sets deadlines for
+//! them, for request heads and for idle connections.
 //!
 //! `warp::serve` has none of the three, so hyper serves the routes directly.
 
@@ -19,6 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use shared::shutdown::Shutdown;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::filters::BoxedFilter;
@@ -28,6 +29,7 @@ use warp::reply::Response;
 
 use crate::config::Config;
 use crate::shares::{Share, Shares};
+use crate::tls::Handshake;
 use crate::write_timeout::WriteTimeout;
 use head_deadline::{HeadDeadline, HeadTimeouts, Watched};
 
@@ -100,6 +102,8 @@ pub(crate) struct ListenSettings {
     idle_timeout: Duration,
     /// For a client that reads nothing of its response.
     write_timeout: Duration,
+    /// Clients use TLS.
+    tls: Option<Handshake>,
 }
 
 impl ListenSettings {
@@ -113,7 +117,13 @@ impl ListenSettings {
             header_timeout: Duration::from_millis(config.timeouts.http_header_ms),
             idle_timeout: Duration::from_millis(config.timeouts.http_idle_ms),
             write_timeout: Duration::from_millis(config.timeouts.http_write_ms),
+            tls: None,
         }
+    }
+
+    /// The same with TLS, if there is a handshake.
+    pub(crate) fn with_tls(self, tls: Option<Handshake>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The same with at most this number of connections.
@@ -194,9 +204,22 @@ async fn accept(
                 let permit = ConnectionPermit::new(permit, share);
                 let is_upgraded = Arc::clone(&permit.0.is_upgraded);
                 let stream = WriteTimeout::new(nodelay(stream), settings.write_timeout, is_upgraded);
-                let extensions = (permit, Peer(address));
+                let client = Client {
+                    permit,
+                    peer: Peer(address),
+                    timeouts,
+                    routes: routes.clone(),
+                    stop: stop.clone(),
+                };
+                let tls = settings.tls.clone();
                 #[expect(clippy::disallowed_methods, reason = "a slow HTTP client must not delay the drain")]
-                tokio::spawn(serve(stream, extensions, timeouts, routes.clone(), stop.clone()));
+                tokio::spawn(async move {
+                    match tls {
+                        None => client.serve(stream).await,
+                        // In a box, so that a connection without TLS takes no memory for it.
+                        Some(tls) => Box::pin(client.serve_tls(stream, tls)).await,
+                    }
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted: accepting continues after a pause");
@@ -219,53 +242,68 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-async fn serve(
-    stream: WriteTimeout<TcpStream>,
-    (permit, peer): (ConnectionPermit, Peer),
+/// A connection, and how it is served.
+struct Client {
+    permit: ConnectionPermit,
+    peer: Peer,
     timeouts: HeadTimeouts,
     routes: BoxedFilter<(Response,)>,
     stop: Shutdown,
-) {
-    let routes = TowerToHyperService::new(warp::service(routes));
-    let deadline = HeadDeadline::new(timeouts);
-    let of_calls = deadline.clone();
-    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(permit.clone());
-        request.extensions_mut().insert(peer);
-        let target = Target { version: request.version(), authority: request.uri().authority().cloned() };
-        request.extensions_mut().insert(target);
-        of_calls.call_begins();
-        let (answer, of_call) = (routes.call(request), of_calls.clone());
-        async move {
-            let answer = answer.await;
-            of_call.call_ends();
-            answer
+}
+
+impl Client {
+    /// Completes the TLS handshake, and serves. The handshake has the time of a request head, which is short for an address
+    /// with many pending connections.
+    async fn serve_tls(self, stream: WriteTimeout<TcpStream>, tls: Handshake) {
+        let handshake = tls.complete(stream, self.timeouts.head);
+        if let Some(Some(stream)) = self.stop.run_until_stopped(handshake).await {
+            self.serve(stream).await;
         }
-    });
-    let connection = http1::Builder::new()
-        .header_read_timeout(None)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Watched::new(stream, deadline.clone())), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    let served = tokio::select! {
-        biased;
-        served = &mut connection => served,
-        () = deadline.passed() => return,
-        () = stop.stopping() => {
-            // The call in progress is answered; the connection then closes.
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                served = connection => served,
-                () = deadline.passed() => return,
+    }
+
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+        let Self { permit, peer, timeouts, routes, stop } = self;
+        let routes = TowerToHyperService::new(warp::service(routes));
+        let deadline = HeadDeadline::new(timeouts);
+        let of_calls = deadline.clone();
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(permit.clone());
+            request.extensions_mut().insert(peer);
+            let target = Target { version: request.version(), authority: request.uri().authority().cloned() };
+            request.extensions_mut().insert(target);
+            of_calls.call_begins();
+            let (answer, of_call) = (routes.call(request), of_calls.clone());
+            async move {
+                let answer = answer.await;
+                of_call.call_ends();
+                answer
             }
+        });
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(Watched::new(stream, deadline.clone())), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        let served = tokio::select! {
+            biased;
+            served = &mut connection => served,
+            () = deadline.passed() => return,
+            () = stop.stopping() => {
+                // The call in progress is answered; the connection then closes.
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    biased;
+                    served = connection => served,
+                    () = deadline.passed() => return,
+                }
+            }
+        };
+        // Caused by the client: it disconnected, or sent invalid HTTP.
+        if let Err(error) = served {
+            tracing::debug!(%error, "an HTTP connection ended with an error");
         }
-    };
-    // Caused by the client: it disconnected, or sent invalid HTTP.
-    if let Err(error) = served {
-        tracing::debug!(%error, "an HTTP connection ended with an error");
     }
 }
 

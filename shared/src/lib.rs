@@ -33,3 +33,4 @@ pub mod redis;
 pub mod shard;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;

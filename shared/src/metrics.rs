@@ -41,6 +41,10 @@ names! {
         "Open WebSocket connections.";
     GATEWAY_CONNECTIONS_REFUSED = "im_gateway_connections_refused_total", describe_counter, Unit::Count,
         "TCP connections that were closed at once because their address has too many that are no WebSocket.";
+    GATEWAY_TLS_FAILED = "im_gateway_tls_handshakes_failed_total", describe_counter, Unit::Count,
+        "TLS handshakes that clients did not complete in time or at all.";
+    TLS_EXPIRY = "im_tls_certificate_expiry_timestamp_seconds", describe_gauge, Unit::Seconds,
+        "When the certificate of the gateway's port of clients expires, in seconds since the Unix epoch.";
     GATEWAY_ACCEPTED = "im_gateway_messages_accepted_total", describe_counter, Unit::Count,
         "Messages confirmed by the broker and acknowledged to their senders.";
     GATEWAY_REFUSED = "im_gateway_refused_total", describe_counter, Unit::Count,

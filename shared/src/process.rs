@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::{ConfigError, Log};
-use crate::telemetry::{error_line, init_logs, init_tls};
+use crate::telemetry::{error_line, init_logs};
+use crate::tls;
 
 /// Exit code for a configuration that cannot be used, as in sysexits.h.
 const EX_CONFIG: u8 = 78;
@@ -66,7 +67,7 @@ where
 {
     // Writes the last lines when it is dropped.
     let _logs = init_logs(&log)?;
-    init_tls();
+    tls::init();
     run_until(crate::shutdown::signal(), start).await
 }
 

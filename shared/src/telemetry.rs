@@ -91,12 +91,6 @@ fn keep_small(metrics: PrometheusHandle) {
     }
 }
 
-/// Chooses the cryptography library for all TLS connections of the process: lapin, sqlx and fred must use the same one.
-pub fn init_tls() {
-    // An error means that it is chosen already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
 /// An error with its sources on one line, without repetitions: many errors contain the text of their sources.
 #[must_use]
 pub fn error_line(error: &dyn std::error::Error) -> String {

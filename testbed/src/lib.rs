@@ -3,6 +3,8 @@
 //! Used by `make run`, by the load tests and faults, and by the tests of the other crates. It knows the public protocol and
 //! nothing of the other crates, so that a mistake there cannot hide here.
 
+#[cfg(feature = "certificates")]
+pub mod certificates;
 pub mod client;
 pub mod demo;
 pub mod judge;

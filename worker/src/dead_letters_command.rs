@@ -76,7 +76,7 @@ pub fn run(
     config: Result<Config, ConfigError>,
 ) -> Pin<Box<dyn Future<Output = ExitCode>>> {
     Box::pin(process::run("worker", config, async |config: Config| {
-        shared::telemetry::init_tls();
+        shared::tls::init();
         command.run(&config).await
     }))
 }

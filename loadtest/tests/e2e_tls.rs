@@ -1,0 +1,155 @@
+//! TLS on the port of clients, against real processes.
+
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use nix::sys::signal::Signal;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use testbed::certificates::{Authority, Files};
+use testbed::meter::metric;
+use testbed::stack::{Builder, System, wait_for};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A system whose gateway has a certificate for localhost in `folder`.
+async fn with_certificate(folder: &Path, builder: Builder) -> (System, Authority, Files) {
+    let authority = Authority::new("clients trust this one").unwrap();
+    let files = authority.write(&authority.issue(&["localhost"]).unwrap(), folder).unwrap();
+    let builder = builder.gateways(1).workers(1);
+    let builder = builder.set("IM__TLS__CERT", files.cert.display()).set("IM__TLS__KEY", files.key.display());
+    (builder.for_test().await.unwrap(), authority, files)
+}
+
+fn port(system: &mut System) -> u16 {
+    system.gateway(0).port()
+}
+
+async fn connect(port: u16, authority: &Authority) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+}
+
+fn certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+async fn socket(port: u16, authority: &Authority) -> Socket {
+    let stream = connect(port, authority).await.unwrap();
+    client_async(format!("wss://localhost:{port}/ws?user_id=alice"), stream).await.unwrap().0
+}
+
+/// Sends a message, and waits until it is answered with code 0.
+async fn says(socket: &mut Socket, msg_id: &str, content: &str) {
+    let payload = json!({"content": content});
+    let frame = json!({"cmd": 2, "msg_id": msg_id, "conversation_id": "group_tls", "payload": payload});
+    socket.send(Message::text(frame.to_string())).await.unwrap();
+    let answered = async {
+        loop {
+            let frame = socket.next().await.unwrap().unwrap();
+            let Ok(text) = frame.to_text() else { continue };
+            let Ok(frame) = serde_json::from_str::<Value>(text) else { continue };
+            if frame["cmd"] == 2 && frame["msg_id"] == msg_id {
+                return assert_eq!(frame["code"], 0, "{frame}");
+            }
+        }
+    };
+    tokio::time::timeout(TIMEOUT, answered).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_use_http_and_websockets_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut system, authority, _) = with_certificate(folder.path(), Builder::new()).await;
+    let port = port(&mut system);
+    let root = reqwest::Certificate::from_pem(authority.pem().as_bytes()).unwrap();
+    for version in [reqwest::tls::Version::TLS_1_2, reqwest::tls::Version::TLS_1_3] {
+        let client = reqwest::Client::builder().tls_certs_only([root.clone()]);
+        let client = client.min_tls_version(version).max_tls_version(version).build().unwrap();
+        let answer = client.get(format!("https://localhost:{port}/api")).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, reqwest::Version::HTTP_11));
+    }
+    let stream = connect(port, &authority).await.unwrap();
+    assert_eq!(stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    let mut alice = socket(port, &authority).await;
+    // Larger than a TLS record and the buffers of a connection.
+    for (n, content) in ["hello".to_owned(), "x".repeat(4_000)].iter().enumerate() {
+        says(&mut alice, &format!("m{n}"), content).await;
+    }
+    let stranger = Authority::new("another one").unwrap();
+    let error = connect(port, &stranger).await.unwrap_err().to_string();
+    assert!(error.contains("UnknownIssuer"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_handshake_is_disconnected() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Builder::new().set("IM__TIMEOUTS__HTTP_HEADER_MS", 500);
+    let (mut system, authority, _) = with_certificate(folder.path(), builder).await;
+    let port = port(&mut system);
+    for sent in ["", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(TIMEOUT, client.read_to_end(&mut answer)).await.unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&answer).contains("HTTP/"), "{sent:?}");
+    }
+    let failed = metric(&system.ops_urls()[0], "im_gateway_tls_handshakes_failed_total").await;
+    assert!(failed.unwrap() >= 2.0);
+    says(&mut socket(port, &authority).await, "m1", "hello").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_used_without_a_restart_and_an_unusable_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut system, authority, files) = with_certificate(folder.path(), Builder::new()).await;
+    let (port, ops) = (port(&mut system), system.ops_urls().remove(0));
+    let mut alice = socket(port, &authority).await;
+    let first = certificate(&connect(port, &authority).await.unwrap());
+    let expiry = async || metric(&ops, "im_tls_certificate_expiry_timestamp_seconds").await.unwrap();
+    let first_expiry = expiry().await;
+    assert!(first_expiry > 3.7e9, "{first_expiry}");
+
+    authority.write(&authority.issue_until(&["localhost"], 2089).unwrap(), folder.path()).unwrap();
+    wait_for("the new certificate", TIMEOUT, async || {
+        anyhow::ensure!(certificate(&connect(port, &authority).await?) != first, "the first one");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(expiry().await < first_expiry);
+    says(&mut alice, "m1", "an open connection stays").await;
+
+    let second = certificate(&connect(port, &authority).await.unwrap());
+    std::fs::write(&files.cert, "no certificate").unwrap();
+    system.gateway(0).process().unwrap().signal(Signal::SIGHUP);
+    let log = system.gateway(0).log().to_owned();
+    wait_for("the error", TIMEOUT, async || {
+        let log = std::fs::read_to_string(&log)?;
+        anyhow::ensure!(log.contains("new certificate is unusable") && log.contains("cert.pem"), "{log}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(certificate(&connect(port, &authority).await.unwrap()), second);
+    says(&mut socket(port, &authority).await, "m2", "it still serves").await;
+}
