@@ -316,6 +316,8 @@ impl Config {
         self.tls.check()?;
         shared::advertised_address::check("ops.advertise", &self.ops.advertise)?;
         self.mysql.check()?;
+        self.redis.check()?;
+        self.amqp.check()?;
         PolicyWatch::check(&self.amqp)?;
         self.auth = self.auth.validated()?;
         self.limits.check()?;

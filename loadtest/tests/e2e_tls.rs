@@ -12,9 +12,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use testbed::certificates::{Authority, Files};
+use testbed::certificates::Authority;
+use testbed::client::Client;
 use testbed::meter::metric;
-use testbed::stack::{Builder, System, wait_for};
+use testbed::stack::{
+    Builder, MysqlServer, RabbitServer, RedisServer, ServerTls, System, TlsFiles, Urls, wait_for,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -25,7 +28,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A system whose gateway has a certificate for localhost in `folder`.
-async fn with_certificate(folder: &Path, builder: Builder) -> (System, Authority, Files) {
+async fn with_certificate(folder: &Path, builder: Builder) -> (System, Authority, TlsFiles) {
     let authority = Authority::new("clients trust this one").unwrap();
     let files = authority.write(&authority.issue(&["localhost"]).unwrap(), folder).unwrap();
     let builder = builder.gateways(1).workers(1);
@@ -98,6 +101,41 @@ async fn clients_use_http_and_websockets_over_tls() {
     let stranger = Authority::new("another one").unwrap();
     let error = connect(port, &stranger).await.unwrap_err().to_string();
     assert!(error.contains("UnknownIssuer"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_reaches_its_stores_over_tls_only() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let authority = Authority::new("own").unwrap();
+    let files =
+        authority.write(&authority.issue(&["127.0.0.1"]).unwrap(), &folder.path().join("tls")).unwrap();
+    let tls = || ServerTls { files: files.clone(), asks_clients: true };
+    let [mysql, redis, rabbit] = ["mysql", "redis", "rabbit"].map(|name| folder.path().join(name));
+    let (mysql, redis, rabbit) = tokio::try_join!(
+        MysqlServer::start_with_tls(&mysql, tls()),
+        RedisServer::start_with_tls(&redis, tls()),
+        RabbitServer::start_with_tls(&rabbit, tls())
+    )
+    .unwrap();
+    mysql.execute("CREATE DATABASE im").await.unwrap();
+    mysql.execute("CREATE USER 'im'@'%' REQUIRE X509").await.unwrap();
+    mysql.execute("GRANT ALL ON im.* TO 'im'@'%'").await.unwrap();
+    let mysql_url = mysql.url().replace("root@", "im@") + "/im";
+    let urls = Urls { mysql: mysql_url, redis: redis.tls_url().unwrap(), amqp: rabbit.tls_url().unwrap() };
+    let mut builder = Builder::new().gateways(1).workers(1).set("IM__SHARDS__COUNT", 1);
+    for section in ["MYSQL", "REDIS", "AMQP"] {
+        for (key, file) in [("CA", &files.ca), ("CERT", &files.cert), ("KEY", &files.key)] {
+            builder = builder.set(&format!("IM__{section}__TLS_{key}"), file.display());
+        }
+    }
+    let system = builder.on(urls).await.unwrap();
+    let mut bob = Client::connect(&system.ws_urls()[0], "bob").await.unwrap();
+    let mut alice = Client::connect(&system.ws_urls()[0], "alice").await.unwrap();
+    alice.say("private_alice_bob", "m1", "hello").await.unwrap();
+    tokio::time::timeout(TIMEOUT, bob.wait_for(|packet| packet.cmd == 5)).await.unwrap().unwrap();
+    let page = bob.pull("private_alice_bob", 0, 10).await.unwrap().messages().unwrap();
+    assert_eq!(page.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ pub mod concurrency_limit;
 pub mod config;
 pub mod conversation;
 pub mod envelope;
+pub mod error_text;
 pub mod health;
 pub mod health_command;
 pub mod ids;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::{ConfigError, Log};
-use crate::telemetry::{error_line, init_logs};
+use crate::error_text::error_line;
+use crate::telemetry::init_logs;
 use crate::tls;
 
 /// Exit code for a configuration that cannot be used, as in sysexits.h.

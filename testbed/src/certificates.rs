@@ -1,11 +1,13 @@
 //! Certificates that tests make on the fly.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
+
+use crate::stack::TlsFiles;
 
 /// A certificate authority.
 #[derive(Debug)]
@@ -21,17 +23,6 @@ pub struct Issued {
     pub cert: String,
     /// Its key, in PKCS #8.
     pub key: String,
-}
-
-/// An authority and a certificate as files.
-#[derive(Debug, Clone)]
-pub struct Files {
-    /// The certificate of the authority.
-    pub ca: PathBuf,
-    /// The certificate.
-    pub cert: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
 }
 
 impl Authority {
@@ -87,7 +78,7 @@ impl Authority {
     ///
     /// # Errors
     /// The system's.
-    pub fn write(&self, issued: &Issued, folder: &Path) -> anyhow::Result<Files> {
+    pub fn write(&self, issued: &Issued, folder: &Path) -> anyhow::Result<TlsFiles> {
         std::fs::create_dir_all(folder)?;
         let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"].map(|name| folder.join(name));
         for (file, text) in [(&ca, self.pem.as_str()), (&cert, &issued.cert), (&key, &issued.key)] {
@@ -96,6 +87,6 @@ impl Authority {
             std::fs::write(&unfinished, text)?;
             std::fs::rename(&unfinished, file)?;
         }
-        Ok(Files { ca, cert, key })
+        Ok(TlsFiles { ca, cert, key })
     }
 }

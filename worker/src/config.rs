@@ -121,6 +121,8 @@ impl Config {
             config.shard_settings()?;
             config.shards.checked()?;
             config.mysql.check()?;
+            config.redis.check()?;
+            config.amqp.check()?;
             PolicyWatch::check(&config.amqp)?;
             shared::advertised_address::check("ops.advertise", &config.ops.advertise)?;
             Ok(config)

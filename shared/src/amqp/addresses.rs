@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Connection, ConnectionBuilder, ConnectionProperties};
 use tokio::time::timeout;
 
-use crate::config::{Amqp, ConfigError};
+use crate::config::{Amqp, ConfigError, StoreTls};
+use crate::tls::TlsProblem;
 
 /// The reason why no address gives a connection.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +17,12 @@ pub enum ConnectError {
     /// An error of lapin.
     #[error(transparent)]
     Lapin(#[from] lapin::Error),
+    /// The handshake of TLS failed for a reason that a retry does not remove.
+    #[error(transparent)]
+    Tls(#[from] TlsProblem),
+    /// A file of `amqp.tls_…` is unusable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The server did not answer within the timeout.
     #[error("RabbitMQ did not answer in time")]
     Timeout,
@@ -24,6 +32,7 @@ pub enum ConnectError {
 /// tried last.
 #[derive(Debug)]
 pub struct Addresses {
+    settings: Amqp,
     uris: Vec<AMQPUri>,
     next: AtomicUsize,
 }
@@ -48,7 +57,7 @@ impl Addresses {
             return Err(refused("its addresses have different virtual hosts".to_owned()));
         }
         let next = AtomicUsize::new(rand::random_range(0..uris.len()));
-        Ok(Self { uris, next })
+        Ok(Self { settings: settings.clone(), uris, next })
     }
 
     /// The first address.
@@ -66,15 +75,35 @@ impl Addresses {
         let mut failure = ConnectError::Timeout;
         for _ in 0..count {
             let uri = &self.uris[self.next.fetch_add(1, Ordering::Relaxed) % count];
-            let properties = ConnectionProperties::default().with_connection_name(name.into());
-            match timeout(wait, Connection::connect_uri(uri.clone(), properties)).await {
+            match timeout(wait, self.connect_to(uri, name)).await {
                 Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => failure = error.into(),
+                Ok(Err(error)) => failure = error,
                 Err(_) => failure = ConnectError::Timeout,
             }
         }
         Err(failure)
     }
+
+    async fn connect_to(&self, uri: &AMQPUri, name: &str) -> Result<Connection, ConnectError> {
+        let tls = self.settings.tls();
+        let connected = ConnectionBuilder::new()?
+            .with_uri(uri.clone())
+            .with_properties(ConnectionProperties::default().with_connection_name(name.into()))
+            .with_tls_config(tls_config(&tls)?)
+            .connect()
+            .await;
+        connected.map_err(|error| match TlsProblem::of(&tls, &self.settings.url.to_string(), &error) {
+            Some(problem) => problem.into(),
+            None => error.into(),
+        })
+    }
+}
+
+/// The files of TLS, read for each connection.
+fn tls_config(tls: &StoreTls<'_>) -> Result<OwnedTLSConfig, ConfigError> {
+    let cert_chain = tls.ca()?.map(|pem| String::from_utf8_lossy(&pem).into_owned());
+    let identity = tls.identity()?.map(|(pem, key)| OwnedIdentity::PKCS8 { pem, key });
+    Ok(OwnedTLSConfig { identity, cert_chain })
 }
 
 #[cfg(test)]

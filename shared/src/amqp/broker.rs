@@ -17,6 +17,7 @@ use super::addresses::{Addresses, ConnectError};
 use crate::backoff::Backoff;
 use crate::config::{Amqp, ConfigError};
 use crate::health::Check;
+use crate::tls::TlsProblem;
 
 /// The timeout of connecting and of opening a channel.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,6 +35,9 @@ const DECLARATION_SETTLE_TIME: Duration = Duration::from_secs(1);
 /// The reason why there is no channel. Every one is worth a retry.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
+    /// A file of TLS cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// An error of lapin.
     #[error(transparent)]
     Lapin(#[from] lapin::Error),
@@ -45,6 +49,9 @@ pub enum BrokerError {
         /// The last failure.
         source: Box<BrokerError>,
     },
+    /// The TLS handshake fails for a reason that a retry at the start does not remove.
+    #[error(transparent)]
+    Tls(#[from] TlsProblem),
     /// The server did not answer within the timeout.
     #[error("RabbitMQ did not answer in time")]
     Timeout,
@@ -54,6 +61,8 @@ impl From<ConnectError> for BrokerError {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Lapin(error) => Self::Lapin(error),
+            ConnectError::Tls(problem) => Self::Tls(problem),
+            ConnectError::Config(error) => Self::Config(error),
             ConnectError::Timeout => Self::Timeout,
         }
     }
@@ -228,7 +237,7 @@ impl Broker {
     /// Connects, and retries for up to `wait`. Call it once, at the start of a process, before anything is published.
     ///
     /// # Errors
-    /// The last failure.
+    /// The last failure. A certificate that is refused fails at once.
     pub async fn wait_until_up(&self, wait: Duration) -> Result<(), BrokerError> {
         let (deadline, mut backoff, mut is_logged) = (Instant::now() + wait, Backoff::dependency(), false);
         loop {
@@ -236,6 +245,9 @@ impl Broker {
                 tokio::time::sleep(DECLARATION_SETTLE_TIME).await;
                 return Ok(());
             };
+            if matches!(error, BrokerError::Tls(_) | BrokerError::Config(_)) {
+                return Err(error);
+            }
             if Instant::now() >= deadline {
                 return Err(BrokerError::Unreachable { url: self.url.clone(), source: Box::new(error) });
             }
@@ -341,3 +353,4 @@ impl Broker {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
     }
 }
+

@@ -63,8 +63,12 @@ impl Management {
         };
         // Neither fails for a URL with a host.
         let _ = (url.set_username(""), url.set_password(None));
-        let client =
-            Client::builder().timeout(TIMEOUT).build().map_err(|error| invalid(error.to_string()))?;
+        let mut client = Client::builder().timeout(TIMEOUT);
+        if let Some(pem) = settings.tls().ca()? {
+            let own = reqwest::Certificate::from_pem_bundle(&pem);
+            client = client.tls_certs_merge(own.map_err(|error| settings.tls().unusable("tls_ca", error))?);
+        }
+        let client = client.build().map_err(|error| invalid(error.to_string()))?;
         Ok(Some(Self { client, url, user, password, vhost: amqp.vhost }))
     }
 

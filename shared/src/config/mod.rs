@@ -10,9 +10,11 @@ mod ops;
 pub mod sample;
 mod secret;
 mod sections;
+mod store_tls;
 
 pub use known::Program;
 pub use load::{ConfigError, load, load_from};
 pub use ops::Ops;
 pub use secret::Secret;
 pub use sections::{Amqp, Log, LogFormat, Mysql, OnHarmfulPolicy, Redis, Shards, Start, Url};
+pub use store_tls::StoreTls;

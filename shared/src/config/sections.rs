@@ -1,11 +1,13 @@
 //! The sections that gateways and workers share. Every key has a default for a deployment on one machine.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::load::ConfigError;
+use super::store_tls::StoreTls;
 use crate::shard::ShardCount;
 
 /// An address that may contain a password, which is never printed.
@@ -64,9 +66,23 @@ pub struct Mysql {
     pub connections_max: u32,
     /// Longest that a statement, or a whole transaction, may take; then its connection is closed, and it has failed.
     pub timeout_ms: u64,
+    /// A PEM file with certificates of authorities that sign the server's certificate, trusted beside the public ones. Empty:
+    /// public authorities only.
+    pub tls_ca: PathBuf,
+    /// A PEM file with the certificate by which the process logs in to the server, and its intermediate ones.
+    pub tls_cert: PathBuf,
+    /// A PEM file with the private key of `tls_cert`, without a passphrase.
+    pub tls_key: PathBuf,
 }
 
 impl Mysql {
+    /// The files of TLS.
+    #[must_use]
+    pub fn tls(&self) -> StoreTls<'_> {
+        let (ca, cert, key) = (&self.tls_ca, &self.tls_cert, &self.tls_key);
+        StoreTls { section: "mysql", ca, cert, key }
+    }
+
     /// [`timeout_ms`](Self::timeout_ms) as a duration.
     #[must_use]
     pub fn timeout(&self) -> Duration {
@@ -81,13 +97,24 @@ impl Mysql {
         if !(1_000..=600_000).contains(&self.timeout_ms) {
             return Err(ConfigError::key("mysql.timeout_ms", "is not in 1000..=600000"));
         }
-        Ok(())
+        let url = self.url.expose();
+        let mode = url.split_once("ssl-mode=").or(url.split_once("sslmode=")).map(|(_, mode)| mode);
+        let verifies = mode.is_none_or(|mode| mode.to_ascii_uppercase().starts_with("VERIFY_"));
+        self.tls()
+            .check(verifies, "has an ssl-mode that checks no certificate: write VERIFY_IDENTITY, or none")
     }
 }
 
 impl Default for Mysql {
     fn default() -> Self {
-        Self { url: "mysql://root@127.0.0.1:3306/im".into(), connections_max: 10, timeout_ms: 10_000 }
+        Self {
+            url: "mysql://root@127.0.0.1:3306/im".into(),
+            connections_max: 10,
+            timeout_ms: 10_000,
+            tls_ca: PathBuf::new(),
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+        }
     }
 }
 
@@ -102,12 +129,45 @@ pub struct Redis {
     /// The time for which the id of a message is remembered. A later retry is found in MySQL, and its new sequence number is
     /// voided.
     pub sent_ttl_s: u32,
+    /// A PEM file with certificates of authorities that sign the server's certificate, trusted beside the public ones. Empty:
+    /// public authorities only.
+    pub tls_ca: PathBuf,
+    /// A PEM file with the certificate by which the process logs in to the server, and its intermediate ones.
+    pub tls_cert: PathBuf,
+    /// A PEM file with the private key of `tls_cert`, without a passphrase.
+    pub tls_key: PathBuf,
+}
+
+impl Redis {
+    /// The files of TLS.
+    #[must_use]
+    pub fn tls(&self) -> StoreTls<'_> {
+        let (ca, cert, key) = (&self.tls_ca, &self.tls_cert, &self.tls_key);
+        StoreTls { section: "redis", ca, cert, key }
+    }
+
+    /// Checks the files of TLS.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let scheme = self.url.expose().split(['-', ':']).next().unwrap_or_default();
+        self.tls()
+            .check(matches!(scheme, "rediss" | "valkeys"), "has no TLS: write rediss:// (rediss-cluster://)")
+    }
 }
 
 impl Default for Redis {
     fn default() -> Self {
         // 15 minutes: longer than a client's longest delay between retries; about 1 GB at 10,000 messages per second.
-        Self { url: "redis://127.0.0.1:6379".into(), command_timeout_ms: 3_000, sent_ttl_s: 900 }
+        Self {
+            url: "redis://127.0.0.1:6379".into(),
+            command_timeout_ms: 3_000,
+            sent_ttl_s: 900,
+            tls_ca: PathBuf::new(),
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
+        }
     }
 }
 
@@ -127,6 +187,30 @@ pub struct Amqp {
     pub management_url: Url,
     /// What to do about a policy that deletes accepted messages.
     pub on_harmful_policy: OnHarmfulPolicy,
+    /// A PEM file with certificates of authorities that sign the server's certificate, trusted beside the public ones. Empty:
+    /// public authorities only.
+    pub tls_ca: PathBuf,
+    /// A PEM file with the certificate by which the process logs in to the server, and its intermediate ones.
+    pub tls_cert: PathBuf,
+    /// A PEM file with the private key of `tls_cert`, without a passphrase.
+    pub tls_key: PathBuf,
+}
+
+impl Amqp {
+    /// The files of TLS.
+    #[must_use]
+    pub fn tls(&self) -> StoreTls<'_> {
+        let (ca, cert, key) = (&self.tls_ca, &self.tls_cert, &self.tls_key);
+        StoreTls { section: "amqp", ca, cert, key }
+    }
+
+    /// Checks the files of TLS.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.tls().check(self.url.expose().starts_with("amqps://"), "has no TLS: write amqps://")
+    }
 }
 
 /// What to do about a policy that deletes accepted messages.
@@ -147,6 +231,9 @@ impl Default for Amqp {
             heartbeat_s: 10,
             management_url: "".into(),
             on_harmful_policy: OnHarmfulPolicy::Warn,
+            tls_ca: PathBuf::new(),
+            tls_cert: PathBuf::new(),
+            tls_key: PathBuf::new(),
         }
     }
 }

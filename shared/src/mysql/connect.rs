@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use sqlx::ConnectOptions as _;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 
 use super::fault::{self, Fault};
 use super::pool::{Ping, Pool};
 use super::session::{self, ServerError};
 use crate::backoff::Backoff;
 use crate::config::{ConfigError, Mysql};
+use crate::tls::TlsProblem;
 
 /// How long a request waits for a free connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,19 +31,22 @@ pub enum ConnectError {
         /// The last failure.
         source: sqlx::Error,
     },
+    /// The TLS handshake fails for a reason that a retry does not remove.
+    #[error(transparent)]
+    Tls(#[from] TlsProblem),
 }
 
 /// Connects, and retries for up to `wait`.
 ///
 /// # Errors
-/// The last failure. A wrong password or an unknown schema fails at once.
+/// The last failure. A wrong password, an unknown schema and a certificate that is refused fail at once.
 pub async fn connect(settings: &Mysql, ping: Ping, wait: Duration) -> Result<Pool, ConnectError> {
     let options: MySqlConnectOptions = settings
         .url
         .expose()
         .parse()
         .map_err(|_| ConfigError::key("mysql.url", "is not mysql://user:password@host:port/schema"))?;
-    let options = options
+    let options = with_tls(options, settings)
         .log_statements(tracing::log::LevelFilter::Off)
         .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
         .statement_cache_capacity(STATEMENTS_PREPARED_MAX);
@@ -68,6 +72,9 @@ pub async fn connect(settings: &Mysql, ping: Ping, wait: Duration) -> Result<Poo
             Err(source) => source,
         };
         let url = settings.url.to_string();
+        if let Some(problem) = TlsProblem::of(&settings.tls(), &url, &source) {
+            return Err(problem.into());
+        }
         if fault::is_refused_login(&source) || !is_unavailable(&source) || Instant::now() >= deadline {
             return Err(ConnectError::Unreachable { url, source });
         }
@@ -76,6 +83,21 @@ pub async fn connect(settings: &Mysql, ping: Ping, wait: Duration) -> Result<Poo
             tracing::warn!(%url, wait_s, error = %source, "MySQL is not reachable at {url}; retrying for up to {wait_s} s");
         }
         tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+/// With the files of TLS. They are read for each connection.
+fn with_tls(mut options: MySqlConnectOptions, settings: &Mysql) -> MySqlConnectOptions {
+    let tls = settings.tls();
+    if tls.is_set() && !matches!(options.get_ssl_mode(), MySqlSslMode::VerifyCa) {
+        options = options.ssl_mode(MySqlSslMode::VerifyIdentity);
+    }
+    if let Some(ca) = tls.ca_file() {
+        options = options.ssl_ca(ca);
+    }
+    match tls.identity_files() {
+        Some((cert, key)) => options.ssl_client_cert(cert).ssl_client_key(key),
+        None => options,
     }
 }
 

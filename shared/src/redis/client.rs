@@ -13,6 +13,7 @@ use socket2::TcpKeepalive;
 use super::fault::is_wrong_server;
 use crate::backoff::Backoff;
 use crate::config::{self, ConfigError};
+use crate::tls::TlsProblem;
 
 /// Most commands that wait for Redis in one process; further ones fail at once.
 const COMMANDS_MAX: usize = 10_000;
@@ -39,6 +40,9 @@ pub enum RedisError {
         /// The last failure.
         source: fred::error::Error,
     },
+    /// The TLS handshake fails for a reason that a retry does not remove.
+    #[error(transparent)]
+    Tls(#[from] TlsProblem),
     /// An answer that the script never returns.
     #[error("Redis: unexpected answer: {0}")]
     Answer(String),
@@ -68,12 +72,15 @@ impl std::fmt::Debug for Client {
 /// Connects, and retries for up to `wait`. A server that may evict counters is refused.
 ///
 /// # Errors
-/// The last failure.
+/// The last failure. A certificate that is refused fails at once.
 pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client, RedisError> {
     let timeout = Duration::from_millis(settings.command_timeout_ms.max(1));
     let parsed = Config::from_url(&to_redis_scheme(settings.url.expose()));
     let mut parsed =
         parsed.map_err(|_| ConfigError::key("redis.url", "is not redis://[user:password@]host:port[/db]"))?;
+    if settings.tls().is_set() {
+        parsed.tls = Some(TlsConnector::from(crate::tls::client(&settings.tls())?).into());
+    }
     if parsed.server.is_clustered() {
         // Once connected, every known node tells the topology, so that the one in the address may be lost.
         parsed.server.set_cluster_discovery_policy(ClusterDiscoveryPolicy::UseCache)?;
@@ -96,10 +103,13 @@ pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client,
             })
             .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2))
             .build()?;
+        let mut failures = inner.error_rx();
         let connected = async {
             // With a reconnect policy `init` never returns while the server is unreachable.
             tokio::time::timeout(timeout, inner.init()).await.map_err(|_| {
-                fred::error::Error::new(fred::error::ErrorKind::Timeout, "no connection in time")
+                let no_connection = "no connection in time";
+                let timed_out = fred::error::Error::new(fred::error::ErrorKind::Timeout, no_connection);
+                failures.try_recv().map_or(timed_out, |(failure, _)| failure)
             })??;
             inner.ping::<()>(None).await
         };
@@ -111,11 +121,15 @@ pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client,
             }
             Err(error) => {
                 let _ = inner.quit().await;
+                let url = settings.url.to_string();
+                if let Some(problem) = TlsProblem::of(&settings.tls(), &url, &error) {
+                    return Err(problem.into());
+                }
                 if Instant::now() >= deadline {
-                    return Err(RedisError::Unreachable { url: settings.url.to_string(), source: error });
+                    return Err(RedisError::Unreachable { url, source: error });
                 }
                 if !std::mem::replace(&mut is_logged, true) {
-                    let (url, wait_s) = (&settings.url, wait.as_secs());
+                    let wait_s = wait.as_secs();
                     tracing::warn!(%url, wait_s, %error, "Redis is not reachable at {url}; retrying for up to {wait_s} s");
                 }
                 tokio::time::sleep(backoff.next_delay()).await;

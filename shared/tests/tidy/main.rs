@@ -67,7 +67,7 @@ const CRATES: [Layers; 4] = [
             "shard",
             "conversation",
             "ids meta nickname",
-            "backoff concurrency_limit metrics open_files ops_client shutdown",
+            "backoff concurrency_limit error_text metrics open_files ops_client shutdown",
         ],
         crates: &["proto"],
     },

@@ -24,6 +24,7 @@ mod stores;
 mod supervisor;
 mod system;
 mod temporary;
+mod tls;
 mod wait;
 
 pub use apt::Install;
@@ -47,4 +48,5 @@ pub use stores::{AMQP_ENV, MYSQL_ENV, Stores};
 pub use supervisor::{Incident, supervise};
 pub use system::System;
 pub use temporary::{TemporaryFolder, remove_abandoned_folders};
+pub use tls::{ServerTls, TlsFiles};
 pub use wait::{Dead, wait_for};

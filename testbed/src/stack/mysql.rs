@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::engines::Program;
 use super::process::Process;
-use super::{free_port, programs, wait_for};
+use super::{ServerTls, free_port, programs, wait_for};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// The reason stands before the installer's general advice of some thirty lines.
@@ -24,6 +24,7 @@ pub struct MysqlServer {
     folder: PathBuf,
     port: u16,
     small_disk: bool,
+    tls: Option<ServerTls>,
 }
 
 /// Size of a small disk: for the logs and tables of an empty server, and some messages.
@@ -37,7 +38,7 @@ impl MysqlServer {
     /// # Errors
     /// With the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_on(folder, false).await
+        Self::start_on(folder, false, None).await
     }
 
     /// As [`start`](Self::start), with its data on a small disk of its own, which ends with the process. Needs root.
@@ -45,12 +46,21 @@ impl MysqlServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_on_small_disk(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_on(folder, true).await
+        Self::start_on(folder, true, None).await
     }
 
-    async fn start_on(folder: &Path, small_disk: bool) -> anyhow::Result<Self> {
+    /// As [`start`](Self::start), with TLS for clients that ask for it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with_tls(folder: &Path, tls: ServerTls) -> anyhow::Result<Self> {
+        Self::start_on(folder, false, Some(tls)).await
+    }
+
+    async fn start_on(folder: &Path, small_disk: bool, tls: Option<ServerTls>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let mut server = Self { process: None, folder: folder.to_owned(), port: free_port()?, small_disk };
+        let mut server =
+            Self { process: None, folder: folder.to_owned(), port: free_port()?, small_disk, tls };
         server.start_again().await?;
         Ok(server)
     }
@@ -97,6 +107,10 @@ impl MysqlServer {
                 .arg(format!("--pid-file={}", file("mysql.pid")))
                 .arg("--innodb-flush-log-at-trx-commit=1")
                 .args(["--innodb-buffer-pool-size=512M", "--max-connections=500"]);
+            if let Some(tls) = &self.tls {
+                let names = ["--ssl-ca", "--ssl-cert", "--ssl-key"];
+                command.args(tls.named(names).map(|(name, file)| format!("{name}={file}")));
+            }
             if is_mysql {
                 // Its root is root@localhost, which it finds by name only.
                 command.args(["--innodb-redo-log-capacity=256M", "--mysqlx=OFF", "--secure-file-priv="]);

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::engines::Program;
 use super::process::Process;
-use super::{free_port, wait_for};
+use super::{ServerTls, free_port, wait_for};
 
 /// The name of a node alone, and of the first node of a cluster.
 const NODE: &str = "im@localhost";
@@ -36,6 +36,7 @@ pub struct RabbitServer {
     dist_port: u16,
     epmd_port: u16,
     management_port: Option<u16>,
+    tls_port: Option<u16>,
 }
 
 impl RabbitServer {
@@ -44,7 +45,7 @@ impl RabbitServer {
     /// # Errors
     /// With the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_with(folder, None).await
+        Self::start_with(folder, None, None).await
     }
 
     /// As [`start`](Self::start), with the management API, which takes some seconds longer.
@@ -52,10 +53,24 @@ impl RabbitServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with_management(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_with(folder, Some(free_port()?)).await
+        Self::start_with(folder, Some(free_port()?), None).await
     }
 
-    async fn start_with(folder: &Path, management_port: Option<u16>) -> anyhow::Result<Self> {
+    /// As [`start`](Self::start), with TLS at a second port.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with_tls(folder: &Path, tls: ServerTls) -> anyhow::Result<Self> {
+        Self::start_with(folder, None, Some(tls)).await
+    }
+
+    async fn start_with(
+        folder: &Path,
+        management_port: Option<u16>,
+        tls: Option<ServerTls>,
+    ) -> anyhow::Result<Self> {
+        let tls_port = tls.as_ref().map(|_| free_port()).transpose()?;
+        let tls = tls.zip(tls_port).map(|(tls, port)| tls_config(&tls, port)).unwrap_or_default();
         let (plugins, management) = match management_port {
             Some(port) => {
                 let management = format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n");
@@ -74,9 +89,10 @@ impl RabbitServer {
             dist_port: free_port()?,
             epmd_port: free_port()?,
             management_port,
+            tls_port,
         };
         std::fs::create_dir_all(&server.home)?;
-        server.write_files(plugins, &management)?;
+        server.write_files(plugins, &format!("{management}{tls}"))?;
         server.start_again().await?;
         Ok(server)
     }
@@ -97,6 +113,7 @@ impl RabbitServer {
             dist_port: free_port()?,
             epmd_port: self.epmd_port,
             management_port: None,
+            tls_port: None,
         };
         let nodes = format!("cluster_formation.classic_config.nodes.1 = {}\n", self.name);
         peer.write_files("[].\n", &nodes)?;
@@ -315,6 +332,12 @@ impl RabbitServer {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
+    /// Its address with TLS.
+    #[must_use]
+    pub fn tls_url(&self) -> Option<String> {
+        self.tls_port.map(|port| format!("amqps://guest:guest@127.0.0.1:{port}/%2f"))
+    }
+
     /// The address of its management API, if it has one.
     #[must_use]
     pub fn management_url(&self) -> Option<String> {
@@ -340,6 +363,16 @@ fn erlang_arguments() -> String {
     format!(
         "-noinput -kernel inet_dist_use_interface {{127,0,0,1}} +sbwt none +sbwtdcpu none +sbwtdio none \
          +S {schedulers}:{schedulers}"
+    )
+}
+
+fn tls_config(tls: &ServerTls, port: u16) -> String {
+    let names = ["ssl_options.cacertfile", "ssl_options.certfile", "ssl_options.keyfile"];
+    let files = tls.named(names).map(|(name, file)| format!("{name} = {file}\n")).concat();
+    let asks = tls.asks_clients;
+    format!(
+        "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.verify = verify_peer\n\
+         ssl_options.fail_if_no_peer_cert = {asks}\n{files}"
     )
 }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::engines::Program;
 use super::process::Process;
-use super::{free_port, wait_for};
+use super::{ServerTls, free_port, wait_for};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,6 +22,7 @@ pub struct RedisServer {
     port: u16,
     /// Of a node of a cluster: where it talks to other nodes.
     bus_port: Option<u16>,
+    tls: Option<(u16, ServerTls)>,
 }
 
 impl RedisServer {
@@ -30,7 +31,15 @@ impl RedisServer {
     /// # Errors
     /// With the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_on(folder, None).await
+        Self::start_on(folder, None, None).await
+    }
+
+    /// As [`start`](Self::start), with TLS at a second port.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with_tls(folder: &Path, tls: ServerTls) -> anyhow::Result<Self> {
+        Self::start_on(folder, None, Some((free_port()?, tls))).await
     }
 
     /// Starts a node of a cluster that it is not part of yet.
@@ -38,11 +47,16 @@ impl RedisServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub(super) async fn start_cluster_node(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_on(folder, Some(free_port()?)).await
+        Self::start_on(folder, Some(free_port()?), None).await
     }
 
-    async fn start_on(folder: &Path, bus_port: Option<u16>) -> anyhow::Result<Self> {
-        let mut server = Self { process: None, folder: folder.to_owned(), port: free_port()?, bus_port };
+    async fn start_on(
+        folder: &Path,
+        bus_port: Option<u16>,
+        tls: Option<(u16, ServerTls)>,
+    ) -> anyhow::Result<Self> {
+        let (folder, port) = (folder.to_owned(), free_port()?);
+        let mut server = Self { process: None, folder, port, bus_port, tls };
         server.start_again().await?;
         Ok(server)
     }
@@ -63,6 +77,14 @@ impl RedisServer {
             if let Some(port) = self.bus_port {
                 command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
                 command.args(["--cluster-node-timeout", "1000"]);
+            }
+            if let Some((port, tls)) = &self.tls {
+                let names = ["--tls-ca-cert-file", "--tls-cert-file", "--tls-key-file"];
+                tls.named(names).into_iter().for_each(|(name, file)| {
+                    command.args([name, &file]);
+                });
+                let asks = if tls.asks_clients { "yes" } else { "no" };
+                command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", asks]);
             }
         })?;
         let process = self.process.insert(process);
@@ -151,6 +173,12 @@ impl RedisServer {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its address with TLS.
+    #[must_use]
+    pub fn tls_url(&self) -> Option<String> {
+        self.tls.as_ref().map(|(port, _)| format!("rediss://127.0.0.1:{port}"))
     }
 
     /// A command line that opens it in a client.
