@@ -4,6 +4,7 @@
 //! `warp::serve` has none of the three, so hyper serves the routes directly.
 
 mod head_deadline;
+mod proxy_header;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -96,6 +97,8 @@ pub(crate) struct ListenSettings {
     pending_max: usize,
     /// Load balancers, which have connections of many clients.
     trusted_proxies: Vec<IpNet>,
+    /// Connections begin with a header of the PROXY protocol.
+    proxy_protocol: bool,
     /// For the head of a request.
     header_timeout: Duration,
     /// For the pause between two requests.
@@ -114,6 +117,7 @@ impl ListenSettings {
             connections_max: config.limits.connections_max,
             pending_max: config.limits.address_pending_connections_max,
             trusted_proxies: config.listen.trusted_proxies.clone(),
+            proxy_protocol: config.listen.proxy_protocol,
             header_timeout: Duration::from_millis(config.timeouts.http_header_ms),
             idle_timeout: Duration::from_millis(config.timeouts.http_idle_ms),
             write_timeout: Duration::from_millis(config.timeouts.http_write_ms),
@@ -168,8 +172,9 @@ pub(crate) fn start(
     let listener = bind(settings.address).with_context(|| format!("listen.address: {}", settings.address))?;
     let address = listener.local_addr()?;
     let stop = shutdown.clone();
+    let entrance = Arc::new(Entrance { settings, pending: Shares::new(), routes, stop: shutdown.clone() });
     shutdown.spawn_essential(format!("listener on {address}"), async move {
-        stop.run_until_stopped(accept(listener, settings, routes, &stop)).await;
+        stop.run_until_stopped(accept(listener, entrance)).await;
     });
     Ok(address)
 }
@@ -181,51 +186,96 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(
-    listener: TcpListener,
-    settings: ListenSettings,
-    routes: BoxedFilter<(Response,)>,
-    stop: &Shutdown,
-) -> Infallible {
-    let (permits, pending) = (Arc::new(Semaphore::new(settings.connections_max)), Shares::new());
+async fn accept(listener: TcpListener, entrance: Arc<Entrance>) -> Infallible {
+    let permits = Arc::new(Semaphore::new(entrance.settings.connections_max));
     loop {
         // The permit comes first: connections beyond the limit wait in the kernel.
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { continue };
         match listener.accept().await {
-            Ok((stream, address)) => {
-                let peer = address.ip().to_canonical();
-                let share = (!settings.is_trusted(peer)).then(|| pending.take(&network(peer), usize::MAX));
-                let (share, others) = share.flatten().unzip();
-                let Some(header_timeout) = settings.header_timeout(others.unwrap_or(0)) else {
-                    metrics::counter!(shared::metrics::GATEWAY_CONNECTIONS_REFUSED).increment(1);
-                    continue;
-                };
-                let timeouts = settings.timeouts(header_timeout);
-                let permit = ConnectionPermit::new(permit, share);
-                let is_upgraded = Arc::clone(&permit.0.is_upgraded);
-                let stream = WriteTimeout::new(nodelay(stream), settings.write_timeout, is_upgraded);
-                let client = Client {
-                    permit,
-                    peer: Peer(address),
-                    timeouts,
-                    routes: routes.clone(),
-                    stop: stop.clone(),
-                };
-                let tls = settings.tls.clone();
+            Ok((stream, peer)) if entrance.settings.proxy_protocol => {
+                let serving = Arc::clone(&entrance).serve_proxied(nodelay(stream), peer, permit);
                 #[expect(clippy::disallowed_methods, reason = "a slow HTTP client must not delay the drain")]
-                tokio::spawn(async move {
-                    match tls {
-                        None => client.serve(stream).await,
-                        // In a box, so that a connection without TLS takes no memory for it.
-                        Some(tls) => Box::pin(client.serve_tls(stream, tls)).await,
-                    }
-                });
+                tokio::spawn(serving);
+            }
+            Ok((stream, address)) => {
+                if let Some(client) = entrance.admit(address, permit) {
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "a slow HTTP client must not delay the drain"
+                    )]
+                    tokio::spawn(client.begin(nodelay(stream)));
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted: accepting continues after a pause");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// What all connections of a listener have in common.
+struct Entrance {
+    settings: ListenSettings,
+    /// Connections that are not upgraded, by address.
+    pending: Shares<IpAddr>,
+    routes: BoxedFilter<(Response,)>,
+    stop: Shutdown,
+}
+
+impl Entrance {
+    /// The client at `address`, unless that has too many connections.
+    fn admit(&self, address: SocketAddr, permit: OwnedSemaphorePermit) -> Option<Client> {
+        let settings = &self.settings;
+        let peer = address.ip().to_canonical();
+        let share = (!settings.is_trusted(peer)).then(|| self.pending.take(&network(peer), usize::MAX));
+        let (share, others) = share.flatten().unzip();
+        let Some(header_timeout) = settings.header_timeout(others.unwrap_or(0)) else {
+            metrics::counter!(shared::metrics::GATEWAY_CONNECTIONS_REFUSED).increment(1);
+            return None;
+        };
+        Some(Client {
+            permit: ConnectionPermit::new(permit, share),
+            peer: Peer(address),
+            timeouts: settings.timeouts(header_timeout),
+            write_timeout: settings.write_timeout,
+            tls: settings.tls.clone(),
+            routes: self.routes.clone(),
+            stop: self.stop.clone(),
+        })
+    }
+
+    /// Serves a connection that a TCP load balancer at `peer` opened for its client.
+    async fn serve_proxied(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let client = self.proxied_client(&mut stream, peer);
+        match self.stop.run_until_stopped(client).await {
+            None => {}
+            Some(Ok(address)) => {
+                if let Some(client) = self.admit(address.unwrap_or(peer), permit) {
+                    client.begin(stream).await;
+                }
+            }
+            Some(Err(error)) => {
+                metrics::counter!(shared::metrics::GATEWAY_PROXY_REFUSED).increment(1);
+                tracing::debug!(%peer, %error, "A connection without a PROXY header of a trusted address was closed");
+            }
+        }
+    }
+
+    async fn proxied_client(
+        &self,
+        stream: &mut TcpStream,
+        peer: SocketAddr,
+    ) -> std::io::Result<Option<SocketAddr>> {
+        if !self.settings.is_trusted(peer.ip().to_canonical()) {
+            return Err(std::io::Error::other("the address is not in listen.trusted_proxies"));
+        }
+        tokio::time::timeout(self.settings.header_timeout, proxy_header::read(stream)).await?
     }
 }
 
@@ -247,11 +297,23 @@ struct Client {
     permit: ConnectionPermit,
     peer: Peer,
     timeouts: HeadTimeouts,
+    write_timeout: Duration,
+    tls: Option<Handshake>,
     routes: BoxedFilter<(Response,)>,
     stop: Shutdown,
 }
 
 impl Client {
+    async fn begin(self, stream: TcpStream) {
+        let is_upgraded = Arc::clone(&self.permit.0.is_upgraded);
+        let stream = WriteTimeout::new(stream, self.write_timeout, is_upgraded);
+        match self.tls.clone() {
+            None => self.serve(stream).await,
+            // In a box, so that a connection without TLS takes no memory for it.
+            Some(tls) => Box::pin(self.serve_tls(stream, tls)).await,
+        }
+    }
+
     /// Completes the TLS handshake, and serves. The handshake has the time of a request head, which is short for an address
     /// with many pending connections.
     async fn serve_tls(self, stream: WriteTimeout<TcpStream>, tls: Handshake) {
@@ -262,7 +324,7 @@ impl Client {
     }
 
     async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
-        let Self { permit, peer, timeouts, routes, stop } = self;
+        let Self { permit, peer, timeouts, routes, stop, .. } = self;
         let routes = TowerToHyperService::new(warp::service(routes));
         let deadline = HeadDeadline::new(timeouts);
         let of_calls = deadline.clone();

@@ -1,4 +1,4 @@
-//! TLS on the port of clients, against real processes.
+//! TLS and the PROXY protocol on the port of clients, and TLS to the stores, against real processes.
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
@@ -19,7 +19,7 @@ use testbed::stack::{
     Builder, MysqlServer, RabbitServer, RedisServer, ServerTls, System, TlsFiles, Urls, wait_for,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -190,4 +190,51 @@ async fn a_new_certificate_is_used_without_a_restart_and_an_unusable_one_is_not(
     .unwrap();
     assert_eq!(certificate(&connect(port, &authority).await.unwrap()), second);
     says(&mut socket(port, &authority).await, "m2", "it still serves").await;
+}
+
+/// Connects from `source`, sends `header`, and requests `/api`. Returns the status; `None` if the connection is closed.
+async fn status_of(port: u16, source: &str, header: &[u8]) -> Option<u16> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
+    let request = b"GET /api HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    // The gateway may have closed it.
+    let _ = stream.write_all(&[header, request].concat()).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    answer.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()
+}
+
+/// A header of version 2 for a client at 192.0.2.`host`.
+fn proxied(host: u8) -> Vec<u8> {
+    let ends = [192, 0, 2, host, 127, 0, 0, 1, 0x13, 0x88, 0x1f, 0x90];
+    [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".as_slice(), &ends].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_load_balancer_names_its_clients_by_the_proxy_protocol() {
+    let builder = Builder::new()
+        .gateways(1)
+        .workers(1)
+        .set("IM__LISTEN__PROXY_PROTOCOL", true)
+        .set("IM__LISTEN__TRUSTED_PROXIES", "127.0.0.1")
+        .set("IM__LIMITS__ADDRESS_CALLS_PER_SECOND", 1)
+        .set("IM__LIMITS__ADDRESS_CALLS_BURST", 1)
+        .set("IM__TIMEOUTS__HTTP_HEADER_MS", 1_000);
+    let mut system = builder.for_test().await.unwrap();
+    let port = port(&mut system);
+    // The limits are those of the address in the header.
+    let line = b"PROXY TCP4 192.0.2.3 127.0.0.1 5000 8080\r\n".to_vec();
+    for header in [proxied(1), proxied(2), line] {
+        let calls = (0..10).map(|_| status_of(port, "127.0.0.1", &header));
+        let codes = futures_util::future::join_all(calls).await;
+        assert!(codes.contains(&Some(200)) && codes.contains(&Some(429)), "{codes:?}");
+    }
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
+    assert_eq!(status_of(port, "127.0.0.1", local).await, Some(200), "the check of the load balancer");
+    assert_eq!(status_of(port, "127.0.0.1", b"").await, None, "no header");
+    assert_eq!(status_of(port, "127.0.0.2", &proxied(4)).await, None, "an address that is not trusted");
+    let refused = metric(&system.ops_urls()[0], "im_gateway_proxy_headers_refused_total").await.unwrap();
+    assert_eq!(refused, 2.0);
 }

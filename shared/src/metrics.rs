@@ -41,6 +41,8 @@ names! {
         "Open WebSocket connections.";
     GATEWAY_CONNECTIONS_REFUSED = "im_gateway_connections_refused_total", describe_counter, Unit::Count,
         "TCP connections that were closed at once because their address has too many that are no WebSocket.";
+    GATEWAY_PROXY_REFUSED = "im_gateway_proxy_headers_refused_total", describe_counter, Unit::Count,
+        "TCP connections that were closed because they began without a PROXY header, or came from an address that is not trusted.";
     GATEWAY_TLS_FAILED = "im_gateway_tls_handshakes_failed_total", describe_counter, Unit::Count,
         "TLS handshakes that clients did not complete in time or at all.";
     TLS_EXPIRY = "im_tls_certificate_expiry_timestamp_seconds", describe_gauge, Unit::Seconds,

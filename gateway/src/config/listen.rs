@@ -24,6 +24,9 @@ pub struct Listen {
     /// Networks (`10.0.0.0/8`) or addresses of load balancers whose `X-Forwarded-For` or `Forwarded` is trusted.
     #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
+    /// Each connection begins with a header of the PROXY protocol (version 1 or 2), by a TCP load balancer in
+    /// `trusted_proxies`.
+    pub proxy_protocol: bool,
 }
 
 impl Default for Listen {
@@ -33,6 +36,7 @@ impl Default for Listen {
             allowed_origins: Vec::new(),
             hosts: Vec::new(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
         }
     }
 }
@@ -51,6 +55,10 @@ impl Listen {
         if let Some(text) = self.hosts.iter().find(|text| origin::host(text).is_none()) {
             let why = format!("{text:?} is not a name: write chat.local, without scheme, port and path");
             return Err(ConfigError::key("listen.hosts", why));
+        }
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            let why = "is true, and listen.trusted_proxies is empty: name the load balancer, or no connection is accepted";
+            return Err(ConfigError::key("listen.proxy_protocol", why));
         }
         Ok(())
     }
@@ -127,6 +135,8 @@ mod tests {
             let error = check("IM__LISTEN__ALLOWED_ORIGINS", bad).unwrap_err().to_string();
             assert!(error.contains("listen.allowed_origins") && error.contains(bad), "{error}");
         }
+        let error = check("IM__LISTEN__PROXY_PROTOCOL", "true").unwrap_err().to_string();
+        assert!(error.contains("listen.proxy_protocol") && error.contains("trusted_proxies"), "{error}");
         assert!(check("IM__LISTEN__HOSTS", "chat.local, im").is_ok());
         for bad in ["chat.local:8080", "http://chat.local", "*", "a/b"] {
             let error = check("IM__LISTEN__HOSTS", bad).unwrap_err().to_string();
