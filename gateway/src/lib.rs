@@ -33,7 +33,7 @@ mod membership;
 mod origin;
 pub mod outbox;
 mod presence;
-mod processes;
+pub mod processes;
 mod push;
 mod rates;
 mod read;
@@ -43,3 +43,5 @@ mod tls;
 mod typing;
 pub mod wire;
 mod write_timeout;
+
+pub use auth::token::{check_keys, mint};

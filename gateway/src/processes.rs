@@ -32,38 +32,44 @@ const ROUND_BYTES_MAX: usize = 32 << 20;
 
 /// All live processes with their metrics.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     /// When the round began, in milliseconds since the Unix epoch, by the clock of this gateway.
-    time_ms: i64,
+    pub time_ms: i64,
     /// Why the list of processes is that of an earlier round.
     #[serde(skip_serializing_if = "Option::is_none")]
-    stale: Option<String>,
-    processes: Vec<Process>,
+    pub stale: Option<String>,
+    /// Gateways first, each role by id.
+    pub processes: Vec<Process>,
 }
 
 /// One live process.
 #[derive(Debug, Serialize)]
-struct Process {
+pub struct Process {
+    /// Which one.
     #[serde(flatten)]
-    entry: Entry,
+    pub entry: Entry,
     /// When its answer arrived, in milliseconds since the Unix epoch, by the clock of this gateway.
-    time_ms: i64,
+    pub time_ms: i64,
+    /// Its answer.
     #[serde(flatten)]
-    result: Fetched,
+    pub result: Fetched,
 }
 
 /// A process in the liveness registry.
 #[derive(Debug, Clone, Serialize)]
-struct Entry {
-    role: &'static str,
-    id: String,
+pub struct Entry {
+    /// `gateway` or `worker`.
+    pub role: &'static str,
+    /// As in the liveness registry.
+    pub id: String,
     /// Where it serves its metrics.
-    address: Option<String>,
+    pub address: Option<String>,
 }
 
+/// The answer of a process.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Fetched {
+pub enum Fetched {
     /// In the text format of Prometheus.
     Metrics(String),
     /// Why there are none.
@@ -72,7 +78,7 @@ enum Fetched {
 
 /// Fetches the metrics of all live processes.
 #[derive(Debug)]
-pub(crate) struct Processes {
+pub struct Processes {
     gateways: LivenessRegistry,
     workers: LivenessRegistry,
     addresses: ProcessAddresses,
@@ -89,11 +95,7 @@ struct Last {
 impl Processes {
     /// The processes of these registries.
     #[must_use]
-    pub(crate) fn new(
-        gateways: LivenessRegistry,
-        workers: LivenessRegistry,
-        addresses: ProcessAddresses,
-    ) -> Self {
+    pub fn new(gateways: LivenessRegistry, workers: LivenessRegistry, addresses: ProcessAddresses) -> Self {
         Self { gateways, workers, addresses, last: Mutex::default() }
     }
 
@@ -102,7 +104,7 @@ impl Processes {
     ///
     /// # Errors
     /// Redis cannot be reached, and no process is known.
-    pub(crate) async fn report(&self) -> Result<Arc<Report>, RedisError> {
+    pub async fn report(&self) -> Result<Arc<Report>, RedisError> {
         let mut last = self.last.lock().await;
         let began = Instant::now();
         if let Some((then, report)) = &last.round

@@ -26,8 +26,7 @@ const QUIET: &str = "lapin=off";
 /// # Errors
 /// Names `log.filter` if it cannot be parsed.
 pub fn init_logs(settings: &Log) -> Result<LogGuard, ConfigError> {
-    let filter = format!("{QUIET},{}", settings.filter);
-    let filter = EnvFilter::try_new(filter).map_err(|e| ConfigError::key("log.filter", e))?;
+    let filter = log_filter(settings)?;
     let (writer, guard) = log_lines::writer();
     // Standard error may be the same full disk or unread pipe.
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
@@ -39,6 +38,15 @@ pub fn init_logs(settings: &Log) -> Result<LogGuard, ConfigError> {
     };
     log_panics();
     Ok(guard)
+}
+
+/// The filter of `settings`.
+///
+/// # Errors
+/// Names `log.filter` if it cannot be parsed.
+pub fn log_filter(settings: &Log) -> Result<EnvFilter, ConfigError> {
+    let filter = format!("{QUIET},{}", settings.filter);
+    EnvFilter::try_new(filter).map_err(|e| ConfigError::key("log.filter", e))
 }
 
 /// The bucket bounds of all histograms in seconds (`…_seconds`): from a Redis command to a push behind a backlog. The same

@@ -27,6 +27,6 @@ pub mod config;
 pub mod dead_letters_command;
 pub mod intake;
 pub(crate) mod settle;
-pub(crate) mod shards;
+pub mod shards;
 #[cfg(test)]
 mod simulation;

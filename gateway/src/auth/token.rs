@@ -58,6 +58,24 @@ impl Login {
     }
 }
 
+/// Issues a token as `POST /api/admin/tokens` does, for tools of the operator that have the configuration of a gateway. Returns
+/// it with its expiry in milliseconds since 1970.
+///
+/// # Errors
+/// A lifetime of 0 or of more than a year, no secret to sign with, or an unusable key file, as one sentence.
+pub fn mint(settings: &Auth, user: &UserId, ttl_s: Option<u64>) -> Result<(String, i64), String> {
+    let tokens = Tokens::new(settings, Arc::default()).map_err(|error| error.to_string())?;
+    tokens.mint(user, ttl_s).map_err(|error| error.message().to_owned())
+}
+
+/// Reads the key files as a gateway does at its start.
+///
+/// # Errors
+/// A file contains no key, or cannot be read; the message names the setting.
+pub fn check_keys(settings: &Auth) -> Result<(), ConfigError> {
+    Keys::read(settings).map(drop)
+}
+
 /// Issues and verifies tokens. The library compares signatures in constant time; tokens are never logged.
 pub(crate) struct Tokens {
     settings: Auth,

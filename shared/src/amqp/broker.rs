@@ -77,7 +77,7 @@ impl BrokerError {
 }
 
 /// Whether an exchange or a queue does not exist (404).
-fn is_not_found(error: &lapin::Error) -> bool {
+pub(super) fn is_not_found(error: &lapin::Error) -> bool {
     matches!(error.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 404)
 }
 

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::addresses::Addresses;
 use super::policies::QueuePolicies;
@@ -28,6 +30,12 @@ pub(super) enum ManagementError {
     /// The API does not know the policies of the queue (yet): it collects them every 5 s.
     #[error("the API does not show the policies of queue {0}: is its collection of metrics disabled?")]
     NotCollected(String),
+}
+
+/// What the API says about the server.
+#[derive(Debug, Deserialize)]
+struct Overview {
+    rabbitmq_version: String,
 }
 
 /// The management API of one vhost.
@@ -82,6 +90,27 @@ impl Management {
             path.pop_if_empty().extend(["api", "queues", self.vhost.as_str(), queue]);
         }
         url.query_pairs_mut().append_pair("columns", COLUMNS);
+        self.get(url).await
+    }
+
+    /// The version of the server.
+    ///
+    /// # Errors
+    /// [`ManagementError`]
+    pub(super) async fn version(&self) -> Result<String, ManagementError> {
+        let mut url = self.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["api", "overview"]);
+        }
+        url.query_pairs_mut().append_pair("columns", "rabbitmq_version");
+        let overview: Option<Overview> = self.get(url).await?;
+        overview
+            .map(|overview| overview.rabbitmq_version)
+            .ok_or(ManagementError::Status(StatusCode::NOT_FOUND))
+    }
+
+    /// `None`: not found.
+    async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<Option<T>, ManagementError> {
         let asked = self.client.get(url).basic_auth(&self.user, Some(&self.password)).send().await;
         let answer = asked.map_err(reqwest::Error::without_url)?;
         match answer.status() {

@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod broker;
 pub mod event_stream;
+pub mod inspector;
 mod keeper;
 mod management;
 mod nacks;
@@ -13,6 +14,7 @@ pub mod topology;
 
 pub use broker::Broker;
 pub use event_stream::EventStream;
+pub use inspector::Inspector;
 pub use policy_watch::PolicyWatch;
 pub use publisher::{ConfirmingPublisher, PublishError};
 pub use topology::Topology;

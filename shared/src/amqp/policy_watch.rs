@@ -86,8 +86,8 @@ impl PolicyWatch {
         }
     }
 
-    /// Looks once. False if a policy is harmful, or is not known.
-    async fn look(&mut self) -> bool {
+    /// Looks once, and logs what it finds. False if a policy is harmful, or is not known.
+    pub async fn look(&mut self) -> bool {
         match self.harms().await {
             Ok((queues, harms)) => {
                 metrics::gauge!(crate::metrics::HARMFUL_POLICIES).set(f64::from(queues));

@@ -97,20 +97,7 @@ impl Topology {
             channel.exchange_declare(name, kind, durable, FieldTable::default()).await?;
         }
         for queue in self.queues() {
-            let arguments = match self.has_earlier_arguments.load(Ordering::Relaxed) {
-                false => [Arguments::Current, Arguments::Earlier],
-                true => [Arguments::Earlier, Arguments::Current],
-            };
-            let first = self.declare_queue(&channel, queue.clone(), arguments[0]).await;
-            if let Err(error) = first {
-                if !has_other_arguments(&error) {
-                    return Err(error);
-                }
-                // The error closed the channel.
-                channel = connection.create_channel().await?;
-                self.declare_queue(&channel, queue, arguments[1]).await?;
-                self.has_earlier_arguments.store(arguments[1] == Arguments::Earlier, Ordering::Relaxed);
-            }
+            channel = self.declare_either(connection, channel, queue).await?;
         }
         self.bind(&channel, self.dead_queue(), self.dead_queue(), ShortString::default()).await?;
         for shard in self.shards.all() {
@@ -118,6 +105,45 @@ impl Topology {
                 .await?;
         }
         // The channel was only for the declaration: an error while closing it has no effect.
+        let _ = channel.close(200, "declared".into()).await;
+        Ok(())
+    }
+
+    /// Declares a queue with the arguments of this version, or of an earlier one. Returns an open channel.
+    async fn declare_either(
+        &self,
+        connection: &Connection,
+        mut channel: Channel,
+        queue: ShortString,
+    ) -> lapin::Result<Channel> {
+        let arguments = match self.has_earlier_arguments.load(Ordering::Relaxed) {
+            false => [Arguments::Current, Arguments::Earlier],
+            true => [Arguments::Earlier, Arguments::Current],
+        };
+        let first = self.declare_queue(&channel, queue.clone(), arguments[0]).await;
+        if let Err(error) = first {
+            if !has_other_arguments(&error) {
+                return Err(error);
+            }
+            // The error closed the channel.
+            channel = connection.create_channel().await?;
+            self.declare_queue(&channel, queue, arguments[1]).await?;
+            self.has_earlier_arguments.store(arguments[1] == Arguments::Earlier, Ordering::Relaxed);
+        }
+        Ok(channel)
+    }
+
+    /// Declares a queue that exists, which shows whether its arguments are those of a version.
+    ///
+    /// # Errors
+    /// A `PRECONDITION_FAILED` names the queue whose arguments no version declares.
+    pub(super) async fn declare_existing(
+        &self,
+        connection: &Connection,
+        queue: ShortString,
+    ) -> lapin::Result<()> {
+        let channel = connection.create_channel().await?;
+        let channel = self.declare_either(connection, channel, queue).await?;
         let _ = channel.close(200, "declared".into()).await;
         Ok(())
     }
@@ -161,7 +187,11 @@ impl Topology {
         Ok(self.inspect(channel, self.dead_queue()).await?.message_count())
     }
 
-    async fn inspect(&self, channel: &Channel, queue: ShortString) -> lapin::Result<lapin::Queue> {
+    /// The state of a queue.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` closes the channel.
+    pub(super) async fn inspect(&self, channel: &Channel, queue: ShortString) -> lapin::Result<lapin::Queue> {
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         channel.queue_declare(queue, passive, FieldTable::default()).await
     }

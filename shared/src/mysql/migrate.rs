@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate as _, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection as _, SqlStr};
 
 use super::Pool;
@@ -54,6 +54,8 @@ fn migration((name, sql): &(&str, &'static str)) -> Option<Migration> {
     Some(Migration::new(version, description.into(), MigrationType::Simple, sql, false))
 }
 
+/// Where sqlx records what is applied.
+const TABLE: &str = "_sqlx_migrations";
 /// The time for which a process waits for another one that migrates.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
 /// Interval of its attempts. Polling, because a statement that waits for the lock is logged as a slow one.
@@ -72,6 +74,54 @@ pub async fn migrate(pool: &Pool) -> Result<(), MigrateError> {
     let migrated = locked(&mut connection).await;
     connection.close().await?;
     migrated
+}
+
+/// A migration of this version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationState {
+    /// Its number.
+    pub version: i64,
+    /// What it is for.
+    pub description: String,
+    /// Its statement.
+    pub sql: &'static str,
+    /// The schema has it.
+    pub is_applied: bool,
+}
+
+/// All migrations of this version, and whether the schema has them. Changes nothing. A newer version may have added others.
+///
+/// # Errors
+/// A failed statement; a migration was changed after it was applied, or has failed in the middle.
+pub async fn migrations(pool: &Pool) -> Result<Vec<MigrationState>, MigrateError> {
+    let mut connection = pool.acquire().await?.detach();
+    let applied = applied(&mut connection).await;
+    connection.close().await?;
+    let applied = applied?;
+    let mut states = Vec::with_capacity(FILES.len());
+    for (migration, (_, sql)) in FILES.iter().filter_map(|file| Some((migration(file)?, file))) {
+        let known = applied.iter().find(|applied| applied.version == migration.version);
+        if known.is_some_and(|known| known.checksum != migration.checksum) {
+            return Err(MigrateError::VersionMismatch(migration.version));
+        }
+        let (version, description) = (migration.version, migration.description.into_owned());
+        states.push(MigrationState { version, description, sql, is_applied: known.is_some() });
+    }
+    Ok(states)
+}
+
+/// The migrations that the schema has; none if it is empty.
+async fn applied(connection: &mut sqlx::MySqlConnection) -> Result<Vec<AppliedMigration>, MigrateError> {
+    let table = "SELECT COUNT(*) FROM information_schema.tables \
+                 WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
+    let tables: i64 = sqlx::query_scalar(table).fetch_one(&mut *connection).await?;
+    if tables == 0 {
+        return Ok(Vec::new());
+    }
+    if let Some(version) = connection.dirty_version(TABLE).await? {
+        return Err(MigrateError::Dirty(version));
+    }
+    connection.list_applied_migrations(TABLE).await
 }
 
 async fn locked(connection: &mut sqlx::MySqlConnection) -> Result<(), MigrateError> {

@@ -11,6 +11,7 @@ mod connect;
 pub mod conversations;
 mod fault;
 pub mod groups;
+pub mod inspection;
 pub mod look_alikes;
 pub mod members;
 mod migrate;
@@ -33,7 +34,7 @@ pub mod user_settings;
 
 pub use connect::{ConnectError, connect, is_unavailable};
 pub use fault::Fault;
-pub use migrate::migrate;
+pub use migrate::{MigrationState, migrate, migrations};
 pub use transaction::{
     Transaction, Tx, TxError, is_duplicate_key, is_lock_conflict, is_lock_wait_timeout, run_tx,
 };

@@ -19,6 +19,35 @@ pub(super) fn sent(conversation: &Conversation, sender: &UserId, msg_id: &MsgId)
     format!("im:sent:{{{}}}:{}:{sender}:{msg_id}", conversation.key(), sender.as_str().len())
 }
 
+/// Matches the keys of all messages with this id, and possibly others: see [`parse_sent`].
+#[must_use]
+pub(super) fn sent_pattern(msg_id: &MsgId) -> String {
+    format!("im:sent:{{*}}:*:*:{}", escaped(msg_id.as_str()))
+}
+
+/// The conversation and the sender of a [`sent`] key with this id; `None` for another key.
+#[must_use]
+pub(super) fn parse_sent(key: &str, msg_id: &MsgId) -> Option<(Conversation, UserId)> {
+    let (conversation, rest) = key.strip_prefix("im:sent:{")?.split_once("}:")?;
+    let (length, rest) = rest.split_once(':')?;
+    let (sender, rest) = rest.split_at_checked(length.parse().ok()?)?;
+    let parsed = Conversation::from_key(conversation).ok().zip(UserId::parse(sender).ok());
+    parsed.filter(|_| rest.strip_prefix(':') == Some(msg_id.as_str()))
+}
+
+/// `text` as a pattern that matches only itself.
+#[must_use]
+pub(super) fn escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
 /// Sorted set: the conversations of a user by version, see [`inbox`](super::inbox).
 #[must_use]
 pub(super) fn inbox(user: &UserId) -> String {
@@ -31,6 +60,15 @@ pub(super) fn inbox_heads(user: &UserId) -> String {
     format!("im:heads:{{{user}}}")
 }
 
+/// Matches the keys of all [`inbox_heads`].
+pub(super) const INBOX_HEADS_PATTERN: &str = "im:heads:{*}";
+
+/// The user of an [`inbox_heads`] key.
+#[must_use]
+pub(super) fn inbox_owner(key: &str) -> &str {
+    key.strip_prefix("im:heads:{").and_then(|rest| rest.strip_suffix('}')).unwrap_or(key)
+}
+
 /// Hash: the group head of a large group, which is its version and its `last_seq`.
 #[must_use]
 pub(super) fn group_head(group: &Conversation) -> String {
@@ -40,7 +78,13 @@ pub(super) fn group_head(group: &Conversation) -> String {
 /// The rank of the newest connection of a device, see [`device_ranks`](super::device_ranks).
 #[must_use]
 pub(super) fn device_rank(user: &UserId, device: &DeviceId) -> String {
-    format!("im:device:{{{user}}}:{device}")
+    format!("{}{device}", device_prefix(user))
+}
+
+/// Begins the [`device_rank`] keys of a user.
+#[must_use]
+pub(super) fn device_prefix(user: &UserId) -> String {
+    format!("im:device:{{{user}}}:")
 }
 
 /// Sorted set: live workers by the time of their last heartbeat.
@@ -103,5 +147,20 @@ mod tests {
         assert_eq!(seq(&group), "im:seq:{group_1}");
         assert_eq!(key("bob", "m:1"), "im:sent:{group_1}:3:bob:m:1");
         assert_ne!(key("a", "b:c"), key("a:b", "c"));
+    }
+
+    #[test]
+    fn the_key_of_a_message_is_parsed_by_its_id() {
+        let group = Conversation::from_key("group_1").unwrap();
+        let (id, part) = (MsgId::parse("m:1").unwrap(), MsgId::parse("1").unwrap());
+        for sender in ["bob", "b:o", "\u{e9}"] {
+            let sender = UserId::parse(sender).unwrap();
+            let key = sent(&group, &sender, &id);
+            assert_eq!(parse_sent(&key, &id), Some((group.clone(), sender)), "{key}");
+            assert_eq!(parse_sent(&key, &part), None, "{key}");
+        }
+        assert_eq!(parse_sent("im:seq:{group_1}", &id), None);
+        assert_eq!(sent_pattern(&MsgId::parse("a*[b").unwrap()), "im:sent:{*}:*:*:a\\*\\[b");
+        assert_eq!(inbox_owner(&inbox_heads(&UserId::parse("bob").unwrap())), "bob");
     }
 }

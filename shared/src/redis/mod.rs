@@ -7,6 +7,7 @@ mod client;
 pub mod device_ranks;
 mod fault;
 pub mod inbox;
+pub mod inspection;
 mod keys;
 pub mod liveness_registry;
 pub mod login_attempts;

@@ -18,7 +18,16 @@ use rules::{Finding, Layers, check};
 use source::Source;
 
 /// From top to bottom.
-const CRATES: [Layers; 4] = [
+const CRATES: [Layers; 5] = [
+    Layers {
+        crate_name: "imctl",
+        rows: &[
+            "main",
+            "config_check conversation dead_letters generated migrate shards status trace user",
+            "arguments context named output prompt text warnings",
+        ],
+        crates: &["gateway", "worker", "shared", "proto"],
+    },
     Layers {
         crate_name: "gateway",
         rows: &[

@@ -17,7 +17,7 @@ use xxhash_rust::xxh64::xxh64;
 
 /// The shards of each live worker, rising; a worker without a shard is not in it.
 #[must_use]
-pub(crate) fn owners(workers: &LiveWorkers, shards: ShardCount) -> BTreeMap<&str, Vec<ShardId>> {
+pub fn owners(workers: &LiveWorkers, shards: ShardCount) -> BTreeMap<&str, Vec<ShardId>> {
     let mut owners: BTreeMap<&str, Vec<ShardId>> = BTreeMap::new();
     if workers.ids.is_empty() {
         return owners;

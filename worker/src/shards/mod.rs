@@ -1,6 +1,6 @@
 //! Which shards this worker consumes, and the task that runs each of them.
 
-pub(crate) mod assignment;
+pub mod assignment;
 pub(crate) mod backlog;
 pub(crate) mod heartbeat;
 pub(crate) mod shard_task;

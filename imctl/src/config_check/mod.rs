@@ -1,0 +1,180 @@
+//! `imctl config check`: the configurations as the processes read them, and the stores that they name.
+
+mod stores;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use shared::config::{Amqp, ConfigError, Log, Mysql, Redis, Shards};
+
+use crate::context;
+use crate::output::{Ending, Output};
+use crate::text::{or_dash, printable};
+use crate::warnings::Warnings;
+
+/// What the check found.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// The file that was read; `None`: only defaults and the environment.
+    gateway_file: Option<PathBuf>,
+    worker_file: Option<PathBuf>,
+    findings: Vec<Finding>,
+    /// What was not checked, and why.
+    unknown: Vec<String>,
+    /// What was checked without a finding.
+    passed: Vec<String>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Severity {
+    /// The process does not start, or is not ready.
+    Error,
+    /// The process starts, and logs a warning.
+    Warning,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Finding {
+    severity: Severity,
+    /// Whose configuration: `gateway`, `worker` or both.
+    of: &'static str,
+    message: String,
+}
+
+impl Report {
+    fn find(&mut self, severity: Severity, of: &'static str, message: impl ToString) {
+        let message = message.to_string();
+        // Both configurations usually name the same stores.
+        if !self.findings.iter().any(|found| found.message == message) {
+            self.findings.push(Finding { severity, of, message });
+        }
+    }
+}
+
+/// The stores of one process.
+#[derive(Debug, Clone)]
+struct Wanted {
+    of: &'static str,
+    mysql: Mysql,
+    redis: Redis,
+    amqp: Amqp,
+    shards: Shards,
+}
+
+impl Wanted {
+    /// Whether both name the same stores with the same settings.
+    fn is_same(&self, other: &Self) -> bool {
+        let shown = |wanted: &Self| {
+            let Self { mysql, redis, amqp, shards, .. } = wanted;
+            let urls =
+                [&mysql.url, &redis.url, &amqp.url, &amqp.management_url].map(|url| url.expose().to_owned());
+            (urls, format!("{mysql:?} {redis:?} {amqp:?} {shards:?}"))
+        };
+        shown(self) == shown(other)
+    }
+}
+
+/// Checks both configurations, and their stores unless `offline`.
+pub(crate) async fn run(
+    gateway: Option<&Path>,
+    worker: Option<&Path>,
+    offline: bool,
+    output: Output,
+) -> anyhow::Result<Ending> {
+    let mut report = Report {
+        gateway_file: context::gateway_file(gateway),
+        worker_file: context::worker_file(worker),
+        ..Report::default()
+    };
+    shared::telemetry::init_tls();
+    let mut wanted = Vec::new();
+    match read_gateway(report.gateway_file.as_deref()) {
+        Ok(found) => wanted.push(found),
+        Err(error) => report.find(Severity::Error, "gateway", error),
+    }
+    match read_worker(report.worker_file.as_deref()) {
+        Ok(found) => wanted.push(found),
+        Err(error) => report.find(Severity::Error, "worker", error),
+    }
+    report.passed.extend(wanted.iter().map(|wanted| format!("the configuration of the {}", wanted.of)));
+    if let [first, second] = &wanted[..] {
+        if first.is_same(second) {
+            wanted[0].of = "gateway and worker";
+            wanted.truncate(1);
+        } else {
+            compare(&first.clone(), &second.clone(), &mut report);
+        }
+    }
+    if offline {
+        report.unknown.push("the stores: --offline was given".to_owned());
+    } else {
+        let warnings = Warnings::collect();
+        for wanted in &wanted {
+            stores::check(wanted, &warnings, &mut report).await;
+        }
+    }
+    output.show(&report, text)?;
+    let is_refused = report.findings.iter().any(|finding| finding.severity == Severity::Error);
+    Ok(match (is_refused, report.unknown.is_empty() || offline) {
+        (true, _) => Ending::Finding,
+        (false, false) => Ending::Unknown,
+        (false, true) => Ending::Good,
+    })
+}
+
+fn read_gateway(file: Option<&Path>) -> Result<Wanted, ConfigError> {
+    let config = gateway::config::Config::load(file)?;
+    gateway::check_keys(&config.auth)?;
+    check_log(&config.log)?;
+    let gateway::config::Config { mysql, redis, amqp, shards, .. } = config;
+    Ok(Wanted { of: "gateway", mysql, redis, amqp, shards })
+}
+
+fn read_worker(file: Option<&Path>) -> Result<Wanted, ConfigError> {
+    let config = worker::config::Config::load(file)?;
+    check_log(&config.log)?;
+    let worker::config::Config { mysql, redis, amqp, shards, .. } = config;
+    Ok(Wanted { of: "worker", mysql, redis, amqp, shards })
+}
+
+fn check_log(log: &Log) -> Result<(), ConfigError> {
+    shared::telemetry::log_filter(log).map(drop)
+}
+
+/// Settings that all processes of a deployment share. Addresses may differ: each process may have its own proxy.
+fn compare(gateway: &Wanted, worker: &Wanted, report: &mut Report) {
+    for (key, one, other) in [
+        ("amqp.prefix", gateway.amqp.prefix.clone(), worker.amqp.prefix.clone()),
+        ("shards.count", or_dash(gateway.shards.count), or_dash(worker.shards.count)),
+    ] {
+        if one != other {
+            let message = format!(
+                "{key} is {one} for the gateway and {other} for the worker: they would not find each other"
+            );
+            report.find(Severity::Error, "gateway and worker", message);
+        }
+    }
+}
+
+fn text(report: &Report) -> String {
+    let file = |file: &Option<PathBuf>| match file {
+        Some(file) => file.display().to_string(),
+        None => "none: defaults and environment".to_owned(),
+    };
+    let mut lines = vec![
+        format!("gateway: {}", file(&report.gateway_file)),
+        format!("worker: {}", file(&report.worker_file)),
+    ];
+    lines.extend(report.passed.iter().map(|passed| format!("ok: {}", printable(passed))));
+    lines.extend(report.unknown.iter().map(|unknown| format!("unknown: {}", printable(unknown))));
+    lines.extend(report.findings.iter().map(|finding| {
+        let severity = match finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        format!("{severity}: {}: {}", finding.of, printable(&finding.message))
+    }));
+    lines.join("\n")
+}

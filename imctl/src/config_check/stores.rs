@@ -1,0 +1,156 @@
+//! The checks of the stores, by the code of the processes. Nothing is made or changed.
+
+use std::time::Duration;
+
+use shared::amqp::inspector::InspectError;
+use shared::amqp::{Inspector, PolicyWatch, Topology};
+use shared::config::ConfigError;
+use shared::health::Health;
+use shared::mysql::{self, ConnectError, Ping, Pool, inspection, ready};
+use shared::redis::RedisError;
+use shared::redis::inspection::Inspection;
+use shared::shard::ShardCount;
+
+use super::{Report, Severity, Wanted};
+use crate::warnings::Warnings;
+
+/// Checks the stores of one process. `warnings` collects what the checks log.
+pub(super) async fn check(wanted: &Wanted, warnings: &Warnings, report: &mut Report) {
+    let shards = mysql(wanted, report).await;
+    logged(warnings, wanted, report);
+    redis(wanted, report).await;
+    logged(warnings, wanted, report);
+    rabbitmq(wanted, shards, report).await;
+    logged(warnings, wanted, report);
+}
+
+/// What the checks logged.
+fn logged(warnings: &Warnings, wanted: &Wanted, report: &mut Report) {
+    for line in warnings.take() {
+        let severity = if line.is_error { Severity::Error } else { Severity::Warning };
+        report.find(severity, wanted.of, line.text);
+    }
+}
+
+/// Returns the number of shards.
+async fn mysql(wanted: &Wanted, report: &mut Report) -> ShardCount {
+    let configured = wanted.shards.checked().ok().flatten();
+    let default = configured.unwrap_or(ShardCount::DEFAULT);
+    let pool = match mysql::connect(&wanted.mysql, Ping::Never, Duration::ZERO).await {
+        Ok(pool) => pool,
+        Err(ConnectError::Config(error)) => {
+            report.find(Severity::Error, wanted.of, error);
+            return default;
+        }
+        Err(error) => {
+            unreachable(report, wanted, &error);
+            return default;
+        }
+    };
+    match schema(&pool, wanted, configured).await {
+        Ok((passed, shards)) => {
+            report.passed.push(passed);
+            shards.unwrap_or(default)
+        }
+        Err(error) => {
+            report.find(Severity::Error, wanted.of, format!("MySQL at {}: {error:#}", wanted.mysql.url));
+            default
+        }
+    }
+}
+
+/// What is fine, and the number of shards, if it is stored.
+async fn schema(
+    pool: &Pool,
+    wanted: &Wanted,
+    configured: Option<ShardCount>,
+) -> anyhow::Result<(String, Option<ShardCount>)> {
+    let (url, version) = (&wanted.mysql.url, inspection::server_version(pool).await?);
+    let migrations = mysql::migrations(pool).await?;
+    let pending = migrations.iter().filter(|migration| !migration.is_applied).count();
+    let passed = |schema: &str| format!("MySQL {version} at {url}, {schema}");
+    if pending == migrations.len() {
+        return Ok((passed("its schema is empty: the first process that starts makes the tables"), None));
+    }
+    ready::check(pool).await?;
+    let stored = inspection::stored_shard_count(pool).await?;
+    let stored = stored.and_then(|text| text.parse().ok()).and_then(ShardCount::new);
+    if let (Some(configured), Some(stored)) = (configured, stored) {
+        anyhow::ensure!(
+            configured == stored,
+            "shards.count: this deployment was first started with {} shards, and is configured with {}",
+            stored.get(),
+            configured.get()
+        );
+    }
+    let schema = match pending {
+        0 => "its schema is up to date".to_owned(),
+        pending => format!("its schema lacks {pending} migrations, which the next process that starts runs"),
+    };
+    Ok((passed(&schema), stored))
+}
+
+async fn redis(wanted: &Wanted, report: &mut Report) {
+    let client = match shared::redis::connect(&wanted.redis, Duration::ZERO).await {
+        Ok(client) => client,
+        Err(RedisError::Config(error)) => return report.find(Severity::Error, wanted.of, error),
+        Err(error) => return unreachable(report, wanted, &error),
+    };
+    match Inspection::new(client.clone()).server_version().await {
+        Ok(version) => report.passed.push(format!("Redis {version} at {}", wanted.redis.url)),
+        Err(error) => report.unknown.push(format!("the version of Redis: {error}")),
+    }
+    client.close().await;
+}
+
+async fn rabbitmq(wanted: &Wanted, shards: ShardCount, report: &mut Report) {
+    let topology = Topology::new(&wanted.amqp.prefix, shards);
+    match queues(wanted, topology.clone()).await {
+        Ok(missing) if missing.is_empty() => {
+            report.passed.push(format!("RabbitMQ at {}, all queues exist", wanted.amqp.url));
+        }
+        Ok(missing) => report.passed.push(format!(
+            "RabbitMQ at {}, a process that starts makes the queues {}",
+            wanted.amqp.url,
+            missing.join(" ")
+        )),
+        Err(InspectError::Config(error)) => report.find(Severity::Error, wanted.of, error),
+        Err(error) => return unreachable(report, wanted, &error),
+    }
+    if let Err(error) = policies(wanted, topology, report).await {
+        report.find(Severity::Error, wanted.of, error);
+    }
+}
+
+async fn queues(wanted: &Wanted, topology: Topology) -> Result<Vec<String>, InspectError> {
+    let inspector = Inspector::open(&wanted.amqp, topology, "imctl").await?;
+    let missing = inspector.check_queues().await;
+    inspector.close().await;
+    missing
+}
+
+/// A harmful policy is logged by the watch as an error.
+async fn policies(wanted: &Wanted, topology: Topology, report: &mut Report) -> Result<(), ConfigError> {
+    if wanted.amqp.management_url.expose().is_empty() {
+        report.find(
+            Severity::Warning,
+            wanted.of,
+            "amqp.management_url is not set: policies of RabbitMQ that delete messages are not noticed",
+        );
+        return Ok(());
+    }
+    let mut watch = PolicyWatch::new(&wanted.amqp, topology, &Health::new())?;
+    if watch.look().await {
+        report.passed.push("the policies of RabbitMQ".to_owned());
+    }
+    Ok(())
+}
+
+/// A process waits for a store at its start, so this is an error only if the store stays away.
+fn unreachable(report: &mut Report, wanted: &Wanted, error: &dyn std::error::Error) {
+    let error = shared::telemetry::error_line(error);
+    let unknown = format!("{}: {error}", wanted.of);
+    if !report.unknown.contains(&unknown) {
+        report.unknown.push(unknown);
+    }
+}

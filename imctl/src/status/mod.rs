@@ -1,0 +1,22 @@
+//! `imctl status`: what runs, and what is wrong.
+
+mod look;
+mod metrics;
+mod report;
+mod rules;
+mod view;
+
+use crate::context::Context;
+use crate::output::{Ending, Output};
+
+/// Looks at everything once, and prints it.
+pub(crate) async fn run(context: &Context, output: Output) -> anyhow::Result<Ending> {
+    let mut status = look::look(context).await;
+    status.findings = rules::findings(&status);
+    output.show(&status, view::text)?;
+    Ok(match (&status.findings[..], &status.unknown[..]) {
+        ([], []) => Ending::Good,
+        ([], _) => Ending::Unknown,
+        _ => Ending::Finding,
+    })
+}
