@@ -12,7 +12,7 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     for row in rows {
         table.add_row(row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
     }
-    if table.is_empty() { String::new() } else { lines_of(&table) }
+    if table.is_empty() { String::new() } else { lines_of(&mut table) }
 }
 
 /// One line for each name with its value.
@@ -22,11 +22,14 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> String {
     for (name, value) in fields {
         table.add_row([format!("{name}:"), printable(value)]);
     }
-    lines_of(&table)
+    lines_of(&mut table)
 }
 
-fn lines_of(table: &Table) -> String {
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().trim_start().to_owned()).collect();
+fn lines_of(table: &mut Table) -> String {
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n")
 }
 

@@ -129,7 +129,11 @@ async fn status_says_what_runs_and_what_is_wrong() {
     wait_for("a healthy status", TIMEOUT, async || {
         let ended = imctl.run(&["status", "--json"]);
         anyhow::ensure!(ended.code == 0, "{}{}", ended.stdout, ended.stderr);
-        anyhow::ensure!(ended.json()["processes"][0]["connections"] == 1, "{}", ended.stdout);
+        let status = ended.json();
+        anyhow::ensure!(status["processes"][0]["connections"] == 1, "{status}");
+        // Two workers may own a shard for a moment.
+        let mut shards = status["shards"].as_array().unwrap().iter();
+        anyhow::ensure!(shards.all(|shard| shard["owners"].as_array().unwrap().len() == 1), "{status}");
         Ok(())
     })
     .await
@@ -145,13 +149,7 @@ async fn status_says_what_runs_and_what_is_wrong() {
     }
     let shards = status["shards"].as_array().unwrap();
     assert_eq!(shards.len(), 8);
-    for shard in shards {
-        assert_eq!(
-            (&shard["ready_bodies"], shard["owners"].as_array().unwrap().len()),
-            (&0.into(), 1),
-            "{shard}"
-        );
-    }
+    assert!(shards.iter().all(|shard| shard["ready_bodies"] == 0), "{status}");
     assert_eq!(status["dead_letters"], 0);
     assert!(status["stores"]["mysql"]["version"].as_str().unwrap().starts_with(char::is_numeric), "{status}");
     assert!(status["stores"]["redis"]["version"].is_string(), "{status}");
@@ -304,9 +302,9 @@ async fn dead_letters_are_shown_retried_and_dropped_and_none_is_lost_by_a_kill()
     letters(&imctl, 0).await;
 
     // Told apart by their lengths.
-    let lengths: BTreeSet<u64> = (100..140).collect();
+    let lengths: BTreeSet<u64> = (100..120).collect();
     for length in &lengths {
-        publish(&system, &vec![b'x'; usize::try_from(*length).unwrap()]).await;
+        publish(&system, &vec![0xff; usize::try_from(*length).unwrap()]).await;
     }
     letters(&imctl, lengths.len()).await;
     // Without a worker, so that a retry only moves bodies.
@@ -349,7 +347,7 @@ async fn a_user_is_shown_disconnected_and_given_a_token() {
     wait_for("the user on both gateways", TIMEOUT, async || {
         let shown = imctl.json(0, &["user", "show", "alice"]);
         anyhow::ensure!(shown["gateways"].as_array().unwrap().len() == 2, "{shown}");
-        anyhow::ensure!(shown["private_chats"] == 1 && shown["groups"] == 1, "{shown}");
+        anyhow::ensure!(shown["private_chats"] == 2 && shown["groups"] == 1, "{shown}");
         let devices: Vec<_> =
             shown["devices"].as_array().unwrap().iter().map(|it| it["device_id"].clone()).collect();
         anyhow::ensure!(devices == ["laptop", "phone"] && shown["is_devices_complete"] == true, "{shown}");
@@ -370,7 +368,7 @@ async fn a_user_is_shown_disconnected_and_given_a_token() {
     let done = imctl.json(0, &["user", "disconnect", "alice", "--yes"]);
     assert!(done["not_announced"].is_null(), "{done}");
     for client in &mut clients {
-        assert_eq!(client.until_closed().await.unwrap().0.unwrap().0, 4401);
+        assert_eq!(client.until_closed().await.unwrap().0.unwrap().0, 4402);
     }
     assert_eq!(as_alice(token).call("GET", "/api/users/me", None).await.unwrap().0, 401);
     let shown = imctl.json(0, &["user", "show", "alice"]);
@@ -542,7 +540,8 @@ async fn a_message_that_is_sent_while_the_worker_is_killed_is_traced() {
     wait_for("the broker to notice", TIMEOUT, async || {
         let message = traced(0, "m2", &["--conversation", GROUP]);
         anyhow::ensure!(message["queue"]["consumers"] == 0, "{message}");
-        anyhow::ensure!(message["queue"]["ready_bodies"] == 1, "{message}");
+        // That of the first message too, if its acknowledgement was lost.
+        anyhow::ensure!(message["queue"]["ready_bodies"].as_u64() >= Some(1), "{message}");
         Ok(())
     })
     .await

@@ -11,7 +11,7 @@ use shared::redis::RedisError;
 use shared::redis::inspection::Inspection;
 use shared::shard::ShardCount;
 
-use super::{Report, Severity, Wanted};
+use super::report::{Report, Severity, Wanted};
 use crate::warnings::Warnings;
 
 /// Checks the stores of one process. `warnings` collects what the checks log.
