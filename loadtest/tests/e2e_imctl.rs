@@ -460,8 +460,8 @@ async fn a_conversation_is_shown_and_each_kind_of_damage_is_found() {
             &["messages_missing"],
         ),
         (
-            "INSERT INTO user_conversation_state VALUES ('eve', 'group_1', 6, 0)",
-            "DELETE FROM user_conversation_state WHERE user_id = 'eve'",
+            "INSERT INTO user_conversation_state VALUES ('bob', 'group_1', 6, 0)",
+            "DELETE FROM user_conversation_state WHERE user_id = 'bob'",
             &["position_above_head"],
         ),
         (

@@ -57,7 +57,7 @@ impl Stores {
         }
         let duplicates = inspection::duplicate_ids(&self.pool, key, LISTED_MAX).await?;
         findings::duplicates(key, &duplicates, report);
-        let readers = inspection::positions_above(&self.pool, key, head, LISTED_MAX).await?;
+        let readers = self.readers_above(&conversation, head).await?;
         let inboxes = self.inboxes_above(&conversation, head).await?;
         let now = inspection::conversation(&self.pool, &conversation).await?;
         let head_now = now.map_or(Seq::ZERO, |row| row.last_seq);
@@ -95,6 +95,23 @@ impl Stores {
         Ok(())
     }
 
+    /// The members whose read position is above `head`.
+    async fn readers_above(
+        &self,
+        conversation: &Conversation,
+        head: Seq,
+    ) -> anyhow::Result<Vec<(String, Seq)>> {
+        Ok(match conversation.kind() {
+            Kind::Private(a, b) => {
+                let users = users(a, b);
+                inspection::readers_among(&self.pool, conversation, &users, head.next()).await?
+            }
+            Kind::Group => {
+                inspection::group_readers(&self.pool, conversation, head.next(), LISTED_MAX).await?
+            }
+        })
+    }
+
     /// The inboxes, and the group head, whose entry is above `head`.
     async fn inboxes_above(
         &self,
@@ -103,8 +120,7 @@ impl Stores {
     ) -> anyhow::Result<Vec<(String, Seq)>> {
         let mut above = Vec::new();
         if let Kind::Private(a, b) = conversation.kind() {
-            let users = [a, b].map(UserId::parse).into_iter().flatten().collect::<Vec<_>>();
-            self.entries_above(conversation, &users, head, &mut above).await?;
+            self.entries_above(conversation, &users(a, b), head, &mut above).await?;
             return Ok(above);
         }
         let group_head = self.inboxes.group_heads(std::slice::from_ref(conversation)).await?;
@@ -136,4 +152,11 @@ impl Stores {
         above.extend(found.take(LISTED_MAX as usize));
         Ok(())
     }
+}
+
+/// The users of a private conversation; one for notes to itself.
+fn users(a: &str, b: &str) -> Vec<UserId> {
+    let mut users: Vec<UserId> = [a, b].map(UserId::parse).into_iter().flatten().collect();
+    users.dedup();
+    users
 }

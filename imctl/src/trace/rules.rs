@@ -1,6 +1,7 @@
 //! Where a message is, by what the stores know. Pure.
 
 use super::report::{Numbered, Queue, State, Stored};
+use crate::text::count;
 
 /// What the stores know about a message.
 #[derive(Debug, Default)]
@@ -46,22 +47,21 @@ pub(super) fn conclude(facts: &Facts<'_>) -> (State, String) {
 }
 
 fn waiting(queue: Queue) -> String {
+    let ready = count(usize::try_from(queue.ready_bodies).unwrap_or(usize::MAX), "body", "bodies");
     match queue {
         Queue { is_known: false, .. } => "the state of its queue is not known".to_owned(),
         Queue { consumers: 0, ready_bodies: 0, .. } => {
-            "its queue is empty and no worker consumes it: it was not published (its sender got no code 0 and retries)".to_owned()
-        }
-        Queue { consumers: 0, ready_bodies, .. } => format!(
-            "{ready_bodies} bodies wait in its queue, and no worker consumes it: start a worker"
-        ),
-        Queue { ready_bodies: 0, .. } => {
-            "no body waits in its queue: a worker is processing it, or it was not published (its sender got no code 0 and \
-             retries)"
+            "its queue is empty, and no worker consumes it: it was not published (its sender got no code 0 and retries)"
                 .to_owned()
         }
-        Queue { ready_bodies, .. } => format!(
-            "{ready_bodies} bodies wait in its queue, and a worker consumes it: it is committed in its turn, unless it was not \
-             published (its sender got no code 0 and retries)"
+        Queue { consumers: 0, .. } => format!("its queue has {ready}, and no worker consumes it: start a worker"),
+        Queue { ready_bodies: 0, .. } => {
+            "its queue is empty: a worker is processing it, or it was not published (its sender got no code 0 and retries)"
+                .to_owned()
+        }
+        Queue { .. } => format!(
+            "its queue has {ready}, and a worker consumes it: it is committed in its turn, unless it was not published (its \
+             sender got no code 0 and retries)"
         ),
     }
 }
@@ -145,7 +145,7 @@ mod tests {
             (says(true, 0, 0), "was not published"),
             (says(true, 3, 0), "start a worker"),
             (says(true, 0, 1), "a worker is processing it"),
-            (says(true, 3, 1), "3 bodies wait"),
+            (says(true, 3, 1), "has 3 bodies, and a worker"),
         ] {
             assert!(text.contains(part), "{text}");
         }

@@ -1,7 +1,7 @@
 //! A trace for a person.
 
 use super::report::{Message, Report};
-use crate::text::{fields, or_dash, printable, time};
+use crate::text::{count, fields, or_dash, printable, time};
 
 /// Each message with what is known about it, in the order of its way.
 pub(super) fn text(report: &Report) -> String {
@@ -25,7 +25,11 @@ fn message(message: &Message) -> String {
     });
     let tristate = |value: Option<bool>| or_dash(value.map(crate::text::yes));
     let queue = match message.queue.is_known {
-        true => format!("{} bodies ready, {} consumers", message.queue.ready_bodies, message.queue.consumers),
+        true => {
+            let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+            let ready = count(number(message.queue.ready_bodies), "body", "bodies");
+            format!("{ready} ready, {}", count(number(message.queue.consumers), "consumer", "consumers"))
+        }
         false => "not known".to_owned(),
     };
     let readers: Vec<String> =

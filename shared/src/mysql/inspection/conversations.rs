@@ -1,10 +1,14 @@
 //! `conversation`, and what belongs to one: read positions, lists, members.
 
+use std::sync::LazyLock;
+
+use ahash::AHashSet;
 use sqlx::Row as _;
 use sqlx::mysql::MySqlRow;
 
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
+use crate::mysql::multi_row::MultiRow;
 use crate::mysql::{Pool, positions as read_positions};
 
 /// A row of `conversation`.
@@ -54,41 +58,7 @@ pub async fn conversations_after(pool: &Pool, after: &str, limit: u32) -> sqlx::
     rows.iter().map(conversation_row).collect()
 }
 
-/// Those of `keys` without a row in `conversation`.
-///
-/// # Errors
-/// The database's.
-pub async fn without_row(pool: &Pool, keys: &[String]) -> sqlx::Result<Vec<String>> {
-    let mut missing = Vec::new();
-    for key in keys {
-        if sqlx::query(CONVERSATION).bind(key).fetch_optional(pool).await?.is_none() {
-            missing.push(key.clone());
-        }
-    }
-    Ok(missing)
-}
-
-/// Read positions above `head`, at most `limit`: the user and the position.
-///
-/// # Errors
-/// The database's.
-pub async fn positions_above(
-    pool: &Pool,
-    key: &str,
-    head: Seq,
-    limit: u32,
-) -> sqlx::Result<Vec<(String, Seq)>> {
-    positions(
-        pool,
-        "SELECT user_id, last_ack_seq FROM user_conversation_state WHERE conversation_id = ? AND last_ack_seq > ? \
-         ORDER BY user_id LIMIT ?",
-        (key, head, limit),
-    )
-    .await
-}
-
-/// The members of a group, or the users of a private conversation, whose read position is at `seq` or higher, at most
-/// `limit`. Reads the position of each of `users`.
+/// Those of `users` whose read position is at `seq` or higher.
 ///
 /// # Errors
 /// The database's.
@@ -118,23 +88,16 @@ pub async fn group_readers(
     seq: Seq,
     limit: u32,
 ) -> sqlx::Result<Vec<(String, Seq)>> {
-    positions(
-        pool,
+    let rows: Vec<(String, u64)> = sqlx::query_as(
         "SELECT m.user_id, s.last_ack_seq FROM group_member m \
          JOIN user_conversation_state s ON s.user_id = m.user_id AND s.conversation_id = m.group_id \
          WHERE m.group_id = ? AND s.last_ack_seq >= ? ORDER BY m.user_id LIMIT ?",
-        (group.key(), seq, limit),
     )
-    .await
-}
-
-async fn positions(
-    pool: &Pool,
-    text: &'static str,
-    (key, seq, limit): (&str, Seq, u32),
-) -> sqlx::Result<Vec<(String, Seq)>> {
-    let rows: Vec<(String, u64)> =
-        sqlx::query_as(text).bind(key).bind(seq.0).bind(limit).fetch_all(pool).await?;
+    .bind(group.key())
+    .bind(seq.0)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
     Ok(rows.into_iter().map(|(user, seq)| (user, Seq(seq))).collect())
 }
 
@@ -200,24 +163,32 @@ pub async fn owners(pool: &Pool, group: &Conversation, limit: u32) -> sqlx::Resu
     .await
 }
 
+static AMONG_CONVERSATIONS: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new("SELECT conversation_id FROM conversation WHERE conversation_id IN (", "?", ",", ")")
+});
+
+static AMONG_GROUPS: LazyLock<MultiRow> =
+    LazyLock::new(|| MultiRow::new("SELECT group_id FROM chat_group WHERE group_id IN (", "?", ",", ")"));
+
 /// Those of `keys` that have neither a conversation nor a group.
 ///
 /// # Errors
 /// The database's.
 pub async fn unknown_keys(pool: &Pool, keys: &[String]) -> sqlx::Result<Vec<String>> {
-    let mut unknown = Vec::new();
-    for key in keys {
-        let known: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM conversation WHERE conversation_id = ?) \
-             OR EXISTS (SELECT 1 FROM chat_group WHERE group_id = ?)",
-        )
-        .bind(key)
-        .bind(key)
-        .fetch_one(pool)
-        .await?;
-        if !known {
-            unknown.push(key.clone());
-        }
-    }
-    Ok(unknown)
+    missing(pool, &AMONG_GROUPS, &without_row(pool, keys).await?).await
+}
+
+/// Those of `keys` without a row in `conversation`.
+///
+/// # Errors
+/// The database's.
+pub async fn without_row(pool: &Pool, keys: &[String]) -> sqlx::Result<Vec<String>> {
+    missing(pool, &AMONG_CONVERSATIONS, keys).await
+}
+
+async fn missing(pool: &Pool, among: &MultiRow, keys: &[String]) -> sqlx::Result<Vec<String>> {
+    let wanted: Vec<[&str; 1]> = keys.iter().map(|key| [key.as_str()]).collect();
+    let rows = among.select_from(pool, None, &wanted).await?;
+    let found = rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<AHashSet<&str>>>()?;
+    Ok(keys.iter().filter(|key| !found.contains(key.as_str())).cloned().collect())
 }

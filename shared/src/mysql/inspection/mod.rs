@@ -9,7 +9,7 @@ mod users;
 
 pub use conversations::{
     ConversationRow, GroupCounts, conversation, conversations_after, group_counts, group_readers, listed_for,
-    owners, positions_above, readers_among, unknown_keys, without_row,
+    owners, readers_among, unknown_keys, without_row,
 };
 pub use messages::{
     DuplicateId, StoredMessage, duplicate_ids, keys_with_messages_after, messages_with_id, seqs_after,
