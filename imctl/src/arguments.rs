@@ -238,7 +238,7 @@ pub(crate) enum ShardsCommand {
     /// Show which worker would own which shard, and how even that is.
     ///
     /// Shards are assigned by the ids of workers, which are random at each start. The live workers are counted first; for
-    /// others, ids are drawn. So the table is one example, and the chances below it are those of 1,000 drawings.
+    /// others, ids are drawn. So the table is one example.
     #[command(
         after_help = "Examples:\n  imctl shards plan --workers 3\n  imctl shards plan --workers 4 --shards 16"
     )]

@@ -89,7 +89,7 @@ impl WorkerRegistry {
         Self { all: LivenessRegistry::workers(client, expiry), with_shares }
     }
 
-    /// Records a heartbeat of `worker` (empty: none), which knows shares, and returns all live workers.
+    /// Records a heartbeat of `worker` (which is not empty), which knows shares, and returns all live workers.
     ///
     /// # Errors
     /// Redis cannot be reached: go on with the workers of the last call.
@@ -100,6 +100,14 @@ impl WorkerRegistry {
         let with_shares = self.with_shares.live().await?;
         let know_shares = ids.iter().all(|id| with_shares.binary_search(id).is_ok());
         Ok(LiveWorkers { ids, know_shares })
+    }
+
+    /// All live workers, without a heartbeat.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn live(&self) -> Result<LiveWorkers, RedisError> {
+        self.beat("").await
     }
 
     /// Removes `worker`, so that the others need not wait for its expiry.
