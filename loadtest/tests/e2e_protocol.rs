@@ -370,7 +370,7 @@ async fn a_draining_gateway_answers_and_sends_its_clients_away() {
     }
     let (status, closed) = tokio::join!(
         system.gateway(0).terminate(),
-        futures_util::future::join_all(clients.iter_mut().map(Client::until_closed))
+        futures_util::future::join_all(clients.iter_mut().map(|client| client.until_closed()))
     );
     for closed in closed {
         let (code, reason) = closed.unwrap().0.unwrap();

@@ -42,7 +42,8 @@ async fn serves(system: &System, msg_id: &str) {
         let msg_id = format!("{msg_id}_{attempt}");
         alice.say("private_alice_bob", &msg_id, "hello").await?;
         let pushed = bob.wait_for(|packet| packet.cmd == 5 && packet.payload.to_string().contains(&msg_id));
-        tokio::time::timeout(Duration::from_secs(2), pushed).await?.map(drop)
+        tokio::time::timeout(Duration::from_secs(2), pushed).await??;
+        Ok(())
     })
     .await
     .unwrap();

@@ -74,7 +74,7 @@ pub(super) async fn run(
     mut mode: watch::Receiver<Mode>,
     counts: &Counts,
 ) -> anyhow::Result<Sender> {
-    let mut socket = websocket(&format!("{gateway}?user_id={}", sender.user)).await?;
+    let mut socket = websocket(&format!("{gateway}?user_id={}", sender.user), None, None).await?;
     let mut in_flight: HashMap<usize, Instant> = HashMap::new();
     let mut due = Instant::now();
     loop {

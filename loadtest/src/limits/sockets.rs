@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-use tokio_tungstenite::{WebSocketStream, accept_async_with_config};
+use tokio_tungstenite::{MaybeTlsStream, accept_async_with_config};
 
 use super::Settings;
 use super::part::{Drive, Drivers, Part, measure};
-use testbed::client::{Chat, chat_frame, websocket};
+use testbed::client::{Chat, Socket, chat_frame, websocket};
 use testbed::stack::Servers;
 
 pub(super) const FRAMES: &str = "frames in and out";
@@ -23,8 +23,6 @@ const WINDOW: usize = 64;
 const PUSHES_WAITING: usize = 16;
 /// The size that the gateway and the load generator use.
 const BUFFER_BYTES: usize = 4 * 1024;
-
-type Socket = WebSocketStream<TcpStream>;
 
 /// A chat frame in one direction, its reply in the other.
 pub(super) async fn frames(settings: &Settings, servers: &Servers) -> anyhow::Result<Part> {
@@ -153,9 +151,9 @@ async fn pairs(count: usize) -> anyhow::Result<Vec<(Socket, Socket)>> {
             stream.set_nodelay(true)?;
             let config =
                 WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES);
-            anyhow::Ok(accept_async_with_config(stream, Some(config)).await?)
+            anyhow::Ok(accept_async_with_config(MaybeTlsStream::Plain(stream), Some(config)).await?)
         };
-        let (client, server) = tokio::join!(websocket(&url), accepted);
+        let (client, server) = tokio::join!(websocket(&url, None, None), accepted);
         pairs.push((client?, server?));
     }
     Ok(pairs)

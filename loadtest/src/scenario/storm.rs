@@ -18,7 +18,7 @@ use super::sampler::Sampler;
 use super::scale::Scale;
 use super::steady::as_f64;
 use super::target::{Target, selects};
-use testbed::client::{Client, Report, Request, pull_frame};
+use testbed::client::{Client, Error, Report, Request, pull_frame};
 use testbed::meter::Used;
 
 const MEMBERS: usize = 5_000;
@@ -166,9 +166,7 @@ pub(super) async fn until_let_in<T, F: Future<Output = anyhow::Result<T>>>(
             Err(error) if begun.elapsed() > timeout => return Err(error),
             Err(error) => {
                 refused += 1;
-                let wait = error
-                    .downcast_ref::<testbed::client::Ended>()
-                    .and_then(testbed::client::Ended::retry_after);
+                let wait = error.downcast_ref::<Error>().and_then(Error::retry_after);
                 let pause = Duration::from_millis(rand::random_range(RETRY_MS));
                 tokio::time::sleep(wait.unwrap_or(pause)).await;
             }

@@ -8,15 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use im_client::protocol::{Caller, ConnectError, Socket, websocket};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Error;
 
-use super::connection::websocket_as;
-use super::http::{Caller, Http};
+use super::http::Http;
 
 /// Lifetime of a token: longer than any run.
 const TOKEN_TTL: Duration = Duration::from_secs(86_400);
@@ -128,8 +125,8 @@ impl Credentials {
         gateway: &str,
         user: &str,
         device: Option<&str>,
-    ) -> Result<WebSocketStream<TcpStream>, ConnectError> {
-        let token = self.token(user).await.map_err(ConnectError::Token)?;
+    ) -> Result<Socket, ConnectError> {
+        let token = self.token(user).await.map_err(|error| ConnectError::Token(error.into()))?;
         let mut url = match token {
             Some(_) => format!("{gateway}?"),
             None => format!("{gateway}?user_id={user}"),
@@ -138,46 +135,7 @@ impl Credentials {
             let joint = if url.ends_with('?') { "" } else { "&" };
             url = format!("{url}{joint}device_id={device}");
         }
-        websocket_as(&url, token.as_deref()).await.map_err(ConnectError::from)
-    }
-}
-
-/// Why there is no WebSocket.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The operator's interface gave no token.
-    #[error("no token: {0:#}")]
-    Token(anyhow::Error),
-    /// The gateway answered the upgrade with another status than 101.
-    #[error("the gateway refused the connection with {status}: {message}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// The gateway's sentence.
-        message: String,
-    },
-    /// The network failed.
-    #[error(transparent)]
-    Network(Error),
-}
-
-impl From<Error> for ConnectError {
-    fn from(error: Error) -> Self {
-        let Error::Http(response) = error else { return Self::Network(error) };
-        let body = response.body().as_deref().unwrap_or_default();
-        let message = serde_json::from_slice::<serde_json::Value>(body)
-            .ok()
-            .and_then(|body| Some(body.get("message")?.as_str()?.to_owned()))
-            .unwrap_or_else(|| "without a reason".to_owned());
-        Self::Refused { status: response.status().as_u16(), message }
-    }
-}
-
-impl ConnectError {
-    /// Whether every further attempt will fail too: the user or its token is not accepted.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::Refused { status: 400..=404, .. })
+        websocket(&url, token.as_deref(), None).await
     }
 }
 
@@ -235,20 +193,5 @@ mod tests {
             assert!(Credentials::from_secret_file(file(text).path()).is_err(), "{text:?}");
         }
         assert!(Credentials::from_operator_key_file(file("").path(), "http://127.0.0.1:1").is_err());
-    }
-
-    #[test]
-    fn only_refusals_of_the_user_are_final() {
-        let refused = |status| ConnectError::Refused { status, message: String::new() };
-        for (error, is_final) in [
-            (refused(401), true),
-            (refused(403), true),
-            (refused(404), true),
-            (refused(429), false),
-            (refused(503), false),
-            (ConnectError::Network(Error::ConnectionClosed), false),
-        ] {
-            assert_eq!(error.is_final(), is_final, "{error}");
-        }
     }
 }

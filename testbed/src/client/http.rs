@@ -1,50 +1,21 @@
-//! HTTP calls of one user, or of the operator.
+//! HTTP calls of a test.
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use im_client::protocol::{self, Caller};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::conformance::{self, Called};
+use super::conformance::INSPECTOR;
 
 /// How long a call is repeated after 429 and 503.
 const REPEATED_FOR: Duration = Duration::from_secs(60);
 /// Pause before a call is repeated whose refusal names no time.
 const RETRY_DEFAULT_MS: u64 = 1_000;
 
-/// Who calls.
+/// Calls a gateway's HTTP interface; answers are checked against `docs/api`. Cheap to clone.
 #[derive(Debug, Clone)]
-pub enum Caller {
-    /// Nobody.
-    Nobody,
-    /// This user, for gateways that accept a name without a token.
-    Named(String),
-    /// The user of this token.
-    Token(String),
-    /// The operator, for a user if one is given.
-    Operator {
-        /// The operator's key.
-        key: String,
-        /// The user that the call is made for.
-        user: Option<String>,
-    },
-}
-
-/// Calls a gateway's HTTP interface. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Http {
-    client: reqwest::Client,
-    base: String,
-    caller: Caller,
-}
-
-/// The address of HTTP calls, `http://host:port`, of a gateway (`ws://host:port/ws`).
-#[must_use]
-pub fn http_base(gateway: &str) -> String {
-    let address = gateway.strip_prefix("ws://").unwrap_or(gateway);
-    format!("http://{}", address.split('/').next().unwrap_or_default())
-}
+pub struct Http(protocol::Http);
 
 impl Http {
     /// Calls at `base` (`http://host:port`) as `user`, to a gateway that believes that.
@@ -68,13 +39,13 @@ impl Http {
     /// Calls at `base` (`http://host:port`) as `caller`.
     #[must_use]
     pub fn new(base: &str, caller: Caller) -> Self {
-        Self { client: reqwest::Client::new(), base: base.to_owned(), caller }
+        Self(protocol::Http::new(base, caller).with_inspector(INSPECTOR))
     }
 
     /// The same connections for another caller.
     #[must_use]
     pub fn with_caller(&self, caller: Caller) -> Self {
-        Self { caller, ..self.clone() }
+        Self(self.0.with_caller(caller))
     }
 
     /// One call. `path` begins with `/api` and may have a query string. Returns the status and the JSON body.
@@ -82,41 +53,7 @@ impl Http {
     /// # Errors
     /// If there is no answer, or one that is no JSON.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Value)> {
-        let mut url: reqwest::Url = format!("{}{path}", self.base).parse()?;
-        if let Caller::Named(user) = &self.caller {
-            url.query_pairs_mut().append_pair("user_id", user);
-        }
-        let mut request = self.client.request(method.parse()?, url);
-        match &self.caller {
-            Caller::Nobody | Caller::Named(_) => {}
-            Caller::Token(token) => request = request.bearer_auth(token),
-            Caller::Operator { key, user } => {
-                request = request.header("x-api-key", key);
-                if let Some(user) = user {
-                    request = request.header("x-user-id", user.as_bytes());
-                }
-            }
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.with_context(|| format!("{method} {path}"))?;
-        let status = response.status().as_u16();
-        // As it was sent: the client folds the segments `.` and `..`.
-        let sent = response.url().to_string();
-        let content_type = response.headers().get("content-type").cloned();
-        let text = response.text().await?;
-        let content_type = content_type.as_ref().and_then(|kind| kind.to_str().ok());
-        conformance::check_call(&Called {
-            method,
-            path: sent.strip_prefix(&self.base).unwrap_or(path),
-            request: body,
-            status,
-            content_type,
-            body: &text,
-        })?;
-        let body = serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text}"))?;
-        Ok((status, body))
+        Ok(self.0.call(method, path, body).await?)
     }
 
     /// A call that must succeed.
@@ -172,16 +109,5 @@ impl Http {
         anyhow::ensure!(status != 200, "{method} {path} was done: {answer}");
         anyhow::ensure!(answer["code"] == status && answer["message"].is_string(), "no error: {answer}");
         Ok(status)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn http_calls_go_to_the_host_and_port_of_the_web_socket() {
-        assert_eq!(http_base("ws://chat.example:8080/ws"), "http://chat.example:8080");
-        assert_eq!(http_base("ws://127.0.0.1:8080"), "http://127.0.0.1:8080");
     }
 }

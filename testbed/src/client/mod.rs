@@ -1,4 +1,4 @@
-//! A client of the public protocol.
+//! Clients of the public protocol: the crate `im-client` with checks and measurements.
 
 mod backoff;
 pub(crate) mod conformance;
@@ -7,18 +7,19 @@ mod credentials;
 mod home;
 mod http;
 mod pace;
-mod packet;
 mod reader;
 mod refusals;
-mod reply;
 mod report;
 mod sender;
 
-pub use connection::{Client, Ended, Synced, websocket};
-pub use credentials::{ConnectError, Credentials};
-pub use http::{Caller, Http, http_base};
+pub use connection::{Client, Synced};
+pub use credentials::Credentials;
+pub use http::Http;
+pub use im_client::protocol::{
+    Caller, Chat, ConnectError, Ended, Entry, Error, Packet, Socket, StoredMessage, chat_frame, http_base,
+    pull_frame, websocket,
+};
 pub use pace::{Assignment, Pace};
-pub use packet::{Chat, Entry, Packet, StoredMessage, chat_frame, pull_frame};
 pub use reader::{Reader, Reading};
 pub use refusals::{Refusal, Refusals, Request, cause};
 pub use report::{Progress, Report, messages_in};

@@ -7,15 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::net::TcpStream;
+use im_client::protocol::{Ended, Packet, Socket, StoredMessage, pull_frame, websocket};
 use tokio::time::{Instant, sleep_until};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Ended, websocket};
 use super::home::Home;
-use super::packet::{Packet, StoredMessage, pull_frame};
 use super::sender::{ANSWER_TIMEOUT, RECONNECT};
 
 /// Between two heartbeats: a dead connection is detected without traffic too.
@@ -121,7 +118,9 @@ impl Reader {
                 next = n + 1;
                 let url = format!("{}?user_id={}&device_id=reader", self.gateways[n], self.user);
                 let mut pause = Duration::from_millis(rand::random_range(RECONNECT));
-                if let Ok(Ok(socket)) = tokio::time::timeout(ANSWER_TIMEOUT, websocket(&url)).await {
+                if let Ok(Ok(socket)) =
+                    tokio::time::timeout(ANSWER_TIMEOUT, websocket(&url, None, None)).await
+                {
                     self.reading.pushed.store(0, Ordering::Relaxed);
                     // The next connection continues from the cursor, also after an error.
                     let reading = Arc::clone(&self.reading);
@@ -143,7 +142,7 @@ impl Reader {
     }
 
     /// Returns the close frame of the server.
-    async fn follow(&mut self, mut socket: WebSocketStream<TcpStream>) -> anyhow::Result<Ended> {
+    async fn follow(&mut self, mut socket: Socket) -> anyhow::Result<Ended> {
         let now = Instant::now();
         let mut pull = Some(Pull { sent: false, at: now, from: self.cursor, again: false });
         let (mut beat_at, mut beat_answered_by) = (now + HEARTBEAT, None::<Instant>);

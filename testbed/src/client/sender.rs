@@ -9,18 +9,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
-use tokio::net::TcpStream;
+use im_client::protocol::{Chat, ConnectError, Ended, Refused, Reply, Socket, chat_frame};
 use tokio::time::{Instant, sleep_until};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::backoff::Backoff;
-use super::connection::Ended;
-use super::credentials::{ConnectError, Credentials};
+use super::credentials::Credentials;
 use super::pace::{Assignment, Pace};
-use super::packet::{Chat, chat_frame};
 use super::refusals::{Request, cause};
-use super::reply::{Refused, Reply};
 use super::report::{Progress, Report, messages_in};
 
 /// A message without a reply after this time is sent again on a new connection.
@@ -178,13 +174,13 @@ impl Sender {
     }
 
     /// `None` if the gateway cannot be reached at the moment.
-    async fn connect(&self, n: usize) -> anyhow::Result<Option<WebSocketStream<TcpStream>>> {
+    async fn connect(&self, n: usize) -> anyhow::Result<Option<Socket>> {
         let gateway = &self.gateways[n];
         let connecting = self.credentials.websocket(gateway, &self.user, Some("load"));
         match tokio::time::timeout(ANSWER_TIMEOUT, connecting).await {
             Ok(Ok(socket)) => Ok(Some(socket)),
             Ok(Err(error)) => {
-                if let ConnectError::Refused { status, message } = &error {
+                if let ConnectError::Refused { status, message, .. } = &error {
                     self.report.refusals.count(Request::Connect, *status, message);
                 }
                 anyhow::ensure!(!error.is_final(), "{} at {gateway}: {error}", self.user);
@@ -197,7 +193,7 @@ impl Sender {
     /// True when all messages are acknowledged; false when the connection has ended.
     async fn converse(
         &mut self,
-        mut socket: WebSocketStream<TcpStream>,
+        mut socket: Socket,
         state: &mut State,
         start: Instant,
     ) -> anyhow::Result<bool> {
