@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::imports::{Crate, Edge};
-use super::source::{ImportPath, Source};
+use super::source::{ImportPath, Source, folder_of};
 
 /// Most lines of a file, without its tests.
 pub(crate) const FILE_LINES_MAX: usize = 400;
@@ -93,7 +93,7 @@ fn directions(of_crate: &Crate<'_>, layers: &Layers) -> Vec<Finding> {
     for module in layers.rows.iter().flat_map(|row| row.split(' ')) {
         if !units.iter().any(|(_, unit)| unit == module) {
             let message = format!("`{module}` is in the table of layers and does not exist: remove it there");
-            let file = format!("{}/src", layers.crate_name);
+            let file = format!("{}/src", folder_of(layers.crate_name));
             findings.push(Finding { rule: "direction", file, line: 1, subject: module.to_owned(), message });
         }
     }

@@ -71,7 +71,8 @@ impl Source {
     }
 
     pub(crate) fn crate_name(&self) -> &str {
-        self.file.split('/').next().unwrap_or_default()
+        let folder = self.file.split_once("/src/").map_or("", |(folder, _)| folder);
+        if folder == folder_of(IM_CLIENT) { IM_CLIENT } else { folder }
     }
 
     /// A file that stands for its folder, or for the whole crate.
@@ -85,6 +86,14 @@ impl Source {
 }
 
 /// `gateway/src/http/mod.rs` → `["http"]`
+/// The crate whose folder has another name.
+pub(crate) const IM_CLIENT: &str = "im_client";
+
+/// The folder of a crate.
+pub(crate) fn folder_of(crate_name: &str) -> &str {
+    if crate_name == IM_CLIENT { "clients/rust" } else { crate_name }
+}
+
 fn module_of(file: &str) -> Vec<String> {
     let inside = file.split_once("/src/").map_or(file, |(_, inside)| inside);
     let mut module: Vec<String> = inside.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
