@@ -1,5 +1,6 @@
 //! Starts a gateway and drains it.
 
+mod gauges;
 mod parts;
 mod readiness;
 mod stores;

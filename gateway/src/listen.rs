@@ -130,9 +130,11 @@ impl ListenSettings {
         Self { tls, ..self }
     }
 
-    /// The same with at most this number of connections.
+    /// The same with at most this number of connections. Sets the gauge of the limit.
+    #[expect(clippy::cast_precision_loss, reason = "the number of connections is far below 2^52")]
     pub(crate) fn within(mut self, connections_max: usize) -> Self {
         self.connections_max = self.connections_max.min(connections_max);
+        metrics::gauge!(shared::metrics::GATEWAY_CONNECTIONS_LIMIT).set(self.connections_max as f64);
         self
     }
 

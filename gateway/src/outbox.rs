@@ -161,6 +161,9 @@ impl Outbox {
         }
         if state.push_bytes + frame.len() > self.limits.push_bytes {
             metrics::counter!(shared::metrics::PUSH_DROPPED).increment(1);
+            if matches!(state.missed, Missed::None) {
+                metrics::counter!(shared::metrics::PUSH_SLOW_CONSUMERS).increment(1);
+            }
             state.missed.add(conversation);
         } else {
             state.push_bytes += frame.len();

@@ -1,6 +1,6 @@
 //! Readiness of a process, by named checks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     failing: Arc<Mutex<BTreeMap<String, String>>>,
+    /// The names of all checks so far, those that are removed included.
+    names: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// The reason of a check without a result.
@@ -25,6 +27,7 @@ impl Health {
     #[must_use]
     pub fn check(&self, name: impl Into<String>) -> Check {
         let name = name.into();
+        self.names.lock().insert(name.clone());
         self.failing.lock().insert(name.clone(), STARTING.to_owned());
         Check { health: self.clone(), name }
     }
@@ -33,6 +36,17 @@ impl Health {
     #[must_use]
     pub fn failing(&self) -> Vec<String> {
         self.failing.lock().iter().map(|(name, why)| format!("{name}: {why}")).collect()
+    }
+
+    /// Sets the gauges of readiness: of the process, and of each check.
+    pub fn report(&self) {
+        let failing: BTreeSet<String> = self.failing.lock().keys().cloned().collect();
+        let value = |is_set| if is_set { 1.0 } else { 0.0 };
+        metrics::gauge!(crate::metrics::PROCESS_READY).set(value(failing.is_empty()));
+        for name in &*self.names.lock() {
+            let gauge = metrics::gauge!(crate::metrics::PROCESS_CHECK_FAILING, "check" => name.clone());
+            gauge.set(value(failing.contains(name)));
+        }
     }
 
     /// Makes the process not ready for good, because it stops.

@@ -1,120 +1,226 @@
-//! The names of all metrics, with unit and meaning.
+//! The names of all metrics, with kind, labels and meaning. docs/metrics.md is made from them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
+/// One metric of a gateway or worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name in `/metrics`; that of a histogram is followed by `_bucket`, `_sum` and `_count` there.
+    pub name: &'static str,
+    /// What its value means.
+    pub kind: Kind,
+    /// The names of its labels. None of them has a value that clients can choose.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+/// The kind of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A number that only rises, until the process ends.
+    Counter,
+    /// A number that rises and falls.
+    Gauge,
+    /// Observations in buckets.
+    Histogram,
+}
+
+impl Metric {
+    fn describe(&self) {
+        let unit = if self.name.trim_end_matches("_total").ends_with("_seconds") {
+            Unit::Seconds
+        } else {
+            Unit::Count
+        };
+        match self.kind {
+            Kind::Counter => describe_counter!(self.name, unit, self.help),
+            Kind::Gauge => describe_gauge!(self.name, unit, self.help),
+            Kind::Histogram => describe_histogram!(self.name, unit, self.help),
+        }
+    }
+}
+
 macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $describe:ident, $unit:expr, $help:literal;)*) => {
+    ($($name:ident = $text:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
         $(#[doc = $help] pub const $name: &str = $text;)*
 
-        /// Describes each metric to the recorder.
-        pub fn describe() {
-            $($describe!($name, $unit, $help);)*
-        }
+        /// All metrics that gateways and workers define.
+        pub const ALL: &[Metric] = &[
+            $(Metric { name: $text, kind: Kind::$kind, labels: &[$($label),*], help: $help },)*
+        ];
     };
 }
 
+/// Describes each metric to the recorder.
+pub fn describe() {
+    ALL.iter().chain(STANDARD).for_each(Metric::describe);
+}
+
 names! {
-    PROCESS_INFO = "im_process_info", describe_gauge, Unit::Count,
+    PROCESS_INFO = "im_process_info", Gauge, ["role", "id", "version"],
         "1, with the role, the id and the version of the process as labels.";
-    BUILD_INFO = "im_build_info", describe_gauge, Unit::Count,
+    BUILD_INFO = "im_build_info", Gauge, ["version", "commit"],
         "1, with the version and the commit of the program as labels.";
-    PROCESS_START = "im_process_start_time_seconds", describe_gauge, Unit::Seconds,
+    PROCESS_START = "im_process_start_time_seconds", Gauge, [],
         "When the process started, in seconds since the Unix epoch.";
-    PROCESS_READY = "im_process_ready", describe_gauge, Unit::Count,
+    PROCESS_READY = "im_process_ready", Gauge, [],
         "1 if the process is ready, as /readyz says, 0 otherwise.";
-    LOG_LINES_LOST = "im_log_lines_lost_total", describe_counter, Unit::Count,
+    PROCESS_CHECK_FAILING = "im_process_check_failing", Gauge, ["check"],
+        "1 while the check of /readyz fails, 0 otherwise, by check.";
+    SHARDS = "im_shards", Gauge, [],
+        "Number of shards, as stored at the first start.";
+    LOG_LINES_LOST = "im_log_lines_lost_total", Counter, [],
         "Log lines that were dropped, because standard output did not take them.";
-    STORE_RECONNECTS = "im_store_reconnects_total", describe_counter, Unit::Count,
+    STORE_RECONNECTS = "im_store_reconnects_total", Counter, ["store"],
         "Times that all connections to a store were given up and opened again, because of its answers, by store.";
-    TOPOLOGY_DECLARED = "im_amqp_topology_declared_total", describe_counter, Unit::Count,
+    TOPOLOGY_DECLARED = "im_amqp_topology_declared_total", Counter, [],
         "Times that exchanges and queues were declared again, because one of them was missing.";
-    HARMFUL_POLICIES = "im_amqp_harmful_policies", describe_gauge, Unit::Count,
+    HARMFUL_POLICIES = "im_amqp_harmful_policies", Gauge, [],
         "Queues with a policy in RabbitMQ that deletes accepted messages, as seen at the last look.";
-    POLICY_LOOKS_FAILED = "im_amqp_policy_looks_failed_total", describe_counter, Unit::Count,
+    POLICY_LOOKS_FAILED = "im_amqp_policy_looks_failed_total", Counter, [],
         "Looks at the policies of RabbitMQ that failed.";
-    TRANSACTION_RETRIES = "im_mysql_transaction_retries_total", describe_counter, Unit::Count,
+    PUBLISHERS_BLOCKED = "im_amqp_publishers_blocked", Gauge, ["connection"],
+        "1 while RabbitMQ blocks publishers on the connection, because of a memory or disk alarm, 0 otherwise.";
+    MYSQL_CONNECTIONS = "im_mysql_connections", Gauge, ["state"],
+        "Connections of the pool to MySQL, by state: in_use or idle.";
+    MYSQL_CONNECTIONS_LIMIT = "im_mysql_connections_limit", Gauge, [],
+        "Most connections of the pool to MySQL (mysql.connections_max).";
+    MYSQL_POOL_TIMEOUTS = "im_mysql_pool_timeouts_total", Counter, [],
+        "Times that no connection of the pool to MySQL was free in time.";
+    TRANSACTION_RETRIES = "im_mysql_transaction_retries_total", Counter, ["transaction"],
         "Transactions that were repeated after a deadlock or lock timeout, by name.";
 
-    GATEWAY_CONNECTIONS = "im_gateway_connections", describe_gauge, Unit::Count,
+    GATEWAY_CONNECTIONS = "im_gateway_connections", Gauge, [],
         "Open WebSocket connections.";
-    GATEWAY_CONNECTIONS_REFUSED = "im_gateway_connections_refused_total", describe_counter, Unit::Count,
+    GATEWAY_CONNECTIONS_LIMIT = "im_gateway_connections_limit", Gauge, [],
+        "Most connections that the gateway accepts: limits.connections_max, or what the limit of open files allows.";
+    GATEWAY_CONNECTIONS_CLOSED = "im_gateway_connections_closed_total", Counter, ["code"],
+        "WebSocket connections that ended, by the close code that the gateway sent; none if the client went away.";
+    GATEWAY_CONNECTIONS_REFUSED = "im_gateway_connections_refused_total", Counter, [],
         "TCP connections that were closed at once because their address has too many that are no WebSocket.";
-    GATEWAY_PROXY_REFUSED = "im_gateway_proxy_headers_refused_total", describe_counter, Unit::Count,
+    GATEWAY_PROXY_REFUSED = "im_gateway_proxy_headers_refused_total", Counter, [],
         "TCP connections that were closed because they began without a PROXY header, or came from an address that is not trusted.";
-    GATEWAY_TLS_FAILED = "im_gateway_tls_handshakes_failed_total", describe_counter, Unit::Count,
+    GATEWAY_TLS_FAILED = "im_gateway_tls_handshakes_failed_total", Counter, [],
         "TLS handshakes that clients did not complete in time or at all.";
-    TLS_EXPIRY = "im_tls_certificate_expiry_timestamp_seconds", describe_gauge, Unit::Seconds,
+    TLS_EXPIRY = "im_tls_certificate_expiry_timestamp_seconds", Gauge, [],
         "When the certificate of the gateway's port of clients expires, in seconds since the Unix epoch.";
-    GATEWAY_ACCEPTED = "im_gateway_messages_accepted_total", describe_counter, Unit::Count,
+    GATEWAY_LOGINS = "im_gateway_logins_total", Counter, [],
+        "Logins of connections whose memberships were loaded.";
+    GATEWAY_LOGINS_WAITING = "im_gateway_logins_waiting", Gauge, [],
+        "Logins that wait for a query of their memberships.";
+    GATEWAY_REQUESTS = "im_gateway_requests_total", Counter, ["cmd"],
+        "Requests of clients that were started, by cmd: chat (counted per batch, after admission), heartbeat (with a sync position), pull, ack, sync, typing.";
+    GATEWAY_ACCEPTED = "im_gateway_messages_accepted_total", Counter, [],
         "Messages confirmed by the broker and acknowledged to their senders.";
-    GATEWAY_REFUSED = "im_gateway_refused_total", describe_counter, Unit::Count,
+    GATEWAY_REFUSED = "im_gateway_refused_total", Counter, ["code"],
         "Requests that were answered with an error, by code.";
-    GATEWAY_BATCH = "im_gateway_batch_messages", describe_histogram, Unit::Count,
+    GATEWAY_SENDS_REFUSED = "im_gateway_sends_refused_total", Counter, ["code"],
+        "Messages (cmd 2) that were answered with an error, by code.";
+    GATEWAY_IN_FLIGHT = "im_gateway_messages_in_flight", Gauge, [],
+        "Messages between admission and confirm.";
+    GATEWAY_IN_FLIGHT_LIMIT = "im_gateway_messages_in_flight_limit", Gauge, [],
+        "Most messages between admission and confirm (limits.messages_in_flight_max); a further one gets 503.";
+    GATEWAY_BATCH = "im_gateway_batch_messages", Histogram, [],
         "Messages per published batch.";
-    GATEWAY_NUMBER_TIME = "im_gateway_number_seconds", describe_histogram, Unit::Seconds,
+    GATEWAY_NUMBER_TIME = "im_gateway_number_seconds", Histogram, [],
         "Time to number a batch in Redis.";
-    GATEWAY_CONFIRM_TIME = "im_gateway_confirm_seconds", describe_histogram, Unit::Seconds,
+    GATEWAY_CONFIRM_TIME = "im_gateway_confirm_seconds", Histogram, [],
         "Time from publishing a batch to its confirm.";
-    GATEWAY_ACK_TIME = "im_gateway_ack_seconds", describe_histogram, Unit::Seconds,
+    GATEWAY_ACK_TIME = "im_gateway_ack_seconds", Histogram, [],
         "Time from the admission of the oldest message of a batch to the confirm that answers it, once per batch.";
-    GATEWAY_RESEEDED = "im_gateway_sequences_reseeded_total", describe_counter, Unit::Count,
+    GATEWAY_RESEEDED = "im_gateway_sequences_reseeded_total", Counter, [],
         "Conversations whose sequence counter was missing in Redis and was reseeded from MySQL.";
-    GATEWAY_READS_MERGED = "im_gateway_reads_merged_total", describe_counter, Unit::Count,
+    GATEWAY_READS_MERGED = "im_gateway_reads_merged_total", Counter, [],
         "Pulls that were answered by the read of an identical, concurrent pull.";
-    GATEWAY_PAGES_AGAIN = "im_gateway_pages_again_total", describe_counter, Unit::Count,
+    GATEWAY_PAGES_AGAIN = "im_gateway_pages_again_total", Counter, [],
         "Pages that were served from cache after revalidation of their last_seq.";
-    GATEWAY_TAIL_READS = "im_gateway_tail_reads_total", describe_counter, Unit::Count,
+    GATEWAY_PAGE_QUERIES = "im_gateway_page_queries_total", Counter, [],
+        "Pages that were read from MySQL.";
+    GATEWAY_PERMISSIONS_LOADED = "im_gateway_permissions_loaded_total", Counter, [],
+        "Permissions that were read from MySQL, because they were not cached.";
+    GATEWAY_TAIL_READS = "im_gateway_tail_reads_total", Counter, [],
         "Reads of the tail of a conversation, to count unread messages.";
-    GATEWAY_INBOXES_BUILT = "im_gateway_inboxes_built_total", describe_counter, Unit::Count,
+    GATEWAY_INBOXES_BUILT = "im_gateway_inboxes_built_total", Counter, [],
         "Inboxes that were rebuilt from MySQL, because they were missing or Redis had restarted.";
 
-    PUSH_TIME = "im_push_seconds", describe_histogram, Unit::Seconds,
+    PUSH_TIME = "im_push_seconds", Histogram, [],
         "Time from the admission of a message to the push of its commit into outboxes of the same gateway, for a sample of messages.";
-    PUSH_EVENTS = "im_push_events_total", describe_counter, Unit::Count,
+    PUSH_EVENTS = "im_push_events_total", Counter, ["useful"],
         "Events received from workers and gateways, by whether they concerned a connection of this gateway.";
-    PUSH_FRAMES = "im_push_frames_total", describe_counter, Unit::Count,
+    PUSH_FRAMES = "im_push_frames_total", Counter, [],
         "Push frames put into outboxes.";
-    PUSH_DROPPED = "im_push_dropped_total", describe_counter, Unit::Count,
+    PUSH_DROPPED = "im_push_dropped_total", Counter, [],
         "Push frames that were dropped because of a slow consumer, which gets a resync.";
-    PUSH_RESYNCS = "im_push_resyncs_total", describe_counter, Unit::Count,
+    PUSH_SLOW_CONSUMERS = "im_push_slow_consumers_total", Counter, [],
+        "Times that a connection became a slow consumer: the first dropped push after all earlier ones were repaired.";
+    PUSH_RESYNCS = "im_push_resyncs_total", Counter, [],
         "Resync events put into outboxes.";
 
-    WORKER_COMMITTED = "im_worker_messages_committed_total", describe_counter, Unit::Count,
+    WORKER_COMMITTED = "im_worker_messages_committed_total", Counter, [],
         "Messages committed to the timeline.";
-    WORKER_BATCH = "im_worker_batch_messages", describe_histogram, Unit::Count,
+    WORKER_BATCH = "im_worker_batch_messages", Histogram, [],
         "Messages per transaction.";
-    WORKER_COMMIT_TIME = "im_worker_commit_seconds", describe_histogram, Unit::Seconds,
+    WORKER_COMMIT_TIME = "im_worker_commit_seconds", Histogram, [],
         "Duration of a transaction, from its begin to its commit.";
-    WORKER_HOLES = "im_worker_numbers_given_up_total", describe_counter, Unit::Count,
+    WORKER_COMMITS_FAILED = "im_worker_commits_failed_total", Counter, [],
+        "Transactions that failed; the batch is retried until MySQL is available.";
+    WORKER_GAP_WAITS = "im_worker_gap_waits_total", Counter, [],
+        "Messages that began to be held, because a lower sequence number was missing.";
+    WORKER_HOLES = "im_worker_numbers_given_up_total", Counter, [],
         "Missing sequence numbers that were voided after the gap timeout.";
-    WORKER_RENUMBERED = "im_worker_messages_renumbered_total", describe_counter, Unit::Count,
+    WORKER_RENUMBERED = "im_worker_messages_renumbered_total", Counter, [],
         "Messages that were renumbered, because their sequence number was voided or reused.";
-    WORKER_DUPLICATES = "im_worker_messages_duplicate_total", describe_counter, Unit::Count,
+    WORKER_DUPLICATES = "im_worker_messages_duplicate_total", Counter, [],
         "Duplicates: messages that were stored already.";
-    WORKER_REFUSED = "im_worker_messages_refused_total", describe_counter, Unit::Count,
+    WORKER_REFUSED = "im_worker_messages_refused_total", Counter, ["code"],
         "Accepted messages that were refused at the commit, because their sender had lost the permission to send, by code.";
-    WORKER_RIGHTS_READ = "im_worker_rights_read_total", describe_counter, Unit::Count,
+    WORKER_PERMISSIONS_READ = "im_worker_permissions_read_total", Counter, [],
         "Conversations whose permissions were read, because they were not cached or had changed.";
-    WORKER_INBOX_WRITES = "im_worker_inbox_writes_total", describe_counter, Unit::Count,
+    WORKER_INBOX_WRITES = "im_worker_inbox_writes_total", Counter, [],
         "Inbox updates that were written, to inboxes and to group heads.";
-    WORKER_INBOXES_FAILED = "im_worker_inboxes_failed_total", describe_counter, Unit::Count,
+    WORKER_INBOX_TIME = "im_worker_inbox_seconds", Histogram, [],
+        "Time to write a batch of inbox updates to Redis.";
+    WORKER_INBOXES_FAILED = "im_worker_inboxes_failed_total", Counter, [],
         "Conversations whose inbox updates failed; they are retried.";
-    WORKER_DEAD = "im_worker_dead_letters_total", describe_counter, Unit::Count,
+    WORKER_DEAD = "im_worker_dead_letters_total", Counter, [],
         "Messages that can never be stored and were published to the dead-letter queue.";
-    WORKER_SHARDS = "im_worker_shards", describe_gauge, Unit::Count,
+    WORKER_SHARDS = "im_worker_shards", Gauge, [],
         "Shards that this worker consumes.";
-    WORKER_SHARD_OWNER = "im_worker_shard_owner", describe_gauge, Unit::Count,
+    WORKER_SHARD_OWNER = "im_worker_shard_owner", Gauge, ["shard"],
         "1 while this worker consumes the shard, 0 afterwards, by shard.";
-    WORKER_READY_BODIES = "im_worker_queue_ready_bodies", describe_gauge, Unit::Count,
+    WORKER_READY_BODIES = "im_worker_queue_ready_bodies", Gauge, ["shard"],
         "Bodies (batches of up to 256 messages) that wait in the work queue, by shard; its owner asks once per second.";
-    WORKER_UNACKED_BODIES = "im_worker_queue_unacked_bodies", describe_gauge, Unit::Count,
+    WORKER_UNACKED_BODIES = "im_worker_queue_unacked_bodies", Gauge, ["shard"],
         "Bodies that this worker is processing and has not acknowledged, by shard. The broker may have delivered more ahead.";
-    DEAD_LETTERS = "im_dead_letters", describe_gauge, Unit::Count,
+    WORKER_OLDEST_BODY = "im_worker_oldest_body_timestamp_seconds", Gauge, ["shard"],
+        "When the gateway published the oldest body that this worker has not acknowledged, in seconds since the Unix epoch, by shard; 0 if there is none. The age of the backlog is the time since.";
+    DEAD_LETTERS = "im_dead_letters", Gauge, [],
         "Messages in the dead-letter queue; the owner of shard 0 asks once per second, other workers report 0.";
-    WORKER_HELD = "im_worker_messages_held", describe_gauge, Unit::Count,
+    WORKER_HELD = "im_worker_messages_held", Gauge, ["shard"],
         "Held messages, which wait for a lower sequence number, by shard.";
+}
+
+/// The metrics that programs of all kinds have under these names, about the process as the kernel sees it.
+pub const STANDARD: &[Metric] = &[
+    standard("process_cpu_seconds_total", Kind::Counter, "Processor time of the process, user and system."),
+    standard("process_resident_memory_bytes", Kind::Gauge, "Resident memory of the process."),
+    standard("process_virtual_memory_bytes", Kind::Gauge, "Virtual memory of the process."),
+    standard("process_virtual_memory_max_bytes", Kind::Gauge, "Limit of the virtual memory of the process."),
+    standard("process_open_fds", Kind::Gauge, "Open files and sockets of the process."),
+    standard("process_max_fds", Kind::Gauge, "Limit of the open files and sockets of the process."),
+    standard("process_threads", Kind::Gauge, "Threads of the process."),
+    standard(
+        "process_start_time_seconds",
+        Kind::Gauge,
+        "When the process started, in seconds since the Unix epoch.",
+    ),
+];
+
+const fn standard(name: &'static str, kind: Kind, help: &'static str) -> Metric {
+    Metric { name, kind, labels: &[], help }
 }
 
 /// Sets the gauge that says which build this is.

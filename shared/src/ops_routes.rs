@@ -11,11 +11,11 @@ use crate::telemetry::lines_lost;
 /// All three. `/readyz` answers 503 with one line per failing check.
 #[must_use]
 pub fn ops_routes(health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Response,)> {
-    let of_metrics = health.clone();
+    let (of_metrics, standard) = (health.clone(), metrics_process::Collector::default());
     let metrics = warp::path!("metrics").map(move || {
         metrics::counter!(crate::metrics::LOG_LINES_LOST).absolute(lines_lost());
-        let is_ready = of_metrics.failing().is_empty();
-        metrics::gauge!(crate::metrics::PROCESS_READY).set(if is_ready { 1.0 } else { 0.0 });
+        of_metrics.report();
+        standard.collect();
         warp::reply::with_header(metrics.render(), "content-type", "text/plain; version=0.0.4")
             .into_response()
     });

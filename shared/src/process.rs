@@ -85,12 +85,21 @@ where
         started = start => started?,
         received = &mut signal => return Ok(received?),
     };
+    tell_supervisor(sd_notify::NotifyState::Ready);
     let failure = tokio::select! {
         received = &mut signal => { received?; None }
         failure = service.failed() => Some(failure),
     };
+    tell_supervisor(sd_notify::NotifyState::Stopping);
     service.stop().await;
     failure.map_or(Ok(()), |failure| Err(std::io::Error::other(failure).into()))
+}
+
+/// For `Type=notify` of systemd: a restart of several units waits for each until it is ready. Without systemd, nothing.
+fn tell_supervisor(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "Cannot tell systemd the state of the process; a unit with Type=notify may be stopped");
+    }
 }
 
 #[cfg(test)]

@@ -126,6 +126,7 @@ impl App {
         let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
         mysql::migrate(&pool).await.map_err(|e| StartError::Migrate(e.to_string()))?;
         let shards = mysql::settings::shard_count(&pool, config.shards.checked()?).await?;
+        metrics::gauge!(shared::metrics::SHARDS).set(f64::from(shards.get()));
         let redis = redis::connect(&config.redis, config.start.wait()).await?;
         let topology = Topology::new(&config.amqp.prefix, shards);
         let broker = |name: &str| {

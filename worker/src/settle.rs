@@ -22,6 +22,8 @@ struct Open {
     /// How many of its messages are not settled.
     unsettled: usize,
     acked: bool,
+    /// When its body was published, in seconds since the Unix epoch, if it is known.
+    published_s: Option<u64>,
 }
 
 /// The unacknowledged deliveries of one channel.
@@ -49,9 +51,10 @@ impl Deliveries {
     }
 
     /// Adds a delivery with `messages` messages; its tag is one above the last one's. Without messages it is settled.
-    pub(crate) fn opened(&mut self, tag: DeliveryTag, messages: usize) {
+    /// `published_s`: when its body was published, in seconds since the Unix epoch.
+    pub(crate) fn opened(&mut self, tag: DeliveryTag, messages: usize, published_s: Option<u64>) {
         debug_assert_eq!(tag, self.first + self.open.len() as u64, "tags rise by one");
-        self.open.push_back(Open { unsettled: messages, acked: false });
+        self.open.push_back(Open { unsettled: messages, acked: false, published_s });
         self.unacknowledged += 1;
         if messages == 0 {
             self.settled.push(tag);
@@ -96,6 +99,12 @@ impl Deliveries {
         self.unacknowledged
     }
 
+    /// When the oldest unsettled body was published, in seconds since the Unix epoch.
+    #[must_use]
+    pub(crate) fn oldest_published_s(&self) -> Option<u64> {
+        self.open.iter().find(|open| open.unsettled > 0)?.published_s
+    }
+
     fn get(&mut self, tag: DeliveryTag) -> Option<&mut Open> {
         self.open.get_mut(usize::try_from(tag.checked_sub(self.first)?).ok()?)
     }
@@ -121,7 +130,7 @@ mod tests {
     fn a_settled_prefix_takes_one_acknowledgement_and_the_rest_one_each() {
         let mut deliveries = Deliveries::new();
         for (tag, messages) in [(1, 1), (2, 2), (3, 1), (4, 0), (5, 1)] {
-            deliveries.opened(tag, messages);
+            deliveries.opened(tag, messages, Some(tag));
         }
         for tag in [1, 2, 3] {
             deliveries.settle(tag);
@@ -145,7 +154,7 @@ mod tests {
             let mut left = sizes.clone();
             let mut acked = BTreeSet::new();
             for (tag, size) in (1..).zip(&sizes) {
-                deliveries.opened(tag, *size);
+                deliveries.opened(tag, *size, None);
             }
             for (step, pick) in order.iter().enumerate() {
                 let at = pick.index(sizes.len());

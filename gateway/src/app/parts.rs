@@ -19,6 +19,7 @@ use shared::redis::process_addresses::ProcessAddresses;
 use shared::redis::sequence::Sequence;
 use shared::shutdown::Shutdown;
 
+use super::gauges::set_gauges;
 use super::readiness::{watch_mysql, watch_redis};
 use super::stores::Stores;
 use crate::announce::{Announcer, announcer};
@@ -45,8 +46,6 @@ use crate::send::{InFlight, Numbering, Pipeline, PipelineContext, Sends, ShardPu
 use crate::typing::Typing;
 use crate::{connection, http};
 
-/// How often the gauges are set.
-const GAUGE_INTERVAL: Duration = Duration::from_millis(500);
 /// The shortest time to wait for the push queue, which takes a moment even if all stores are available.
 const BIND_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 
@@ -96,7 +95,7 @@ impl Builder {
         let revocations = self.revocations(&announcer, revoked).await?;
         let reads = self.reads(&groups, &announcer)?;
         self.watch(&groups)?;
-        let connections = connection::Deps {
+        let connections = Arc::new(connection::Deps {
             gateway: self.gateway,
             settings: connection::ConnectionSettings::of(&self.config),
             hub: Arc::clone(&self.hub),
@@ -111,13 +110,14 @@ impl Builder {
             tokens: Arc::clone(&tokens),
             revocations: Arc::clone(&revocations),
             shutdown: listening.clone(),
-        };
+        });
+        self.tasks.spawn_essential("gauges", set_gauges(Arc::clone(&connections), self.tasks.clone()));
         self.receive_events(&groups, in_flight, &revocations, devices).await?;
         groups.barriers.hello().await;
         Ok(http::Deps {
             settings: http::HttpSettings::of(&self.config),
             commit: self.commit,
-            connections: Arc::new(connections),
+            connections,
             reads,
             budgets: Arc::clone(&self.budgets),
             memberships: groups.memberships,
@@ -153,17 +153,6 @@ impl Builder {
         let (redis, live) = (redis.clone(), Arc::clone(&groups.live));
         let watching = watch_redis(redis, live, check("redis"), self.tasks.clone());
         self.tasks.spawn_essential("check of Redis", watching);
-        let (hub, tasks) = (Arc::clone(&self.hub), self.tasks.clone());
-        self.tasks.spawn_essential("gauges", async move {
-            let connections = metrics::gauge!(shared::metrics::GATEWAY_CONNECTIONS);
-            while tasks.sleep(GAUGE_INTERVAL).await {
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "the number of connections is far below 2^52"
-                )]
-                connections.set(hub.connections() as f64);
-            }
-        });
         Ok(())
     }
 

@@ -32,6 +32,7 @@ impl Stores {
         let pool = mysql::connect(&config.mysql, Ping::BeforeUse, wait).await?;
         mysql::migrate(&pool).await.context("bringing the schema up to date")?;
         let shards = mysql::settings::shard_count(&pool, config.shards.checked()?).await?;
+        metrics::gauge!(shared::metrics::SHARDS).set(f64::from(shards.get()));
         let redis = shared::redis::connect(&config.redis, wait).await?;
         let topology = Topology::new(&config.amqp.prefix, shards);
         let broker = |purpose: &str| {

@@ -37,6 +37,19 @@ pub enum Query {
     Typing(RequestContext, Conversation),
 }
 
+impl Query {
+    /// Its cmd, as a label of metrics.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Heartbeat(..) => "heartbeat",
+            Self::Pull(..) => "pull",
+            Self::Ack(..) => "ack",
+            Self::Sync(..) => "sync",
+            Self::Typing(..) => "typing",
+        }
+    }
+}
+
 /// The gateway, as one connection sees it.
 pub(crate) trait Backend: Send + Sync + 'static {
     /// The settings.
@@ -139,6 +152,7 @@ impl Backend for Deps {
                 Err(ApiError::unavailable(message, RetryDelay::StoreUnavailable))
             });
             memberships.logged_in(&user, loaded?);
+            metrics::counter!(shared::metrics::GATEWAY_LOGINS).increment(1);
             budget.spend(cost::of_count(hub.groups_of(user.as_str()).len()));
             Ok(())
         }
@@ -161,6 +175,7 @@ impl Backend for Deps {
     }
 
     fn start(&self, query: Query, reply_to: ReplyTo) {
+        metrics::counter!(shared::metrics::GATEWAY_REQUESTS, "cmd" => query.name()).increment(1);
         let reads = Arc::clone(&self.reads);
         match query {
             Query::Heartbeat(who, cursor) => self.shutdown.spawn(reads.heartbeat(who, cursor, reply_to)),

@@ -43,6 +43,12 @@ impl<T: Send + 'static> Logins<T> {
         Self { loader: BatchLoader::new(policy, load, tasks) }
     }
 
+    /// How many logins wait for the next query.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.loader.waiting()
+    }
+
     /// What the login of `user` needs, loaded after this call began.
     ///
     /// # Errors

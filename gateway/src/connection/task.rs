@@ -72,6 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
     pub(crate) async fn run(mut self, login: Option<VerifiedLogin>) {
         let Err(ended) = self.serve(login).await;
         tracing::debug!(connection = self.origin.connection, ?ended, "connection ends");
+        ended.count();
         let _ = match ended {
             Ended::Close(why) => timeout(CLOSE_TIMEOUT, self.transport.close(why, &self.outbox)).await,
             Ended::Gone => timeout(CLOSE_TIMEOUT, self.transport.answer_close()).await,

@@ -29,6 +29,17 @@ pub(super) enum Ended {
     Gone,
 }
 
+impl Ended {
+    /// Counts it in the metric of closed connections.
+    pub(super) fn count(&self) {
+        let code = match self {
+            Self::Close(close) => close.code_text(),
+            Self::Gone => "none",
+        };
+        metrics::counter!(shared::metrics::GATEWAY_CONNECTIONS_CLOSED, "code" => code).increment(1);
+    }
+}
+
 /// An event on the socket.
 #[derive(Debug)]
 pub(super) enum SocketEvent {

@@ -29,6 +29,7 @@ impl Memberships {
         if let Some(known) = self.known(conversation, user) {
             return Ok(known);
         }
+        metrics::counter!(shared::metrics::GATEWAY_PERMISSIONS_LOADED).increment(1);
         match conversation.kind() {
             Kind::Private(..) => self.require_participant(conversation, user).await,
             Kind::Group => self.require_member(conversation, user).await,

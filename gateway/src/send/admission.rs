@@ -65,6 +65,8 @@ struct AdmissionLimits {
     deadline: Duration,
     /// From the sequence numbers of a batch to its confirm.
     batch: Duration,
+    /// Messages between admission and confirm.
+    in_flight: usize,
     recall: RecallPolicy,
 }
 
@@ -91,9 +93,17 @@ impl Sends {
         let limits = AdmissionLimits {
             deadline: Duration::from_millis(limits.request_deadline_ms),
             batch: batch_timeout(limits),
+            in_flight: limits.messages_in_flight_max,
             recall: RecallPolicy { within: Duration::from_millis(limits.recall_within_ms) },
         };
         (Self { memberships, shards, queues, rates, places, pool, sequence, limits }, receivers)
+    }
+
+    /// The messages between admission and confirm, and the most that there may be.
+    #[must_use]
+    pub(crate) fn in_flight(&self) -> (usize, usize) {
+        let limit = self.limits.in_flight;
+        (limit.saturating_sub(self.places.available_permits()), limit)
     }
 
     /// Takes a message. Its reply is sent through `reply_to`, now or within the deadline.

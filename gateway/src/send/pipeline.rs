@@ -158,6 +158,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
             bytes <= self.context.batch_bytes_max
         };
         let count = self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len());
+        metrics::counter!(shared::metrics::GATEWAY_REQUESTS, "cmd" => "chat").increment(count as u64);
         self.waiting.drain(..count).collect()
     }
 

@@ -6,6 +6,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::frame::Frame;
 use super::name::ConversationName;
+use super::request::Cmd;
 use super::retry_delay::RetryDelay;
 
 /// Why a request is refused. The messages are for the author of the client: what is wrong, and how to mend it.
@@ -130,6 +131,7 @@ impl ApiError {
     /// The reply to a request, with the fields that identify the request.
     #[must_use]
     pub fn frame(&self, cmd: i64, msg_id: Option<&str>, conversation_id: Option<&str>) -> Utf8Bytes {
+        self.count_send(cmd);
         self.render(Frame { msg_id, conversation_id, ..Frame::new(cmd, self.code()) })
     }
 
@@ -141,7 +143,16 @@ impl ApiError {
         msg_id: Option<&str>,
         conversation: &ConversationName<'_>,
     ) -> Utf8Bytes {
+        self.count_send(cmd);
         self.render(Frame { msg_id, ..Frame::new(cmd, self.code()) }.about(conversation))
+    }
+
+    /// Counts it in the metric of refused messages, if the request is one.
+    fn count_send(&self, cmd: i64) {
+        if cmd == Cmd::CHAT {
+            let code = code_text(self.code());
+            metrics::counter!(shared::metrics::GATEWAY_SENDS_REFUSED, "code" => code).increment(1);
+        }
     }
 
     fn render<'a>(&'a self, frame: Frame<'a, Payload<'a>>) -> Utf8Bytes {

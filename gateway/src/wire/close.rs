@@ -65,6 +65,23 @@ impl Close {
         };
         CloseFrame { code: CloseCode::from(code), reason: reason.into() }
     }
+
+    /// The close code as a label of metrics.
+    #[must_use]
+    pub fn code_text(self) -> &'static str {
+        match self {
+            Self::ProtocolError => "1002",
+            Self::NotUtf8 => "1007",
+            Self::FrameTooLarge => "1009",
+            Self::GoingAway { .. } => "1012",
+            Self::NotLoggedIn | Self::LoginRefused => "4401",
+            Self::TokenExpired | Self::TokenRevoked => "4402",
+            Self::Silent => "4408",
+            Self::Replaced => "4409",
+            Self::Stalled => "4413",
+            Self::TooManyConnections | Self::TooManyMalformed => "4429",
+        }
+    }
 }
 
 /// The close frame that tells a page why it may not connect: the code is 4000 and the HTTP status.

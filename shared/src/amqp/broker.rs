@@ -111,6 +111,8 @@ struct State {
     link: watch::Sender<Link>,
     epoch: AtomicU64,
     check: Check,
+    /// 1 while the broker blocks publishers.
+    blocked: metrics::Gauge,
     /// An exchange or a queue seems to be missing.
     suspected: Notify,
     /// How many times missing exchanges and queues were declared again.
@@ -122,6 +124,7 @@ impl State {
     fn closed(&self) {
         self.epoch.fetch_add(1, Ordering::Relaxed);
         self.link.send_replace(Link::Down);
+        self.blocked.set(0.0);
     }
 
     fn set(&self, epoch: u64, link: Link, why: &str) {
@@ -133,22 +136,26 @@ impl State {
                 Link::Up => self.check.pass(),
                 Link::Down | Link::Blocked => self.check.fail(why),
             }
+            self.blocked.set(if link == Link::Blocked { 1.0 } else { 0.0 });
             std::mem::replace(now, link) != link
         });
     }
 }
 
 impl Broker {
-    /// A broker that connects for the first [`channel`](Self::channel). `name` is shown in RabbitMQ's management.
+    /// A broker that connects for the first [`channel`](Self::channel). `name` is shown in RabbitMQ's management;
+    /// its last word, the purpose, is a label of metrics.
     ///
     /// # Errors
     /// Names `amqp.url` if it is not an AMQP address.
     pub fn new(settings: &Amqp, topology: Topology, name: &str, check: Check) -> Result<Self, ConfigError> {
         let addresses = Addresses::new(settings)?;
+        let purpose = name.rsplit(' ').next().unwrap_or_default().to_owned();
         let state = Arc::new(State {
             link: watch::channel(Link::Down).0,
             epoch: AtomicU64::new(0),
             check,
+            blocked: metrics::gauge!(crate::metrics::PUBLISHERS_BLOCKED, "connection" => purpose),
             suspected: Notify::new(),
             declared: watch::channel(0).0,
         });

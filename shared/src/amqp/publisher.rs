@@ -6,7 +6,7 @@
 //! whole batch: while one is in flight, the next batch grows.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -150,7 +150,9 @@ impl ConfirmingPublisher {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let mut properties = BasicProperties::default()
             .with_delivery_mode(DELIVERY_MODE_PERSISTENT)
-            .with_content_type("application/x-protobuf".into());
+            .with_content_type("application/x-protobuf".into())
+            // From it workers know the age of the backlog.
+            .with_timestamp(unix_seconds());
         if let Some(headers) = headers {
             properties = properties.with_headers(headers);
         }
@@ -185,4 +187,7 @@ impl ConfirmingPublisher {
         #[expect(clippy::disallowed_methods, reason = "the task ends with its connection")]
         tokio::spawn(async move { channel.close(200, "dropped".into()).await });
     }
+}
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }

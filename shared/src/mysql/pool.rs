@@ -123,8 +123,11 @@ impl Pool {
             self.sqlx_pool.options().get_acquire_timeout(),
             Arc::clone(&self.permits).acquire_owned(),
         );
-        let permit =
-            waiting.await.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+        let Ok(permit) = waiting.await else {
+            metrics::counter!(crate::metrics::MYSQL_POOL_TIMEOUTS).increment(1);
+            return Err(sqlx::Error::PoolTimedOut);
+        };
+        let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
         loop {
             let kept = self.idle.lock().pop();
             let Some(kept) = kept else { break };
@@ -159,6 +162,17 @@ impl Pool {
         self.permits.close();
         self.idle.lock().clear();
         self.sqlx_pool.close().await;
+    }
+
+    /// Sets the gauges of the pool.
+    #[expect(clippy::cast_precision_loss, reason = "the number of connections is far below 2^52")]
+    pub(super) fn report(&self) {
+        let limit = usize::try_from(self.sqlx_pool.options().get_max_connections()).unwrap_or(usize::MAX);
+        let in_use = limit.saturating_sub(self.permits.available_permits());
+        let state = |state| metrics::gauge!(crate::metrics::MYSQL_CONNECTIONS, "state" => state);
+        state("in_use").set(in_use as f64);
+        state("idle").set(self.idle.lock().len() as f64);
+        metrics::gauge!(crate::metrics::MYSQL_CONNECTIONS_LIMIT).set(limit as f64);
     }
 
     /// Longest that a statement or a transaction may take.

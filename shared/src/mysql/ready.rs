@@ -26,11 +26,13 @@ pub enum NotReady {
 }
 
 /// Checks whether `pool` leads to a server that has the schema and takes changes: one statement on one connection. If the
-/// server is read-only, all connections are opened again, since the address may lead to another server by now.
+/// server is read-only, all connections are opened again, since the address may lead to another server by now. Also sets
+/// the gauges of the pool.
 ///
 /// # Errors
 /// [`NotReady`].
 pub async fn check(pool: &Pool) -> Result<(), NotReady> {
+    pool.report();
     let mut connection = timeout(TIMEOUT, pool.acquire()).await.map_err(|_| NotReady::Timeout)??;
     match timeout(TIMEOUT, answers(&mut connection)).await {
         Ok(Ok(false)) => {

@@ -191,7 +191,9 @@ async fn write(inboxes: &Inboxes, updates: &[ConversationUpdate]) -> Result<(), 
             }
         }
     }
+    let begun = Instant::now();
     try_join!(inboxes.record(inbox_updates.into_iter()), try_join_all(group_heads))?;
+    metrics::histogram!(shared::metrics::WORKER_INBOX_TIME).record(begun.elapsed());
     let writes: usize = updates.iter().map(ConversationUpdate::writes).sum();
     metrics::counter!(shared::metrics::WORKER_INBOX_WRITES).increment(writes as u64);
     Ok(())

@@ -133,6 +133,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                     messages = attempt.batch.into_messages();
                 }
                 Err(error) => {
+                    metrics::counter!(shared::metrics::WORKER_COMMITS_FAILED).increment(1);
                     self.failed(attempt.batch);
                     return Err(error);
                 }
@@ -226,7 +227,10 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                         advanced.push(delivery);
                         self.stored(pending, &mut committed, &mut counts);
                     }
-                    Verdict::Hold => self.hold(pending, overdue_since, now),
+                    Verdict::Hold => {
+                        counts.held += u64::from(pending.held_since.is_none());
+                        self.hold(pending, overdue_since, now);
+                    }
                     Verdict::Renumber => {
                         counts.renumbered += 1;
                         self.displaced.push(Displaced { pending, above });

@@ -7,6 +7,8 @@ pub(super) struct Counts {
     pub(super) skipped: u64,
     pub(super) renumbered: u64,
     pub(super) duplicates: u64,
+    /// Messages that began to be held.
+    pub(super) held: u64,
 }
 
 impl Counts {
@@ -18,6 +20,7 @@ impl Counts {
             (shared::metrics::WORKER_HOLES, self.skipped),
             (shared::metrics::WORKER_RENUMBERED, self.renumbered),
             (shared::metrics::WORKER_DUPLICATES, self.duplicates),
+            (shared::metrics::WORKER_GAP_WAITS, self.held),
         ] {
             if count > 0 {
                 metrics::counter!(name).increment(count);

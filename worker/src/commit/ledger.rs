@@ -180,7 +180,7 @@ impl Attempt {
             rosters.push(roster);
         }
         if !queries.is_empty() {
-            metrics::counter!(shared::metrics::WORKER_RIGHTS_READ).increment(queries.len() as u64);
+            metrics::counter!(shared::metrics::WORKER_PERMISSIONS_READ).increment(queries.len() as u64);
             for (at, roster) in missing.into_iter().zip(tx.read_rosters(&queries).await?) {
                 let version = heads[at].access_version;
                 let mut read = VersionedRoster { version, roster };

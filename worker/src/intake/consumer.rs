@@ -55,11 +55,22 @@ pub(crate) struct Rejected {
     pub(crate) body: Vec<u8>,
 }
 
+/// A delivery of which the messages are in an [`Intake`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    /// The broker's number of it.
+    pub(crate) tag: DeliveryTag,
+    /// The number of messages in it, rejected ones included.
+    pub(crate) messages: usize,
+    /// When it was published, in seconds since the Unix epoch. `None` if a gateway of an earlier version published it.
+    pub(crate) published_s: Option<u64>,
+}
+
 /// Decoded deliveries, for one batch.
 #[derive(Debug, Default)]
 pub(crate) struct Intake {
-    /// Each delivery and the number of messages in it, rejected ones included.
-    pub(crate) deliveries: Vec<(DeliveryTag, usize)>,
+    /// Each delivery.
+    pub(crate) deliveries: Vec<Arrived>,
     /// Messages that can be stored, in order of delivery.
     pub(crate) messages: Vec<Pending>,
     /// What cannot be stored.
@@ -201,10 +212,11 @@ impl Decoder {
     }
 
     fn decode(&mut self, delivery: Delivery, intake: &mut Intake) {
-        let Delivery { delivery_tag: tag, redelivered, data, .. } = delivery;
+        let Delivery { delivery_tag: tag, redelivered, data, properties, .. } = delivery;
+        let arrived = |messages| Arrived { tag, messages, published_s: *properties.timestamp() };
         match envelope::decode_batch(&data) {
             Ok(batch) => {
-                intake.deliveries.push((tag, batch.messages.len() + batch.refused.len()));
+                intake.deliveries.push(arrived(batch.messages.len() + batch.refused.len()));
                 let rejected = batch.refused.into_iter();
                 intake.rejected.extend(rejected.map(|(error, body)| Rejected {
                     delivery: tag,
@@ -224,7 +236,7 @@ impl Decoder {
                 }
             }
             Err(error) => {
-                intake.deliveries.push((tag, 1));
+                intake.deliveries.push(arrived(1));
                 intake.rejected.push(Rejected { delivery: tag, reason: error.to_string(), body: data });
             }
         }
@@ -266,6 +278,10 @@ mod tests {
         intake
     }
 
+    fn sizes(intake: &Intake) -> Vec<(DeliveryTag, usize)> {
+        intake.deliveries.iter().map(|arrived| (arrived.tag, arrived.messages)).collect()
+    }
+
     #[test]
     fn messages_keep_the_order_and_the_tag_of_their_delivery() {
         let bodies = [
@@ -273,7 +289,7 @@ mod tests {
             envelope::encode_batch(ShardId(7), std::iter::once(&message(3))),
         ];
         let intake = decode(&bodies);
-        assert_eq!(intake.deliveries, [(1, 2), (2, 1)]);
+        assert_eq!(sizes(&intake), [(1, 2), (2, 1)]);
         let seen: Vec<_> =
             intake.messages.iter().map(|p| (p.seq.0, p.delivery, p.arrival, p.redelivered)).collect();
         assert_eq!(seen, [(1, 1, 1, false), (2, 1, 2, false), (3, 2, 3, true)]);
@@ -289,7 +305,7 @@ mod tests {
             envelope::encode_batch(ShardId(3), std::iter::once(&message(3))),
         ];
         let intake = decode(&bodies);
-        assert_eq!(intake.deliveries, [(1, 1), (2, 2), (3, 1)]);
+        assert_eq!(sizes(&intake), [(1, 1), (2, 2), (3, 1)]);
         assert_eq!(intake.messages.len(), 1);
         let rejected: Vec<_> = intake.rejected.iter().map(|r| (r.delivery, r.reason.as_str())).collect();
         assert!(matches!(rejected[..], [(1, _), (2, "content is empty"), (3, _)]), "{rejected:?}");

@@ -15,7 +15,7 @@ use shared::amqp::{Broker, EventStream};
 use shared::backoff::Backoff;
 use shared::concurrency_limit::ConcurrencyLimit;
 use shared::health::Check;
-use shared::metrics::{WORKER_HELD, WORKER_UNACKED_BODIES};
+use shared::metrics::{WORKER_HELD, WORKER_OLDEST_BODY, WORKER_UNACKED_BODIES};
 use shared::redis::inbox::Inboxes;
 use shared::redis::sequence::Sequence;
 use shared::shard::ShardId;
@@ -147,7 +147,7 @@ impl ShardTask {
             // Before the queue is released: gateways receive the end before anything that the next owner commits.
             session.events.end().await;
         }
-        session.gauges.set(0, 0);
+        session.gauges.set(0, &Deliveries::new());
         session.consumer.close().await;
         result
     }
@@ -203,7 +203,7 @@ impl Session<'_> {
             // Places that are occupied by inbox updates become free without a further commit.
             let full = self.deliveries.unacknowledged() >= window && self.inboxes.is_idle();
             self.committer.set_blocked(full);
-            self.gauges.set(self.committer.held(), self.deliveries.unacknowledged());
+            self.gauges.set(self.committer.held(), &self.deliveries);
         }
         Ok(())
     }
@@ -263,9 +263,11 @@ impl Session<'_> {
 
     /// Registers deliveries for acknowledgement, and starts to publish dead letters.
     fn register(&mut self, intake: &mut Intake) {
-        for (tag, messages) in intake.deliveries.drain(..) {
-            self.deliveries.opened(tag, messages);
+        for arrived in intake.deliveries.drain(..) {
+            self.deliveries.opened(arrived.tag, arrived.messages, arrived.published_s);
         }
+        // Now, since the commit may take as long as MySQL is unavailable.
+        self.gauges.oldest(&self.deliveries);
         for rejected in intake.rejected.drain(..) {
             let (dead_letters, shard) = (self.context.dead_letters.clone(), self.shard);
             let publishing = async move {
@@ -331,7 +333,7 @@ impl Session<'_> {
     async fn acknowledge(&mut self) -> Result<(), ConsumeError> {
         self.ack_due = None;
         let acks = self.deliveries.acks();
-        self.gauges.set(self.committer.held(), self.deliveries.unacknowledged());
+        self.gauges.set(self.committer.held(), &self.deliveries);
         self.consumer.acknowledge(acks).await
     }
 }
@@ -340,18 +342,29 @@ impl Session<'_> {
 struct Gauges {
     held: metrics::Gauge,
     unacked: metrics::Gauge,
+    oldest: metrics::Gauge,
 }
 
 impl Gauges {
     fn new(shard: ShardId) -> Self {
         let gauge = |name| metrics::gauge!(name, "shard" => shard.to_string());
-        Self { held: gauge(WORKER_HELD), unacked: gauge(WORKER_UNACKED_BODIES) }
+        Self {
+            held: gauge(WORKER_HELD),
+            unacked: gauge(WORKER_UNACKED_BODIES),
+            oldest: gauge(WORKER_OLDEST_BODY),
+        }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "bounded by the prefetch window")]
-    fn set(&self, held: usize, unacked: usize) {
+    fn set(&self, held: usize, deliveries: &Deliveries) {
         self.held.set(held as f64);
-        self.unacked.set(unacked as f64);
+        self.unacked.set(deliveries.unacknowledged() as f64);
+        self.oldest(deliveries);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "seconds since the Unix epoch are far below 2^52")]
+    fn oldest(&self, deliveries: &Deliveries) {
+        self.oldest.set(deliveries.oldest_published_s().unwrap_or(0) as f64);
     }
 }
 

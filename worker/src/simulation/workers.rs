@@ -190,7 +190,7 @@ impl Worker {
         let mut arrived = Vec::new();
         for body in bodies {
             self.last_tag += 1;
-            self.deliveries.opened(self.last_tag, body.messages.len());
+            self.deliveries.opened(self.last_tag, body.messages.len(), None);
             for message in &body.messages {
                 self.arrivals += 1;
                 arrived.push(Pending::new(message.clone(), self.last_tag, self.arrivals, body.redelivered));

@@ -32,6 +32,7 @@ impl PageQuery {
         let Ok(_permit) = self.permits.acquire().await else {
             return (Err(ApiError::Internal), Duration::ZERO);
         };
+        metrics::counter!(shared::metrics::GATEWAY_PAGE_QUERIES).increment(1);
         let start = Instant::now();
         (read_page(&self.pool, key).await, start.elapsed())
     }

@@ -1,0 +1,29 @@
+//! The gauges of a gateway, set now and then: nothing on the path of a message or a connection changes them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::metrics::{
+    GATEWAY_CONNECTIONS, GATEWAY_IN_FLIGHT, GATEWAY_IN_FLIGHT_LIMIT, GATEWAY_LOGINS_WAITING,
+};
+use shared::shutdown::Shutdown;
+
+use crate::connection;
+
+/// How often the gauges are set.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Sets the gauges until `tasks` stops.
+#[expect(clippy::cast_precision_loss, reason = "all of these amounts are far below 2^52")]
+pub(super) async fn set_gauges(parts: Arc<connection::Deps>, tasks: Shutdown) {
+    let connections = metrics::gauge!(GATEWAY_CONNECTIONS);
+    let (in_flight, limit) = (metrics::gauge!(GATEWAY_IN_FLIGHT), metrics::gauge!(GATEWAY_IN_FLIGHT_LIMIT));
+    let logins = metrics::gauge!(GATEWAY_LOGINS_WAITING);
+    while tasks.sleep(INTERVAL).await {
+        connections.set(parts.hub.connections() as f64);
+        let (messages, messages_max) = parts.sends.in_flight();
+        in_flight.set(messages as f64);
+        limit.set(messages_max as f64);
+        logins.set(parts.logins.waiting() as f64);
+    }
+}
