@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ENGINES :=
 export IM_ENGINES := $(ENGINES)
 
-.PHONY: help run test fuzz-api lint fmt sdk load chaos rolling bench bench-check
+.PHONY: help run test fuzz-api lint fmt sdk load chaos rolling dist bench bench-check
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
@@ -23,10 +23,11 @@ EXAMPLES := 100
 fuzz-api: ## calls generated from docs/api/openapi.yaml against a real gateway; needs python3 (EXAMPLES=500, for each call)
 	EXAMPLES=$(EXAMPLES) .ci/fuzz-api
 
-lint: ## formatting, clippy, and licenses, sources and advisories of all dependencies
+lint: ## formatting, clippy, licenses, sources and advisories of all dependencies, and the rules of Prometheus
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	.ci/deny
+	.ci/rules
 
 fmt: ## format everything
 	cargo fmt
@@ -54,6 +55,9 @@ rolling: ## the gateway and the worker of an earlier commit run beside this one'
 	cargo build --workspace --bins --tests
 	IM_PREVIOUS_BIN_DIR=$(abspath $(EARLIER)/bin) \
 		cargo test --workspace --test e2e_chaos an_earlier_version -- --nocapture
+
+dist: ## tarball, .deb, checksums and bill of materials in target/dist (BIN_DIR=target/release: of programs that are built already)
+	BIN_DIR=$(BIN_DIR) deploy/dist
 
 bench: ## time of the pure parts of a message's way
 	cargo bench -p bench
