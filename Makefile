@@ -7,13 +7,16 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ENGINES :=
 export IM_ENGINES := $(ENGINES)
 
-.PHONY: help run test fuzz-api lint fmt sdk load chaos rolling dist bench bench-check
+.PHONY: help run env test fuzz-api lint fmt sdk load chaos rolling dist bench bench-check
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
 
 run: ## everything up, with a demo conversation; stays until Ctrl-C (ARGS="--port 9000 …"); DOCKER=1: with Docker Compose
 	@exec ./run $(if $(DOCKER),--docker) $(ARGS)
+
+env: ## .env with random secrets for Docker Compose, unless it exists
+	deploy/compose/make-env
 
 test: ## all tests, on real servers that are started for them (ENGINES=latest: on MySQL 9, Valkey and RabbitMQ 4)
 	@exec ./test $(ARGS)
