@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ENGINES :=
 export IM_ENGINES := $(ENGINES)
 
-.PHONY: help run env test fuzz-api lint fmt sdk load chaos rolling dist bench bench-check
+.PHONY: help run env test fuzz-api lint check-deploy check-balancer fmt sdk load chaos rolling dist bench bench-check
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
@@ -31,6 +31,13 @@ lint: ## formatting, clippy, licenses, sources and advisories of all dependencie
 	cargo clippy --workspace --all-targets -- -D warnings
 	.ci/deny
 	.ci/rules
+
+check-deploy: ## Dockerfile, Compose, HAProxy, Kubernetes and workflows, without starting them
+	.ci/deploy
+
+check-balancer: ## HAProxy in front of real gateways: a drain under load and more, in 90 seconds (needs haproxy and dnsmasq)
+	cargo build --workspace --bins
+	IM_BIN_DIR=$(TARGET)/debug deploy/haproxy/check
 
 fmt: ## format everything
 	cargo fmt
