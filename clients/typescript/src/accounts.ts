@@ -1,6 +1,6 @@
 /** Accounts of servers with `auth.accounts = true`. */
 
-import { Http } from "./http.js";
+import { globalFetch, Http } from "./http.js";
 import { httpBase } from "./urls.js";
 
 /** A token and its end in milliseconds since 1970. */
@@ -15,7 +15,7 @@ export function register(
   account: { user_id: string; password: string; nickname?: string },
   fetcher?: typeof fetch,
 ): Promise<Token> {
-  return nobody(url, fetcher).call("POST", "/api/register", account);
+  return post(url, "register", account, fetcher);
 }
 
 /** A token for an account. 401: unknown user or wrong password. */
@@ -24,9 +24,8 @@ export function login(
   account: { user_id: string; password: string },
   fetcher?: typeof fetch,
 ): Promise<Token> {
-  return nobody(url, fetcher).call("POST", "/api/login", account);
+  return post(url, "login", account, fetcher);
 }
 
-function nobody(url: string, fetcher?: typeof fetch): Http {
-  return new Http(() => httpBase(url), undefined, fetcher ?? ((input, init) => fetch(input, init)));
-}
+const post = (url: string, what: string, account: unknown, fetcher = globalFetch): Promise<Token> =>
+  new Http(() => httpBase(url), fetcher)._call("POST", `/api/${what}`, account);

@@ -3,10 +3,12 @@
 import { type Http, segment } from "./http.js";
 import type { Group, Member } from "./types.js";
 
-/** Groups. */
-export class Groups {
-  constructor(private readonly http: Http) {}
+class Calls {
+  constructor(/** @internal */ readonly _http: Http) {}
+}
 
+/** Groups. */
+export class Groups extends Calls {
   /** Makes a group; you are its owner. `invited` are users who want to be asked first. */
   create(group: {
     conversation_id?: string;
@@ -14,12 +16,12 @@ export class Groups {
     members?: readonly string[];
     history?: "start" | "joining";
   }): Promise<{ conversation_id: string; invited?: string[] }> {
-    return this.http.call("POST", "/api/groups", group);
+    return this._http._call("POST", "/api/groups", group);
   }
 
   /** What it is, and your role. */
   get(id: string): Promise<Group> {
-    return this.http.call("GET", path(id));
+    return this._http._call("GET", path(id));
   }
 
   /** Changes it, as owner or admin. */
@@ -34,27 +36,27 @@ export class Groups {
       meta?: unknown;
     },
   ): Promise<void> {
-    await this.http.call("PATCH", path(id), change);
+    await this._http._call("PATCH", path(id), change);
   }
 
   /** Dismisses the group for good; its owner only. */
   async dismiss(id: string): Promise<void> {
-    await this.http.call("DELETE", path(id));
+    await this._http._call("DELETE", path(id));
   }
 
   /** A page of its members, by the order of ids. */
   members(id: string, cursor?: string, limit?: number): Promise<{ members: Member[]; next_cursor?: string }> {
-    return this.http.call("GET", `${path(id)}/members`, undefined, { cursor, limit });
+    return this._http._call("GET", `${path(id)}/members`, undefined, { cursor, limit });
   }
 
   /** Adds up to 1,000 members. `invited` are users who want to be asked first. */
   add(id: string, userIds: readonly string[]): Promise<{ invited?: string[] }> {
-    return this.http.call("POST", `${path(id)}/members`, { user_ids: userIds });
+    return this._http._call("POST", `${path(id)}/members`, { user_ids: userIds });
   }
 
   /** Removes a member; with your own id: leaves. */
   async remove(id: string, userId: string): Promise<void> {
-    await this.http.call("DELETE", `${path(id)}/members/${segment(userId)}`);
+    await this._http._call("DELETE", `${path(id)}/members/${segment(userId)}`);
   }
 
   /** Changes a member's role, or mutes the member until `muted_until` (ms since 1970, 0 to end it). */
@@ -63,34 +65,30 @@ export class Groups {
     userId: string,
     change: { role?: "member" | "admin" | "owner"; muted_until?: number },
   ): Promise<void> {
-    await this.http.call("PATCH", `${path(id)}/members/${segment(userId)}`, change);
+    await this._http._call("PATCH", `${path(id)}/members/${segment(userId)}`, change);
   }
 }
 
 /** Users whom you have blocked. */
-export class Blocks {
-  constructor(private readonly http: Http) {}
-
+export class Blocks extends Calls {
   /** A page of them. */
   list(cursor?: string, limit?: number): Promise<{ user_ids: string[]; next_cursor?: string }> {
-    return this.http.call("GET", "/api/blocks", undefined, { cursor, limit });
+    return this._http._call("GET", "/api/blocks", undefined, { cursor, limit });
   }
 
   /** Blocks a user. */
   async add(userId: string): Promise<void> {
-    await this.http.call("POST", "/api/blocks", { user_id: userId });
+    await this._http._call("POST", "/api/blocks", { user_id: userId });
   }
 
   /** Ends a block. */
   async remove(userId: string): Promise<void> {
-    await this.http.call("DELETE", `/api/blocks/${segment(userId)}`);
+    await this._http._call("DELETE", `/api/blocks/${segment(userId)}`);
   }
 }
 
 /** Invitations into groups, and who may add you without one. */
-export class Invitations {
-  constructor(private readonly http: Http) {}
-
+export class Invitations extends Calls {
   /** A page of the open ones. */
   list(
     cursor?: string,
@@ -99,27 +97,27 @@ export class Invitations {
     invitations: { conversation_id: string; name: string; invited_by: string; created_at: number }[];
     next_cursor?: string;
   }> {
-    return this.http.call("GET", "/api/invitations", undefined, { cursor, limit });
+    return this._http._call("GET", "/api/invitations", undefined, { cursor, limit });
   }
 
   /** Accepts: you are a member. */
   async accept(id: string): Promise<void> {
-    await this.http.call("POST", `/api/invitations/${segment(id)}`);
+    await this._http._call("POST", `/api/invitations/${segment(id)}`);
   }
 
   /** Declines. */
   async decline(id: string): Promise<void> {
-    await this.http.call("DELETE", `/api/invitations/${segment(id)}`);
+    await this._http._call("DELETE", `/api/invitations/${segment(id)}`);
   }
 
   /** Who may add you to groups. */
   settings(): Promise<{ group_adds: "everyone" | "contacts" | "nobody" }> {
-    return this.http.call("GET", "/api/settings");
+    return this._http._call("GET", "/api/settings");
   }
 
   /** Changes who may add you to groups. */
   async setSettings(change: { group_adds: "everyone" | "contacts" | "nobody" }): Promise<void> {
-    await this.http.call("PATCH", "/api/settings", change);
+    await this._http._call("PATCH", "/api/settings", change);
   }
 }
 

@@ -1,23 +1,31 @@
 /** The client: wires connection, sync, conversations, store and calls. */
 
+import { ignore } from "./backoff.js";
 import { Blocks, Groups, Invitations } from "./calls.js";
 import { ConversationState, type StoredConversation } from "./conversation.js";
 import { Emitter } from "./emitter.js";
-import { Http, type Query } from "./http.js";
+import { globalFetch, Http, type Query } from "./http.js";
 import { newId } from "./ids.js";
 import { Keeper } from "./keeper.js";
 import type { OutboxItem } from "./outbox.js";
 import { Profiles } from "./profiles.js";
-import { Reader } from "./reader.js";
+import { PAGE_MAX, Reader } from "./reader.js";
 import { Sender } from "./sender.js";
-import type { Limits, Session } from "./session.js";
+import type { Limits } from "./session.js";
 import { MemoryStore } from "./store.js";
 import type { Tabs } from "./tabs.js";
 import { Tokens } from "./tokens.js";
-import { type Link, type LinkEvents, type Login, type Status, Transport, type TransportOptions } from "./transport.js";
+import {
+  type Link,
+  type LinkEvents,
+  type Login,
+  lost,
+  type Status,
+  Transport,
+  type TransportOptions,
+} from "./transport.js";
 import {
   type AnyEvent,
-  type Change,
   type ConnectionState,
   type Conversation,
   type ConversationChange,
@@ -27,7 +35,18 @@ import {
   type Store,
 } from "./types.js";
 import { httpBase } from "./urls.js";
-import { Cmd, type Frame, privateId, type Request } from "./wire.js";
+import {
+  CMD_ACK,
+  CMD_CHAT,
+  CMD_EVENT,
+  CMD_HEARTBEAT,
+  CMD_PRESENCE,
+  CMD_PUSH,
+  camel,
+  type Frame,
+  privateId,
+  type Request,
+} from "./wire.js";
 
 /** Until the login's answer says otherwise. */
 const HEARTBEAT_MS = 30_000;
@@ -53,81 +72,96 @@ export class ImClient {
   /** Profiles, with a cache. */
   readonly profiles: Profiles;
 
-  private readonly http: Http;
-  private readonly tokens: Tokens | undefined;
-  private readonly keeper: Keeper;
-  private readonly emitter = new Emitter();
-  private readonly session: Session;
-  private readonly reader: Reader;
-  private readonly sender: Sender;
-  private readonly store: Store;
-  private readonly owner = newId().slice(0, 8);
-  private readonly known = new Map<string, ConversationState>();
-  private me: string | undefined;
-  private meta: Meta = { deviceId: "" };
-  private tabs: Tabs | undefined;
+  /** @internal */
+  readonly _limits: Limits;
+  /** @internal */
+  readonly _emitter = new Emitter();
+  /** @internal */
+  readonly _owner = newId().slice(0, 8);
+  /** @internal */
+  readonly _known = new Map<string, ConversationState>();
+
+  private readonly _http: Http;
+  private readonly _tokens: Tokens | undefined;
+  private readonly _keeper: Keeper;
+  private readonly _reader: Reader;
+  private readonly _sender: Sender;
+  private readonly _store: Store;
+  private readonly _urls: readonly string[];
+  private _me: string | undefined;
+  private _meta: Meta = { deviceId: "" };
+  private _tabs: Tabs | undefined;
   /** This tab writes what is shared with others. */
-  private writes = true;
-  private stored = new Map<string, unknown>();
-  private link: Link | undefined;
-  private status: Status = { status: "idle" };
-  private synced = false;
-  private listed: readonly Conversation[] | undefined;
-  private touches = 0;
-  private pendingChange: { conversations: Map<string, ConversationChange>; list: boolean } | undefined;
-  private waiters: { resolve(): void; reject(error: Error): void }[] = [];
-  private heartbeat: ReturnType<typeof setInterval> | undefined;
-  private soon: ReturnType<typeof setTimeout> | undefined;
-  private offered: ReadonlySet<string> = new Set();
-  private offset = 0;
-  private watched: readonly string[] = [];
+  private _writes = true;
+  private _stored = new Map<string, unknown>();
+  private _link: Link | undefined;
+  private _status: Status = { status: "idle" };
+  private _synced = false;
+  private _listed: readonly Conversation[] | undefined;
+  private _touches = 0;
+  private _pendingChange: Map<string, ConversationChange> | undefined;
+  private _started = false;
+  /** Called when online, or with an error when the client stops. */
+  private _waiters: ((error?: ImError) => void)[] = [];
+  private _heartbeat: ReturnType<typeof setInterval> | undefined;
+  private _soon: ReturnType<typeof setTimeout> | undefined;
+  private _offered: ReadonlySet<string> = new Set();
+  private _offset = 0;
+  private _watched: readonly string[] = [];
 
   constructor(readonly options: ImClientOptions) {
     if ((options.token === undefined) === (options.userId === undefined)) {
       throw new ImError(400, "give either `token` or `userId`");
     }
-    const fetcher = options.fetch ?? ((input, init) => fetch(input, init));
-    this.tokens = options.token && new Tokens(options.token);
-    this.http = new Http(
-      () => httpBase(this.link?.url ?? this.urls[0] ?? ""),
-      { userId: options.userId, token: (fresh) => this.token(fresh) },
-      fetcher,
+    const { url, pageSize = 50, windowMax = 10_000, storedMax = 100, follow = false } = options;
+    this._urls = typeof url === "string" ? [url] : url;
+    this._limits = {
+      _pageSize: Math.max(1, Math.min(pageSize, PAGE_MAX)),
+      _windowMax: windowMax,
+      _storedMax: storedMax,
+      _follow: follow,
+    };
+    this._tokens = options.token && new Tokens(options.token);
+    this._http = new Http(
+      () => httpBase(this._link?._url ?? this._urls[0] ?? ""),
+      options.fetch ?? globalFetch,
+      this._tokens,
+      options.userId,
     );
-    this.groups = new Groups(this.http);
-    this.blocks = new Blocks(this.http);
-    this.invitations = new Invitations(this.http);
-    this.profiles = new Profiles(this.http);
-    this.store = options.store ?? new MemoryStore();
-    this.keeper = new Keeper(this.store, (error) => this.emitter.emit("error", error));
-    this.session = this.makeSession();
-    this.reader = new Reader(this.session, this.http, () => this.keepMeta());
-    this.sender = new Sender(this.session);
+    this.groups = new Groups(this._http);
+    this.blocks = new Blocks(this._http);
+    this.invitations = new Invitations(this._http);
+    this.profiles = new Profiles(this._http);
+    this._store = options.store ?? new MemoryStore();
+    this._keeper = new Keeper(this._store, (error) => this._error(error));
+    this._reader = new Reader(this, this._http, () => this._keepMeta());
+    this._sender = new Sender(this);
   }
 
   /** State of the connection. */
   get connection(): ConnectionState {
-    return { ...this.status, synced: this.synced };
+    return { ...this._status, synced: this._synced };
   }
 
   /** Your user id. Known once `start` has resolved. */
   get userId(): string {
-    if (this.me === undefined) throw new ImError(401, "the user is not known yet: wait for `start`");
-    return this.me;
+    if (this._me === undefined) throw new ImError(401, "the user is not known before `start` resolves");
+    return this._me;
   }
 
   /** Your device id. Known once `start` has resolved. */
   get deviceId(): string {
-    return this.meta.deviceId;
+    return this._meta.deviceId;
   }
 
   /** What the server can do beyond the basics, such as `edit`, `reactions`, `profiles`. Empty until a `connection` event. */
   get features(): ReadonlySet<string> {
-    return this.offered;
+    return this._offered;
   }
 
   /** Milliseconds by which the server's clock is ahead of this one, as far as it is known. */
   get clockOffset(): number {
-    return this.offset;
+    return this._offset;
   }
 
   /**
@@ -135,51 +169,51 @@ export class ImClient {
    * Rejects if the server refuses this client for good before. Everything else comes as it is there.
    */
   async start(): Promise<void> {
-    if (this.link) return;
-    this.socketOf();
-    this.link = { url: this.urls[0] ?? "", start() {}, stop() {}, retryNow() {}, request: offline };
-    const { store } = this;
-    this.tabs = store.tabs?.(this.owner);
-    await this.tabs?.join();
-    this.stored = await store.load();
-    this.meta = { deviceId: "", ...(this.stored.get("meta") as Partial<Meta> | undefined) };
-    this.meta.deviceId = this.options.deviceId ?? (this.meta.deviceId || newId());
-    const user = this.options.userId ?? this.meta.userId;
-    if (user !== undefined) this.identify(user);
+    if (this._started) return;
+    this._socketOf();
+    this._started = true;
+    this._tabs = this._store.tabs?.(this._owner);
+    await this._tabs?._join();
+    this._stored = await this._store.load();
+    const kept = this._stored.get("meta") as Partial<Meta> | undefined;
+    this._meta = { ...kept, deviceId: this.options.deviceId ?? kept?.deviceId ?? newId() };
+    const user = this.options.userId ?? this._meta.userId;
+    if (user !== undefined) this._identify(user);
     if (this.connection.status === "stopped") {
-      this.link = undefined;
-      this.tabs?.leave();
-      throw new ImError(403, this.status.reason?.message ?? "");
+      this._started = false;
+      this._tabs?._leave();
+      throw this._ended();
     }
-    globalThis.addEventListener?.("pagehide", this.flush);
-    this.writes = !this.tabs;
-    this.link = this.connect();
-    this.link.start();
-    this.tabs?.hello();
-    this.tabs
-      ?.lead()
-      .then(() => this.lead())
-      .catch((error) => this.emitter.emit("error", error));
-    if (this.me === undefined) await this.until();
+    globalThis.addEventListener?.("pagehide", this._flush);
+    this._writes = !this._tabs;
+    this._link = this._connect();
+    this._link._start();
+    this._tabs?._hello();
+    this._tabs
+      ?._lead()
+      .then(() => this._lead())
+      .catch((error) => this._error(error));
+    if (this._me === undefined) await this._untilOnline();
   }
 
   /** Closes the connection and writes what is to be kept. `start` begins again. */
   async stop(): Promise<void> {
-    globalThis.removeEventListener?.("pagehide", this.flush);
-    this.link?.stop();
-    this.link = undefined;
-    await this.keeper.flush();
-    this.tabs?.leave();
+    globalThis.removeEventListener?.("pagehide", this._flush);
+    this._link?._stop();
+    this._link = undefined;
+    this._started = false;
+    await this._keeper._flush();
+    this._tabs?._leave();
   }
 
   /** Connects at once if the client waits for its next attempt. */
   retryNow(): void {
-    this.link?.retryNow();
+    this._link?._retryNow();
   }
 
   /** Calls `listener` for each event of this name, until the returned function is called. */
   on<K extends keyof Events>(type: K, listener: (event: Events[K]) => void): () => void {
-    return this.emitter.on(type, listener);
+    return this._emitter._on(type, listener);
   }
 
   /**
@@ -187,33 +221,33 @@ export class ImClient {
    * would miss some.
    */
   events<K extends keyof Events>(...types: K[]): AsyncIterableIterator<Extract<AnyEvent, { type: K }>> {
-    return this.emitter.iterate(types) as AsyncIterableIterator<Extract<AnyEvent, { type: K }>>;
+    return this._emitter._iterate(types) as AsyncIterableIterator<Extract<AnyEvent, { type: K }>>;
   }
 
   /** All conversations, the one with the newest message first. Another array after each change of the list. */
   get conversations(): readonly Conversation[] {
-    if (!this.listed) {
-      const shown = [...this.known.values()].filter(({ info }) => info.listed && info.member && !info.cleared);
-      this.listed = shown.sort((a, b) => b.info.touched - a.info.touched);
+    if (!this._listed) {
+      const shown = [...this._known.values()].filter(({ _info: info }) => info.listed && info.member && !info.cleared);
+      this._listed = shown.sort((a, b) => b._info.touched - a._info.touched);
     }
-    return this.listed;
+    return this._listed;
   }
 
   /** A conversation by its id, whether it is in the list or not. For private chats see `direct`. */
   conversation(id: string): Conversation {
     void this.userId;
-    return this.session.get(id);
+    return this._get(id);
   }
 
   /** The private chat with this user. */
   direct(userId: string): Conversation {
-    return this.session.get(privateId(this.userId, userId), userId);
+    return this._get(privateId(this.userId, userId), userId);
   }
 
   /** Which of up to 100 users are connected. Users that you may not ask about are left out. */
   async presence(userIds: readonly string[]): Promise<Map<string, boolean>> {
     type Answer = { users: { user_id: string; online: boolean }[] };
-    const answer = await this.http.call<Answer>("POST", "/api/presence", { user_ids: userIds });
+    const answer = await this._http._call<Answer>("POST", "/api/presence", { user_ids: userIds });
     return new Map(answer.users.map((user) => [user.user_id, user.online]));
   }
 
@@ -223,359 +257,327 @@ export class ImClient {
    * `presence_events`.
    */
   watchPresence(userIds: readonly string[]): void {
-    this.watched = [...userIds];
-    if (this.session.online) void this.watch();
+    this._watched = [...userIds];
+    if (this._online) void this._watch();
   }
 
   /** Ends all tokens of the user and closes all its connections, this one included. */
   async logout(): Promise<void> {
-    await this.http.call("POST", "/api/logout");
+    await this._http._call("POST", "/api/logout");
     await this.stop();
   }
 
   /** Any other call; `path` begins with `/api`. */
   call<T>(method: string, path: string, body?: unknown, query?: Query): Promise<T> {
-    return this.http.call(method, path, body, query);
+    return this._http._call(method, path, body, query);
   }
 
-  private get urls(): readonly string[] {
-    return typeof this.options.url === "string" ? [this.options.url] : this.options.url;
+  /** @internal */
+  get _online(): boolean {
+    return this._status.status === "online";
   }
 
-  private makeSession(): Session {
-    const { options } = this;
-    const client = this;
-    const limits: Limits = {
-      pageSize: Math.max(1, Math.min(options.pageSize ?? 50, 500)),
-      windowMax: options.windowMax ?? 10_000,
-      storedMax: options.storedMax ?? 100,
-      follow: options.follow === true,
-    };
-    return {
-      limits,
-      get me() {
-        return client.userId;
-      },
-      owner: this.owner,
-      emitter: this.emitter,
-      get online() {
-        return client.status.status === "online";
-      },
-      conversations: this.known,
-      get: (id, peer) => this.get(id, peer),
-      request: (request, conversation) => this.request(request, conversation?.id),
-      untilOnline: () => this.until(),
-      nextTouch: () => ++this.touches,
-      changed: (conversation, messages, info) => this.changed(conversation, messages, info),
-      keepItem: (item, keep) =>
-        this.keeper.put(`o ${item.conversationId} ${item.msgId}`, () => (keep ? { ...item } : undefined), keep),
-    };
-  }
-
-  private get(id: string, peer?: string): ConversationState {
-    let conversation = this.known.get(id);
-    if (!conversation) {
-      conversation = new ConversationState(id, this.session, this.reader, this.sender);
-      this.known.set(id, conversation);
-    }
-    if (peer !== undefined) conversation.info.peer = peer;
+  /** @internal */
+  _get(id: string, peer?: string): ConversationState {
+    const conversation = this._known.get(id) ?? this._restore(id);
+    if (peer !== undefined) conversation._info.peer = peer;
     return conversation;
   }
 
-  private request(request: Request, conversationId?: string): Promise<Frame> {
-    return this.link?.request(request, conversationId) ?? offline();
+  /** @internal */
+  _request(request: Request, conversationId?: string): Promise<Frame> {
+    return this._link?._request(request, conversationId) ?? Promise.reject(lost());
   }
 
-  private async token(fresh: boolean): Promise<string | null> {
-    if (fresh) this.tokens?.refused();
-    return (await this.tokens?.get()) ?? null;
+  /** @internal */
+  _nextTouch(): number {
+    return ++this._touches;
   }
 
-  private connect(): Link {
-    const own = this.tabs && this.options.tabs === "own";
+  /** @internal */
+  _keepItem(item: OutboxItem, keep: boolean): void {
+    this._keeper._put(`o ${item.conversationId} ${item.msgId}`, () => (keep ? { ...item } : undefined), keep);
+  }
+
+  private _connect(): Link {
+    const own = this._tabs && this.options.tabs === "own";
     const make = (events: LinkEvents): Link => {
       const options: TransportOptions = {
-        urls: this.urls,
-        userId: this.options.userId,
-        tokens: this.tokens,
-        deviceId: own ? `${this.meta.deviceId.slice(0, 55)}-${this.owner}` : this.meta.deviceId,
-        webSocket: this.socketOf(),
+        _urls: this._urls,
+        _userId: this.options.userId,
+        _tokens: this._tokens,
+        _deviceId: own ? `${this._meta.deviceId.slice(0, 55)}-${this._owner}` : this._meta.deviceId,
+        _webSocket: this._socketOf(),
       };
       return new Transport(options, events);
     };
-    const events: LinkEvents = {
-      online: (login) => this.online(login),
-      status: (status) => this.setStatus(status),
-      frame: (frame) => this.frame(frame),
-      error: (error) => this.emitter.emit("error", error),
-    };
-    return this.tabs && !own ? this.tabs.share(make, events, this.urls[0] ?? "") : make(events);
+    return this._tabs && !own ? this._tabs._share(make, this, this._urls[0] ?? "") : make(this);
   }
 
   /** This tab leads: it writes the store, takes over what closed tabs left, and connects if the tabs share a device. */
-  private async lead(): Promise<void> {
-    const { link, tabs } = this;
+  private async _lead(): Promise<void> {
+    const { _link: link, _tabs: tabs } = this;
     if (!link || !tabs) return;
-    const kept = (await this.store.load()).get("meta") as Meta | undefined;
-    if (kept && this.options.deviceId === undefined) this.meta.deviceId = kept.deviceId;
-    this.writes = true;
-    if (this.me !== undefined) this.keepMeta();
-    for (const one of this.known.values()) this.keep(one);
-    if (link === this.link) link.lead?.();
-    if (this.me === undefined) await this.until();
-    await tabs.watch(async (items) => {
-      for (const item of items) this.adopt(item);
-      await this.keeper.flush();
-      if (this.session.online) for (const one of this.known.values()) this.sender.resume(one);
+    const kept = (await this._store.load()).get("meta") as Meta | undefined;
+    if (kept && this.options.deviceId === undefined) this._meta.deviceId = kept.deviceId;
+    this._writes = true;
+    if (this._me !== undefined) this._keepMeta();
+    for (const one of this._known.values()) this._keep(one);
+    if (link === this._link) link._lead?.();
+    if (this._me === undefined) await this._untilOnline();
+    await tabs._watch(async (items) => {
+      for (const item of items) this._adopt(item);
+      await this._keeper._flush();
+      if (this._online) for (const one of this._known.values()) this._sender._pump(one);
     });
   }
 
-  private socketOf(): NonNullable<ImClientOptions["webSocket"]> {
+  private _socketOf(): NonNullable<ImClientOptions["webSocket"]> {
     const given = this.options.webSocket ?? (globalThis as { WebSocket?: ImClientOptions["webSocket"] }).WebSocket;
-    if (!given) throw new ImError(400, "there is no global WebSocket: give one as `webSocket`");
+    if (!given) throw new ImError(400, "give a WebSocket as `webSocket`");
     return given;
   }
 
   /** Loads the stored state of this user, once the user is known; that of another user stays stored. */
-  private identify(user: string): void {
-    if (this.me === user) return;
-    const kept = this.meta.userId;
-    if (this.me !== undefined || (kept !== undefined && kept !== user)) {
-      const message = `the store belongs to ${this.me ?? kept}, not to ${user}: give each user a store of its own`;
-      this.link?.stop();
-      this.setStatus({ status: "stopped", reason: { code: 403, message } });
+  private _identify(user: string): void {
+    if (this._me === user) return;
+    const kept = this._meta.userId;
+    if (this._me !== undefined || (kept !== undefined && kept !== user)) {
+      const message = `the store belongs to ${this._me ?? kept}, not to ${user}`;
+      this._link?._stop();
+      this._statusChanged({ status: "stopped", reason: { code: 403, message } });
       return;
     }
-    this.me = user;
-    this.meta.userId = user;
-    this.reader.position = this.meta.position;
-    for (const [key, value] of this.stored)
-      if (key.startsWith("c ")) this.restore(key.slice(2), value as StoredConversation);
-    const items = [...this.stored].filter(([key]) => key.startsWith("o ")).map(([, value]) => value as OutboxItem);
-    if (!this.tabs) for (const item of items.sort((a, b) => a.order - b.order)) this.adopt(item);
-    this.stored.clear();
-    this.keepMeta();
+    this._me = user;
+    this._meta.userId = user;
+    this._reader._position = this._meta.position;
+    const items: OutboxItem[] = [];
+    for (const [key, value] of this._stored) {
+      if (key.startsWith("o ")) items.push(value as OutboxItem);
+      if (!key.startsWith("c ")) continue;
+      const conversation = this._restore(key.slice(2), value as StoredConversation);
+      this._touches = Math.max(this._touches, conversation._info.touched);
+      this._changed(conversation, true, true);
+    }
+    if (!this._tabs) for (const item of items.sort((a, b) => a.order - b.order)) this._adopt(item);
+    this._stored.clear();
+    this._keepMeta();
   }
 
-  private restore(id: string, stored: StoredConversation): void {
-    const conversation = new ConversationState(id, this.session, this.reader, this.sender, stored);
-    this.known.set(id, conversation);
-    this.touches = Math.max(this.touches, conversation.info.touched);
-    this.changed(conversation, true, true);
+  private _restore(id: string, stored?: StoredConversation): ConversationState {
+    const conversation = new ConversationState(id, this, this._reader, this._sender, stored);
+    this._known.set(id, conversation);
+    return conversation;
   }
 
-  private adopt(item: OutboxItem): void {
-    const conversation = this.get(item.conversationId, item.peer);
-    if (conversation.outbox.get(item.msgId)) return;
-    item.owner = this.owner;
-    this.sender.restore(conversation, item);
-    const seen = conversation.timeline.shown.some((one) => one.mine && one.msgId === item.msgId);
-    if (seen) conversation.itemRemoved(item);
-    else conversation.itemChanged(item);
+  private _adopt(item: OutboxItem): void {
+    const conversation = this._get(item.conversationId, item.peer);
+    if (conversation._outbox._get(item.msgId)) return;
+    item.owner = this._owner;
+    this._sender._restore(conversation, item);
+    const seen = conversation._timeline.shown.some((one) => one.mine && one.msgId === item.msgId);
+    if (seen) conversation._itemRemoved(item);
+    else conversation._itemChanged(item);
   }
 
-  private setStatus(status: Status): void {
-    this.status = status;
+  /** @internal */
+  _error(error: Error): void {
+    this._emitter._emit("error", error);
+  }
+
+  /** @internal */
+  _statusChanged(status: Status): void {
+    this._status = status;
     if (status.status !== "online") {
-      this.synced = false;
-      clearInterval(this.heartbeat);
-      clearTimeout(this.soon);
+      this._synced = false;
+      clearInterval(this._heartbeat);
+      clearTimeout(this._soon);
     }
-    if (status.status === "stopped" || status.status === "idle") {
-      const { code, message } = status.reason ?? { code: 0, message: "the client was stopped" };
-      this.wake((waiter) => waiter.reject(new ImError(code, message)));
-    }
-    this.emitter.emit("connection", this.connection);
+    if (status.status === "stopped" || status.status === "idle") this._wake(this._ended());
+    this._emitter._emit("connection", this.connection);
   }
 
-  private until(): Promise<void> {
-    const { status, reason } = this.status;
-    if (status === "online" && this.me !== undefined) return Promise.resolve();
-    if (status === "stopped") return Promise.reject(new ImError(reason?.code ?? 0, reason?.message ?? "stopped"));
-    return new Promise((resolve, reject) => this.waiters.push({ resolve, reject }));
+  /** @internal */
+  _untilOnline(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this._waiters.push((error) => (error ? reject(error) : resolve()));
+      if (this._online && this._me !== undefined) this._wake();
+      else if (this._status.status === "stopped") this._wake(this._ended());
+    });
   }
 
-  private wake(call: (waiter: (typeof this.waiters)[number]) => void): void {
-    const { waiters } = this;
-    this.waiters = [];
-    for (const waiter of waiters) call(waiter);
+  private _ended(): ImError {
+    const { code, message } = this._status.reason ?? { code: 0, message: "the client was stopped" };
+    return new ImError(code, message);
   }
 
-  private online(login: Login): void {
-    if (login.user_id !== undefined) this.identify(login.user_id);
-    if (!this.session.online) return;
-    if (login.features) this.offered = new Set(login.features);
-    else if (this.offered.size === 0) void this.askFeatures();
-    if (login.server_time !== undefined) this.offset = login.server_time - Date.now();
-    this.heartbeat = setInterval(() => this.beat(), login.heartbeat_ms ?? HEARTBEAT_MS);
-    this.soon = setTimeout(() => this.beat(), FIRST_HEARTBEAT_MS);
-    this.wake((waiter) => waiter.resolve());
-    void this.catchUp();
-    if (this.watched.length > 0) void this.watch();
+  private _wake(error?: ImError): void {
+    for (const waiter of this._waiters.splice(0)) waiter(error);
   }
 
-  private beat(): void {
-    const { position } = this.reader;
-    this.request(position === undefined ? { cmd: Cmd.Heartbeat } : { cmd: Cmd.Heartbeat, cursor_seq: position }).then(
-      (frame) => this.reader.heard(frame.next_cursor_seq),
-      () => undefined,
+  /** @internal */
+  _loggedIn(login: Login): void {
+    if (login.user_id !== undefined) this._identify(login.user_id);
+    if (!this._online) return;
+    if (login.features) this._offered = new Set(login.features);
+    else if (this._offered.size === 0) void this._askFeatures();
+    if (login.server_time !== undefined) this._offset = login.server_time - Date.now();
+    this._heartbeat = setInterval(() => this._beat(), login.heartbeat_ms ?? HEARTBEAT_MS);
+    this._soon = setTimeout(() => this._beat(), FIRST_HEARTBEAT_MS);
+    this._wake();
+    void this._catchUp();
+    if (this._watched.length > 0) void this._watch();
+  }
+
+  private _beat(): void {
+    this._request({ cmd: CMD_HEARTBEAT, cursor_seq: this._reader._position }).then(
+      (frame) => this._reader._heard(frame.next_cursor_seq),
+      ignore,
     );
   }
 
   /** After a login: what was missed comes first, then what waits is sent. */
-  private async catchUp(): Promise<void> {
-    const { link } = this;
-    for (const one of this.known.values()) this.sender.resume(one);
+  private async _catchUp(): Promise<void> {
+    const { _link: link } = this;
+    for (const one of this._known.values()) this._sender._pump(one);
     try {
-      await this.reader.sync();
+      await this._reader._sync();
     } catch (error) {
       // Without a connection the next login begins again. A refused sync is told, and tried again later.
       if (error instanceof ImError && error.code !== 0) {
-        this.emitter.emit("error", error);
-        this.reader.syncSoon();
+        this._emitter._emit("error", error);
+        this._reader._syncSoon();
       }
       return;
     }
-    const conversations = [...this.known.values()];
+    const conversations = [...this._known.values()];
     for (const one of conversations) {
-      this.sender.check(one);
-      void this.reader.ack(one);
+      this._sender._check(one);
+      void this._reader._ack(one);
     }
-    await Promise.all(conversations.filter((one) => one.stale).map((one) => this.reader.pull(one)));
-    if (link !== this.link || !this.session.online || conversations.some((one) => one.stale)) return;
-    this.synced = true;
-    this.emitter.emit("connection", this.connection);
+    await Promise.all(conversations.filter((one) => one._stale).map((one) => this._reader._pull(one)));
+    if (link !== this._link || !this._online || conversations.some((one) => one._stale)) return;
+    this._synced = true;
+    this._emitter._emit("connection", this.connection);
   }
 
   /** Without a login's answer, as with `userId`. Servers before protocol 1 do not know this call. */
-  private async askFeatures(): Promise<void> {
+  private async _askFeatures(): Promise<void> {
     try {
-      const { features = [] } = await this.http.call<{ features?: string[] }>("GET", "/api");
-      this.offered = new Set(features);
-      this.emitter.emit("connection", this.connection);
+      const { features = [] } = await this._http._call<{ features?: string[] }>("GET", "/api");
+      this._offered = new Set(features);
+      this._emitter._emit("connection", this.connection);
     } catch {
       // They stay unknown.
     }
   }
 
-  private async watch(): Promise<void> {
+  private async _watch(): Promise<void> {
     try {
-      const frame = await this.request({ cmd: Cmd.Presence, payload: { user_ids: this.watched } });
+      const frame = await this._request({ cmd: CMD_PRESENCE, payload: { user_ids: this._watched } });
       for (const { user_id: userId, online } of frame.code === 0 ? frame.payload.users : []) {
-        this.emitter.emit("presence", { userId, online });
+        this._emitter._emit("presence", { userId, online });
       }
     } catch {
       // The next login begins again.
     }
   }
 
-  private frame(frame: Frame): void {
-    if (this.me === undefined) return;
-    if (frame.cmd === Cmd.Chat) this.sender.reply(frame);
-    else if (frame.cmd === Cmd.Ack && frame.code === 0 && frame.conversation_id !== undefined) {
-      this.get(frame.conversation_id, frame.peer).read(frame.seq ?? 0, undefined);
-    } else if (frame.cmd === Cmd.Push && frame.conversation_id !== undefined) {
-      this.get(frame.conversation_id, frame.peer).push(frame.payload);
-    } else if (frame.cmd === Cmd.Event) this.event(frame, frame.payload?.type);
+  /** @internal */
+  _frame(frame: Frame): void {
+    if (this._me === undefined) return;
+    if (frame.cmd === CMD_CHAT) this._sender._reply(frame);
+    else if (frame.cmd === CMD_ACK && frame.code === 0 && frame.conversation_id !== undefined) {
+      this._get(frame.conversation_id, frame.peer)._read(frame.seq ?? 0, undefined);
+    } else if (frame.cmd === CMD_PUSH && frame.conversation_id !== undefined) {
+      this._get(frame.conversation_id, frame.peer)._push(frame.payload);
+    } else if (frame.cmd === CMD_EVENT) this._event(frame);
   }
 
-  private event(frame: Frame, type: string): void {
-    const { payload, conversation_id: id } = frame;
-    const conversation = id === undefined ? undefined : this.get(id, frame.peer);
-    const conversationId = id ?? "";
+  private _event({ payload, conversation_id: id, peer }: Frame): void {
+    const conversation = id === undefined ? undefined : this._get(id, peer);
+    // Fields that this version does not know are there as well.
+    const { type, ...fields } = camel(payload) as { type?: string };
+    const event = { ...(id !== undefined && { conversationId: id }), ...fields };
+    const emit = (name: keyof Events, told: object = event) => this._emitter._emit(name, told as never);
     switch (type) {
       case "token_expiring":
         return;
       case "resync":
-        if (conversation?.timeline.loaded) void this.reader.pull(conversation);
-        else this.reader.sync().catch(() => undefined);
-        if (!conversation) for (const one of this.known.values()) if (one.timeline.loaded) void this.reader.pull(one);
+        if (conversation?._timeline._loaded) void this._reader._pull(conversation);
+        else this._reader._sync().catch(ignore);
+        if (!conversation)
+          for (const one of this._known.values()) if (one._timeline._loaded) void this._reader._pull(one);
         return;
       case "ack":
-        conversation?.read(payload.seq, payload.unread);
+        conversation?._read(payload.seq, payload.unread);
         return;
       case "read":
-        if (!conversation) return;
-        conversation.info.peerReadSeq = Math.max(conversation.info.peerReadSeq, payload.seq);
-        this.changed(conversation, false, true);
-        this.emitter.emit("read", { conversationId, userId: payload.user_id, seq: payload.seq });
+        conversation?._readByPeer(payload.seq);
+        emit(type);
         return;
       case "typing":
-        this.emitter.emit("typing", { conversationId, userId: payload.user_id });
+      case "presence":
+      case "invited":
+        emit(type);
         return;
-      case "presence": {
-        const { user_id: userId, online, last_seen: lastSeen } = payload;
-        this.emitter.emit("presence", { userId, online, ...(lastSeen !== undefined && { lastSeen }) });
-        return;
-      }
       case "joined":
       case "left":
       case "dismissed":
-        if (!conversation) return;
-        conversation.info.member = type === "joined";
-        conversation.info.listed = true;
-        if (type === "joined") this.reader.syncSoon();
-        this.changed(conversation, false, true);
-        this.emitter.emit("membership", { conversationId, type });
+        conversation?._membership(type === "joined");
+        emit("membership", { ...event, type });
         return;
       case "group_updated":
-        this.emitter.emit("group", { conversationId });
-        return;
-      case "invited":
-        this.emitter.emit("invited", { conversationId, by: payload.by });
+        emit("group");
         return;
       case "settings":
-        if (!conversation) return;
-        conversation.info.settings = payload.settings ?? {};
-        this.changed(conversation, false, true);
+        conversation?._setSettings(payload.settings ?? {});
         return;
       case "cleared":
-        conversation?.entry({ conversation_id: conversationId, cleared: true });
+        conversation?._entry({ conversation_id: conversation.id, cleared: true });
         return;
       default:
-        this.emitter.emit("other", { ...(id !== undefined && { conversationId: id }), payload });
-        return;
+        emit("other", { ...event, payload });
     }
   }
 
-  private changed(conversation: ConversationState, messages: boolean, info: boolean): void {
-    this.keep(conversation);
-    if (info) this.listed = undefined;
-    if (!this.pendingChange) {
-      this.pendingChange = { conversations: new Map(), list: false };
+  /** @internal */
+  _changed(conversation: ConversationState, messages: boolean, info: boolean): void {
+    this._keep(conversation);
+    if (info) this._listed = undefined;
+    if (!this._pendingChange) {
+      this._pendingChange = new Map();
       const schedule = this.options.schedule ?? ((run: () => void) => void setTimeout(run, CHANGE_AFTER_MS));
-      schedule(() => this.tellChange());
+      schedule(() => this._tellChange());
     }
-    const before = this.pendingChange.conversations.get(conversation.id);
-    this.pendingChange.list ||= info;
-    this.pendingChange.conversations.set(conversation.id, {
-      messages: messages || before?.messages === true,
-      info: info || before?.info === true,
+    const before = this._pendingChange.get(conversation.id);
+    this._pendingChange.set(conversation.id, {
+      messages: messages || !!before?.messages,
+      info: info || !!before?.info,
     });
   }
 
-  private keep(conversation: ConversationState): void {
-    if (this.writes) this.keeper.put(`c ${conversation.id}`, () => this.toKeep(conversation));
+  private _keep(conversation: ConversationState): void {
+    if (this._writes) this._keeper._put(`c ${conversation.id}`, () => this._toKeep(conversation));
   }
 
-  private tellChange(): void {
-    const change: Change | undefined = this.pendingChange;
-    this.pendingChange = undefined;
-    if (change) this.emitter.emit("change", change);
+  private _tellChange(): void {
+    const conversations = this._pendingChange;
+    this._pendingChange = undefined;
+    if (!conversations) return;
+    this._emitter._emit("change", { conversations, list: [...conversations.values()].some(({ info }) => info) });
   }
 
   /** Nothing is kept of conversations that the user is not in. */
-  private toKeep({ info, timeline }: ConversationState): StoredConversation | undefined {
+  private _toKeep({ _info: info, _timeline: timeline }: ConversationState): StoredConversation | undefined {
     if (!info.listed || !info.member) return undefined;
-    return { info: { ...info, counted: [...info.counted] }, timeline: timeline.stored(this.session.limits.storedMax) };
+    return { info: { ...info, counted: [...info.counted] }, timeline: timeline._stored(this._limits._storedMax) };
   }
 
-  private keepMeta(): void {
-    this.meta.position = this.reader.position;
-    if (this.writes) this.keeper.put("meta", () => ({ ...this.meta }));
+  private _keepMeta(): void {
+    this._meta.position = this._reader._position;
+    if (this._writes) this._keeper._put("meta", () => ({ ...this._meta }));
   }
 
-  private readonly flush = (): void => void this.keeper.flush();
+  private readonly _flush = (): void => void this._keeper._flush();
 }
-
-const offline = (): Promise<Frame> => Promise.reject(new ImError(0, "there is no connection"));

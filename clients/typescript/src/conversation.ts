@@ -1,13 +1,22 @@
 /** One conversation: its state, and how answers, pushes and sync entries change it. */
 
+import { ignore } from "./backoff.js";
 import { applyEntry, applyNews, applyRead, type Info, newInfo } from "./info.js";
 import { applyReply, echo, isHidden, Outbox, type OutboxItem } from "./outbox.js";
-import type { Reader } from "./reader.js";
-import type { Sender, SentHandle } from "./sender.js";
+import { type Reader, Reading } from "./reader.js";
+import { type Sender, Sending, type SentHandle } from "./sender.js";
 import type { Session } from "./session.js";
 import { type Appended, type StoredTimeline, Timeline } from "./timeline.js";
-import { type Conversation, type Draft, ImError, type Message, MsgType, type Sent } from "./types.js";
-import { Cmd, type Frame, isCounted, type Request, type SyncEntry, type WireMessage } from "./wire.js";
+import { type Conversation, type Draft, ImError, type Message, type Sent } from "./types.js";
+import {
+  CMD_TYPING,
+  type Frame,
+  isCounted,
+  type Payload,
+  type Request,
+  type SyncEntry,
+  type WireMessage,
+} from "./wire.js";
 
 /** What is kept of a conversation over a reload. */
 export interface StoredConversation {
@@ -19,32 +28,34 @@ export interface StoredConversation {
 const TYPING_EVERY_MS = 2_000;
 
 export class ConversationState implements Conversation {
-  info: Info;
-  readonly timeline: Timeline;
-  readonly outbox = new Outbox();
-  readonly handles = new Map<string, SentHandle>();
+  _info: Info;
+  readonly _timeline: Timeline;
+  readonly _outbox = new Outbox();
+  readonly _handles = new Map<string, SentHandle>();
+  readonly _reading = new Reading();
+  readonly _sending = new Sending();
   /** Entries may be missing at the new end: a pull is due. */
-  stale = false;
+  _stale = false;
   /** Messages up to this one were told as events. */
-  private told: number;
+  private _told: number;
   /** Before the first push that came while there was no window. */
-  private pushed = Number.POSITIVE_INFINITY;
-  private rises = 0;
-  private cached: { version: number; messages: readonly Message[] } | undefined;
-  private readonly echoes = new Map<OutboxItem, Message>();
-  private typedAt = 0;
+  private _pushed = Number.POSITIVE_INFINITY;
+  private _rises = 0;
+  private _cached: { version: number; messages: readonly Message[] } | undefined;
+  private readonly _echoes = new Map<OutboxItem, Message>();
+  private _typedAt = 0;
 
   constructor(
     readonly id: string,
-    private readonly session: Session,
-    readonly reader: Reader,
-    readonly sender: Sender,
+    private readonly _session: Session,
+    readonly _reader: Reader,
+    readonly _sender: Sender,
     stored?: StoredConversation,
   ) {
-    this.info = { ...newInfo(), ...stored?.info };
-    this.timeline = new Timeline(id, session.me, stored?.timeline);
-    this.told = this.timeline.cursor;
-    this.stale = this.timeline.loaded && this.info.lastSeq > this.timeline.cursor;
+    this._info = { ...newInfo(), ...stored?.info };
+    this._timeline = new Timeline(id, _session.userId, stored?.timeline);
+    this._told = this._timeline.cursor;
+    this._stale = this._timeline._loaded && this._info.lastSeq > this._timeline.cursor;
   }
 
   // What is shown.
@@ -54,329 +65,339 @@ export class ConversationState implements Conversation {
   }
 
   get peer(): string | undefined {
-    return this.info.peer;
+    return this._info.peer;
   }
 
   get unread(): number {
-    return this.info.unread;
+    return this._info.unread;
   }
 
   get mentions(): number {
-    return this.info.mentions;
+    return this._info.mentions;
   }
 
   get mentionSeq(): number {
-    return this.info.mentionSeq;
+    return this._info.mentionSeq;
   }
 
   get lastSeq(): number {
-    return this.info.lastSeq;
+    return this._info.lastSeq;
   }
 
   get readSeq(): number {
-    return this.info.readSeq;
+    return this._info.readSeq;
   }
 
   get peerReadSeq(): number {
-    return this.info.peerReadSeq;
+    return this._info.peerReadSeq;
   }
 
   get member(): boolean {
-    return this.info.member;
+    return this._info.member;
   }
 
   get settings(): Readonly<Record<string, unknown>> {
-    return this.info.settings;
+    return this._info.settings;
   }
 
   get loaded(): boolean {
-    return this.timeline.loaded;
+    return this._timeline._loaded;
   }
 
   get hasOlder(): boolean {
-    return this.timeline.hasOlder;
+    return this._timeline._hasOlder;
   }
 
   get version(): number {
-    return this.rises;
+    return this._rises;
   }
 
   get lastMessage(): Message | undefined {
-    const last = [...this.echoes.values()].at(-1);
-    return last ?? (this.info.last && (this.timeline.find(this.info.last.seq) ?? this.info.last));
+    const last = [...this._echoes.values()].at(-1);
+    return last ?? (this._info.last && (this._timeline._find(this._info.last.seq) ?? this._info.last));
   }
 
   get messages(): readonly Message[] {
-    if (this.cached?.version !== this.rises) {
-      this.cached = { version: this.rises, messages: [...this.timeline.shown, ...this.echoes.values()] };
+    if (this._cached?.version !== this._rises) {
+      this._cached = { version: this._rises, messages: [...this._timeline.shown, ...this._echoes.values()] };
     }
-    return this.cached.messages;
+    return this._cached.messages;
   }
 
   // What the application does.
 
   open(): Promise<void> {
-    return this.reader.open(this);
+    return this._reader._open(this);
   }
 
   loadOlder(limit?: number): Promise<number> {
-    return this.reader.older(this, limit);
+    return this._reader._older(this, limit);
   }
 
   trim(keep: number): void {
-    if (this.timeline.trim(keep)) this.changed(true, false);
+    if (this._timeline._trim(keep)) this._changed(true, false);
   }
 
   send(draft: string | Draft): Sent {
-    const { content, msgType, msgId, meta, replyTo, mentions, attachments } = asDraft(draft);
-    const payload = {
-      ...(content !== undefined && { content }),
-      msg_type: msgType ?? MsgType.Text,
-      send_time: Date.now(),
-      ...(meta !== undefined && { meta }),
-      ...(replyTo !== undefined && { reply_to: replyTo }),
-      ...(mentions !== undefined && { mentions: [...mentions] }),
-      ...(attachments !== undefined && { attachments: [...attachments] }),
-    };
-    return this.sender.add(this, payload, msgId);
+    const { content, msgType: msg_type = 1, msgId, meta, replyTo: reply_to, mentions, attachments } = asDraft(draft);
+    const payload = { content, msg_type, send_time: Date.now(), meta, reply_to, mentions, attachments };
+    return this._sender._add(this, payload, msgId);
   }
 
   retry(msgId: string): Sent {
-    const item = this.failed(msgId);
-    this.sender.drop(this, item);
-    return this.sender.add(this, { ...item.payload, send_time: Date.now() });
+    const item = this._failed(msgId);
+    this._sender._drop(this, item);
+    return this._sender._add(this, { ...item.payload, send_time: Date.now() });
   }
 
   discard(msgId: string): void {
-    this.sender.drop(this, this.failed(msgId));
+    this._sender._drop(this, this._failed(msgId));
   }
 
-  async recall(seq: number): Promise<void> {
-    await this.sender.add(this, { msg_type: MsgType.Recall, recall_seq: seq }).accepted();
+  recall(seq: number): Promise<void> {
+    return this._change({ msg_type: 3, recall_seq: seq });
   }
 
-  async edit(seq: number, draft: string | Draft): Promise<void> {
+  edit(seq: number, draft: string | Draft): Promise<void> {
     const { content, meta, mentions } = asDraft(draft);
-    const payload = {
-      msg_type: MsgType.Edit,
-      edit_seq: seq,
-      ...(content !== undefined && { content }),
-      ...(meta !== undefined && { meta }),
-      ...(mentions !== undefined && { mentions: [...mentions] }),
-    };
-    await this.sender.add(this, payload).accepted();
+    return this._change({ msg_type: 4, edit_seq: seq, content, meta, mentions });
   }
 
-  async react(seq: number, reaction: string, remove = false): Promise<void> {
-    const payload = { msg_type: MsgType.Reaction, react_seq: seq, reaction, ...(remove && { remove }) };
-    await this.sender.add(this, payload).accepted();
+  react(seq: number, reaction: string, remove?: boolean): Promise<void> {
+    return this._change({ msg_type: 5, react_seq: seq, reaction, remove: remove || undefined });
   }
 
-  async pin(seq: number, remove = false): Promise<void> {
-    await this.sender.add(this, { msg_type: MsgType.Pin, pin_seq: seq, ...(remove && { remove }) }).accepted();
+  pin(seq: number, remove?: boolean): Promise<void> {
+    return this._change({ msg_type: 6, pin_seq: seq, remove: remove || undefined });
   }
 
-  markRead(seq = this.info.lastSeq): void {
-    const to = Math.min(seq, this.info.lastSeq);
-    if (to <= this.info.readSeq) return;
-    this.read(to, undefined);
-    this.info.readPending = to;
-    this.reader.ack(this);
+  markRead(seq = this._info.lastSeq): void {
+    const to = Math.min(seq, this._info.lastSeq);
+    if (to <= this._info.readSeq) return;
+    this._read(to, undefined);
+    this._info.readPending = to;
+    this._reader._ack(this);
   }
 
   typing(): void {
     const now = Date.now();
-    if (!this.session.online || now - this.typedAt < TYPING_EVERY_MS) return;
-    this.typedAt = now;
+    if (!this._session._online || now - this._typedAt < TYPING_EVERY_MS) return;
+    this._typedAt = now;
     // Nothing is lost if nobody is told.
-    this.request({ cmd: Cmd.Typing }).catch(() => undefined);
+    this._request({ cmd: CMD_TYPING }).catch(ignore);
   }
 
   positions(
     cursor?: string,
     limit?: number,
   ): Promise<{ positions: { user_id: string; seq: number }[]; next_cursor?: string }> {
-    return this.reader.positions(this, cursor, limit);
+    return this._reader._positions(this, cursor, limit);
   }
 
   // What the parts of the client do.
 
   /** A request about this conversation: a private chat is named by its other user. */
-  request(request: Request): Promise<Frame> {
-    const { peer } = this.info;
-    const named = peer === undefined ? { ...request, conversation_id: this.id } : { ...request, to: peer };
-    return this.session.request(named, this);
+  _request(request: Request): Promise<Frame> {
+    const { peer } = this;
+    const name = peer === undefined ? { conversation_id: this.id } : { to: peer };
+    return this._session._request({ ...request, ...name }, this.id);
   }
 
-  entry(entry: SyncEntry): void {
-    const { info, timeline, session } = this;
+  _entry(entry: SyncEntry): void {
+    const { _info: info, _timeline: timeline, _session: session } = this;
     const before = info.last;
-    applyEntry(info, entry, session.me);
-    if (entry.cleared) this.clear();
-    if (info.last !== before || info.touched === 0) info.touched = session.nextTouch();
-    if (!timeline.loaded && session.limits.follow && info.member) {
+    applyEntry(info, entry, session.userId);
+    if (entry.cleared) this._clear();
+    if (info.last !== before || info.touched === 0) info.touched = session._nextTouch();
+    if (!timeline._loaded && session._limits._follow && info.member) {
       // Without unread messages, what is before the newest one is history from before the user joined.
       const from = info.unread > 0 ? info.readSeq : info.lastSeq;
-      timeline.begin(Math.min(from, this.pushed));
-      this.told = timeline.cursor;
+      timeline._begin(Math.min(from, this._pushed));
+      this._told = timeline.cursor;
     }
-    if (timeline.loaded) this.stale ||= info.member && info.lastSeq > timeline.cursor;
-    this.recount();
-    this.changed(false, true);
+    if (timeline._loaded) this._stale ||= info.member && info.lastSeq > timeline.cursor;
+    this._recount();
+    this._changed(false, true);
   }
 
-  push(page: readonly WireMessage[]): void {
+  _push(page: readonly WireMessage[]): void {
     const [first] = page;
     if (!first) return;
-    if (!this.timeline.loaded) {
-      if (this.session.limits.follow) {
+    if (!this._timeline._loaded) {
+      if (this._session._limits._follow) {
         // The entry of a sync says where the window begins.
-        this.pushed = Math.min(this.pushed, first.seq - 1);
-        this.reader.sync().catch(() => undefined);
+        this._pushed = Math.min(this._pushed, first.seq - 1);
+        this._reader._sync().catch(ignore);
         return;
       }
-      this.timeline.begin(first.seq - 1);
-      this.told = Math.max(this.told, first.seq - 1);
+      this._timeline._begin(first.seq - 1);
+      this._told = Math.max(this._told, first.seq - 1);
     }
-    const { gap, ...appended } = this.timeline.push(page);
-    this.appended(appended);
-    if (gap) this.reader.pull(this);
+    const { gap, ...appended } = this._timeline._push(page);
+    this._appended(appended);
+    if (gap) this._reader._pull(this);
   }
 
-  forward(after: number, page: readonly WireMessage[], next: number): void {
-    this.appended(this.timeline.forward(after, page, next));
+  _forward(after: number, page: readonly WireMessage[], next: number): void {
+    this._appended(this._timeline._forward(after, page, next));
     // Also without news: what is known to be committed may be before the window.
-    this.settle([]);
+    this._settle([]);
   }
 
   /** The newest page, unless a push has begun the window meanwhile. */
-  newest(page: readonly WireMessage[], hasMore: boolean): void {
-    if (this.timeline.loaded) return;
-    this.timeline.restart(page, hasMore);
-    this.told = Math.max(this.told, this.timeline.cursor);
-    this.settle(page);
-    this.recount();
-    this.changed(true, true);
+  _newest(page: readonly WireMessage[], hasMore: boolean): void {
+    if (this._timeline._loaded) return;
+    this._timeline._restart(page, hasMore);
+    this._told = Math.max(this._told, this._timeline.cursor);
+    this._settle(page);
+    this._recount();
+    this._changed(true, true);
   }
 
-  older(before: number, page: readonly WireMessage[], hasMore: boolean): number {
-    const count = this.timeline.older(before, page, hasMore);
-    this.settle(page);
-    this.changed(true, false);
+  _older(before: number, page: readonly WireMessage[], hasMore: boolean): number {
+    const count = this._timeline._older(before, page, hasMore);
+    this._settle(page);
+    this._changed(true, false);
     return count;
   }
 
-  read(seq: number, unread: number | undefined): void {
-    applyRead(this.info, seq, unread ?? this.exact(seq));
-    this.changed(false, true);
+  _read(seq: number, unread: number | undefined): void {
+    applyRead(this._info, seq, unread ?? this._exact(seq));
+    this._changed(false, true);
+  }
+
+  /** The other one of a private chat has read up to `seq`. */
+  _readByPeer(seq: number): void {
+    this._info.peerReadSeq = Math.max(this._info.peerReadSeq, seq);
+    this._changed(false, true);
+  }
+
+  _membership(member: boolean): void {
+    Object.assign(this._info, { member, listed: true });
+    if (member) this._reader._syncSoon();
+    this._changed(false, true);
+  }
+
+  _setSettings(settings: Record<string, unknown>): void {
+    this._info.settings = settings;
+    this._changed(false, true);
   }
 
   /** The user cleared the conversation: what was shown is gone. */
-  clear(): void {
-    this.timeline.clear();
-    this.changed(true, true);
+  _clear(): void {
+    this._timeline._clear();
+    this._changed(true, true);
   }
 
   /** A pull is refused: the user is not in this group any more. */
-  gone(): void {
+  _gone(): void {
     if (this.kind === "private") return;
-    this.info.member = false;
-    this.changed(false, true);
+    this._info.member = false;
+    this._changed(false, true);
   }
 
   /** The server does not list it any more. */
-  forget(): void {
+  _forget(): void {
     const member = this.kind === "private";
-    this.info = { ...newInfo(), member, ...(this.info.peer !== undefined && { peer: this.info.peer }) };
-    this.clear();
+    this._info = { ...newInfo(), member, peer: this.peer };
+    this._clear();
   }
 
   /** A reply of cmd 2 to one of the messages here, the first or a later one. */
-  reply(frame: Frame, committed: (item: OutboxItem) => boolean): void {
-    const item = this.outbox.get(frame.msg_id ?? "");
+  _reply(frame: Frame, committed: (item: OutboxItem) => boolean): void {
+    const item = this._outbox._get(frame.msg_id ?? "");
     if (!item) {
       // Sent by another tab over the same connection: its message is not pushed to this one.
-      if (frame.code === 0) void this.reader.reach(this, frame.seq ?? 0);
+      if (frame.code === 0) void this._reader._reach(this, frame.seq ?? 0);
       return;
     }
     const verdict = applyReply(item, frame, committed(item));
-    if (verdict === "failed" && isHidden(item)) this.sender.drop(this, item);
-    else if (verdict === "accepted" || verdict === "failed") this.itemChanged(item);
-    if (verdict === "accepted") this.sender.confirm(this);
+    if (verdict === "failed" && isHidden(item)) this._sender._drop(this, item);
+    else if (verdict === "accepted" || verdict === "failed") this._itemChanged(item);
+    if (verdict === "accepted") this._sender._confirm(this);
   }
 
   /** Shows an outbox item as it is now. */
-  itemChanged(item: OutboxItem): void {
-    const message = echo(item, this.session.me);
-    if (!isHidden(item)) this.echoes.set(item, message);
-    this.session.keepItem(item, true);
-    this.tellSent(item, message);
-    this.changed(true, true);
+  _itemChanged(item: OutboxItem): void {
+    const message = echo(item, this._session.userId);
+    if (!isHidden(item)) this._echoes.set(item, message);
+    this._session._keepItem(item, true);
+    this._tellSent(item, message);
+    this._changed(true, true);
   }
 
-  itemRemoved(item: OutboxItem): void {
-    this.outbox.remove(item);
-    this.sender.removed();
-    this.echoes.delete(item);
-    this.session.keepItem(item, false);
-    this.changed(true, true);
+  _itemRemoved(item: OutboxItem): void {
+    this._outbox._remove(item);
+    this._sender._waiting--;
+    this._echoes.delete(item);
+    this._session._keepItem(item, false);
+    this._changed(true, true);
   }
 
-  private appended({ entries, added }: Appended): void {
+  private _appended({ entries, added }: Appended): void {
     if (entries.length === 0) return;
-    const { info, session } = this;
-    if (applyNews(info, this.id, session.me, entries) && !this.recount()) this.reader.syncSoon();
-    if (added.length > 0) info.touched = session.nextTouch();
-    this.settle(entries);
-    if (this.timeline.shown.length > session.limits.windowMax * 1.1) this.timeline.trim(session.limits.windowMax);
-    this.changed(true, true);
-    const messages = added.filter((message) => message.seq > this.told);
-    this.told = Math.max(this.told, this.timeline.cursor);
+    const { _info: info, _session: session } = this;
+    if (applyNews(info, this.id, session.userId, entries) && !this._recount()) this._reader._syncSoon();
+    if (added.length > 0) info.touched = session._nextTouch();
+    this._settle(entries);
+    if (this._timeline.shown.length > session._limits._windowMax * 1.1)
+      this._timeline._trim(session._limits._windowMax);
+    this._changed(true, true);
+    const messages = added.filter((message) => message.seq > this._told);
+    this._told = Math.max(this._told, this._timeline.cursor);
     if (messages.length === 0) return;
-    if (session.emitter.has("messages")) session.emitter.emit("messages", { conversation: this, messages });
-    if (session.emitter.has("message")) for (const message of messages) session.emitter.emit("message", message);
+    session._emitter._emit("messages", { conversation: this, messages });
+    for (const message of messages) session._emitter._emit("message", message);
   }
 
   /** Removes from the outbox what is in the conversation by now. */
-  settle(entries: readonly WireMessage[]): void {
-    if (this.outbox.items.length === 0) return;
-    const own = entries.filter((entry) => entry.sender_id === this.session.me);
-    for (const item of this.outbox.settle(new Set(own.map((entry) => entry.msg_id)), this.timeline.from)) {
+  _settle(entries: readonly WireMessage[]): void {
+    if (this._outbox._items.length === 0) return;
+    const own = entries.filter((entry) => entry.sender_id === this._session.userId);
+    for (const item of this._outbox._settle(new Set(own.map((entry) => entry.msg_id)), this._timeline.from)) {
       const seq = own.find((entry) => entry.msg_id === item.msgId)?.seq ?? item.seq;
-      const stored = this.timeline.find(seq) ?? { ...echo(item, this.session.me), seq, state: "stored" as const };
-      this.itemRemoved(item);
-      this.tellSent(item, stored);
+      const stored = this._timeline._find(seq) ?? {
+        ...echo(item, this._session.userId),
+        seq,
+        state: "stored" as const,
+      };
+      this._itemRemoved(item);
+      this._tellSent(item, stored);
     }
   }
 
-  private tellSent(item: OutboxItem, message: Message): void {
-    this.handles.get(item.msgId)?.update(message);
-    if (message.state === "stored" || message.state === "failed") this.handles.delete(item.msgId);
-    if (!isHidden(item)) this.session.emitter.emit("sent", message);
+  private _tellSent(item: OutboxItem, message: Message): void {
+    this._handles.get(item.msgId)?._update(message);
+    if (message.state === "stored" || message.state === "failed") this._handles.delete(item.msgId);
+    if (!isHidden(item)) this._session._emitter._emit("sent", message);
   }
 
   /** Counts unread messages in the window, if it has all of them. */
-  private recount(): boolean {
-    const exact = this.exact(this.info.readSeq);
+  private _recount(): boolean {
+    const exact = this._exact(this._info.readSeq);
     if (exact === undefined) return false;
-    this.info.unread = exact;
+    this._info.unread = exact;
     return true;
   }
 
-  private exact(read: number): number | undefined {
-    if (this.timeline.cursor < this.info.lastSeq) return undefined;
-    return this.timeline.unreadAbove(read, (one) => !one.mine && !one.recalled && isCounted(one.msgType));
+  private _exact(read: number): number | undefined {
+    if (this._timeline.cursor < this._info.lastSeq) return undefined;
+    return this._timeline._unreadAbove(read, (one) => !one.mine && !one.recalled && isCounted(one.msgType));
   }
 
-  private failed(msgId: string): OutboxItem {
-    const item = this.outbox.get(msgId);
-    if (item?.state !== "failed") throw new ImError(404, `${msgId} is not a failed message of this conversation`);
+  private async _change(payload: Payload): Promise<void> {
+    await this._sender._add(this, payload).accepted();
+  }
+
+  private _failed(msgId: string): OutboxItem {
+    const item = this._outbox._get(msgId);
+    if (item?.state !== "failed") throw new ImError(404, `${msgId} is no failed message`);
     return item;
   }
 
-  private changed(messages: boolean, info: boolean): void {
-    this.rises++;
-    this.session.changed(this, messages, info);
+  private _changed(messages: boolean, info: boolean): void {
+    this._rises++;
+    this._session._changed(this, messages, info);
   }
 }
 

@@ -8,26 +8,22 @@ const BEHIND_MAX = 10_000;
 type Listener = (event: unknown) => void;
 
 export class Emitter {
-  private readonly listeners = new Map<keyof Events | "*", Set<Listener>>();
+  private readonly _listeners = new Map<keyof Events | "*", Set<Listener>>();
 
-  on<K extends keyof Events>(type: K, listener: (event: Events[K]) => void): () => void {
-    return this.add(type, listener as Listener);
+  _on<K extends keyof Events>(type: K, listener: (event: Events[K]) => void): () => void {
+    return this._add(type, listener as Listener);
   }
 
-  has(type: keyof Events): boolean {
-    return this.listeners.has(type) || this.listeners.has("*");
+  _emit<K extends keyof Events>(type: K, event: Events[K]): void {
+    for (const listener of [...(this._listeners.get(type) ?? [])]) call(listener, event);
+    for (const listener of [...(this._listeners.get("*") ?? [])]) call(listener, { type, event });
   }
 
-  emit<K extends keyof Events>(type: K, event: Events[K]): void {
-    for (const listener of [...(this.listeners.get(type) ?? [])]) call(listener, event);
-    for (const listener of [...(this.listeners.get("*") ?? [])]) call(listener, { type, event });
-  }
-
-  iterate(types: readonly (keyof Events)[]): AsyncIterableIterator<AnyEvent> {
+  _iterate(types: readonly (keyof Events)[]): AsyncIterableIterator<AnyEvent> {
     const queue: AnyEvent[] = [];
     let waiting: ((result: IteratorResult<AnyEvent>) => void) | undefined;
     let [ended, behind] = [false, false];
-    const remove = this.add("*", (any) => {
+    const remove = this._add("*", (any) => {
       const event = any as AnyEvent;
       if (types.length > 0 && !types.includes(event.type)) return;
       if (waiting) {
@@ -65,12 +61,12 @@ export class Emitter {
     };
   }
 
-  private add(type: keyof Events | "*", listener: Listener): () => void {
-    const all = this.listeners.get(type) ?? new Set();
-    this.listeners.set(type, all.add(listener));
+  private _add(type: keyof Events | "*", listener: Listener): () => void {
+    const all = this._listeners.get(type) ?? new Set();
+    this._listeners.set(type, all.add(listener));
     return () => {
       all.delete(listener);
-      if (all.size === 0 && this.listeners.get(type) === all) this.listeners.delete(type);
+      if (all.size === 0 && this._listeners.get(type) === all) this._listeners.delete(type);
     };
   }
 }

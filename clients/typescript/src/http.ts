@@ -1,14 +1,8 @@
 /** Calls over HTTP: who calls, errors, and what may be repeated. */
 
 import { sleep } from "./backoff.js";
+import type { Tokens } from "./tokens.js";
 import { ImError } from "./types.js";
-
-/** Provides what says who calls. */
-export interface Credentials {
-  /** The present token; a new one if `fresh`. Null for clients that name their user instead. */
-  token(fresh: boolean): Promise<string | null>;
-  readonly userId?: string | undefined;
-}
 
 /** Values for the query string; those that are undefined are left out. */
 export type Query = Record<string, string | number | boolean | undefined>;
@@ -26,35 +20,37 @@ const TIMEOUT_MS = 15_000;
  */
 export class Http {
   constructor(
-    private readonly base: () => string,
-    private readonly credentials: Credentials | undefined,
-    private readonly fetcher: typeof fetch,
+    private readonly _base: () => string,
+    private readonly _fetcher: typeof fetch,
+    /** Who calls: the user of a token, or the one that is named. Neither: nobody. */
+    private readonly _tokens?: Tokens | undefined,
+    private readonly _userId?: string | undefined,
   ) {}
 
   /** One call; `path` begins with `/api`. Throws {@link ImError}. */
-  async call<T>(method: string, path: string, body?: unknown, query: Query = {}): Promise<T> {
+  async _call<T>(method: string, path: string, body?: unknown, query: Query = {}): Promise<T> {
     let fresh = false;
     for (let attempt = 1; ; attempt++) {
       try {
-        return (await this.once(method, path, body, query, fresh)) as T;
+        return (await this._once(method, path, body, query, fresh)) as T;
       } catch (error) {
         if (!(error instanceof ImError) || attempt >= ATTEMPTS) throw error;
         const wait = error.retryAfterMs ?? 250 * 2 ** attempt;
-        if (error.code === 401 && !fresh && this.credentials && this.credentials.userId === undefined) fresh = true;
+        if (error.code === 401 && !fresh && this._tokens) fresh = true;
         else if (wait <= LONGEST_WAIT_MS && mayRepeat(method, error.code)) await sleep(wait + Math.random() * 250);
         else throw error;
       }
     }
   }
 
-  private async once(method: string, path: string, body: unknown, query: Query, fresh: boolean): Promise<unknown> {
-    const url = new URL(this.base() + path);
+  private async _once(method: string, path: string, body: unknown, query: Query, fresh: boolean): Promise<unknown> {
+    const url = new URL(this._base() + path);
     for (const [name, value] of Object.entries(query)) {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
     const headers: Record<string, string> = {};
-    if (this.credentials?.userId !== undefined) url.searchParams.set("user_id", this.credentials.userId);
-    else if (this.credentials) headers["Authorization"] = `Bearer ${(await this.credentials.token(fresh)) ?? ""}`;
+    if (this._userId !== undefined) url.searchParams.set("user_id", this._userId);
+    if (this._tokens) headers["Authorization"] = `Bearer ${(await this._tokens._get(fresh)) ?? ""}`;
     const init: RequestInit = { method, headers, signal: AbortSignal.timeout(TIMEOUT_MS) };
     if (body !== undefined) {
       headers["Content-Type"] = "application/json";
@@ -63,10 +59,10 @@ export class Http {
     let response: Response;
     let text: string;
     try {
-      response = await this.fetcher(url.href, init);
+      response = await this._fetcher(url.href, init);
       text = await response.text();
     } catch (cause) {
-      throw new ImError(0, `${method} ${path}: the server was not reached (${String(cause)})`);
+      throw new ImError(0, `${method} ${path}: the server was not reached (${cause})`);
     }
     const answer = parse(text);
     if (response.ok && answer !== undefined) return answer;
@@ -87,6 +83,9 @@ function parse(text: string): unknown {
     return undefined;
   }
 }
+
+/** The global `fetch` of the moment of the call. */
+export const globalFetch: typeof fetch = (input, init) => fetch(input, init);
 
 /** One segment of a path. */
 export const segment = encodeURIComponent;

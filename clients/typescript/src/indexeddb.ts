@@ -7,7 +7,7 @@ const TABLE = "records";
 
 /** Keeps records in an IndexedDB database of this name. Use one name per user. Tabs with the same name know of each other. */
 export class IndexedDbStore implements Store {
-  private db: Promise<IDBDatabase> | undefined;
+  private _db: Promise<IDBDatabase> | undefined;
 
   constructor(readonly name: string) {}
 
@@ -16,13 +16,13 @@ export class IndexedDbStore implements Store {
   }
 
   async load(): Promise<Map<string, unknown>> {
-    const table = (await this.open()).transaction(TABLE).objectStore(TABLE);
+    const table = (await this._open()).transaction(TABLE).objectStore(TABLE);
     const [keys, values] = await Promise.all([result(table.getAllKeys()), result(table.getAll())]);
     return new Map(keys.map((key, n) => [String(key), values[n]]));
   }
 
   async write(records: ReadonlyMap<string, unknown>): Promise<void> {
-    const transaction = (await this.open()).transaction(TABLE, "readwrite");
+    const transaction = (await this._open()).transaction(TABLE, "readwrite");
     const table = transaction.objectStore(TABLE);
     try {
       for (const [key, value] of records) {
@@ -42,26 +42,26 @@ export class IndexedDbStore implements Store {
 
   /** Removes everything, for a logout. Stop the client first. */
   async delete(): Promise<void> {
-    if (this.db) (await this.db).close();
-    this.db = undefined;
+    if (this._db) (await this._db).close();
+    this._db = undefined;
     await result(indexedDB.deleteDatabase(this.name));
   }
 
-  private open(): Promise<IDBDatabase> {
-    this.db ??= this.opened().catch((error) => {
-      this.db = undefined;
+  private _open(): Promise<IDBDatabase> {
+    this._db ??= this._opened().catch((error) => {
+      this._db = undefined;
       throw error;
     });
-    return this.db;
+    return this._db;
   }
 
-  private async opened(): Promise<IDBDatabase> {
+  private async _opened(): Promise<IDBDatabase> {
     const request = indexedDB.open(this.name, 1);
     request.onupgradeneeded = () => request.result.createObjectStore(TABLE);
     const db = await result(request);
     // Another tab deletes the database, or the browser closes it: the next call opens it again.
     const forget = () => {
-      this.db = undefined;
+      this._db = undefined;
     };
     db.onversionchange = () => {
       db.close();

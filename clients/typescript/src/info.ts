@@ -6,7 +6,7 @@ import { isChange, isCounted, type SyncEntry, shown, type WireMessage } from "./
 
 /** State of a conversation beside its timeline. Kept over a reload as it is. */
 export interface Info {
-  peer?: string;
+  peer?: string | undefined;
   lastSeq: number;
   /** The newest message that is no change. */
   last?: Message;

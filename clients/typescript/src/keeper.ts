@@ -8,45 +8,45 @@ const WRITE_AFTER_MS = 250;
 const RETRY_AFTER_MS = 5_000;
 
 export class Keeper {
-  private dirty = new Map<string, () => unknown>();
-  private timer: ReturnType<typeof setTimeout> | undefined;
-  private writing: Promise<void> | undefined;
+  private _dirty = new Map<string, () => unknown>();
+  private _timer: ReturnType<typeof setTimeout> | undefined;
+  private _writing: Promise<void> | undefined;
 
   constructor(
-    private readonly store: Store,
-    private readonly failed: (error: Error) => void,
+    private readonly _store: Store,
+    private readonly _failed: (error: Error) => void,
   ) {}
 
   /** The record has changed; `value` is asked for when it is written, and undefined removes it. */
-  put(key: string, value: () => unknown, now = false): void {
-    this.dirty.set(key, value);
-    if (now) void this.flush();
-    else this.timer ??= setTimeout(() => void this.flush(), WRITE_AFTER_MS);
+  _put(key: string, value: () => unknown, now = false): void {
+    this._dirty.set(key, value);
+    if (now) void this._flush();
+    else this._timer ??= setTimeout(() => void this._flush(), WRITE_AFTER_MS);
   }
 
   /** Writes everything that is not written yet. */
-  flush(): Promise<void> {
-    this.writing ??= Promise.resolve()
-      .then(() => this.run())
+  _flush(): Promise<void> {
+    this._writing ??= Promise.resolve()
+      .then(() => this._run())
       .finally(() => {
-        this.writing = undefined;
+        this._writing = undefined;
       });
-    return this.writing;
+    return this._writing;
   }
 
-  private async run(): Promise<void> {
-    while (this.dirty.size > 0) {
-      clearTimeout(this.timer);
-      this.timer = undefined;
-      const { dirty } = this;
-      this.dirty = new Map();
+  private async _run(): Promise<void> {
+    while (this._dirty.size > 0) {
+      clearTimeout(this._timer);
+      this._timer = undefined;
+      const { _dirty: dirty } = this;
+      this._dirty = new Map();
       try {
-        await this.store.write(new Map([...dirty].map(([key, value]) => [key, value()])));
+        await this._store.write(new Map([...dirty].map(([key, value]) => [key, value()])));
       } catch (cause) {
         // What changed meanwhile is newer.
-        this.dirty = new Map([...dirty, ...this.dirty]);
-        this.failed(new Error("the store could not be written", { cause }));
-        this.timer ??= setTimeout(() => void this.flush(), RETRY_AFTER_MS);
+        this._dirty = new Map([...dirty, ...this._dirty]);
+        this._failed(new Error("the store could not be written", { cause }));
+        this._timer ??= setTimeout(() => void this._flush(), RETRY_AFTER_MS);
         return;
       }
     }

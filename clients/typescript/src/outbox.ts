@@ -6,16 +6,16 @@
  */
 
 import type { Message, MessageState, Refusal } from "./types.js";
-import { type Frame, isChange, refusal, shown, type WireMessage } from "./wire.js";
+import { type Frame, isChange, type Payload, refusal, shown } from "./wire.js";
 
 /** An unsent or unconfirmed message; kept over a reload as it is. */
 export interface OutboxItem {
   readonly conversationId: string;
-  readonly peer?: string;
+  readonly peer?: string | undefined;
   readonly msgId: string;
   /** Rises: the order of sending. */
   readonly order: number;
-  readonly payload: Partial<WireMessage>;
+  readonly payload: Payload;
   /** The tab that sends it. */
   owner: string;
   state: MessageState;
@@ -67,39 +67,39 @@ export const echo = (item: OutboxItem, me: string): Message => ({
 
 /** Messages of one conversation, by order. */
 export class Outbox {
-  readonly items: OutboxItem[] = [];
+  readonly _items: OutboxItem[] = [];
 
-  add(item: OutboxItem): void {
-    const n = this.items.findIndex((one) => one.order > item.order);
-    this.items.splice(n < 0 ? this.items.length : n, 0, item);
+  _add(item: OutboxItem): void {
+    const n = this._items.findIndex((one) => one.order > item.order);
+    this._items.splice(n < 0 ? this._items.length : n, 0, item);
   }
 
-  get(msgId: string): OutboxItem | undefined {
-    return this.items.find((item) => item.msgId === msgId);
+  _get(msgId: string): OutboxItem | undefined {
+    return this._items.find((item) => item.msgId === msgId);
   }
 
-  remove(item: OutboxItem): void {
-    const n = this.items.indexOf(item);
-    if (n >= 0) this.items.splice(n, 1);
+  _remove(item: OutboxItem): void {
+    const n = this._items.indexOf(item);
+    if (n >= 0) this._items.splice(n, 1);
   }
 
   /** The next one to send, of this tab. */
-  next(owner: string): OutboxItem | undefined {
-    return this.items.find((item) => item.owner === owner && item.state === "sending");
+  _next(owner: string): OutboxItem | undefined {
+    return this._items.find((item) => item.owner === owner && item.state === "sending");
   }
 
   /** Accepted ones that the conversation does not show yet, of this tab. */
-  unconfirmed(owner: string): OutboxItem[] {
-    return this.items.filter((item) => item.owner === owner && item.state === "accepted");
+  _unconfirmed(owner: string): OutboxItem[] {
+    return this._items.filter((item) => item.owner === owner && item.state === "accepted");
   }
 
   /**
    * Removes what is in the conversation by now: own messages with these ids, and committed ones before the window.
    * In the window only the message itself counts: an answer about another attempt may have come meanwhile.
    */
-  settle(ids: ReadonlySet<string>, windowFrom: number): OutboxItem[] {
-    const settled = this.items.filter((item) => ids.has(item.msgId) || (item.committed && item.seq < windowFrom));
-    for (const item of settled) this.remove(item);
+  _settle(ids: ReadonlySet<string>, windowFrom: number): OutboxItem[] {
+    const settled = this._items.filter((item) => ids.has(item.msgId) || (item.committed && item.seq < windowFrom));
+    for (const item of settled) this._remove(item);
     return settled;
   }
 }

@@ -1,16 +1,16 @@
 /** Pulls, syncs and read positions: everything that reads from the server, four requests at a time. */
 
-import { Backoff, delayOf, sleep } from "./backoff.js";
+import { Backoff, delayOf, ignore, sleep } from "./backoff.js";
 import type { ConversationState } from "./conversation.js";
 import { type Http, segment } from "./http.js";
 import type { Session } from "./session.js";
 import { ImError } from "./types.js";
-import { Cmd, type Frame, type Request, refusal, retryAfter, type SyncEntry } from "./wire.js";
+import { CMD_ACK, CMD_PULL, CMD_SYNC, type Frame, type Request, refusal, retryAfter, type SyncEntry } from "./wire.js";
 
 /** The server serves four reads of a user at once; more would wait there. */
 const READS_AT_ONCE = 4;
 /** The largest page of a pull or sync. */
-const PAGE_MAX = 500;
+export const PAGE_MAX = 500;
 /** Requests to sync at about the same time become one. */
 const SYNC_SOON_MS = 1_000;
 /** The shortest time between two read positions of a conversation. */
@@ -20,205 +20,201 @@ const ACK_EVERY_MS = 250;
 const REACH_AFTER_MS = 150;
 
 /** What the reader remembers of a conversation. */
-interface Reading {
-  pulling: Promise<void> | undefined;
-  opening: Promise<void> | undefined;
-  acking: boolean;
+export class Reading {
+  _pulling: Promise<void> | undefined;
+  _opening: Promise<void> | undefined;
+  _acking = false;
 }
 
 export class Reader {
   /** Where the last sync ended. Undefined: there was none. */
-  position: number | undefined;
-  private syncing: Promise<void> | undefined;
-  private syncAgain = false;
-  private soon: ReturnType<typeof setTimeout> | undefined;
-  private free = READS_AT_ONCE;
-  private readonly queue: (() => void)[] = [];
-  private readonly states = new WeakMap<ConversationState, Reading>();
+  _position: number | undefined;
+  private _syncing: Promise<void> | undefined;
+  private _syncAgain = false;
+  private _soon: ReturnType<typeof setTimeout> | undefined;
+  private _free = READS_AT_ONCE;
+  private readonly _queue: (() => void)[] = [];
 
   constructor(
-    private readonly session: Session,
-    private readonly http: Http,
+    private readonly _session: Session,
+    private readonly _http: Http,
     /** The position is to be kept. */
-    private readonly moved: () => void,
+    private readonly _moved: () => void,
   ) {}
 
   /** Syncs from the last position; joins the one that runs, which goes once more. Rejects if the connection is lost. */
-  sync(): Promise<void> {
-    if (this.syncing) {
-      this.syncAgain = true;
-      return this.syncing;
+  _sync(): Promise<void> {
+    if (this._syncing) {
+      this._syncAgain = true;
+      return this._syncing;
     }
-    this.syncing = this.runSync().finally(() => {
-      this.syncing = undefined;
+    this._syncing = this._runSync().finally(() => {
+      this._syncing = undefined;
     });
-    return this.syncing;
+    return this._syncing;
   }
 
   /** Syncs in a moment. */
-  syncSoon(): void {
-    this.soon ??= setTimeout(() => {
-      this.soon = undefined;
-      if (this.session.online) this.sync().catch(() => undefined);
+  _syncSoon(): void {
+    this._soon ??= setTimeout(() => {
+      this._soon = undefined;
+      if (this._session._online) this._sync().catch(ignore);
     }, SYNC_SOON_MS);
   }
 
   /** The answer to a heartbeat that named the position: another one means that something was missed. */
-  heard(position: number | undefined): void {
-    if (position === undefined || this.position === undefined || position === this.position) return;
-    this.sync().catch(() => undefined);
+  _heard(position: number | undefined): void {
+    if (position === undefined || this._position === undefined || position === this._position) return;
+    this._sync().catch(ignore);
   }
 
   /** Closes the gap at the new end. */
-  pull(conversation: ConversationState): Promise<void> {
-    conversation.stale = true;
-    const state = this.state(conversation);
-    state.pulling ??= this.runPull(conversation)
+  _pull(conversation: ConversationState): Promise<void> {
+    conversation._stale = true;
+    const state = conversation._reading;
+    state._pulling ??= this._runPull(conversation)
       .catch(() => {
         // The connection is lost: the next login pulls what is stale.
-        conversation.stale = true;
+        conversation._stale = true;
       })
       .finally(() => {
-        state.pulling = undefined;
+        state._pulling = undefined;
       });
-    return state.pulling;
+    return state._pulling;
   }
 
   /** Brings a conversation up to date: its window, or the newest page. */
-  async refresh(conversation: ConversationState): Promise<void> {
-    if (conversation.timeline.loaded) await this.pull(conversation);
-    else await this.open(conversation).catch(() => undefined);
+  async _refresh(conversation: ConversationState): Promise<void> {
+    if (conversation._timeline._loaded) await this._pull(conversation);
+    else await this._open(conversation).catch(ignore);
   }
 
   /** Another tab sent this message over the same connection: it is not pushed, and is stored within moments. */
-  async reach(conversation: ConversationState, seq: number): Promise<void> {
-    if (!conversation.timeline.loaded) return this.syncSoon();
-    for (let delay = REACH_AFTER_MS; delay < 100 * REACH_AFTER_MS && conversation.timeline.cursor < seq; delay *= 3) {
+  async _reach(conversation: ConversationState, seq: number): Promise<void> {
+    if (!conversation._timeline._loaded) return this._syncSoon();
+    for (let delay = REACH_AFTER_MS; delay < 100 * REACH_AFTER_MS && conversation._timeline.cursor < seq; delay *= 3) {
       await sleep(delay);
-      await this.pull(conversation);
+      await this._pull(conversation);
     }
   }
 
   /** Loads the newest page, and what came after it. Waits for a connection. */
-  open(conversation: ConversationState): Promise<void> {
-    const state = this.state(conversation);
-    state.opening ??= this.runOpen(conversation).finally(() => {
-      state.opening = undefined;
+  _open(conversation: ConversationState): Promise<void> {
+    const state = conversation._reading;
+    state._opening ??= this._runOpen(conversation).finally(() => {
+      state._opening = undefined;
     });
-    return state.opening;
+    return state._opening;
   }
 
   /** Loads a page before the window. */
-  async older(conversation: ConversationState, limit = this.session.limits.pageSize): Promise<number> {
-    await this.session.untilOnline();
-    const { timeline } = conversation;
-    if (!timeline.loaded || !timeline.hasOlder) return 0;
+  async _older(conversation: ConversationState, limit = this._session._limits._pageSize): Promise<number> {
+    await this._session._untilOnline();
+    const { _timeline: timeline } = conversation;
+    if (!timeline._loaded || !timeline._hasOlder) return 0;
     const before = timeline.from;
     const payload = { limit: Math.max(1, Math.min(limit, PAGE_MAX)), direction: "backward" };
-    const frame = await this.read({ cmd: Cmd.Pull, cursor_seq: before, payload }, conversation);
-    return conversation.older(before, must(frame).payload, frame.has_more === true);
+    const frame = await this._read({ cmd: CMD_PULL, cursor_seq: before, payload }, conversation);
+    return conversation._older(before, must(frame).payload, frame.has_more === true);
   }
 
   /** Sends the read position until it is answered. */
-  async ack(conversation: ConversationState): Promise<void> {
-    const state = this.state(conversation);
-    const { info } = conversation;
-    if (state.acking) return;
-    state.acking = true;
-    const backoff = new Backoff();
+  async _ack(conversation: ConversationState): Promise<void> {
+    const { _info: info, _reading: reading } = conversation;
+    if (reading._acking) return;
+    reading._acking = true;
     try {
-      while (info.readPending !== undefined && this.session.online) {
+      while (info.readPending !== undefined && this._session._online) {
         const seq = info.readPending;
-        const frame = await conversation.request({ cmd: Cmd.Ack, cursor_seq: seq });
-        if (mayRetry(frame)) {
-          await sleep(delayOf(frame, backoff));
-          continue;
-        }
+        await this._read({ cmd: CMD_ACK, cursor_seq: seq }, conversation);
         if (info.readPending === seq) delete info.readPending;
         await sleep(ACK_EVERY_MS);
       }
     } catch {
       // The connection is lost: the next login begins again.
     } finally {
-      state.acking = false;
+      reading._acking = false;
     }
   }
 
   /** How far each member has read. */
-  positions(
+  _positions(
     conversation: ConversationState,
     cursor?: string,
     limit?: number,
   ): Promise<{ positions: { user_id: string; seq: number }[]; next_cursor?: string }> {
-    const { peer } = conversation.info;
-    const id = peer === undefined ? segment(conversation.id) : "-";
-    return this.http.call("GET", `/api/conversations/${id}/positions`, undefined, { to: peer, cursor, limit });
+    const { id, peer: to } = conversation;
+    const path = `/api/conversations/${to === undefined ? segment(id) : "-"}/positions`;
+    return this._http._call("GET", path, undefined, { to, cursor, limit });
   }
 
-  private async runSync(): Promise<void> {
+  private async _runSync(): Promise<void> {
     do {
-      this.syncAgain = false;
-      const began = this.session.nextTouch();
+      this._syncAgain = false;
+      const began = this._session._nextTouch();
       let seen: Set<string> | undefined;
-      let cursor = this.position ?? 0;
+      let cursor = this._position ?? 0;
       let frame: Frame;
       do {
-        frame = must(await this.read({ cmd: Cmd.Sync, cursor_seq: cursor, payload: { limit: PAGE_MAX } }));
+        frame = must(await this._read({ cmd: CMD_SYNC, cursor_seq: cursor, payload: { limit: PAGE_MAX } }));
         if (frame.reset) seen = new Set();
         for (const entry of frame.payload as SyncEntry[]) {
           seen?.add(entry.conversation_id);
-          this.session.get(entry.conversation_id, entry.peer).entry(entry);
+          this._session._get(entry.conversation_id, entry.peer)._entry(entry);
         }
         cursor = frame.next_cursor_seq ?? cursor;
         // A complete list counts when it is complete.
-        if (!seen) this.move(cursor);
+        if (!seen) this._move(cursor);
       } while (frame.has_more);
-      if (seen) this.forget(seen, began);
-      this.move(cursor);
-      for (const one of this.session.conversations.values()) if (one.stale) void this.pull(one);
-    } while (this.syncAgain);
+      if (seen) this._forget(seen, began);
+      this._move(cursor);
+      for (const one of this._session._known.values()) if (one._stale) void this._pull(one);
+    } while (this._syncAgain);
   }
 
-  private move(cursor: number): void {
-    this.position = cursor;
-    this.moved();
+  private _move(cursor: number): void {
+    this._position = cursor;
+    this._moved();
   }
 
   /** A complete list has come: what is not in it is no more, unless it changed meanwhile or is being sent to. */
-  private forget(seen: ReadonlySet<string>, began: number): void {
-    for (const one of this.session.conversations.values()) {
-      if (!seen.has(one.id) && one.info.touched < began && one.outbox.items.length === 0) one.forget();
+  private _forget(seen: ReadonlySet<string>, began: number): void {
+    for (const one of this._session._known.values()) {
+      if (!seen.has(one.id) && one._info.touched < began && one._outbox._items.length === 0) one._forget();
     }
   }
 
-  private async runPull(conversation: ConversationState): Promise<void> {
-    const { timeline } = conversation;
-    while (conversation.stale && timeline.loaded) {
-      conversation.stale = false;
-      for (let more = true; more && timeline.loaded; ) {
+  private async _runPull(conversation: ConversationState): Promise<void> {
+    const { _timeline: timeline } = conversation;
+    while (conversation._stale && timeline._loaded) {
+      conversation._stale = false;
+      for (let more = true; more && timeline._loaded; ) {
         const after = timeline.cursor;
-        const frame = await this.read({ cmd: Cmd.Pull, cursor_seq: after, payload: { limit: PAGE_MAX } }, conversation);
+        const frame = await this._read(
+          { cmd: CMD_PULL, cursor_seq: after, payload: { limit: PAGE_MAX } },
+          conversation,
+        );
         more = frame.code === 0 && frame.has_more === true;
-        if (frame.code === 0) conversation.forward(after, frame.payload, frame.next_cursor_seq ?? after);
+        if (frame.code === 0) conversation._forward(after, frame.payload, frame.next_cursor_seq ?? after);
         // Not a member any more: the event or the next sync says so as well.
-        else if (frame.code === 403 || frame.code === 404) conversation.gone();
+        else if (frame.code === 403 || frame.code === 404) conversation._gone();
       }
     }
   }
 
-  private async runOpen(conversation: ConversationState): Promise<void> {
+  private async _runOpen(conversation: ConversationState): Promise<void> {
     for (;;) {
-      await this.session.untilOnline();
+      await this._session._untilOnline();
       try {
-        if (!conversation.timeline.loaded) {
-          const payload = { limit: this.session.limits.pageSize, direction: "backward" };
-          const frame = must(await this.read({ cmd: Cmd.Pull, payload }, conversation));
-          conversation.newest(frame.payload, frame.has_more === true);
+        if (!conversation._timeline._loaded) {
+          const payload = { limit: this._session._limits._pageSize, direction: "backward" };
+          const frame = must(await this._read({ cmd: CMD_PULL, payload }, conversation));
+          conversation._newest(frame.payload, frame.has_more === true);
         }
-        const missing = this.session.limits.pageSize - conversation.timeline.shown.length;
-        if (missing > 0 && conversation.timeline.hasOlder) await this.older(conversation, missing);
+        const missing = this._session._limits._pageSize - conversation._timeline.shown.length;
+        if (missing > 0 && conversation._timeline._hasOlder) await this._older(conversation, missing);
         // Only a forward pull promises that nothing appears at or below its cursor.
-        await this.pull(conversation);
+        await this._pull(conversation);
         return;
       } catch (error) {
         if (!(error instanceof ImError) || error.code !== 0) throw error;
@@ -227,31 +223,22 @@ export class Reader {
   }
 
   /** A read, repeated after the delay that the server asks for. Rejects if the connection is lost. */
-  private async read(request: Request, conversation?: ConversationState): Promise<Frame> {
+  private async _read(request: Request, conversation?: ConversationState): Promise<Frame> {
     const backoff = new Backoff();
     for (;;) {
-      if (this.free > 0) this.free--;
-      else await new Promise<void>((resolve) => this.queue.push(resolve));
+      if (this._free > 0) this._free--;
+      else await new Promise<void>((resolve) => this._queue.push(resolve));
       let frame: Frame;
       try {
-        frame = await (conversation ? conversation.request(request) : this.session.request(request));
+        frame = await (conversation ? conversation._request(request) : this._session._request(request));
       } finally {
-        const next = this.queue.shift();
+        const next = this._queue.shift();
         if (next) next();
-        else this.free++;
+        else this._free++;
       }
       if (!mayRetry(frame)) return frame;
       await sleep(delayOf(frame, backoff));
     }
-  }
-
-  private state(conversation: ConversationState): Reading {
-    let state = this.states.get(conversation);
-    if (!state) {
-      state = { pulling: undefined, opening: undefined, acking: false };
-      this.states.set(conversation, state);
-    }
-    return state;
   }
 }
 

@@ -7,31 +7,32 @@ import type { Frame, Request } from "./wire.js";
 
 /** Options with their defaults. */
 export interface Limits {
-  readonly pageSize: number;
-  readonly windowMax: number;
-  readonly storedMax: number;
-  readonly follow: boolean;
+  readonly _pageSize: number;
+  readonly _windowMax: number;
+  readonly _storedMax: number;
+  readonly _follow: boolean;
 }
 
 /** A user's state in this tab, and its connection. */
 export interface Session {
   /** The user. */
-  readonly me: string;
+  readonly userId: string;
   /** This tab, as the owner of what it sends. */
-  readonly owner: string;
-  readonly limits: Limits;
-  readonly emitter: Emitter;
-  readonly online: boolean;
+  readonly _owner: string;
+  readonly _limits: Limits;
+  readonly _emitter: Emitter;
+  readonly _online: boolean;
   /** All conversations that are known or were asked for. */
-  readonly conversations: Map<string, ConversationState>;
-  get(id: string, peer?: string): ConversationState;
-  request(request: Request, conversation?: ConversationState): Promise<Frame>;
+  readonly _known: Map<string, ConversationState>;
+  _get(id: string, peer?: string): ConversationState;
+  /** Sends a request when online; `conversationId` is what the reply names, for requests with `to`. */
+  _request(request: Request, conversationId?: string): Promise<Frame>;
   /** Resolves when online, rejects when the client is stopped. */
-  untilOnline(): Promise<void>;
+  _untilOnline(): Promise<void>;
   /** Rises with each new message: the order of the list. */
-  nextTouch(): number;
+  _nextTouch(): number;
   /** Something to show and to keep changed. */
-  changed(conversation: ConversationState, messages: boolean, info: boolean): void;
+  _changed(conversation: ConversationState, messages: boolean, info: boolean): void;
   /** Keeps an outbox item; or removes it. */
-  keepItem(item: OutboxItem, keep: boolean): void;
+  _keepItem(item: OutboxItem, keep: boolean): void;
 }

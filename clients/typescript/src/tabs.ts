@@ -4,9 +4,10 @@
  * requests to the one that does and get all frames from it.
  */
 
+import { ignore } from "./backoff.js";
 import type { OutboxItem } from "./outbox.js";
-import type { Link, LinkEvents, Login, Status } from "./transport.js";
-import { ImError, type Store } from "./types.js";
+import { type Link, type LinkEvents, type Login, lost, type Status } from "./transport.js";
+import type { Store } from "./types.js";
 import type { Frame, Request } from "./wire.js";
 
 /** A request of another tab is answered, or its connection is lost. */
@@ -14,12 +15,15 @@ const REPLY_TIMEOUT_MS = 20_000;
 
 /** What tabs tell each other. */
 type Word =
-  | { say: "hello"; from: string }
-  | { say: "retry"; from: string }
-  | { say: "status"; from: string; status: Status; login?: Login | undefined }
-  | { say: "frame"; from: string; frame: Frame }
-  | { say: "request"; from: string; n: number; request: Request; conversationId?: string | undefined }
-  | { say: "reply"; from: string; to: string; n: number; frame?: Frame };
+  | { say: "hello" }
+  | { say: "retry" }
+  | { say: "status"; status: Status; login?: Login | undefined }
+  | { say: "frame"; frame: Frame }
+  | { say: "request"; n: number; request: Request; conversationId?: string | undefined }
+  | { say: "reply"; to: string; n: number; frame?: Frame | undefined };
+
+/** With the tab that says it. */
+type Said = Word & { from: string };
 
 /** The tabs that use this store, as far as the browser lets them know of each other. */
 export function tabsOf(store: Store & { name: string }, owner: string): Tabs | undefined {
@@ -29,200 +33,201 @@ export function tabsOf(store: Store & { name: string }, owner: string): Tabs | u
 
 /** This tab among the others. */
 export class Tabs {
-  readonly channel: BroadcastChannel;
-  private readonly leaving = new AbortController();
+  readonly _channel: BroadcastChannel;
+  private readonly _leaving = new AbortController();
 
   constructor(
-    private readonly store: Store & { name: string },
-    readonly owner: string,
+    private readonly _store: Store & { name: string },
+    readonly _owner: string,
   ) {
-    this.channel = new BroadcastChannel(`im ${store.name}`);
+    this._channel = new BroadcastChannel(`im ${_store.name}`);
   }
 
   /** Tells the others that this tab lives. */
-  join(): Promise<void> {
-    return this.hold(` ${this.owner}`);
+  _join(): Promise<void> {
+    return this._hold(` ${this._owner}`);
   }
 
   /** Resolves when this tab leads. */
-  lead(): Promise<void> {
-    return this.hold("");
+  _lead(): Promise<void> {
+    return this._hold("");
   }
 
   /** Calls `adopt` for what tabs leave unsent when they are closed, also those that are opened later. */
-  async watch(adopt: (items: OutboxItem[]) => Promise<void>): Promise<void> {
-    const prefix = `im ${this.store.name} `;
-    const seen = new Set([this.owner]);
+  async _watch(adopt: (items: OutboxItem[]) => Promise<void>): Promise<void> {
+    const prefix = `im ${this._store.name} `;
+    const seen = new Set([this._owner]);
     const watch = (owner: string) => {
       if (seen.has(owner)) return;
       seen.add(owner);
       navigator.locks
-        .request(prefix + owner, { signal: this.leaving.signal }, async () =>
-          adopt((await this.items()).filter((item) => item.owner === owner)),
+        .request(prefix + owner, { signal: this._leaving.signal }, async () =>
+          adopt((await this._items()).filter((item) => item.owner === owner)),
         )
-        .catch(() => undefined);
+        .catch(ignore);
     };
-    this.channel.addEventListener("message", ({ data }: MessageEvent<Word>) => watch(data.from));
+    this._channel.addEventListener("message", ({ data }: MessageEvent<Said>) => watch(data.from));
     const { held = [] } = await navigator.locks.query();
     for (const { name = "" } of held) if (name.startsWith(prefix)) watch(name.slice(prefix.length));
-    for (const { owner } of await this.items()) watch(owner);
+    for (const { owner } of await this._items()) watch(owner);
   }
 
   /** Makes this tab known to the one that leads. */
-  hello(): void {
-    this.channel.postMessage({ say: "hello", from: this.owner } satisfies Word);
+  _hello(): void {
+    this._post({ say: "hello" });
   }
 
   /** A connection that the tabs share; the one that leads has it. */
-  share(make: (events: LinkEvents) => Link, events: LinkEvents, url: string): Link {
+  _share(make: (events: LinkEvents) => Link, events: LinkEvents, url: string): Link {
     return new SharedLink(this, make, events, url);
   }
 
-  leave(): void {
-    this.leaving.abort();
-    this.channel.close();
+  _post(word: Word): void {
+    try {
+      this._channel.postMessage({ ...word, from: this._owner } satisfies Said);
+    } catch {
+      // The channel is closed: this tab is leaving.
+    }
   }
 
-  private async items(): Promise<OutboxItem[]> {
-    return [...(await this.store.load())].filter(([key]) => key.startsWith("o ")).map(([, item]) => item as OutboxItem);
+  _leave(): void {
+    this._leaving.abort();
+    this._channel.close();
   }
 
-  private hold(suffix: string): Promise<void> {
-    const { signal } = this.leaving;
+  private async _items(): Promise<OutboxItem[]> {
+    return [...(await this._store.load())]
+      .filter(([key]) => key.startsWith("o "))
+      .map(([, item]) => item as OutboxItem);
+  }
+
+  private _hold(suffix: string): Promise<void> {
+    const { signal } = this._leaving;
     return new Promise((granted) => {
       const until = () => new Promise<void>((end) => signal.addEventListener("abort", () => end()));
       navigator.locks
-        .request(`im ${this.store.name}${suffix}`, { signal }, () => {
+        .request(`im ${this._store.name}${suffix}`, { signal }, () => {
           granted();
           return until();
         })
-        .catch(() => undefined);
+        .catch(ignore);
     });
   }
 }
 
 /** The connection of the tab that leads. */
 class SharedLink implements Link {
-  private own: Link | undefined;
-  private login: Login | undefined;
-  private status: Status = { status: "connecting" };
-  private leader: string | undefined;
-  private n = 0;
-  private readonly pending = new Map<number, (frame: Frame | undefined) => void>();
+  private _own: Link | undefined;
+  private _login: Login | undefined;
+  private _status: Status = { status: "connecting" };
+  private _leader: string | undefined;
+  private _n = 0;
+  private readonly _pending = new Map<number, (frame: Frame | undefined) => void>();
 
   constructor(
-    private readonly tabs: Tabs,
-    private readonly make: (events: LinkEvents) => Link,
-    private readonly events: LinkEvents,
-    private readonly first: string,
+    private readonly _tabs: Tabs,
+    private readonly _make: (events: LinkEvents) => Link,
+    private readonly _events: LinkEvents,
+    private readonly _first: string,
   ) {}
 
-  get url(): string {
-    return this.own?.url ?? this.first;
+  get _url(): string {
+    return this._own?._url ?? this._first;
   }
 
-  start(): void {
-    this.tabs.channel.addEventListener("message", ({ data }: MessageEvent<Word>) => this.hear(data));
-    this.events.status(this.status);
+  _start(): void {
+    this._tabs._channel.addEventListener("message", ({ data }: MessageEvent<Said>) => this._hear(data));
+    this._events._statusChanged(this._status);
   }
 
   /** From now on this tab has the connection. */
-  lead(): void {
-    this.lost();
-    const { events } = this;
-    this.own = this.make({
-      online: (login) => {
-        this.login = login;
-        this.tell();
-        events.online(login);
+  _lead(): void {
+    this._lost();
+    const { _events: events } = this;
+    this._own = this._make({
+      _loggedIn: (login) => {
+        this._login = login;
+        this._tell();
+        events._loggedIn(login);
       },
-      status: (status) => {
-        this.status = status;
-        this.login = undefined;
+      _statusChanged: (status) => {
+        this._status = status;
+        this._login = undefined;
         // `online` follows with what the login says.
-        if (status.status !== "online") this.tell();
-        events.status(status);
+        if (status.status !== "online") this._tell();
+        events._statusChanged(status);
       },
-      frame: (frame) => {
-        this.post({ say: "frame", from: this.tabs.owner, frame });
-        events.frame(frame);
+      _frame: (frame) => {
+        this._tabs._post({ say: "frame", frame });
+        events._frame(frame);
       },
-      error: (error) => events.error(error),
+      _error: (error) => events._error(error),
     });
-    this.own.start();
+    this._own._start();
   }
 
-  stop(): void {
-    this.lost();
-    this.own?.stop();
-    this.events.status({ status: "idle" });
+  _stop(): void {
+    this._lost();
+    this._own?._stop();
+    this._events._statusChanged({ status: "idle" });
   }
 
-  retryNow(): void {
-    if (this.own) this.own.retryNow();
-    else this.post({ say: "retry", from: this.tabs.owner });
+  _retryNow(): void {
+    if (this._own) this._own._retryNow();
+    else this._tabs._post({ say: "retry" });
   }
 
-  request(request: Request, conversationId?: string): Promise<Frame> {
-    if (this.own) return this.own.request(request, conversationId);
+  _request(request: Request, conversationId?: string): Promise<Frame> {
+    if (this._own) return this._own._request(request, conversationId);
     return new Promise((resolve, reject) => {
-      const n = this.n++;
+      const n = this._n++;
       const end = (frame?: Frame) => {
         clearTimeout(timer);
-        this.pending.delete(n);
+        this._pending.delete(n);
         if (frame) resolve(frame);
-        else reject(new ImError(0, "the connection was lost"));
+        else reject(lost());
       };
       const timer = setTimeout(end, REPLY_TIMEOUT_MS);
-      this.pending.set(n, end);
-      this.post({ say: "request", from: this.tabs.owner, n, request, conversationId });
+      this._pending.set(n, end);
+      this._tabs._post({ say: "request", n, request, conversationId });
     });
   }
 
-  private hear(word: Word): void {
-    if (this.own) this.serve(word, this.own);
-    else this.follow(word);
+  private _hear(word: Said): void {
+    if (this._own) this._serve(word, this._own);
+    else this._follow(word);
   }
 
-  private serve(word: Word, own: Link): void {
-    if (word.say === "hello") this.tell();
-    else if (word.say === "retry") own.retryNow();
+  private _serve(word: Said, own: Link): void {
+    if (word.say === "hello") this._tell();
+    else if (word.say === "retry") own._retryNow();
     else if (word.say === "request") {
       const { from: to, n } = word;
-      const answer = (frame?: Frame) =>
-        this.post({ say: "reply", from: this.tabs.owner, to, n, ...(frame && { frame }) });
-      own.request(word.request, word.conversationId).then(answer, () => answer());
+      const answer = (frame?: Frame) => this._tabs._post({ say: "reply", to, n, frame });
+      own._request(word.request, word.conversationId).then(answer, () => answer());
     }
   }
 
-  private follow(word: Word): void {
-    if (word.say === "frame") this.events.frame(word.frame);
-    else if (word.say === "reply" && word.to === this.tabs.owner) this.pending.get(word.n)?.(word.frame);
+  private _follow(word: Said): void {
+    if (word.say === "frame") this._events._frame(word.frame);
+    else if (word.say === "reply" && word.to === this._tabs._owner) this._pending.get(word.n)?.(word.frame);
     else if (word.say === "status") {
-      const again = this.leader !== word.from || this.status.status !== word.status.status;
-      this.leader = word.from;
-      this.status = word.status;
+      const again = this._leader !== word.from || this._status.status !== word.status.status;
+      this._leader = word.from;
+      this._status = word.status;
       if (again || !word.login) {
-        this.lost();
-        this.events.status(word.status);
-        if (word.login) this.events.online(word.login);
+        this._lost();
+        this._events._statusChanged(word.status);
+        if (word.login) this._events._loggedIn(word.login);
       }
     }
   }
 
-  private tell(): void {
-    this.post({ say: "status", from: this.tabs.owner, status: this.status, login: this.login });
+  private _tell(): void {
+    this._tabs._post({ say: "status", status: this._status, login: this._login });
   }
 
-  private lost(): void {
-    for (const end of [...this.pending.values()]) end(undefined);
-  }
-
-  private post(word: Word): void {
-    try {
-      this.tabs.channel.postMessage(word);
-    } catch {
-      // The channel is closed: this tab is leaving.
-    }
+  private _lost(): void {
+    for (const end of [...this._pending.values()]) end(undefined);
   }
 }

@@ -45,30 +45,30 @@ export class Timeline {
   cursor = 0;
 
   constructor(
-    private readonly id: string,
-    private readonly me: string,
+    private readonly _id: string,
+    private readonly _me: string,
     stored?: StoredTimeline,
   ) {
     if (stored) Object.assign(this, stored);
   }
 
-  get loaded(): boolean {
+  get _loaded(): boolean {
     return this.from >= 0;
   }
 
-  get hasOlder(): boolean {
+  get _hasOlder(): boolean {
     return this.from > 1;
   }
 
   /** Begins an empty window after `cursor`. */
-  begin(cursor: number): void {
-    this.clear();
+  _begin(cursor: number): void {
+    this._clear();
     this.from = cursor + 1;
     this.cursor = cursor;
   }
 
   /** Forgets the window. */
-  clear(): void {
+  _clear(): void {
     this.shown = [];
     this.changes = [];
     this.from = -1;
@@ -76,14 +76,14 @@ export class Timeline {
   }
 
   /** The newest page, falling, of a pull without a cursor. Replaces the window. */
-  restart(page: readonly WireMessage[], hasMore: boolean): void {
-    this.begin(page[0]?.seq ?? 0);
+  _restart(page: readonly WireMessage[], hasMore: boolean): void {
+    this._begin(page[0]?.seq ?? 0);
     this.from = this.cursor + 1;
-    this.older(this.from, page, hasMore);
+    this._older(this.from, page, hasMore);
   }
 
   /** Appends the entries that are after the cursor. */
-  private append(page: readonly WireMessage[]): Appended {
+  private _append(page: readonly WireMessage[]): Appended {
     const entries = page.filter((entry) => entry.seq > this.cursor);
     const added: Message[] = [];
     for (const entry of entries) {
@@ -91,9 +91,9 @@ export class Timeline {
       if (isChange(entry.msg_type)) {
         const change = changeOf(entry);
         this.changes.push(change);
-        this.apply(change);
+        this._apply(change);
       } else {
-        const message = shown(this.id, this.me, entry);
+        const message = shown(this._id, this._me, entry);
         this.shown.push(message);
         added.push(message);
       }
@@ -102,10 +102,10 @@ export class Timeline {
   }
 
   /** The answer to a forward pull from `after`: everything up to `next` is in it. */
-  forward(after: number, page: readonly WireMessage[], next: number): Appended {
+  _forward(after: number, page: readonly WireMessage[], next: number): Appended {
     // The window was cleared or begun anew while the pull was in flight.
-    if (!this.loaded || after > this.cursor) return { entries: [], added: [] };
-    const appended = this.append(page);
+    if (!this._loaded || after > this.cursor) return { entries: [], added: [] };
+    const appended = this._append(page);
     this.cursor = Math.max(this.cursor, next);
     return appended;
   }
@@ -114,66 +114,64 @@ export class Timeline {
    * A push: applied as far as it continues the window without a gap. A push leaves out what its receiver sent, also
    * in the middle, so that each step counts, not only the first one.
    */
-  push(page: readonly WireMessage[]): Appended & { gap: boolean } {
+  _push(page: readonly WireMessage[]): Appended & { gap: boolean } {
     const news = page.filter((entry) => entry.seq > this.cursor);
     let end = 0;
     while (end < news.length && news[end]!.seq === this.cursor + 1 + end) end++;
-    return { ...this.append(news.slice(0, end)), gap: end < news.length };
+    return { ...this._append(news.slice(0, end)), gap: end < news.length };
   }
 
   /** The answer, falling, to a backward pull from `before`. Returns the number of messages that were added to the list. */
-  older(before: number, page: readonly WireMessage[], hasMore: boolean): number {
-    if (!this.loaded || before !== this.from) return 0;
+  _older(before: number, page: readonly WireMessage[], hasMore: boolean): number {
+    if (!this._loaded || before !== this.from) return 0;
     const rising = page.filter((entry) => entry.seq < before).reverse();
     const messages: Message[] = [];
     const changes: ChangeEntry[] = [];
     for (const entry of rising) {
       if (isChange(entry.msg_type)) changes.push(changeOf(entry));
-      else messages.push(shown(this.id, this.me, entry));
+      else messages.push(shown(this._id, this._me, entry));
     }
     this.shown = [...messages, ...this.shown];
     this.changes = [...changes, ...this.changes];
-    this.from = hasMore && rising.length > 0 ? rising[0]!.seq : hasMore ? this.from : 0;
+    this.from = hasMore ? (rising[0]?.seq ?? this.from) : 0;
     // The page may have been read before a change that the window has seen already.
     const added = new Set(messages.map((message) => message.seq));
-    for (const change of this.changes) if (added.has(change.target)) this.apply(change);
+    for (const change of this.changes) if (added.has(change.target)) this._apply(change);
     return messages.length;
   }
 
   /** Drops the oldest messages, so that `keep` stay. */
-  trim(keep: number): boolean {
+  _trim(keep: number): boolean {
     if (this.shown.length <= keep) return false;
-    this.shown = keep > 0 ? this.shown.slice(-keep) : [];
-    this.from = this.shown[0]?.seq ?? this.cursor + 1;
-    this.changes = this.changes.filter((change) => change.seq >= this.from);
+    Object.assign(this, this._stored(keep));
     return true;
   }
 
   /** The message with this sequence number. */
-  find(seq: number): Message | undefined {
-    const n = this.index(seq);
+  _find(seq: number): Message | undefined {
+    const n = this._index(seq);
     return n < 0 ? undefined : this.shown[n];
   }
 
   /** Unread messages above `read`, if the window has all of them. */
-  unreadAbove(read: number, counts: (message: Message) => boolean): number | undefined {
-    if (!this.loaded || (this.from > read + 1 && this.from > 1)) return undefined;
+  _unreadAbove(read: number, counts: (message: Message) => boolean): number | undefined {
+    if (!this._loaded || (this.from > read + 1 && this.from > 1)) return undefined;
     let count = 0;
     for (let n = this.shown.length - 1; n >= 0 && this.shown[n]!.seq > read; n--) if (counts(this.shown[n]!)) count++;
     return count;
   }
 
   /** What is to be kept over a reload: the newest `keep` messages. */
-  stored(keep: number): StoredTimeline | undefined {
-    if (!this.loaded) return undefined;
-    const cut = this.shown.length > keep;
-    const shown = cut ? this.shown.slice(this.shown.length - keep) : this.shown.slice();
-    const from = cut ? (shown[0]?.seq ?? this.cursor + 1) : this.from;
+  _stored(keep: number): StoredTimeline | undefined {
+    if (!this._loaded) return undefined;
+    const dropped = Math.max(0, this.shown.length - keep);
+    const shown = this.shown.slice(dropped);
+    const from = dropped > 0 ? (shown[0]?.seq ?? this.cursor + 1) : this.from;
     return { from, cursor: this.cursor, shown, changes: this.changes.filter((change) => change.seq >= from) };
   }
 
-  private apply(change: ChangeEntry): void {
-    const n = this.index(change.target);
+  private _apply(change: ChangeEntry): void {
+    const n = this._index(change.target);
     if (n >= 0) {
       this.shown[n] = changeMessage(this.shown[n]!, change);
     }
@@ -183,7 +181,7 @@ export class Timeline {
     }
   }
 
-  private index(seq: number): number {
+  private _index(seq: number): number {
     let [low, high] = [0, this.shown.length - 1];
     while (low <= high) {
       const middle = (low + high) >> 1;
@@ -216,7 +214,7 @@ function recalled(message: Message): Message {
 
 function edited({ content, meta, mentions, edited_at, send_time }: WireMessage): Partial<Message> {
   // What the edit does not name stays.
-  return camel({ content, meta, edited_at: edited_at ?? send_time, ...(mentions && { mentions }) });
+  return camel({ content, meta, edited_at: edited_at ?? send_time, mentions });
 }
 
 function react(all: readonly Reaction[], reaction: string, user: string, remove: boolean): Reaction[] | undefined {

@@ -6,34 +6,35 @@ type Provider = NonNullable<ImClientOptions["token"]>;
 
 /** Keeps the present token until the server refuses it or a new one is there. Requests at the same time share a call. */
 export class Tokens {
-  private current: string | undefined;
-  private asked: Promise<string | null> | undefined;
-  private reason: Parameters<Provider>[0] = "login";
+  private _current: string | undefined;
+  private _asked: Promise<string | null> | undefined;
+  private _reason: Parameters<Provider>[0] = "login";
 
-  constructor(private readonly provider: Provider) {}
+  constructor(private readonly _provider: Provider) {}
 
-  /** The current token, or a new one. */
-  async get(): Promise<string | null> {
-    return this.current ?? this.renew(this.reason);
+  /** The current token, or a new one; certainly a new one if the server did not take the current one. */
+  async _get(refused = false): Promise<string | null> {
+    if (refused) this._refused();
+    return this._current ?? this._renew(this._reason);
   }
 
   /** A new token. The present one stays until it is there. */
-  renew(reason: Parameters<Provider>[0]): Promise<string | null> {
-    this.asked ??= this.ask(reason).finally(() => {
-      this.asked = undefined;
+  _renew(reason: Parameters<Provider>[0]): Promise<string | null> {
+    this._asked ??= this._ask(reason).finally(() => {
+      this._asked = undefined;
     });
-    return this.asked;
+    return this._asked;
   }
 
   /** The server does not take the present one. */
-  refused(): void {
-    this.current = undefined;
-    this.reason = "refused";
+  _refused(): void {
+    this._current = undefined;
+    this._reason = "refused";
   }
 
-  private async ask(reason: Parameters<Provider>[0]): Promise<string | null> {
-    const token = await this.provider(reason);
-    if (token !== null) this.current = token;
+  private async _ask(reason: Parameters<Provider>[0]): Promise<string | null> {
+    const token = await this._provider(reason);
+    if (token !== null) this._current = token;
     return token;
   }
 }

@@ -1,20 +1,19 @@
 /** Frames, as `docs/protocol.md` has them. */
 
+import { hex } from "./ids.js";
 import type { Attachment, Message, Reaction, Refusal } from "./types.js";
 
-/** Commands. */
-export const Cmd = {
-  Heartbeat: 0,
-  Login: 1,
-  Chat: 2,
-  Pull: 3,
-  Ack: 4,
-  Push: 5,
-  Sync: 6,
-  Event: 7,
-  Typing: 8,
-  Presence: 9,
-} as const;
+/** Commands. Single constants, since minifiers put the numbers in their place. */
+export const CMD_HEARTBEAT = 0;
+export const CMD_LOGIN = 1;
+export const CMD_CHAT = 2;
+export const CMD_PULL = 3;
+export const CMD_ACK = 4;
+export const CMD_PUSH = 5;
+export const CMD_SYNC = 6;
+export const CMD_EVENT = 7;
+export const CMD_TYPING = 8;
+export const CMD_PRESENCE = 9;
 
 /** Client to server. */
 export interface Request {
@@ -22,7 +21,7 @@ export interface Request {
   msg_id?: string;
   conversation_id?: string;
   to?: string;
-  cursor_seq?: number;
+  cursor_seq?: number | undefined;
   payload?: unknown;
 }
 
@@ -59,10 +58,13 @@ export interface WireMessage {
   edited_at?: number;
   meta?: unknown;
   reply_to?: number;
-  mentions?: string[];
-  attachments?: Attachment[];
-  reactions?: Reaction[];
+  mentions?: readonly string[];
+  attachments?: readonly Attachment[];
+  reactions?: readonly Reaction[];
 }
+
+/** Content of a request of cmd 2: fields that are undefined are not sent. */
+export type Payload = { readonly [K in keyof WireMessage]?: WireMessage[K] | undefined };
 
 /** One conversation in a sync. */
 export interface SyncEntry {
@@ -101,27 +103,17 @@ export function retryAfter(frame: Frame): number | undefined {
   return typeof after === "number" && after >= 0 ? after : undefined;
 }
 
-/** The key of a message: ids have no white space. */
-export const messageKey = (sender: string, msgId: string): string => `${sender} ${msgId}`;
-
-const names = new Map<string, string>();
-
 /** Fields of the wire under the names of {@link Message}, such as `editedAt` for `edited_at`; null counts as absent. */
-export function camel(from: Partial<WireMessage>): Partial<Message> {
+export function camel(from: object): Partial<Message> {
   const to: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(from)) {
-    let known = names.get(name);
-    if (known === undefined) {
-      known = name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
-      names.set(name, known);
-    }
-    if (value != null) to[known] = value;
+    if (value != null) to[name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase())] = value;
   }
   return to;
 }
 
 /** A message to be shown. Fields that this version does not know are there as well. */
-export const shown = (conversationId: string, me: string, from: Partial<WireMessage>): Message => ({
+export const shown = (conversationId: string, me: string, from: Payload): Message => ({
   content: "",
   seq: 0,
   msgType: 1,
@@ -132,19 +124,18 @@ export const shown = (conversationId: string, me: string, from: Partial<WireMess
   msgId: "",
   ...camel(from),
   conversationId,
-  key: messageKey(from.sender_id ?? me, from.msg_id ?? ""),
+  // Ids have no white space.
+  key: `${from.sender_id ?? me} ${from.msg_id}`,
   mine: (from.sender_id ?? me) === me,
 });
 
 /** The name of the private chat of two users: both ids in the order of their bytes. */
 export function privateId(one: string, other: string): string {
-  return inOrder(one, other) ? `private_${one}_${other}` : `private_${other}_${one}`;
-}
-
-/** UTF-8 keeps the order of code points; UTF-16, by which JavaScript compares, does not. */
-function inOrder(one: string, other: string): boolean {
-  const [a, b] = [[...one], [...other]];
-  const n = a.findIndex((char, i) => char !== b[i]);
-  if (n < 0) return true;
-  return n < b.length && (a[n]!.codePointAt(0) ?? 0) < (b[n]!.codePointAt(0) ?? 0);
+  // UTF-8 keeps the order of code points; UTF-16, by which JavaScript compares, does not.
+  const order = (id: string) =>
+    hex(
+      Array.from(id, (char) => char.codePointAt(0)!),
+      6,
+    );
+  return `private_${(order(one) < order(other) ? [one, other] : [other, one]).join("_")}`;
 }

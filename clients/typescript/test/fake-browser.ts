@@ -1,7 +1,7 @@
 /** What tabs of one browser share, in memory: locks, channels and a store. */
 
-import { MemoryStore } from "../src/index.js";
-import { type Tabs, tabsOf } from "../src/tabs.js";
+import { IndexedDbStore, MemoryStore } from "../src/index.js";
+import type { Tabs } from "../src/tabs.js";
 
 interface Waiting {
   tab: string;
@@ -85,7 +85,7 @@ export class NamedStore extends MemoryStore {
   }
 
   tabs(owner: string): Tabs | undefined {
-    return tabsOf(this, owner);
+    return IndexedDbStore.prototype.tabs.call(this as unknown as IndexedDbStore, owner);
   }
 }
 

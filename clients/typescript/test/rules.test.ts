@@ -31,10 +31,10 @@ test("each close code leads to what the protocol says", () => {
 
 test("delays grow to a limit, and are never shorter than what the server asks for", () => {
   const backoff = new Backoff(500, 30_000, () => 1);
-  const delays = Array.from({ length: 9 }, () => backoff.next());
+  const delays = Array.from({ length: 9 }, () => backoff._next());
   assert.deepEqual(delays, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
-  backoff.reset();
-  assert.equal(backoff.next(), 500);
+  backoff._reset();
+  assert.equal(backoff._next(), 500);
   const frame: Frame = { cmd: 2, code: 429, payload: { message: "too fast", retry_after_ms: 700 } };
   for (let n = 0; n < 50; n++) {
     const delay = delayOf(frame, new Backoff());
@@ -90,19 +90,19 @@ test("an answer says that another content was stored under this id", () => {
 
 test("the outbox sends in order, and forgets what is in the conversation", () => {
   const outbox = new Outbox();
-  outbox.add(item({ msgId: "b", order: 2 }));
-  outbox.add(item({ msgId: "a", order: 1 }));
-  outbox.add(item({ msgId: "c", order: 3, owner: "another tab" }));
-  assert.equal(outbox.next("tab")?.msgId, "a");
-  outbox.get("a")!.state = "accepted";
-  assert.equal(outbox.next("tab")?.msgId, "b");
+  outbox._add(item({ msgId: "b", order: 2 }));
+  outbox._add(item({ msgId: "a", order: 1 }));
+  outbox._add(item({ msgId: "c", order: 3, owner: "another tab" }));
+  assert.equal(outbox._next("tab")?.msgId, "a");
+  outbox._get("a")!.state = "accepted";
+  assert.equal(outbox._next("tab")?.msgId, "b");
   assert.deepEqual(
-    outbox.settle(new Set(["a"]), 1).map((one) => one.msgId),
+    outbox._settle(new Set(["a"]), 1).map((one) => one.msgId),
     ["a"],
   );
-  Object.assign(outbox.get("b")!, { state: "accepted", seq: 5, committed: true });
-  assert.deepEqual(outbox.settle(new Set(), 5), [], "in the window, only the message itself counts");
-  assert.equal(outbox.settle(new Set(), 6).length, 1);
+  Object.assign(outbox._get("b")!, { state: "accepted", seq: 5, committed: true });
+  assert.deepEqual(outbox._settle(new Set(), 5), [], "in the window, only the message itself counts");
+  assert.equal(outbox._settle(new Set(), 6).length, 1);
 });
 
 const news = (seq: number, more: Partial<WireMessage> = {}): WireMessage => ({
