@@ -208,6 +208,11 @@ async fn a_burst_of_2000_messages_keeps_the_place_and_the_page_answers() {
 }
 
 #[tokio::test]
+async fn what_was_read_before_a_reload_stays_read() {
+    play("read", two_gateways()).await;
+}
+
+#[tokio::test]
 async fn two_tabs_show_the_same() {
     play("tabs", two_gateways()).await;
 }

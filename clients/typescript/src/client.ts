@@ -43,6 +43,7 @@ import {
   CMD_PRESENCE,
   CMD_PUSH,
   camel,
+  errorOf,
   type Frame,
   privateId,
   type Request,
@@ -170,7 +171,9 @@ export class ImClient {
    */
   async start(): Promise<void> {
     if (this._started) return;
-    this._socketOf();
+    const { WebSocket: found } = globalThis as { WebSocket?: ImClientOptions["webSocket"] };
+    const { webSocket = found } = this.options;
+    if (!webSocket) throw new ImError(400, "give a WebSocket as `webSocket`");
     this._started = true;
     this._tabs = this._store.tabs?.(this._owner);
     await this._tabs?._join();
@@ -184,9 +187,9 @@ export class ImClient {
       this._tabs?._leave();
       throw this._ended();
     }
-    globalThis.addEventListener?.("pagehide", this._flush);
+    this._listen("addEventListener");
     this._writes = !this._tabs;
-    this._link = this._connect();
+    this._link = this._connect(webSocket);
     this._link._start();
     this._tabs?._hello();
     this._tabs
@@ -198,7 +201,8 @@ export class ImClient {
 
   /** Closes the connection and writes what is to be kept. `start` begins again. */
   async stop(): Promise<void> {
-    globalThis.removeEventListener?.("pagehide", this._flush);
+    this._listen("removeEventListener");
+    this._hide();
     this._link?._stop();
     this._link = undefined;
     this._started = false;
@@ -299,7 +303,7 @@ export class ImClient {
     this._keeper._put(`o ${item.conversationId} ${item.msgId}`, () => (keep ? { ...item } : undefined), keep);
   }
 
-  private _connect(): Link {
+  private _connect(webSocket: TransportOptions["_webSocket"]): Link {
     const own = this._tabs && this.options.tabs === "own";
     const make = (events: LinkEvents): Link => {
       const options: TransportOptions = {
@@ -307,7 +311,7 @@ export class ImClient {
         _userId: this.options.userId,
         _tokens: this._tokens,
         _deviceId: own ? `${this._meta.deviceId.slice(0, 55)}-${this._owner}` : this._meta.deviceId,
-        _webSocket: this._socketOf(),
+        _webSocket: webSocket,
       };
       return new Transport(options, events);
     };
@@ -330,12 +334,6 @@ export class ImClient {
       await this._keeper._flush();
       if (this._online) for (const one of this._known.values()) this._sender._pump(one);
     });
-  }
-
-  private _socketOf(): NonNullable<ImClientOptions["webSocket"]> {
-    const given = this.options.webSocket ?? (globalThis as { WebSocket?: ImClientOptions["webSocket"] }).WebSocket;
-    if (!given) throw new ImError(400, "give a WebSocket as `webSocket`");
-    return given;
   }
 
   /** Loads the stored state of this user, once the user is known; that of another user stays stored. */
@@ -407,8 +405,7 @@ export class ImClient {
   }
 
   private _ended(): ImError {
-    const { code, message } = this._status.reason ?? { code: 0, message: "the client was stopped" };
-    return new ImError(code, message);
+    return errorOf(this._status.reason ?? { code: 0, message: "the client was stopped" });
   }
 
   private _wake(error?: ImError): void {
@@ -579,5 +576,14 @@ export class ImClient {
     if (this._writes) this._keeper._put("meta", () => ({ ...this._meta }));
   }
 
-  private readonly _flush = (): void => void this._keeper._flush();
+  /** On phones, where an app in the background may be ended, the second one is the last event of a page. */
+  private _listen(how: "addEventListener" | "removeEventListener"): void {
+    for (const type of ["pagehide", "visibilitychange"]) globalThis[how]?.(type, this._hide);
+  }
+
+  /** The page may end with this: what waits for its moment, a read position or a write to the store, goes out now. */
+  private readonly _hide = (): void => {
+    for (const one of this._known.values()) one._sendRead();
+    void this._keeper._write();
+  };
 }

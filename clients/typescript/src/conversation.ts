@@ -1,14 +1,15 @@
 /** One conversation: its state, and how answers, pushes and sync entries change it. */
 
-import { ignore } from "./backoff.js";
+import { Backoff, ignore } from "./backoff.js";
 import { applyEntry, applyNews, applyRead, type Info, newInfo } from "./info.js";
 import { applyReply, echo, isHidden, Outbox, type OutboxItem } from "./outbox.js";
-import { type Reader, Reading } from "./reader.js";
-import { type Sender, Sending, type SentHandle } from "./sender.js";
+import type { Reader } from "./reader.js";
+import type { Sender, SentHandle } from "./sender.js";
 import type { Session } from "./session.js";
 import { type Appended, type StoredTimeline, Timeline } from "./timeline.js";
 import { type Conversation, type Draft, ImError, type Message, type Sent } from "./types.js";
 import {
+  CMD_ACK,
   CMD_TYPING,
   type Frame,
   isCounted,
@@ -32,8 +33,15 @@ export class ConversationState implements Conversation {
   readonly _timeline: Timeline;
   readonly _outbox = new Outbox();
   readonly _handles = new Map<string, SentHandle>();
-  readonly _reading = new Reading();
-  readonly _sending = new Sending();
+  /** What the reader is doing here. */
+  _pulling: Promise<void> | undefined;
+  _opening: Promise<void> | undefined;
+  _acking = false;
+  /** What the sender is doing here. */
+  _pumping = false;
+  readonly _backoff = new Backoff();
+  _confirming = false;
+  _pulls = 0;
   /** Entries may be missing at the new end: a pull is due. */
   _stale = false;
   /** Messages up to this one were told as events. */
@@ -195,6 +203,12 @@ export class ConversationState implements Conversation {
   }
 
   // What the parts of the client do.
+
+  /** Sends a read position that waits, without the pause after the one before. */
+  _sendRead(): void {
+    const { readPending } = this._info;
+    if (readPending !== undefined) this._request({ cmd: CMD_ACK, cursor_seq: readPending }).catch(ignore);
+  }
 
   /** A request about this conversation: a private chat is named by its other user. */
   _request(request: Request): Promise<Frame> {

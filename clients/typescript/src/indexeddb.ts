@@ -29,6 +29,8 @@ export class IndexedDbStore implements Store {
         if (value === undefined) table.delete(key);
         else table.put(value, key);
       }
+      // Now, since a page that ends aborts what has not begun to commit.
+      transaction.commit();
     } catch (error) {
       // A value that cannot be stored: the others are not stored either.
       transaction.abort();

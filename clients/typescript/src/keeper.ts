@@ -34,21 +34,25 @@ export class Keeper {
     return this._writing;
   }
 
-  private async _run(): Promise<void> {
-    while (this._dirty.size > 0) {
-      clearTimeout(this._timer);
-      this._timer = undefined;
-      const { _dirty: dirty } = this;
-      this._dirty = new Map();
-      try {
-        await this._store.write(new Map([...dirty].map(([key, value]) => [key, value()])));
-      } catch (cause) {
-        // What changed meanwhile is newer.
-        this._dirty = new Map([...dirty, ...this._dirty]);
-        this._failed(new Error("the store could not be written", { cause }));
-        this._timer ??= setTimeout(() => void this._flush(), RETRY_AFTER_MS);
-        return;
-      }
+  /** Writes what is not written yet, also while an earlier write is unfinished. Says whether it is written. */
+  async _write(): Promise<boolean> {
+    clearTimeout(this._timer);
+    this._timer = undefined;
+    const { _dirty: dirty } = this;
+    this._dirty = new Map();
+    try {
+      if (dirty.size > 0) await this._store.write(new Map([...dirty].map(([key, value]) => [key, value()])));
+    } catch (cause) {
+      // What changed meanwhile is newer.
+      this._dirty = new Map([...dirty, ...this._dirty]);
+      this._failed(new Error("the store could not be written", { cause }));
+      this._timer ??= setTimeout(() => void this._flush(), RETRY_AFTER_MS);
+      return false;
     }
+    return true;
+  }
+
+  private async _run(): Promise<void> {
+    while (this._dirty.size > 0) if (!(await this._write())) return;
   }
 }

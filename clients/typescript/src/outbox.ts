@@ -70,8 +70,8 @@ export class Outbox {
   readonly _items: OutboxItem[] = [];
 
   _add(item: OutboxItem): void {
-    const n = this._items.findIndex((one) => one.order > item.order);
-    this._items.splice(n < 0 ? this._items.length : n, 0, item);
+    this._items.push(item);
+    this._items.sort((a, b) => a.order - b.order);
   }
 
   _get(msgId: string): OutboxItem | undefined {

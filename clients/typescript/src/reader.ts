@@ -5,7 +5,17 @@ import type { ConversationState } from "./conversation.js";
 import { type Http, segment } from "./http.js";
 import type { Session } from "./session.js";
 import { ImError } from "./types.js";
-import { CMD_ACK, CMD_PULL, CMD_SYNC, type Frame, type Request, refusal, retryAfter, type SyncEntry } from "./wire.js";
+import {
+  CMD_ACK,
+  CMD_PULL,
+  CMD_SYNC,
+  errorOf,
+  type Frame,
+  type Request,
+  refusal,
+  retryAfter,
+  type SyncEntry,
+} from "./wire.js";
 
 /** The server serves four reads of a user at once; more would wait there. */
 const READS_AT_ONCE = 4;
@@ -18,13 +28,6 @@ const ACK_EVERY_MS = 250;
 
 /** A message that another tab sent is looked for after this time, and then less often. */
 const REACH_AFTER_MS = 150;
-
-/** What the reader remembers of a conversation. */
-export class Reading {
-  _pulling: Promise<void> | undefined;
-  _opening: Promise<void> | undefined;
-  _acking = false;
-}
 
 export class Reader {
   /** Where the last sync ended. Undefined: there was none. */
@@ -71,16 +74,15 @@ export class Reader {
   /** Closes the gap at the new end. */
   _pull(conversation: ConversationState): Promise<void> {
     conversation._stale = true;
-    const state = conversation._reading;
-    state._pulling ??= this._runPull(conversation)
+    conversation._pulling ??= this._runPull(conversation)
       .catch(() => {
         // The connection is lost: the next login pulls what is stale.
         conversation._stale = true;
       })
       .finally(() => {
-        state._pulling = undefined;
+        conversation._pulling = undefined;
       });
-    return state._pulling;
+    return conversation._pulling;
   }
 
   /** Brings a conversation up to date: its window, or the newest page. */
@@ -100,11 +102,10 @@ export class Reader {
 
   /** Loads the newest page, and what came after it. Waits for a connection. */
   _open(conversation: ConversationState): Promise<void> {
-    const state = conversation._reading;
-    state._opening ??= this._runOpen(conversation).finally(() => {
-      state._opening = undefined;
+    conversation._opening ??= this._runOpen(conversation).finally(() => {
+      conversation._opening = undefined;
     });
-    return state._opening;
+    return conversation._opening;
   }
 
   /** Loads a page before the window. */
@@ -120,9 +121,9 @@ export class Reader {
 
   /** Sends the read position until it is answered. */
   async _ack(conversation: ConversationState): Promise<void> {
-    const { _info: info, _reading: reading } = conversation;
-    if (reading._acking) return;
-    reading._acking = true;
+    const { _info: info } = conversation;
+    if (conversation._acking) return;
+    conversation._acking = true;
     try {
       while (info.readPending !== undefined && this._session._online) {
         const seq = info.readPending;
@@ -133,7 +134,7 @@ export class Reader {
     } catch {
       // The connection is lost: the next login begins again.
     } finally {
-      reading._acking = false;
+      conversation._acking = false;
     }
   }
 
@@ -246,6 +247,5 @@ const mayRetry = (frame: Frame): boolean => frame.code === 429 || frame.code ===
 
 function must(frame: Frame): Frame {
   if (frame.code === 0) return frame;
-  const { code, message } = refusal(frame);
-  throw new ImError(code, message, retryAfter(frame));
+  throw errorOf(refusal(frame), retryAfter(frame));
 }

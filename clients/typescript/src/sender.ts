@@ -1,18 +1,17 @@
 /** Sends what is in the outbox, and makes sure of what was accepted. */
 
-import { Backoff, delayOf, sleep } from "./backoff.js";
+import { delayOf, sleep } from "./backoff.js";
 import type { ConversationState } from "./conversation.js";
 import { newId } from "./ids.js";
 import { echo, type OutboxItem } from "./outbox.js";
 import type { Session } from "./session.js";
 import { ImError, type Message, type Sent } from "./types.js";
-import { CMD_CHAT, FRAME_BYTES_MAX, type Frame, type Payload, type Request } from "./wire.js";
+import { CMD_CHAT, errorOf, FRAME_BYTES_MAX, type Frame, type Payload, type Request } from "./wire.js";
 
 /** Messages that wait; more are refused. */
 const OUTBOX_MAX = 10_000;
-/** An accepted message is stored within moments; a pull shows it. */
+/** An accepted message is stored within moments; a pull shows it. The time doubles with each pull that does not. */
 const CONFIRM_AFTER_MS = 150;
-const CONFIRM_MOST_MS = 10_000;
 /** Pulls that do not show an accepted message before it is sent again; the answer has its state. */
 const PULLS_BEFORE_RESEND = 5;
 
@@ -32,9 +31,7 @@ export class SentHandle implements Sent {
 
   _update(message: Message): void {
     this.message = message;
-    const { _waiting: waiting } = this;
-    this._waiting = [];
-    for (const one of waiting) this._settle(one);
+    for (const one of this._waiting.splice(0)) this._settle(one);
   }
 
   private _reached(stored: boolean): Promise<Message> {
@@ -44,18 +41,10 @@ export class SentHandle implements Sent {
   private _settle(one: (typeof this._waiting)[number]): void {
     const { message } = this;
     if (message.state === "failed") {
-      one.reject(new ImError(message.error?.code ?? 0, message.error?.message ?? "the message was discarded"));
+      one.reject(errorOf(message.error ?? { code: 0, message: "the message was discarded" }));
     } else if (message.state === "stored" || (message.state === "accepted" && !one.stored)) one.resolve(message);
     else this._waiting.push(one);
   }
-}
-
-/** What the sender remembers of a conversation. */
-export class Sending {
-  _pumping = false;
-  readonly _backoff = new Backoff();
-  _timer: ReturnType<typeof setTimeout> | undefined;
-  _pulls = 0;
 }
 
 export class Sender {
@@ -112,7 +101,7 @@ export class Sender {
   /** After the first sync: asks what became of what was accepted. */
   _check(conversation: ConversationState): void {
     if (conversation._outbox._unconfirmed(this._session._owner).length === 0) return;
-    conversation._sending._pulls = PULLS_BEFORE_RESEND;
+    conversation._pulls = PULLS_BEFORE_RESEND;
     this._confirm(conversation);
   }
 
@@ -124,27 +113,24 @@ export class Sender {
 
   /** Something was accepted: looks soon whether the conversation has it. */
   _confirm(conversation: ConversationState): void {
-    const state = conversation._sending;
-    if (state._timer !== undefined) return;
-    const delay = Math.min(CONFIRM_MOST_MS, CONFIRM_AFTER_MS * 2 ** state._pulls);
-    state._timer = setTimeout(
-      async () => {
-        await this._look(conversation, state);
-        state._timer = undefined;
-        if (conversation._outbox._unconfirmed(this._session._owner).length === 0) state._pulls = 0;
-        else if (this._session._online) this._confirm(conversation);
-      },
-      state._pulls >= PULLS_BEFORE_RESEND ? CONFIRM_AFTER_MS : delay,
-    );
+    if (conversation._confirming) return;
+    conversation._confirming = true;
+    const delay = CONFIRM_AFTER_MS * 2 ** (conversation._pulls % PULLS_BEFORE_RESEND);
+    setTimeout(async () => {
+      await this._look(conversation);
+      conversation._confirming = false;
+      if (conversation._outbox._unconfirmed(this._session._owner).length === 0) conversation._pulls = 0;
+      else if (this._session._online) this._confirm(conversation);
+    }, delay);
   }
 
-  private async _look(conversation: ConversationState, state: Sending): Promise<void> {
+  private async _look(conversation: ConversationState): Promise<void> {
     const open = () => conversation._outbox._unconfirmed(this._session._owner);
     if (open().length === 0 || !this._session._online) return;
     await conversation._reader._refresh(conversation);
-    if (open().length === 0 || ++state._pulls <= PULLS_BEFORE_RESEND) return;
+    if (open().length === 0 || ++conversation._pulls <= PULLS_BEFORE_RESEND) return;
     // Retries are free: the reply says where it is stored, or why it is not.
-    state._pulls = 0;
+    conversation._pulls = 0;
     for (const item of open()) {
       this._storedAsked.add(item);
       try {
@@ -160,22 +146,21 @@ export class Sender {
 
   /** Sends what waits, one message after the other. */
   async _pump(conversation: ConversationState): Promise<void> {
-    const state = conversation._sending;
-    if (state._pumping) return;
-    state._pumping = true;
+    if (conversation._pumping) return;
+    conversation._pumping = true;
     try {
       for (;;) {
         const item = conversation._outbox._next(this._session._owner);
         if (!item || !this._session._online) return;
         // `reply` applies the answer before this goes on.
         const frame = await conversation._request(chat(item, false));
-        if (item.state === "sending") await sleep(delayOf(frame, state._backoff));
-        else state._backoff._reset();
+        if (item.state === "sending") await sleep(delayOf(frame, conversation._backoff));
+        else conversation._backoff._reset();
       }
     } catch {
       // The connection is lost: the next login begins again.
     } finally {
-      state._pumping = false;
+      conversation._pumping = false;
     }
   }
 

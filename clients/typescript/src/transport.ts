@@ -12,6 +12,7 @@ import {
   CMD_HEARTBEAT,
   CMD_LOGIN,
   CMD_PUSH,
+  errorOf,
   type Frame,
   type Request,
   refusal,
@@ -118,7 +119,7 @@ export class Transport implements Link {
   }
 
   _stop(): void {
-    this._end({ status: "idle" }, 1000);
+    this._end({ status: "idle" });
   }
 
   readonly _retryNow = (): void => {
@@ -130,8 +131,9 @@ export class Transport implements Link {
 
   _request(request: Request, conversationId = request.conversation_id): Promise<Frame> {
     const send = () => (this._online ? this._exchange(request, conversationId) : Promise.reject(lost()));
-    if (request.cmd === CMD_CHAT) return send();
-    // Answers of one command and conversation carry no id: one request is in flight at a time.
+    // Answers of other commands carry no id: of one command and conversation one request is in flight at a time. The
+    // reader sees to that for read positions, unless the page ends.
+    if (request.cmd === CMD_CHAT || request.cmd === CMD_ACK) return send();
     const key = `${request.cmd} ${conversationId}`;
     const done = (this._turns.get(key) ?? Promise.resolve()).then(send);
     const turn = done.then(ignore, ignore);
@@ -263,7 +265,7 @@ export class Transport implements Link {
       .then(async (token) => {
         if (token === null || socket !== this._socket) return;
         const reply = await this._exchange({ cmd: CMD_LOGIN, payload: { token } });
-        if (reply.code !== 0) again(new ImError(reply.code, refusal(reply).message));
+        if (reply.code !== 0) again(errorOf(refusal(reply)));
       })
       .catch((cause) => again(new Error(NO_TOKEN, { cause })));
   }
@@ -272,7 +274,7 @@ export class Transport implements Link {
   private _lost(socket: WebSocketLike | undefined, code: number, message: string): void {
     if (!socket || socket !== this._socket) return;
     const wasOnline = this._online;
-    this._drop(1000);
+    this._drop();
     const reason = { code, message };
     const next = afterClose(code, message);
     if (wasOnline && Date.now() - this._onlineSince > GOOD_AFTER_MS) this._backoff._reset();
@@ -298,15 +300,15 @@ export class Transport implements Link {
     this._events._statusChanged({ status: "waiting", retryAt: Date.now() + ms, reason });
   }
 
-  private _end(status: Status, code = 1000): void {
+  private _end(status: Status): void {
     this._stopped = true;
     globalThis.removeEventListener?.("online", this._retryNow);
-    this._drop(code);
+    this._drop();
     this._events._statusChanged(status);
   }
 
   /** Forgets the socket; its further events are ignored. */
-  private _drop(code: number): void {
+  private _drop(): void {
     clearTimeout(this._timer);
     clearTimeout(this._renewTimer);
     this._timer = undefined;
@@ -315,7 +317,7 @@ export class Transport implements Link {
     this._online = false;
     this._pending = [];
     try {
-      socket?.close(code);
+      socket?.close(1000);
     } catch {
       // It was closed already.
     }

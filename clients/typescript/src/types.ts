@@ -251,7 +251,10 @@ export interface Conversation {
 export interface Store {
   /** All records. */
   load(): Promise<Map<string, unknown>>;
-  /** Writes all of it or nothing; `undefined` removes a record. */
+  /**
+   * Writes all of it or nothing; `undefined` removes a record. When the page is hidden or ends, a call may come before the
+   * one before it has resolved: keep their order, and begin at once.
+   */
   write(records: ReadonlyMap<string, unknown>): Promise<void>;
   /** The tabs of this browser that use this store, if any. */
   tabs?(owner: string): Tabs | undefined;

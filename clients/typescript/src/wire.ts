@@ -1,7 +1,7 @@
 /** Frames, as `docs/protocol.md` has them. */
 
 import { hex } from "./ids.js";
-import type { Attachment, Message, Reaction, Refusal } from "./types.js";
+import { type Attachment, ImError, type Message, type Reaction, type Refusal } from "./types.js";
 
 /** Commands. Single constants, since minifiers put the numbers in their place. */
 export const CMD_HEARTBEAT = 0;
@@ -96,6 +96,10 @@ export function refusal(frame: Frame): Refusal {
   const message = typeof payload === "string" ? payload : payload?.message;
   return { code: frame.code, message: typeof message === "string" ? message : `refused with code ${frame.code}` };
 }
+
+/** What a refused request rejects with. */
+export const errorOf = ({ code, message }: Refusal, retryAfterMs?: number): ImError =>
+  new ImError(code, message, retryAfterMs);
 
 /** The delay that a frame of code 429 or 503 asks for. */
 export function retryAfter(frame: Frame): number | undefined {

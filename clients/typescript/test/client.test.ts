@@ -285,3 +285,61 @@ test("an iterator ends when it is left, and a listener that is removed is not ca
   assert.equal((await states.next()).done, true);
   assert.equal(calls, 0);
 });
+
+test("a read position that waits for the one before goes out when the client stops", async () => {
+  const client = await connected();
+  const chat = client.conversation(GROUP);
+  const arrive = (seq: number) => {
+    const message = { msg_id: `m${seq}`, seq, sender_id: "bob", content: "x", msg_type: 1, send_time: 0 };
+    socket().deliver({ cmd: 5, code: 0, conversation_id: GROUP, payload: [message], next_cursor_seq: seq });
+  };
+  arrive(1);
+  await clock.until(() => chat.lastSeq === 1);
+  chat.markRead();
+  arrive(2);
+  await clock.until(() => chat.lastSeq === 2);
+  chat.markRead();
+  const sent: string[] = [];
+  socket().send = (text: string) => sent.push(text);
+  await client.stop();
+  assert.deepEqual(
+    sent.map((text) => JSON.parse(text).cursor_seq),
+    [2],
+  );
+});
+
+test("when the page is hidden, the store is written although an earlier write is unfinished", async () => {
+  const page = new EventTarget();
+  Object.assign(globalThis, {
+    addEventListener: page.addEventListener.bind(page),
+    removeEventListener: page.removeEventListener.bind(page),
+  });
+  try {
+    const written: ReadonlyMap<string, unknown>[] = [];
+    let end = () => {};
+    const store = {
+      load: async () => new Map<string, unknown>(),
+      write: (records: ReadonlyMap<string, unknown>) => {
+        written.push(records);
+        return new Promise<void>((resolve) => {
+          end = resolve;
+        });
+      },
+    };
+    const client = await connected({ userId: "ann", store });
+    const message = { msg_id: "m1", seq: 1, sender_id: "bob", content: "x", msg_type: 1, send_time: 0 };
+    socket().deliver({ cmd: 5, code: 0, conversation_id: GROUP, payload: [message], next_cursor_seq: 1 });
+    await clock.until(() => client.conversation(GROUP).lastSeq === 1 && written.length > 0);
+    const before = written.length;
+    client.conversation(GROUP).markRead();
+    page.dispatchEvent(new Event("pagehide"));
+    await clock.pass(0);
+    assert.equal(written.length, before + 1);
+    const kept = written.at(-1)?.get(`c ${GROUP}`) as { info: { readSeq: number } };
+    assert.equal(kept.info.readSeq, 1);
+    end();
+  } finally {
+    Reflect.deleteProperty(globalThis, "addEventListener");
+    Reflect.deleteProperty(globalThis, "removeEventListener");
+  }
+});

@@ -235,6 +235,33 @@ const scenarios = {
     return [one];
   },
 
+  /** A reload right after reading: what was read stays read, here and on the server. */
+  async read(browser) {
+    const [a, b] = [id("read-ann"), id("read-ben")];
+    const one = await openWindow(browser);
+    await enter(one.page, first, a);
+    const entry = one.page.locator(".entry", { hasText: b });
+    for (let round = 0; round < 8; round++) {
+      // The first of the messages is read on its own; the position after the others waits for the pause after it.
+      for (const text of ["first", "second", "third"]) {
+        await ask("frame", second, b, JSON.stringify({ to: a, payload: { content: `${text} of ${round}` } }));
+        if (round === 0 && text === "first") await choose(one.page, b);
+      }
+      await bubble(one.page, `third of ${round}`).waitFor();
+      await entry.locator(".badge").waitFor({ state: "detached" });
+      await one.page.reload({ waitUntil: "commit" });
+      await one.page.locator(".status-dot.online").waitFor();
+      await until("the server's read position", async () => {
+        const { conversations } = await call("GET", `/api/conversations?user_id=${a}`);
+        return conversations[0].unread === 0;
+      });
+      assert.equal(await entry.locator(".badge").count(), 0, `round ${round}: read messages are unread again`);
+      await choose(one.page, b);
+      await bubble(one.page, `third of ${round}`).waitFor();
+    }
+    return [one];
+  },
+
   /** Two tabs of one user: what one sends or reads, the other one shows. */
   async tabs(browser) {
     const [a, b] = [id("tab-ann"), id("tab-ben")];
