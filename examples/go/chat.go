@@ -1,16 +1,13 @@
-// A client in Go: reads one conversation and sends what is given. Needs github.com/gorilla/websocket.
+// A client in Go: reads a conversation, and sends what is given until it has come back. Needs gorilla/websocket.
 //
 //	go run chat.go ws://localhost:8081/ws alice group_lobby "Hello" "Anyone here?"
-//
-// Ends when its own messages have come back; without messages it reads until Ctrl-C.
 package main
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log"
-	mathrand "math/rand"
+	"math/rand"
 	"net/url"
 	"os"
 	"time"
@@ -18,198 +15,134 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-type message struct {
-	MsgID    string `json:"msg_id"`
-	Seq      int64  `json:"seq"`
-	SenderID string `json:"sender_id"`
-	Content  string `json:"content"`
-}
-
-type frame struct {
-	Cmd            int             `json:"cmd"`
-	Code           int             `json:"code"`
-	MsgID          string          `json:"msg_id"`
-	ConversationID string          `json:"conversation_id"`
-	NextCursorSeq  int64           `json:"next_cursor_seq"`
-	HasMore        bool            `json:"has_more"`
-	Payload        json.RawMessage `json:"payload"`
-}
-
 type object = map[string]any
 
-type chat struct {
-	socket       *websocket.Conn
-	conversation string
-	unsent       []object        // one at a time is sent, so that retries keep the order
-	unseen       map[string]bool // own messages that have not come back
-	cursor       int64           // a program that is started again keeps this on disk
-	delay        time.Duration   // before the next attempt to connect; grows with each
+// packet has what is needed of frames, messages, events and refusals.
+type packet struct {
+	Cmd, Code      int
+	Type, Content  string
+	Seq            int64
+	MsgID          string `json:"msg_id"`
+	SenderID       string `json:"sender_id"`
+	ConversationID string `json:"conversation_id"`
+	NextCursorSeq  int64  `json:"next_cursor_seq"`
+	HasMore        bool   `json:"has_more"`
+	RetryAfterMs   int64  `json:"retry_after_ms"`
+	Payload        json.RawMessage
 }
 
-const (
-	delayFirst = 500 * time.Millisecond
-	delayMost  = 30 * time.Second
+var (
+	conversation = os.Args[3]
+	unsent       []object            // one at a time is sent, so that retries keep the order
+	unseen       = map[string]bool{} // own messages that have not come back
+	cursor       int64               // a program that is started again keeps this on disk
 )
 
-func newID() string {
-	bytes := make([]byte, 16)
-	_, _ = rand.Read(bytes)
-	return fmt.Sprintf("%x", bytes)
-}
-
-func (c *chat) pull() error {
-	return c.socket.WriteJSON(object{"cmd": 3, "conversation_id": c.conversation, "cursor_seq": c.cursor})
-}
-
-func (c *chat) send() error {
-	if len(c.unsent) == 0 {
-		return nil
+// ask sends the next message (cmd 2) or pulls (cmd 3). A write that fails shows as a read that fails.
+func ask(socket *websocket.Conn, cmd int) {
+	if cmd == 3 {
+		_ = socket.WriteJSON(object{"cmd": 3, "conversation_id": conversation, "cursor_seq": cursor})
+	} else if len(unsent) > 0 {
+		_ = socket.WriteJSON(unsent[0])
 	}
-	return c.socket.WriteJSON(c.unsent[0])
 }
 
-// retryable says whether the same request may be sent again, and waits as long as the server asks for.
-func retryable(f frame) bool {
-	if f.Code != 429 && f.Code != 500 && f.Code != 503 {
-		return false
-	}
-	delay := struct {
-		Ms int `json:"retry_after_ms"`
-	}{1000}
-	_ = json.Unmarshal(f.Payload, &delay)
-	time.Sleep(time.Duration(delay.Ms) * time.Millisecond)
-	return true
-}
-
-func (c *chat) show(f frame, gaps bool) (gap bool) {
-	var messages []message
-	if err := json.Unmarshal(f.Payload, &messages); err != nil {
-		log.Fatal(err)
-	}
-	for _, m := range messages {
-		if m.Seq <= c.cursor {
-			continue
-		}
-		if !gaps && m.Seq > c.cursor+1 {
-			return true
-		}
-		if m.Content != "" {
-			fmt.Printf("%s: %s\n", m.SenderID, m.Content)
-		}
-		delete(c.unseen, m.MsgID)
-		c.cursor = m.Seq
-	}
-	return false
-}
-
-func (c *chat) receive(f frame) error {
+func receive(socket *websocket.Conn, f packet) {
+	details, messages := packet{RetryAfterMs: 1000}, []packet{}
+	_, _ = json.Unmarshal(f.Payload, &details), json.Unmarshal(f.Payload, &messages) // an object, a list, or a sentence
 	switch {
-	case f.Cmd == 2 && len(c.unsent) > 0 && f.MsgID == c.unsent[0]["msg_id"]:
-		if retryable(f) {
-			return c.send()
+	case f.Code == 429 || f.Code == 500 || f.Code == 503: // the same again, with the same msg_id
+		time.Sleep(time.Duration(details.RetryAfterMs) * time.Millisecond)
+		ask(socket, f.Cmd)
+	case f.Cmd == 2:
+		if len(unsent) > 0 && unsent[0]["msg_id"] == f.MsgID {
+			unsent = unsent[1:]
 		}
-		if f.Code != 0 {
+		if f.Code != 0 { // also as a second answer, after the message was accepted
 			fmt.Printf("refused with %d: %s\n", f.Code, f.Payload)
-			delete(c.unseen, f.MsgID)
+			delete(unseen, f.MsgID)
 		}
-		c.unsent = c.unsent[1:]
-		if err := c.pull(); err != nil { // own messages are not pushed
-			return err
-		}
-		return c.send()
-	case f.Cmd == 3 && f.Code == 0:
-		c.show(f, true)
-		if len(c.unseen) > 0 && len(c.unsent) == 0 && !f.HasMore {
-			time.Sleep(200 * time.Millisecond)
-			return c.pull()
-		}
-		if f.HasMore {
-			return c.pull()
-		}
-	case f.Cmd == 3:
-		if !retryable(f) {
-			log.Fatalf("refused with %d: %s", f.Code, f.Payload)
-		}
-		return c.pull()
-	case f.Cmd == 5 && f.ConversationID == c.conversation:
-		if c.show(f, false) {
-			return c.pull() // a gap
-		}
-	case f.Cmd == 7:
-		var event struct{ Type string }
-		if _ = json.Unmarshal(f.Payload, &event); event.Type == "resync" {
-			return c.pull()
-		}
-	}
-	return nil
-}
-
-// once connects and reads until the connection ends, or until there is nothing left to do.
-func (c *chat) once(address string, forever bool) (err error) {
-	if c.socket, _, err = websocket.DefaultDialer.Dial(address, nil); err != nil {
-		return err
-	}
-	defer c.socket.Close()
-	c.delay = delayFirst
-	if err = c.pull(); err != nil { // what was missed
-		return err
-	}
-	if err = c.send(); err != nil {
-		return err
-	}
-	// A ping every 30 s is a sign of life; unlike other writes it may come from a second goroutine.
-	done := make(chan struct{})
-	defer close(done)
-	go func(socket *websocket.Conn) {
-		for {
-			select {
-			case <-done:
+		ask(socket, 3) // own messages are not pushed to the connection that sent them
+		ask(socket, 2)
+	case f.Code != 0:
+		log.Fatalf("refused with %d: %s", f.Code, f.Payload)
+	case f.Cmd == 3 || f.Cmd == 5 && f.ConversationID == conversation:
+		for _, m := range messages {
+			if f.Cmd == 5 && m.Seq > cursor+1 { // a gap, which only a pull may skip
+				ask(socket, 3)
 				return
-			case <-time.After(30 * time.Second):
-				_ = socket.WriteControl(websocket.PingMessage, nil, time.Now().Add(10*time.Second))
+			}
+			if m.Seq > cursor {
+				fmt.Printf("%s: %s\n", m.SenderID, m.Content)
+				delete(unseen, m.MsgID)
+				cursor = m.Seq
 			}
 		}
-	}(c.socket)
-	for forever || len(c.unseen) > 0 {
-		var f frame
-		if err = c.socket.ReadJSON(&f); err != nil {
-			return err
+		if f.NextCursorSeq > cursor {
+			cursor = f.NextCursorSeq
 		}
-		if err = c.receive(f); err != nil {
+	}
+	if f.HasMore || details.Type == "resync" {
+		ask(socket, 3)
+	}
+}
+
+// talk returns when the connection has ended, or without an error when nothing is left to do.
+func talk(address string, delay *time.Duration) error {
+	socket, _, err := websocket.DefaultDialer.Dial(address, nil)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	frames, failed := make(chan packet), make(chan error, 1)
+	go func() {
+		for {
+			var f packet
+			if err := socket.ReadJSON(&f); err != nil {
+				failed <- err
+				return
+			}
+			frames <- f
+		}
+	}()
+	ask(socket, 3) // what was missed
+	for ask(socket, 2); len(os.Args) == 4 || len(unseen) > 0; {
+		select {
+		case f := <-frames:
+			receive(socket, f)
+			*delay = 500 * time.Millisecond
+		case err := <-failed:
 			return err
+		case <-time.After(30 * time.Second): // a sign of life, and the last push may have been lost
+			ask(socket, 3)
 		}
 	}
 	return nil
 }
 
 func main() {
-	if len(os.Args) < 4 {
-		log.Fatal("usage: chat URL USER CONVERSATION [TEXT…]")
-	}
-	query := url.Values{"user_id": {os.Args[2]}, "device_id": {"example-" + newID()[:8]}}
-	c := &chat{conversation: os.Args[3], unseen: map[string]bool{}}
+	random := rand.New(rand.NewSource(time.Now().UnixNano()))
 	for _, text := range os.Args[4:] {
-		id := newID()
-		c.unseen[id] = true
-		payload := object{"content": text}
-		c.unsent = append(c.unsent, object{"cmd": 2, "msg_id": id, "conversation_id": c.conversation, "payload": payload})
+		id := fmt.Sprintf("%016x%016x", random.Uint64(), random.Uint64())
+		payload := object{"content": text, "ack": "stored"}
+		unsent = append(unsent, object{"cmd": 2, "msg_id": id, "conversation_id": conversation, "payload": payload})
+		unseen[id] = true
 	}
-	for c.delay = delayFirst; ; c.delay = min(2*c.delay, delayMost) {
-		err := c.once(os.Args[1]+"?"+query.Encode(), len(os.Args) == 4)
+	for delay := 500 * time.Millisecond; ; {
+		err := talk(os.Args[1]+"?user_id="+url.QueryEscape(os.Args[2]), &delay)
 		if err == nil {
 			return
 		}
-		// Closed with one of these: reconnecting is of no use.
-		if websocket.IsCloseError(err, 1002, 1007, 4400, 4401, 4403, 4409, 4429) {
+		if websocket.IsCloseError(err, 1002, 1007, 4400, 4401, 4403, 4409, 4429) { // reconnecting is of no use
 			log.Fatal(err)
 		}
-		time.Sleep(c.delay/2 + time.Duration(mathrand.Int63n(int64(c.delay/2))))
+		wait := delay.Milliseconds()
+		if closed, is := err.(*websocket.CloseError); is {
+			_, _ = fmt.Sscanf(closed.Text, "retry_after_ms=%d", &wait) // otherwise it stays
+		}
+		time.Sleep(time.Duration(wait+random.Int63n(wait/2+1)) * time.Millisecond)
+		if delay < 30*time.Second {
+			delay *= 2
+		}
 	}
-}
-
-func min(a, b time.Duration) time.Duration {
-	if a < b {
-		return a
-	}
-	return b
 }
