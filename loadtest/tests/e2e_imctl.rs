@@ -233,6 +233,25 @@ async fn configurations_and_stores_are_checked_as_processes_do() {
     let passed = imctl.json(0, &["config", "check"])["passed"].to_string();
     assert!(passed.contains("its schema is up to date"), "{passed}");
 
+    // What a process logs as a warning.
+    let many = Imctl::of_stores(&stores).set("IM__MYSQL__CONNECTIONS_MAX", "100000");
+    let report = many.json(0, &["config", "check"]);
+    let warnings = report["findings"].as_array().unwrap();
+    let is_named = |found: &Value| {
+        found["severity"] == "warning"
+            && found["message"].as_str().unwrap().contains("max_prepared_stmt_count of MySQL is too low")
+    };
+    assert!(warnings.iter().any(is_named), "{report}");
+    // The processes of one deployment would not find each other.
+    let prefix = write(folder.path(), "prefix.toml", "[amqp]\nprefix = \"other\"\n");
+    let mut two = Imctl::of_stores(&stores);
+    two.environment.retain(|(key, _)| key != "IM__AMQP__PREFIX");
+    refused(
+        &two,
+        &["--worker", &prefix, "--offline"],
+        &["amqp.prefix is im for the gateway and other for the worker"],
+    );
+
     stores.redis.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await.unwrap();
     refused(&imctl, &[], &["redis.url", "maxmemory-policy is allkeys-lru"]);
     stores.redis.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await.unwrap();
@@ -241,8 +260,7 @@ async fn configurations_and_stores_are_checked_as_processes_do() {
     let channel = connection.create_channel().await.unwrap();
     let queue: lapin::types::ShortString = format!("{}.msg.1", stores.amqp_prefix).into();
     channel.queue_declare(queue.clone(), Default::default(), Default::default()).await.unwrap();
-    let ended = imctl.run(&["config", "check", "--json"]);
-    assert!(ended.code != 0 && ended.stdout.contains("PRECONDITION"), "{}", ended.stdout);
+    refused(&imctl, &[], &["msg.1 has other arguments", "PRECONDITION"]);
     channel.queue_delete(queue, Default::default()).await.unwrap();
     connection.close(200, "done".into()).await.unwrap();
 

@@ -22,7 +22,7 @@ pub(super) struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Severity {
-    /// The process does not start, or is not ready.
+    /// The process does not start, is not ready, or logs an error.
     Error,
     /// The process starts, and logs a warning.
     Warning,

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::Topology;
 use super::broker::{BrokerError, is_not_found};
 use super::management::Management;
+use super::topology::has_other_arguments;
 use crate::config::{Amqp, ConfigError};
 use crate::shard::ShardId;
 
@@ -28,6 +29,16 @@ pub enum InspectError {
         url: String,
         /// The failure.
         source: BrokerError,
+    },
+    /// A queue has arguments that no version declares: no process can start.
+    #[error("RabbitMQ at {url} (amqp.url): queue {queue} has other arguments: {source}")]
+    OtherArguments {
+        /// Its address, without credentials.
+        url: String,
+        /// The queue.
+        queue: String,
+        /// What the server says.
+        source: lapin::Error,
     },
 }
 
@@ -88,7 +99,7 @@ impl Inspector {
     /// one. Queues that do not exist are not declared; their names are returned.
     ///
     /// # Errors
-    /// [`InspectError`]; `PRECONDITION_FAILED` names the queue with other arguments.
+    /// [`InspectError`]
     pub async fn check_queues(&self) -> Result<Vec<String>, InspectError> {
         let mut missing = Vec::new();
         for queue in self.topology.queues() {
@@ -98,9 +109,14 @@ impl Inspector {
                 missing.push(queue.to_string());
                 continue;
             }
-            bounded(self.topology.declare_existing(&self.connection, queue))
-                .await
-                .map_err(|source| self.error(source))?;
+            let name = queue.to_string();
+            let declared = bounded(self.topology.declare_existing(&self.connection, queue)).await;
+            declared.map_err(|error| match error {
+                BrokerError::Lapin(source) if has_other_arguments(&source) => {
+                    InspectError::OtherArguments { url: self.url.clone(), queue: name, source }
+                }
+                source => self.error(source),
+            })?;
         }
         Ok(missing)
     }

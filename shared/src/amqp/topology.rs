@@ -283,7 +283,7 @@ impl Topology {
 }
 
 /// Whether a queue exists with other arguments (406).
-fn has_other_arguments(error: &lapin::Error) -> bool {
+pub(super) fn has_other_arguments(error: &lapin::Error) -> bool {
     matches!(error.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 406)
 }
 
