@@ -118,8 +118,6 @@ async fn redis_is_reached_over_tls_and_a_wrong_certificate_is_refused_with_the_r
         &["refuses the certificate", "redis.tls_key"],
         &url,
     );
-    let plain = server.url().replace("redis://", "rediss://");
-    check(connect(&plain, own, own).await, &["speaks no TLS", "redis.url"], &plain);
     server.kill();
     certificates.expire();
     server.start_again().await.unwrap();

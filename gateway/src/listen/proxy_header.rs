@@ -89,7 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn both_versions_name_the_client_and_nothing_after_the_header_is_read() {
-        let client = |text: &str| Ok(Some(text.parse().unwrap()));
+        let client = |text: &str| Ok::<Option<SocketAddr>, String>(Some(text.parse().unwrap()));
         for (header, expected) in [
             (b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 8080\r\n".to_vec(), client("192.0.2.7:5000")),
             (b"PROXY TCP6 2001:db8::7 ::1 5000 8080\r\n".to_vec(), client("[2001:db8::7]:5000")),

@@ -107,9 +107,7 @@ pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client,
         let connected = async {
             // With a reconnect policy `init` never returns while the server is unreachable.
             tokio::time::timeout(timeout, inner.init()).await.map_err(|_| {
-                let no_connection = "no connection in time";
-                let timed_out = fred::error::Error::new(fred::error::ErrorKind::Timeout, no_connection);
-                failures.try_recv().map_or(timed_out, |(failure, _)| failure)
+                fred::error::Error::new(fred::error::ErrorKind::Timeout, "no connection in time")
             })??;
             inner.ping::<()>(None).await
         };
@@ -120,6 +118,10 @@ pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client,
                 return Ok(client);
             }
             Err(error) => {
+                // Why an attempt failed says more than that it took too long.
+                let failure = failures.try_recv().ok().map(|(failure, _)| failure);
+                let error =
+                    failure.filter(|_| *error.kind() == fred::error::ErrorKind::Timeout).unwrap_or(error);
                 let _ = inner.quit().await;
                 let url = settings.url.to_string();
                 if let Some(problem) = TlsProblem::of(&settings.tls(), &url, &error) {
