@@ -87,22 +87,7 @@ pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client,
     }
     let (deadline, mut backoff, mut is_logged) = (Instant::now() + wait, Backoff::dependency(), false);
     loop {
-        let inner = Builder::from_config(parsed.clone())
-            .with_performance_config(|p| p.default_command_timeout = timeout)
-            .with_connection_config(|c| {
-                c.connection_timeout = timeout;
-                c.internal_command_timeout = timeout;
-                c.tcp.nodelay = Some(true);
-                // A host that vanishes resets nothing.
-                c.tcp.keepalive = Some(TcpKeepalive::new().with_time(timeout * 2).with_interval(timeout));
-                c.tcp.user_timeout = Some(timeout * 2);
-                // fred repeats a command if the connection breaks: all scripts here are idempotent.
-                c.max_command_attempts = 2;
-                c.max_command_buffer_len = COMMANDS_MAX;
-                c.unresponsive = UnresponsiveConfig { max_timeout: Some(timeout * 2), interval: timeout };
-            })
-            .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2))
-            .build()?;
+        let inner = built(parsed.clone(), timeout)?;
         let mut failures = inner.error_rx();
         let connected = async {
             // With a reconnect policy `init` never returns while the server is unreachable.
@@ -138,6 +123,26 @@ pub async fn connect(settings: &config::Redis, wait: Duration) -> Result<Client,
             }
         }
     }
+}
+
+/// A client that is not connected yet.
+fn built(config: Config, timeout: Duration) -> Result<fred::clients::Client, fred::error::Error> {
+    Builder::from_config(config)
+        .with_performance_config(|p| p.default_command_timeout = timeout)
+        .with_connection_config(|c| {
+            c.connection_timeout = timeout;
+            c.internal_command_timeout = timeout;
+            c.tcp.nodelay = Some(true);
+            // A host that vanishes resets nothing.
+            c.tcp.keepalive = Some(TcpKeepalive::new().with_time(timeout * 2).with_interval(timeout));
+            c.tcp.user_timeout = Some(timeout * 2);
+            // fred repeats a command if the connection breaks: all scripts here are idempotent.
+            c.max_command_attempts = 2;
+            c.max_command_buffer_len = COMMANDS_MAX;
+            c.unresponsive = UnresponsiveConfig { max_timeout: Some(timeout * 2), interval: timeout };
+        })
+        .set_policy(ReconnectPolicy::new_exponential(0, 50, 2_000, 2))
+        .build()
 }
 
 /// fred knows `valkey://` only with a feature; the protocol is the same.
