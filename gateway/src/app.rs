@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::advertised_address;
-use shared::config::ConfigError;
 use shared::health::Health;
 use shared::ops_listener;
 use shared::ops_routes::ops_routes;
 use shared::process::{self, Service};
 use shared::redis::process_addresses::ProcessAddresses;
+use shared::reload::{Load, Reload};
 use shared::shutdown::Shutdown;
 
 use crate::auth::revocations::Revoked;
@@ -47,12 +47,10 @@ const FEW_CONNECTIONS_PART: usize = 10;
 ///
 /// The future is a trait object: its code is then compiled with this library, and not once more with the program.
 #[must_use]
-pub fn run(
-    config: Result<Config, ConfigError>,
-    commit: &'static str,
-) -> Pin<Box<dyn Future<Output = ExitCode>>> {
-    Box::pin(process::run("gateway", config, async move |config: Config| {
-        process::serve(config.log.clone(), Box::pin(App::start(config, commit))).await
+pub fn run(load: Load<Config>, commit: &'static str) -> Pin<Box<dyn Future<Output = ExitCode>>> {
+    Box::pin(process::run("gateway", load(), async move |config: Config| {
+        let reload = Reload::new(config.clone(), |config| &config.log, load);
+        process::serve(reload, Box::pin(App::start(config, commit))).await
     }))
 }
 

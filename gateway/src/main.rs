@@ -46,11 +46,11 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = Config::load(arguments.config.as_deref());
+    let load = move || Config::load(arguments.config.as_deref());
     match arguments.command {
-        None => app::run(config, COMMIT).await,
+        None => app::run(Box::new(load), COMMIT).await,
         Some(Command::Health(command)) => {
-            command.run("gateway", config.map(|config| config.ops.address)).await
+            command.run("gateway", load().map(|config| config.ops.address)).await
         }
     }
 }

@@ -208,6 +208,48 @@ async fn a_second_process_on_a_used_operators_port_ends_with_a_line_that_says_wh
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_applies_the_log_filter_and_says_what_needs_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("im.toml");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    write("[log]\nfilter = \"info\"\n");
+    let mut system = Builder::new().gateways(1).workers(1).for_test().await.unwrap();
+    for service in system.services() {
+        service.terminate().await.unwrap();
+        service.set("IM_CONFIG", file.to_str().unwrap());
+        service.start_again().await.unwrap();
+    }
+    let processes: Vec<_> = system
+        .services()
+        .map(|service| (service.process().unwrap().id(), service.log().to_owned()))
+        .collect();
+    for (text, line) in [
+        ("[log]\nfilter = \"info,shared=debug\"\n", "log.filter is \\\"info,shared=debug\\\"; nothing"),
+        ("[log]\nfilter = \"info\"\n[start]\nwait_s = 7\n", "need a restart: start.wait_s"),
+        ("[log]\nfilter = \"a=b=c\"\n", "log.filter"),
+        ("[log]\nfitler = \"info\"\n", "nothing changes"),
+    ] {
+        write(text);
+        let line = line.replace("\\\"", "\"");
+        for (id, log) in &processes {
+            let before = std::fs::read_to_string(log).unwrap().len();
+            let process = nix::unistd::Pid::from_raw(i32::try_from(*id).unwrap());
+            nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGHUP).unwrap();
+            wait_for(&line, TIMEOUT, async || {
+                let log = std::fs::read_to_string(log)?;
+                anyhow::ensure!(log[before..].contains(&line), "{}", &log[before..]);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        }
+    }
+    for service in system.services() {
+        service.ready(TIMEOUT).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_but_the_operator_sees_a_process() {
     let system = Builder::new().gateways(1).workers(1).for_test().await.unwrap();
     let base = &system.http_urls()[0];

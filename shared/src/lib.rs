@@ -31,6 +31,7 @@ pub mod permission;
 pub mod probes;
 pub mod process;
 pub mod redis;
+pub mod reload;
 pub mod shard;
 pub mod shutdown;
 pub mod telemetry;

@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::{ConfigError, Log};
+use crate::config::ConfigError;
 use crate::error_text::error_line;
+use crate::reload::Reload;
 use crate::telemetry::init_logs;
 use crate::tls;
 
@@ -57,19 +58,23 @@ pub trait Service {
 
 /// Starts a service, waits for SIGTERM or SIGINT, and stops it. A signal during the start ends the process at once. A
 /// service that fails is stopped too, and its failure is the result: the process ends with exit code 1, for its supervisor
-/// to start it again.
+/// to start it again. At SIGHUP, `reload` reads the configuration again.
 ///
 /// # Errors
 /// The error of `start`; the failure of the service; `log.filter` is malformed; the signal handlers cannot be installed.
-pub async fn serve<A, E>(log: Log, start: impl Future<Output = Result<A, E>>) -> Result<(), E>
+pub async fn serve<C, A, E>(reload: Reload<C>, start: impl Future<Output = Result<A, E>>) -> Result<(), E>
 where
+    C: std::fmt::Debug,
     A: Service,
     E: From<ConfigError> + From<std::io::Error>,
 {
     // Writes the last lines when it is dropped.
-    let _logs = init_logs(&log)?;
+    let (_logs, filter) = init_logs(reload.log())?;
     tls::init();
-    run_until(crate::shutdown::signal(), start).await
+    tokio::select! {
+        ended = run_until(crate::shutdown::signal(), start) => ended,
+        never = reload.at_hangups(filter) => match never {},
+    }
 }
 
 async fn run_until<A, E>(

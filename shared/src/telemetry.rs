@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use parking_lot::Mutex;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{ConfigError, Log, LogFormat};
 use log_lines::{CapLibraries, log_panics};
@@ -19,14 +19,33 @@ pub use log_lines::{LogGuard, lines_lost};
 /// next. lapin also logs an error when a connection is closed in order. `log.filter` can name them to switch them on.
 const QUIET: &str = "lapin=off";
 
+/// The filter of log lines, which can be replaced.
+#[derive(Debug, Clone)]
+pub struct LogFilter(reload::Handle<EnvFilter, Registry>);
+
+impl LogFilter {
+    /// Replaces it.
+    ///
+    /// # Errors
+    /// Names `log.filter` if it cannot be parsed; the filter stays as it is.
+    pub fn set(&self, filter: &str) -> Result<(), ConfigError> {
+        let filter = parsed(filter)?;
+        self.0.reload(filter).map_err(|error| ConfigError::key("log.filter", error))
+    }
+}
+
+fn parsed(filter: &str) -> Result<EnvFilter, ConfigError> {
+    EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(|error| ConfigError::key("log.filter", error))
+}
+
 /// Starts to write log lines to standard output, until the guard is dropped. Writing never blocks and never fails: lines
 /// for which there is no room, or that standard output does not take, are dropped and [counted](lines_lost). A panic
 /// becomes a log line too.
 ///
 /// # Errors
 /// Names `log.filter` if it cannot be parsed.
-pub fn init_logs(settings: &Log) -> Result<LogGuard, ConfigError> {
-    let filter = log_filter(settings)?;
+pub fn init_logs(settings: &Log) -> Result<(LogGuard, LogFilter), ConfigError> {
+    let (filter, handle) = reload::Layer::new(log_filter(settings)?);
     let (writer, guard) = log_lines::writer();
     // Standard error may be the same full disk or unread pipe.
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
@@ -37,7 +56,7 @@ pub fn init_logs(settings: &Log) -> Result<LogGuard, ConfigError> {
         LogFormat::Json => subscriber.with(lines.json().flatten_event(true)).try_init(),
     };
     log_panics();
-    Ok(guard)
+    Ok((guard, LogFilter(handle)))
 }
 
 /// The filter of `settings`.
@@ -45,8 +64,7 @@ pub fn init_logs(settings: &Log) -> Result<LogGuard, ConfigError> {
 /// # Errors
 /// Names `log.filter` if it cannot be parsed.
 pub fn log_filter(settings: &Log) -> Result<EnvFilter, ConfigError> {
-    let filter = format!("{QUIET},{}", settings.filter);
-    EnvFilter::try_new(filter).map_err(|e| ConfigError::key("log.filter", e))
+    parsed(&settings.filter)
 }
 
 /// The bucket bounds of all histograms in seconds (`…_seconds`): from a Redis command to a push behind a backlog. The same

@@ -21,6 +21,7 @@ use shared::redis::liveness_registry::WorkerRegistry;
 use shared::redis::process_addresses::ProcessAddresses;
 use shared::redis::sequence::Sequence;
 use shared::redis::{self, RedisError};
+use shared::reload::{Load, Reload};
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
 use shared::{advertised_address, telemetry};
@@ -70,17 +71,15 @@ pub enum StartError {
 ///
 /// The future is a trait object: its code is then compiled with this library, and not once more with the program.
 #[must_use]
-pub fn run(
-    config: Result<Config, ConfigError>,
-    commit: &'static str,
-) -> Pin<Box<dyn Future<Output = ExitCode>>> {
-    Box::pin(process::run("worker", config, async move |config: Config| {
+pub fn run(load: Load<Config>, commit: &'static str) -> Pin<Box<dyn Future<Output = ExitCode>>> {
+    Box::pin(process::run("worker", load(), async move |config: Config| {
         let start = async {
             let app = App::start(config.clone()).await?;
             shared::metrics::built_from(commit);
             anyhow::Ok(app)
         };
-        process::serve(config.log.clone(), Box::pin(start)).await
+        let reload = Reload::new(config.clone(), |config| &config.log, load);
+        process::serve(reload, Box::pin(start)).await
     }))
 }
 

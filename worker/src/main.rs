@@ -50,12 +50,12 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = Config::load(arguments.config.as_deref());
+    let load = move || Config::load(arguments.config.as_deref());
     match arguments.command {
-        None => app::run(config, COMMIT).await,
+        None => app::run(Box::new(load), COMMIT).await,
         Some(Command::Health(command)) => {
-            command.run("worker", config.map(|config| config.ops.address)).await
+            command.run("worker", load().map(|config| config.ops.address)).await
         }
-        Some(Command::DeadLetters(command)) => dead_letters_command::run(command, config).await,
+        Some(Command::DeadLetters(command)) => dead_letters_command::run(command, load()).await,
     }
 }

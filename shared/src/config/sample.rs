@@ -1,6 +1,6 @@
 //! Comparison of a configuration with the sample file that documents it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 /// The keys that only one of `config` and `sample` has: `limits.connections_max`. Empty if they agree.
@@ -11,6 +11,33 @@ use std::fmt::Debug;
 pub fn differing_keys(config: &impl Debug, sample: &str) -> Vec<String> {
     let (config, sample) = (debug_keys(&format!("{config:#?}")), toml_keys(sample));
     config.symmetric_difference(&sample).cloned().collect()
+}
+
+/// The keys of which two configurations have different values, sorted. Secrets are not shown, and not compared.
+#[must_use]
+pub fn differing_values<C: Debug>(one: &C, other: &C) -> Vec<String> {
+    let (one, other) = (debug_values(&format!("{one:#?}")), debug_values(&format!("{other:#?}")));
+    let keys = one.keys().chain(other.keys()).collect::<BTreeSet<_>>();
+    keys.into_iter().filter(|key| one.get(*key) != other.get(*key)).cloned().collect()
+}
+
+/// In the pretty form, sections are indented by four spaces, their keys by eight, and the rest of a value by more.
+fn debug_values(text: &str) -> BTreeMap<String, String> {
+    let (mut section, mut key) = ("", String::new());
+    let mut values = BTreeMap::new();
+    for line in text.lines() {
+        let rest = line.trim_start();
+        match (line.len() - rest.len(), rest.split_once(": ")) {
+            (4, Some((name, _))) => section = name,
+            (8, Some((name, value))) => {
+                key = format!("{section}.{name}");
+                values.insert(key.clone(), value.to_owned());
+            }
+            (9.., _) => values.entry(key.clone()).or_default().push_str(rest),
+            _ => {}
+        }
+    }
+    values
 }
 
 /// In the pretty form, sections are indented by four spaces and their keys by eight.

@@ -68,7 +68,7 @@ const CRATES: [Layers; 6] = [
         crate_name: "shared",
         rows: &[
             "advertised_address health_command process ops_listener ops_routes",
-            "probes",
+            "probes reload",
             "mysql redis amqp telemetry",
             "tls",
             "envelope",
