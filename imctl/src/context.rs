@@ -46,7 +46,7 @@ impl Context {
         // One attempt: an operator wants the reason now.
         config.start.wait_s = 0;
         config.mysql.connections_max = config.mysql.connections_max.min(4);
-        shared::telemetry::init_tls();
+        shared::tls::init();
         Ok(Self { config })
     }
 

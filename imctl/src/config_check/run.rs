@@ -23,7 +23,7 @@ pub(crate) async fn run(
         worker_file: context::worker_file(worker),
         ..Report::default()
     };
-    shared::telemetry::init_tls();
+    shared::tls::init();
     let mut wanted = Vec::new();
     match read_gateway(report.gateway_file.as_deref()) {
         Ok(found) => wanted.push(found),

@@ -160,7 +160,7 @@ async fn policies(
 
 /// A process waits for a store at its start, so this is an error only if the store stays away.
 fn unreachable(report: &mut Report, wanted: &Wanted, error: &dyn std::error::Error) {
-    let error = shared::telemetry::error_line(error);
+    let error = shared::error_text::error_line(error);
     let unknown = format!("{}: {error}", wanted.of);
     if !report.unknown.contains(&unknown) {
         report.unknown.push(unknown);

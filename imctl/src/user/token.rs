@@ -26,7 +26,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<Ending> {
     let user = UserId::parse(id)?;
     let config = Config::load(gateway_file(gateway).as_deref())?;
-    shared::telemetry::init_tls();
+    shared::tls::init();
     let (token, expires_at_ms) = gateway::mint(&config.auth, &user, ttl_s).map_err(anyhow::Error::msg)?;
     let token = Token { user_id: user.as_str().to_owned(), token, expires_at_ms };
     output.show(&token, |token| token.token.clone())?;

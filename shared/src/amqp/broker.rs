@@ -360,4 +360,3 @@ impl Broker {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
     }
 }
-
