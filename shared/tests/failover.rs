@@ -69,6 +69,7 @@ async fn connect(user: &str, port: u16, ping: Ping) -> Pool {
         url: format!("mysql://{user}@127.0.0.1:{port}/im").as_str().into(),
         connections_max: 4,
         timeout_ms: TIMEOUT_MS,
+        ..Default::default()
     };
     mysql::connect(&settings, ping, Duration::from_secs(30)).await.unwrap()
 }

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use super::load::ConfigError;
 
+/// A certificate with its intermediate ones, and its key, both in PEM.
+type Identity = (Vec<u8>, Vec<u8>);
+
 /// The files of TLS to one store.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreTls<'a> {
@@ -49,7 +52,7 @@ impl<'a> StoreTls<'a> {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn identity(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, ConfigError> {
+    pub fn identity(&self) -> Result<Option<Identity>, ConfigError> {
         let Some((cert, key)) = self.identity_files() else { return Ok(None) };
         Ok(Some((self.read("tls_cert", cert)?, self.read("tls_key", key)?)))
     }

@@ -24,7 +24,7 @@ pub struct MysqlServer {
     folder: PathBuf,
     port: u16,
     small_disk: bool,
-    tls: Option<ServerTls>,
+    tls: Option<Box<ServerTls>>,
 }
 
 /// Size of a small disk: for the logs and tables of an empty server, and some messages.
@@ -54,10 +54,10 @@ impl MysqlServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with_tls(folder: &Path, tls: ServerTls) -> anyhow::Result<Self> {
-        Self::start_on(folder, false, Some(tls)).await
+        Self::start_on(folder, false, Some(Box::new(tls))).await
     }
 
-    async fn start_on(folder: &Path, small_disk: bool, tls: Option<ServerTls>) -> anyhow::Result<Self> {
+    async fn start_on(folder: &Path, small_disk: bool, tls: Option<Box<ServerTls>>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let mut server =
             Self { process: None, folder: folder.to_owned(), port: free_port()?, small_disk, tls };

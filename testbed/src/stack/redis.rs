@@ -22,7 +22,7 @@ pub struct RedisServer {
     port: u16,
     /// Of a node of a cluster: where it talks to other nodes.
     bus_port: Option<u16>,
-    tls: Option<(u16, ServerTls)>,
+    tls: Option<(u16, Box<ServerTls>)>,
 }
 
 impl RedisServer {
@@ -39,7 +39,7 @@ impl RedisServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with_tls(folder: &Path, tls: ServerTls) -> anyhow::Result<Self> {
-        Self::start_on(folder, None, Some((free_port()?, tls))).await
+        Self::start_on(folder, None, Some((free_port()?, Box::new(tls)))).await
     }
 
     /// Starts a node of a cluster that it is not part of yet.
@@ -53,7 +53,7 @@ impl RedisServer {
     async fn start_on(
         folder: &Path,
         bus_port: Option<u16>,
-        tls: Option<(u16, ServerTls)>,
+        tls: Option<(u16, Box<ServerTls>)>,
     ) -> anyhow::Result<Self> {
         let (folder, port) = (folder.to_owned(), free_port()?);
         let mut server = Self { process: None, folder, port, bus_port, tls };
