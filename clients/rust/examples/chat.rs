@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p im-client --example chat -- URL USER CONVERSATION [FILE]`
 
+use std::collections::HashSet;
+
 use im_client::{Client, Delivery, Event, FileStore, StoreError};
 use tokio::sync::mpsc;
 
@@ -16,33 +18,36 @@ async fn main() -> Result<(), StoreError> {
         Client::builder(url).user(user).store(FileStore::open(file)?).connect().await?;
     let conversation = client.conversation(id);
     let mut lines = lines();
-    let (mut is_typing, mut is_stopping) = (true, false);
+    let (mut is_typing, mut unsent) = (true, HashSet::new());
     loop {
         tokio::select! {
             line = lines.recv(), if is_typing => match line {
                 Some(line) if line.is_empty() => {}
-                Some(line) => drop(conversation.send(line).await?),
+                Some(line) => drop(unsent.insert(conversation.send(line).await?.msg_id().to_owned())),
                 None => is_typing = false,
             },
             event = events.next() => match event {
                 Some(Event::Message(one)) => {
                     println!("{} {}: {}", one.message.seq, one.message.sender_id, one.message.content);
                 }
-                Some(Event::Sent(one)) => {
-                    if let Delivery::Failed(refusal) = one.delivery {
+                Some(Event::Sent(one)) => match one.delivery {
+                    Delivery::Stored { .. } => drop(unsent.remove(&one.msg_id)),
+                    Delivery::Failed(refusal) => {
                         println!("not sent: {refusal}");
+                        unsent.remove(&one.msg_id);
                         conversation.discard(one.msg_id).await?;
                     }
-                }
+                    Delivery::Sending | Delivery::Accepted { .. } => {}
+                },
                 Some(Event::Connection(state)) => eprintln!("{state:?}"),
                 Some(_) => {}
                 None => return Ok(()),
             },
         }
         // After the last line it waits until everything is stored.
-        if !is_typing && !is_stopping && client.outbox().await?.is_empty() {
-            is_stopping = true;
+        if !is_typing && unsent.is_empty() {
             client.stop().await;
+            return Ok(());
         }
     }
 }

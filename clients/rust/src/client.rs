@@ -168,7 +168,8 @@ impl Client {
         self.shared.calls.call(method, path, query, body).await
     }
 
-    /// Writes what is to be kept, closes the connection, and ends the stream of events after those that are in it.
+    /// Writes what is to be kept, closes the connection, and ends the stream of events. The message that the program has
+    /// taken last counts as processed; those that it has not taken come to a later client with the same store.
     pub async fn stop(&self) {
         // If the task has ended, it is stopped already.
         let _ = self.shared.commands.send(Command::Stop).await;

@@ -33,11 +33,16 @@ const RENEW_EVERY: Duration = Duration::from_secs(7);
 const SEND_TIMEOUT: Duration = Duration::from_secs(12);
 /// After a token was refused the next attempt comes at once, but not that of all clients at the same moment.
 const NEW_TOKEN: Duration = Duration::from_millis(200);
+/// For the close frame to be written.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Commands that are done before frames are sent and the store is written.
 const COMMANDS_AT_ONCE: usize = 256;
 
 /// A message that is in the outbox.
 pub(crate) type Handed = (String, watch::Receiver<Delivery>);
+
+/// Something to do with the state.
+pub(crate) type Run = Box<dyn FnOnce(&mut Core, Instant) + Send>;
 
 /// What a program wants.
 pub(crate) enum Command {
@@ -48,7 +53,7 @@ pub(crate) enum Command {
         reply: oneshot::Sender<Result<Handed, Error>>,
     },
     /// Anything that needs neither connection nor store.
-    With(Box<dyn FnOnce(&mut Core, Instant) + Send>),
+    With(Run),
     Stop,
 }
 
@@ -102,11 +107,12 @@ impl Driver {
 
     /// Runs until the program stops it, or until reconnecting is of no use.
     pub(crate) async fn run(mut self) {
-        let reason = match Box::pin(self.connect_again_and_again()).await {
-            Ok(reason) => reason,
-            Err(Stopped) => Refusal { code: 0, message: "the client was stopped".to_owned() },
+        let (reason, by_the_program) = match Box::pin(self.connect_again_and_again()).await {
+            Ok(reason) => (reason, false),
+            Err(Stopped) => (Refusal { code: 0, message: "the client was stopped".to_owned() }, true),
         };
         self.core.offline();
+        self.links.queue.give_back(by_the_program);
         self.core.processed();
         self.write().await;
         self.set_state(ConnectionState::Stopped { reason });
@@ -188,7 +194,7 @@ impl Driver {
         }
         if lost.is_err() {
             // The server learns it from the close frame, or from the end of the socket.
-            let _ = timeout(NEW_TOKEN, connection.socket().close(None)).await;
+            let _ = timeout(CLOSE_TIMEOUT, connection.socket().close(None)).await;
         }
         lost
     }

@@ -132,6 +132,19 @@ impl Queue {
         self.read.notify_one();
     }
 
+    /// The client stops: messages that were not taken are told by a later client. The one in the program's hand is done
+    /// if the program itself stops the client.
+    pub(crate) fn give_back(&self, in_hand_is_done: bool) {
+        let mut inner = self.inner.lock();
+        inner.events.retain(|event| !matches!(event, Event::Message(_)));
+        inner.messages = 0;
+        if in_hand_is_done {
+            inner.release();
+        } else {
+            inner.in_hand = None;
+        }
+    }
+
     /// There will be no further events.
     pub(crate) fn end(&self) {
         self.inner.lock().ended = true;
@@ -214,6 +227,21 @@ mod tests {
         });
         assert_eq!(rest.count(), 3);
         assert!(matches!(queue.take(), Taken::End));
+    }
+
+    #[test]
+    fn what_was_not_taken_is_left_to_a_later_client() {
+        for (by_the_program, done) in [(true, vec![("group_1".to_owned(), 1)]), (false, Vec::new())] {
+            let queue = Queue::new(8);
+            (1..=3).for_each(|n| queue.put(message(n)));
+            queue.put(Event::CaughtUp);
+            assert_eq!(seq(queue.take()), Some(1));
+            queue.give_back(by_the_program);
+            queue.end();
+            assert_eq!(queue.take_done().into_iter().collect::<Vec<_>>(), done);
+            assert!(matches!(queue.take(), Taken::Event(Event::CaughtUp)));
+            assert!(matches!(queue.take(), Taken::End));
+        }
     }
 
     #[test]

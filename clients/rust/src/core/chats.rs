@@ -9,7 +9,7 @@ use super::outbox::{Item, Look, Verdict};
 use super::state::{Core, Key};
 use crate::event::Event;
 use crate::message::{Delivery, Draft, Refusal};
-use crate::protocol::{Packet, StoredMessage};
+use crate::protocol::Packet;
 
 /// Messages of the outbox; further ones are refused.
 const OUTBOX_MAX: usize = 10_000;
@@ -87,9 +87,9 @@ impl Core {
     }
 
     /// The conversation has this message of the user.
-    pub(super) fn settle(&mut self, id: &str, message: &StoredMessage) {
-        let Some(entry) = self.conversation(id).outbox.by_id(&message.msg_id) else { return };
-        entry.item.delivery = Delivery::Stored { seq: message.seq };
+    pub(super) fn settle(&mut self, id: &str, msg_id: &str, seq: u64) {
+        let Some(entry) = self.conversation(id).outbox.by_id(msg_id) else { return };
+        entry.item.delivery = Delivery::Stored { seq };
         let (order, outgoing) = (entry.item.order, entry.item.outgoing());
         entry.delivery.send_replace(outgoing.delivery.clone());
         self.queue.put(Event::Sent(outgoing));

@@ -128,6 +128,8 @@ pub(crate) struct Outbox {
     /// When to look whether accepted messages are stored.
     pub(crate) confirm_at: Option<Instant>,
     looks: u32,
+    /// The oldest accepted message at the last look.
+    looked_at: Option<u64>,
 }
 
 impl Outbox {
@@ -170,9 +172,13 @@ impl Outbox {
 
     /// How to look now; the next look is later.
     pub(crate) fn look(&mut self, now: Instant) -> Look {
-        if self.unconfirmed().next().is_none() {
+        let Some(oldest) = self.unconfirmed().next().map(|entry| entry.item.order) else {
             (self.confirm_at, self.looks) = (None, 0);
             return Look::Done;
+        };
+        if self.looked_at.replace(oldest) != Some(oldest) {
+            // The last look has found something.
+            self.looks = 0;
         }
         self.looks += 1;
         self.confirm_at = Some(now + CONFIRM_AFTER * (1 << self.looks.min(PULLS_BEFORE_RESEND)));
@@ -263,7 +269,10 @@ mod tests {
         let looks: Vec<Look> = (0..7).map(|_| outbox.look(now)).collect();
         assert_eq!(looks[..5], [Look::Pull; 5]);
         assert_eq!(looks[5..], [Look::Resend; 2]);
+        outbox.add(Item { delivery: Delivery::Accepted { seq: 4 }, ..item(2) }, true);
         outbox.remove(1);
+        assert_eq!(outbox.look(now), Look::Pull, "the last look has found something");
+        outbox.remove(2);
         assert_eq!(outbox.look(now), Look::Done);
         assert_eq!(outbox.wake_at(), None);
     }

@@ -197,11 +197,12 @@ impl Core {
     pub(super) fn tell(&mut self, id: &str, messages: Vec<StoredMessage>) {
         for message in messages {
             let mine = message.sender_id == self.me();
-            if mine {
-                self.settle(id, &message);
-            }
+            let own = mine.then(|| (message.msg_id.clone(), message.seq));
             let peer = self.conversations.get(id).and_then(|one| one.info.peer.clone());
             self.queue.put(Event::Message(Message { conversation_id: id.to_owned(), peer, mine, message }));
+            if let Some((msg_id, seq)) = own {
+                self.settle(id, &msg_id, seq);
+            }
         }
     }
 

@@ -176,9 +176,8 @@ impl Connection {
     /// If the server sends nothing for 15 s.
     pub async fn until_closed(&mut self) -> Result<Ended, Error> {
         loop {
-            match self.receive_new().await {
-                Err(error) => return error.into_ended(),
-                Ok(_) => {}
+            if let Err(error) = self.receive_new().await {
+                return error.into_ended();
             }
         }
     }

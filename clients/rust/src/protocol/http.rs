@@ -44,7 +44,10 @@ pub fn http_base(gateway: &str) -> String {
 }
 
 impl Http {
-    /// Calls at `base` (`http://host:port`) as `caller`.
+    /// Calls at `base` (`http://host:port`) as `caller`, with the operating system's rules for certificates.
+    ///
+    /// # Panics
+    /// If these cannot be read. [`with_client`](Self::with_client) reports that before.
     #[must_use]
     pub fn new(base: &str, caller: Caller) -> Self {
         Self::with_client(reqwest::Client::new(), base, caller)

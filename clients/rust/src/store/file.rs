@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::{Records, Store, StoreError};
+use super::records::{Records, Store, StoreError};
 
 const TABLE: TableDefinition<'_, &str, &str> = TableDefinition::new("records");
 

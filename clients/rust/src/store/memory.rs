@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::{Records, Store, StoreError};
+use super::records::{Records, Store, StoreError};
 
 /// Keeps records in memory. Clones share them, so that a later client finds what an earlier one left.
 #[derive(Debug, Clone, Default)]
