@@ -138,7 +138,7 @@ impl Reader {
                 tokio::time::sleep(pause).await;
             }
         };
-        stop.run_until_cancelled(following).await;
+        Box::pin(stop.run_until_cancelled(following)).await;
     }
 
     /// Returns the close frame of the server.

@@ -41,7 +41,9 @@ pub async fn websocket(url: &str, token: Option<&str>, tls: Option<&Tls>) -> Res
     let stream = TcpStream::connect(address(&request, is_secure)).await?;
     stream.set_nodelay(true)?;
     let config = WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES);
-    Ok(client_async_tls_with_config(request, stream, Some(config), Some(connector)).await?.0)
+    // The handshake of TLS is large, and most callers do not need it.
+    let opening = client_async_tls_with_config(request, stream, Some(config), Some(connector));
+    Ok(Box::pin(opening).await?.0)
 }
 
 /// Host and port; an address of IPv6 has brackets in the URL only.
