@@ -90,6 +90,10 @@ async fn the_operator_sees_all_live_processes_with_their_metrics_at_any_gateway(
             ("im_worker_shard_owner", 8.0),
             ("im_worker_queue_unacked_bodies", 0.0),
             ("im_dead_letters", 0.0),
+            ("im_gateway_logins_total", 2.0),
+            ("im_process_check_failing", 0.0),
+            ("im_shards", 32.0),
+            ("im_worker_oldest_body_timestamp_seconds", 0.0),
         ] {
             anyhow::ensure!(sum(&processes, name) == value, "{name} is {}", sum(&processes, name));
             anyhow::ensure!(text.contains(name), "{name} is missing");

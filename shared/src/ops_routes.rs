@@ -13,12 +13,57 @@ use crate::telemetry::lines_lost;
 pub fn ops_routes(health: Health, metrics: PrometheusHandle) -> BoxedFilter<(Response,)> {
     let (of_metrics, standard) = (health.clone(), metrics_process::Collector::default());
     let metrics = warp::path!("metrics").map(move || {
-        metrics::counter!(crate::metrics::LOG_LINES_LOST).absolute(lines_lost());
-        of_metrics.report();
-        standard.collect();
-        warp::reply::with_header(metrics.render(), "content-type", "text/plain; version=0.0.4")
-            .into_response()
+        let text = metrics_text(&of_metrics, &standard, &metrics);
+        warp::reply::with_header(text, "content-type", "text/plain; version=0.0.4").into_response()
     });
     let answers = probes(health, |failing| failing.join("\n") + "\n").or(metrics).unify();
     warp::method().and(answers).map(for_method).boxed()
+}
+
+fn metrics_text(
+    health: &Health,
+    standard: &metrics_process::Collector,
+    metrics: &PrometheusHandle,
+) -> String {
+    metrics::counter!(crate::metrics::LOG_LINES_LOST).absolute(lines_lost());
+    health.report();
+    standard.collect();
+    metrics.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::metrics::{ALL, STANDARD};
+
+    #[test]
+    fn metrics_are_those_of_the_list() {
+        let health = Health::new();
+        let failing = health.check("mysql");
+        let (standard, handle) =
+            (metrics_process::Collector::default(), crate::telemetry::init_metrics().unwrap());
+        let text = metrics_text(&health, &standard, &handle);
+        let described: BTreeSet<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let expected: BTreeSet<&str> = STANDARD.iter().map(|metric| metric.name).collect();
+        let of_process = described.iter().copied().filter(|name| name.starts_with("process_")).collect();
+        assert_eq!(expected, of_process);
+        let unlisted: Vec<_> = described
+            .iter()
+            .filter(|name| !ALL.iter().chain(STANDARD).any(|metric| metric.name == **name))
+            .collect();
+        assert!(unlisted.is_empty(), "{unlisted:?}");
+        assert!(
+            text.contains("im_process_ready 0\n")
+                && text.contains("im_process_check_failing{check=\"mysql\"} 1\n")
+        );
+        failing.pass();
+        let text = metrics_text(&health, &standard, &handle);
+        assert!(
+            text.contains("im_process_ready 1\n")
+                && text.contains("im_process_check_failing{check=\"mysql\"} 0\n")
+        );
+    }
 }

@@ -127,6 +127,21 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_body_is_the_first_one_that_is_not_settled() {
+        let mut deliveries = Deliveries::new();
+        assert_eq!(deliveries.oldest_published_s(), None);
+        for (tag, published_s) in [(1, 100), (2, 103), (3, 101)] {
+            deliveries.opened(tag, 1, Some(published_s));
+        }
+        assert_eq!(deliveries.oldest_published_s(), Some(100));
+        deliveries.settle(1);
+        assert_eq!(deliveries.oldest_published_s(), Some(103));
+        deliveries.settle(3);
+        deliveries.settle(2);
+        assert_eq!(deliveries.oldest_published_s(), None);
+    }
+
+    #[test]
     fn a_settled_prefix_takes_one_acknowledgement_and_the_rest_one_each() {
         let mut deliveries = Deliveries::new();
         for (tag, messages) in [(1, 1), (2, 2), (3, 1), (4, 0), (5, 1)] {

@@ -4,9 +4,9 @@ use serde::Serialize;
 use shared::mysql;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::cmd::Cmd;
 use super::frame::Frame;
 use super::name::ConversationName;
-use super::request::Cmd;
 use super::retry_delay::RetryDelay;
 
 /// Why a request is refused. The messages are for the author of the client: what is wrong, and how to mend it.

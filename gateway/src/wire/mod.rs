@@ -2,6 +2,7 @@
 
 pub mod api_error;
 pub mod close;
+pub mod cmd;
 pub mod context;
 pub mod denied;
 mod fields;

@@ -227,10 +227,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                         advanced.push(delivery);
                         self.stored(pending, &mut committed, &mut counts);
                     }
-                    Verdict::Hold => {
-                        counts.held += u64::from(pending.held_since.is_none());
-                        self.hold(pending, overdue_since, now);
-                    }
+                    Verdict::Hold => counts.held += self.hold(pending, overdue_since, now),
                     Verdict::Renumber => {
                         counts.renumbered += 1;
                         self.displaced.push(Displaced { pending, above });
@@ -299,13 +296,16 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         self.final_seqs.push(final_seq);
     }
 
-    fn hold(&mut self, mut pending: Pending, overdue_since: Option<Instant>, now: Instant) {
+    /// Returns 1 if it was not held before.
+    fn hold(&mut self, mut pending: Pending, overdue_since: Option<Instant>, now: Instant) -> u64 {
+        let begins = u64::from(pending.held_since.is_none());
         // Held although it was overdue: not because of a gap, but (for example) because another copy of it gets a fresh
         // sequence number. It is planned again after another timeout.
         if pending.held_since.zip(overdue_since).is_some_and(|(held, overdue)| held <= overdue) {
             pending.held_since = Some(now);
         }
         self.gaps.hold(pending, now);
+        begins
     }
 
     /// Gets fresh sequence numbers from Redis, and records final ones there. To be called after the events are published
