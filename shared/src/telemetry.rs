@@ -104,10 +104,13 @@ pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
 }
 
 /// Adds the values of histograms to their buckets now and then: the recorder keeps each one until then, or until
-/// `/metrics` is read, which may be never.
+/// `/metrics` is read, which may be never. Also looks at the process as the kernel sees it, apart from the readers of
+/// `/metrics`: to count 100,000 open files, a Linux before 6.2 takes tens of milliseconds.
 fn keep_small(metrics: PrometheusHandle) {
     let upkeep = move || {
+        let process = metrics_process::Collector::default();
         loop {
+            process.collect();
             std::thread::sleep(UPKEEP_INTERVAL);
             metrics.run_upkeep();
         }
