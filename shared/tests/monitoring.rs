@@ -1,5 +1,7 @@
 //! Rules, dashboards, runbook and docs/metrics.md name metrics that exist, and all that exist are described.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
