@@ -14,10 +14,17 @@ function format(name: string, options: Intl.DateTimeFormatOptions): Intl.DateTim
   return found;
 }
 
+/** The day that was asked for last: thousands of messages of one day are looked at in each frame of a busy group. */
+const latest = { begin: 0, end: 0 };
+
 /** Midnight of the day of `ms` in the reader's zone. */
 export function day(ms: number): number {
+  if (ms >= latest.begin && ms < latest.end) return latest.begin;
   const date = new Date(ms);
-  return new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime();
+  const [year, month, dayOfMonth] = [date.getFullYear(), date.getMonth(), date.getDate()];
+  latest.begin = new Date(year, month, dayOfMonth).getTime();
+  latest.end = new Date(year, month, dayOfMonth + 1).getTime();
+  return latest.begin;
 }
 
 /** Whole days from the day of `ms` to today; negative in the future. */
