@@ -16,35 +16,35 @@ const names = {
   jonas: "Jonas Berg",
   amelie: "Amélie Laurent",
   omar: "Omar Haddad",
-  lina: "李娜",
+  lina: "Li Na",
   sven: "Sven Lind",
-  noor: "Noor",
+  noor: "Noor Jansen",
 };
 
 const trip = [
   ["jonas", "Morning! Is everyone still in for the lake on Saturday? 🏕️"],
   ["amelie", "Yes! I can take three people in my car."],
-  ["omar", "Count me in. السبت مناسب لي 👍"],
+  ["omar", "Count me in, Saturday is free 👍"],
   ["mia", "Great. I'll bring the tent and the stove."],
   ["mia", "Who has a map that works offline?"],
   ["jonas", "I do. Here is the route: https://www.openstreetmap.org/directions?from=Freiburg&to=Titisee"],
-  ["lina", "我带水果和咖啡 ☕"],
+  ["lina", "I'll bring fruit and coffee ☕"],
   ["lina", "The forecast says 24 degrees and no rain until the evening."],
   ["amelie", "Perfect. Meet at 8:30 at the station?"],
   ["mia", "8:30 it is. See you there!"],
   ["omar", "🎉"],
 ];
 const others = [
-  ["lina", "咖啡豆到了，周末给你带一包 ☕"],
-  ["amelie", "Merci beaucoup ! À samedi 😊"],
-  ["omar", "شكرا جزيلا!"],
+  ["lina", "The coffee beans arrived, I'll bring you a bag ☕"],
+  ["amelie", "Merci! See you on Saturday 😊"],
+  ["omar", "Thanks a lot!"],
   ["sven", "The backup ran through, 0 errors."],
   ["noor", "Can you look at the draft when you have a minute?"],
 ];
 const groups = [
   ["Reading circle", [["amelie", "Chapter 7 until Thursday then."]]],
   ["Ops on call", [["sven", "Gateway 2 restarted, everybody reconnected within 3 s."]]],
-  ["邻里互助", [["lina", "谁有多余的自行车打气筒？"]]],
+  ["Neighbors", [["lina", "Does anyone have a bicycle pump to lend?"]]],
   ["Lake trip 🏕️", trip],
 ];
 
@@ -129,6 +129,9 @@ for (const [name, options] of Object.entries(looks)) {
   }
   await choose(page, "Lake trip");
   await page.locator("article.message", { hasText: "🎉" }).last().waitFor();
+  // The first time, the page begins at the unread messages.
+  const newest = page.locator(".to-newest");
+  if (await newest.isVisible()) await newest.click();
   if (name === "web-dark") await page.locator(".main-head .icon-button").last().click();
   await page.waitForTimeout(1_500);
   await page.screenshot({ path: `${folder}/${name}.png` });
@@ -141,6 +144,8 @@ const phone = await openWindow(browser, {
   isMobile: true,
 });
 await enter(phone.page, base, me);
+// The pointer stays where it clicked, and would mark a row.
+await phone.page.mouse.move(0, 0);
 await phone.page.waitForTimeout(1_000);
 await phone.page.screenshot({ path: `${folder}/web-phone-list.png` });
 await choose(phone.page, "Lake trip");
