@@ -163,7 +163,8 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
       const last = fresh.at(-1);
       if (last) speak(last);
       if (follows()) {
-        scrollToEnd();
+        // Not by index: in a busy group the list would still move to an end that is none any more, and look scrolled up.
+        settle(SETTLED_FRAMES);
         if (conversation.messages.length > TRIM_ABOVE) conversation.trim(KEEP);
       } else setBelow((n) => n + fresh.length);
       markRead();
