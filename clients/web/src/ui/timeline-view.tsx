@@ -113,12 +113,14 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
     markRead();
   };
 
+  // A sync may know of newer messages than those that are here.
+  const newestShown = (): number => conversation.messages.findLast(({ state }) => state === "stored")?.seq ?? 0;
   const open = async (): Promise<void> => {
     const { readSeq, unread } = conversation;
     await conversation.open();
     timeline.update();
     if (unread > 0) timeline.markUnread(readSeq);
-    lastSeq = conversation.lastSeq;
+    lastSeq = newestShown();
     setReady(true);
     const first = timeline.unreadIndex();
     // The line of unread messages at the top, unless all of them fit below it anyway.
@@ -159,7 +161,7 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
       const fresh = conversation.messages.filter(
         ({ seq, mine, msgType }) => seq > lastSeq && !mine && (msgType <= 2 || msgType > 6),
       );
-      lastSeq = Math.max(lastSeq, conversation.lastSeq);
+      lastSeq = Math.max(lastSeq, newestShown());
       const last = fresh.at(-1);
       if (last) speak(last);
       if (follows()) {
