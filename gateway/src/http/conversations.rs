@@ -55,6 +55,9 @@ fn reader(call: &Call) -> Result<(&Payer, &UserId), ApiError> {
 fn conversation(id: &str, call: &Call) -> Result<Conversation, ApiError> {
     // A `conversation_id` in the query string stands in the path already: the private chat with the user `to`.
     if id == NAMED {
+        if call.parameter("conversation_id").is_some() {
+            return Err(ApiError::malformed("conversation_id and to are both given: send one of them"));
+        }
         let why = "the parameter conversation_id or to is missing";
         let to = call.parameter("to").ok_or_else(|| ApiError::malformed(why))?;
         return Ok(Conversation::between(call.user()?, &user(&to)?));

@@ -67,7 +67,7 @@ impl Chaos {
             self.previous.is_some() || !has(Fault::VersionChange),
             "version-change needs --previous"
         );
-        let builder = self.builder(&has);
+        let builder = self.builder(has);
         let options = Options { course, seed: self.seed, per_second: self.per_second, readers: self.readers };
         let bar = ProgressBar::new_spinner();
         bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);

@@ -62,7 +62,7 @@ impl Command {
             Self::Chaos(chaos) => chaos.run().await,
             Self::Overload(overload) => overload.run().await,
             Self::Compare(compare) => compare.run().await,
-            Self::Limits(limits) => limits.run().await,
+            Self::Limits(limits) => Box::pin(limits.run()).await,
             Self::Scenario(scenario) => scenario.run().await,
             Self::Storm(storm) => storm.run().await,
             Self::Report(report) => report.run(),

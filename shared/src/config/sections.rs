@@ -209,7 +209,8 @@ impl Amqp {
     /// # Errors
     /// Names the key.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.tls().check(self.url.expose().starts_with("amqps://"), "has no TLS: write amqps://")
+        let has_tls = self.url.each().all(|url| url.starts_with("amqps://"));
+        self.tls().check(has_tls, "has no TLS: write amqps://")
     }
 }
 

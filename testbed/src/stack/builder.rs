@@ -156,7 +156,7 @@ impl Builder {
         let (temporary, folder) = self.make_folder()?;
         let servers = Box::pin(Servers::start_as(&folder, &self.servers)).await?;
         let urls = servers.urls();
-        let start = self.folder(&folder).start(Backing::Own(servers), urls, "im");
+        let start = self.folder(&folder).start(Backing::Own(Box::new(servers)), urls, "im");
         let mut system = Box::pin(start).await?;
         system.temporary = temporary;
         Ok(system)
@@ -178,7 +178,7 @@ impl Builder {
             amqp: stores.amqp_url.clone(),
         };
         let prefix = stores.amqp_prefix.clone();
-        Box::pin(self.many_shards().start(Backing::Test(stores), urls, &prefix)).await
+        Box::pin(self.many_shards().start(Backing::Test(Box::new(stores)), urls, &prefix)).await
     }
 
     fn make_folder(&self) -> anyhow::Result<(Option<TemporaryFolder>, PathBuf)> {

@@ -10,8 +10,8 @@ use super::{Link, RedisServer, Servers, Service, Stores, TemporaryFolder, Urls};
 #[derive(Debug)]
 pub(super) enum Backing {
     Given,
-    Own(Servers),
-    Test(Stores),
+    Own(Box<Servers>),
+    Test(Box<Stores>),
 }
 
 /// A running system. Everything that it started ends when it is dropped.
