@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use gateway::processes::{Fetched, Processes};
 use shared::amqp::inspector;
+use shared::ids::unix_millis;
 use shared::metrics::{
     GATEWAY_CONNECTIONS, HARMFUL_POLICIES, PROCESS_INFO, PROCESS_READY, PROCESS_START, WORKER_HELD,
-    WORKER_SHARD_OWNER, WORKER_UNACKED_BODIES,
+    WORKER_OLDEST_BODY, WORKER_SHARD_OWNER, WORKER_UNACKED_BODIES,
 };
 use shared::mysql::{self, inspection};
 use shared::redis::inspection::Inspection;
@@ -131,6 +132,14 @@ fn read_shards(worker: &str, metrics: Metrics<'_>, by_shard: &mut BTreeMap<u16, 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
     for (shard, bodies) in metrics.by_shard(WORKER_UNACKED_BODIES) {
         of(shard, &|shard| *shard.unacked_bodies.get_or_insert_default() += bodies as u64);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "seconds since 1970")]
+    for (shard, published_s) in metrics.by_shard(WORKER_OLDEST_BODY) {
+        let age_ms = if published_s > 0.0 { unix_millis() - (published_s * 1_000.0) as i64 } else { 0 };
+        of(shard, &|shard| {
+            let oldest = shard.oldest_body_ms.get_or_insert_default();
+            *oldest = age_ms.max(*oldest);
+        });
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
     for (shard, messages) in metrics.by_shard(WORKER_HELD) {

@@ -60,6 +60,9 @@ pub(crate) struct Shard {
     pub(super) ready_bodies: Option<u32>,
     /// Bodies that the owner has not acknowledged.
     pub(super) unacked_bodies: Option<u64>,
+    /// How long ago the oldest body was published that its owner has received and not acknowledged, in milliseconds; 0 if
+    /// there is none.
+    pub(super) oldest_body_ms: Option<i64>,
     /// Messages that wait for a lower sequence number.
     pub(super) held_messages: Option<u64>,
 }

@@ -12,7 +12,8 @@ pub(super) fn text(status: &Status) -> String {
     let header = ["role", "id", "address", "version", "up", "ready", "connections", "shards"];
     parts.push(table(&header, processes));
     if let Some(shards) = &status.shards {
-        let header = ["shard", "owner", "consumers", "ready bodies", "unacked bodies", "held messages"];
+        let header =
+            ["shard", "owner", "consumers", "ready bodies", "unacked bodies", "oldest body", "held messages"];
         parts.push(table(&header, shards.iter().map(shard)));
     }
     parts.push(format!("dead letters: {}", or_dash(status.dead_letters)));
@@ -65,6 +66,7 @@ fn shard(shard: &Shard) -> Vec<String> {
         or_dash(shard.consumers),
         or_dash(shard.ready_bodies),
         or_dash(shard.unacked_bodies),
+        or_dash(shard.oldest_body_ms.map(duration)),
         or_dash(shard.held_messages),
     ]
 }
