@@ -188,9 +188,10 @@ pub async fn groups_of_user(
     after: &str,
     limit: usize,
 ) -> sqlx::Result<GroupsOfUser> {
+    // Not forced, MariaDB reads all entries of the user below `after` again for each step.
     let rows: Vec<(String, i64)> = sqlx::query_as(
         "SELECT m.group_id, NOT g.is_dismissed AND (g.is_large OR g.large_until > ?) \
-         FROM group_member m JOIN chat_group g ON g.group_id = m.group_id \
+         FROM group_member m FORCE INDEX (groups_of_user) JOIN chat_group g ON g.group_id = m.group_id \
          WHERE m.user_id = ? AND m.group_id > ? ORDER BY m.group_id LIMIT ?",
     )
     .bind(unix_millis())

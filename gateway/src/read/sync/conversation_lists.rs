@@ -7,6 +7,7 @@ use shared::ids::{Seq, UserId};
 use shared::mysql::{Pool, members};
 use shared::redis::RedisError;
 use shared::redis::inbox::{Inboxes, Order, Page};
+use tokio::sync::Semaphore;
 
 use super::super::tail_cache::TailCache;
 use super::entries::Entries;
@@ -16,8 +17,8 @@ use crate::membership::Memberships;
 use crate::wire::api_error::ApiError;
 use crate::wire::listing::Listing;
 
-/// Groups of a user whose heads are read in one step: some two milliseconds of the database.
-const GROUPS_PER_STEP: usize = 500;
+/// Groups of a user whose heads are read in one step: well below a millisecond of the database.
+const GROUPS_PER_STEP: usize = 100;
 
 /// Answers syncs and lists of conversations.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(in crate::read) struct ConversationLists {
     inboxes: Inboxes,
     builder: InboxBuilder,
     entries: Entries,
+    /// One permit: users with very many groups read them one after the other.
+    further_steps: Semaphore,
     /// Older cursors may be from before the oldest change that an inbox knows.
     ttl_us: u64,
 }
@@ -42,6 +45,7 @@ impl ConversationLists {
         Self {
             builder: InboxBuilder::new(pool.clone(), inboxes.clone()),
             entries: Entries::new(pool.clone(), memberships, tails),
+            further_steps: Semaphore::new(1),
             pool,
             inboxes,
             ttl_us: u64::from(inbox_ttl_s) * 1_000_000,
@@ -162,9 +166,11 @@ impl ConversationLists {
     }
 
     /// Adds the heads of all large groups of `user` in steps, so that others' requests come in between however many groups
-    /// the user has. Returns the number of groups and entries that had to be looked at.
+    /// the user has. Beyond the first one of each user, one step runs at a time. Returns the number of groups and entries
+    /// that had to be looked at.
     async fn add_heads(&self, user: &UserId, merge: &mut Merge) -> Result<usize, ApiError> {
         let (mut examined, mut after) = (merge.inbox_entries(), String::new());
+        let mut permit = None;
         loop {
             let groups = members::groups_of_user(&self.pool, user, &after, GROUPS_PER_STEP);
             let groups = groups.await.map_err(|e| ApiError::database(&e))?;
@@ -178,6 +184,9 @@ impl ConversationLists {
                 Some(next) => after = next,
                 None => return Ok(examined),
             }
+            drop(permit.take());
+            // The semaphore is never closed.
+            permit = self.further_steps.acquire().await.ok();
         }
     }
 }
