@@ -3,9 +3,10 @@
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
-use shared::amqp::Topology;
+use shared::amqp::{Inspector, Topology};
+use shared::config::Amqp;
 use shared::shard::ShardCount;
-use testbed::stack::Stores;
+use testbed::stack::{Stores, free_port};
 
 const SHARDS: u16 = 3;
 
@@ -87,5 +88,19 @@ async fn a_new_queue_refuses_publishes_at_a_length_limit() {
         );
         arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
         declare(&connection, &queue, arguments).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_inspector_tries_all_addresses() {
+    let stores = Stores::for_test().await.unwrap();
+    let (_, vhost) = stores.amqp_url.rsplit_once('/').unwrap();
+    let closed = format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", free_port().unwrap());
+    for url in [format!("{closed},{}", stores.amqp_url), format!("{},{closed}", stores.amqp_url)] {
+        let settings = Amqp { url: url.as_str().into(), ..Amqp::default() };
+        let topology = Topology::new(&stores.amqp_prefix, ShardCount::new(SHARDS).unwrap());
+        let inspector = Inspector::open(&settings, topology, "test").await.unwrap();
+        assert_eq!(inspector.dead_letters().await.unwrap(), None);
+        inspector.close().await;
     }
 }

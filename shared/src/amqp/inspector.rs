@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Channel, Connection};
 use tokio::time::timeout;
 
 use super::Topology;
+use super::addresses::Addresses;
 use super::broker::{BrokerError, is_not_found};
 use super::management::Management;
 use super::topology::has_other_arguments;
@@ -65,16 +65,11 @@ impl Inspector {
     /// # Errors
     /// [`InspectError`], after 5 s at the latest.
     pub async fn open(settings: &Amqp, topology: Topology, name: &str) -> Result<Self, InspectError> {
-        let mut uri: AMQPUri =
-            settings.url.expose().parse().map_err(|error: String| ConfigError::key("amqp.url", error))?;
-        uri.query.heartbeat.get_or_insert(settings.heartbeat_s);
         let url = settings.url.to_string();
-        let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let connection = match bounded(Connection::connect_uri(uri, properties)).await {
-            Ok(connection) => connection,
-            Err(source) => return Err(InspectError::Broker { url, source }),
-        };
-        Ok(Self { connection, topology, url })
+        match Addresses::new(settings)?.connect(name, TIMEOUT).await {
+            Ok(connection) => Ok(Self { connection, topology, url }),
+            Err(source) => Err(InspectError::Broker { url, source: source.into() }),
+        }
     }
 
     /// The state of a shard's queue; `None` if there is no such queue.
