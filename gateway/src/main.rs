@@ -13,13 +13,7 @@ use shared::health_command::HealthCommand;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// The commit of this build. The environment of the compiler names it, since sources without their repository are built,
-/// too, and only this file depends on it. Otherwise it is the one that the build script found.
-const COMMIT: &str = match (option_env!("IM_COMMIT"), option_env!("IM_GIT_COMMIT")) {
-    (Some(commit), _) if !commit.is_empty() => commit,
-    (_, Some(commit)) => commit,
-    _ => "unknown",
-};
+const COMMIT: &str = shared::build_commit!();
 
 static VERSION: LazyLock<String> =
     LazyLock::new(|| format!("{} (commit {COMMIT})", env!("CARGO_PKG_VERSION")));

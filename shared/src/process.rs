@@ -11,6 +11,20 @@ use crate::reload::Reload;
 use crate::telemetry::init_logs;
 use crate::tls;
 
+/// The commit of the build, for a program whose build script is `shared/build/commit.rs`. The environment of the compiler names
+/// it, since sources without their repository are built, too; otherwise it is the one that the build script found. A macro, so
+/// that only the file that calls it is compiled again for another commit.
+#[macro_export]
+macro_rules! build_commit {
+    () => {
+        match (option_env!("IM_COMMIT"), option_env!("IM_GIT_COMMIT")) {
+            (Some(commit), _) if !commit.is_empty() => commit,
+            (_, Some(commit)) => commit,
+            _ => "unknown",
+        }
+    };
+}
+
 /// Exit code for a configuration that cannot be used, as in sysexits.h.
 const EX_CONFIG: u8 = 78;
 /// How long standard error may take to accept the last line.

@@ -14,12 +14,7 @@ use worker::dead_letters_command::{self, DeadLettersCommand};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// The commit of this build: as in the gateway.
-const COMMIT: &str = match (option_env!("IM_COMMIT"), option_env!("IM_GIT_COMMIT")) {
-    (Some(commit), _) if !commit.is_empty() => commit,
-    (_, Some(commit)) => commit,
-    _ => "unknown",
-};
+const COMMIT: &str = shared::build_commit!();
 
 static VERSION: LazyLock<String> =
     LazyLock::new(|| format!("{} (commit {COMMIT})", env!("CARGO_PKG_VERSION")));
