@@ -130,11 +130,9 @@ impl ListenSettings {
         Self { tls, ..self }
     }
 
-    /// The same with at most this number of connections. Sets the gauge of the limit.
-    #[expect(clippy::cast_precision_loss, reason = "the number of connections is far below 2^52")]
+    /// The same with at most this number of connections.
     pub(crate) fn within(mut self, connections_max: usize) -> Self {
         self.connections_max = self.connections_max.min(connections_max);
-        metrics::gauge!(shared::metrics::GATEWAY_CONNECTIONS_LIMIT).set(self.connections_max as f64);
         self
     }
 
@@ -188,8 +186,11 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+#[expect(clippy::cast_precision_loss, reason = "the number of connections is far below 2^52")]
 async fn accept(listener: TcpListener, entrance: Arc<Entrance>) -> Infallible {
-    let permits = Arc::new(Semaphore::new(entrance.settings.connections_max));
+    let connections_max = entrance.settings.connections_max;
+    metrics::gauge!(shared::metrics::GATEWAY_CONNECTIONS_LIMIT).set(connections_max as f64);
+    let permits = Arc::new(Semaphore::new(connections_max));
     loop {
         // The permit comes first: connections beyond the limit wait in the kernel.
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { continue };
