@@ -65,7 +65,7 @@ pub(crate) fn duration(ms: i64) -> String {
     }
 }
 
-/// A value, or `-` if there is none.
+/// A value, or `-` for `None`.
 pub(crate) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

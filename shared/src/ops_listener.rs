@@ -52,7 +52,7 @@ fn hint(error: &std::io::Error) -> &'static str {
 /// Binds `address` and serves `routes` until the stop. Returns the bound address, whose port is not 0.
 ///
 /// # Errors
-/// The address cannot be bound: the port is in use, or the address is none of this host.
+/// The address cannot be bound: the port is in use, or this host does not have the address.
 pub fn start(
     address: SocketAddr,
     routes: BoxedFilter<(Response,)>,

@@ -25,7 +25,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// The certificates of a PEM file, in its order.
 ///
 /// # Errors
-/// There is none, or one is malformed.
+/// The file has no certificate, or a malformed one.
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let all = all.map_err(|error| format!("is no certificate in PEM: {error}"))?;

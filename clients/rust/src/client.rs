@@ -255,7 +255,7 @@ impl Conversation {
         self.send(Draft::recall(seq)).await
     }
 
-    /// Removes a failed message from the outbox. False if it is none.
+    /// Removes a failed message from the outbox. Returns false if the message has not failed.
     ///
     /// # Errors
     /// If the client was stopped.

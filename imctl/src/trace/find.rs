@@ -69,7 +69,7 @@ async fn members_after(
     Ok(listed.iter().filter_map(|member| UserId::parse(&member.user_id).ok()).collect())
 }
 
-/// The conversations and senders of the id that Redis remembers; if there are none, those that MySQL has. Also says where
+/// The conversations and senders that Redis remembers for the id; if Redis remembers none, those in MySQL. Also says where
 /// the id was looked for.
 pub(super) async fn everywhere(
     stores: &Stores<'_>,

@@ -111,7 +111,7 @@ impl Chaos {
         anyhow::ensure!(
             !faults.contains(&Fault::KillRabbitmqLeader)
                 || !faults.iter().any(|f| matches!(f, Fault::Wire(..))),
-            "give kill-rabbitmq-leader without faults of wires: there are none to a cluster of RabbitMQ"
+            "give kill-rabbitmq-leader without faults of wires: a cluster of RabbitMQ has no wires"
         );
         Ok(Course::Each(faults))
     }

@@ -32,7 +32,7 @@ pub struct Found<T> {
 /// The counter of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Counter {
-    /// There is none: it is set from MySQL with the next message.
+    /// Redis has no counter: the next message sets it from MySQL.
     Missing,
     /// The last sequence number that was assigned.
     At(Seq),
