@@ -19,6 +19,7 @@ use shared::process::{self, Service};
 use shared::redis::process_addresses::ProcessAddresses;
 use shared::reload::{Load, Reload};
 use shared::shutdown::Shutdown;
+use shared::traces::TraceExport;
 
 use crate::auth::revocations::Revoked;
 use crate::auth::token::Tokens;
@@ -66,6 +67,7 @@ pub struct App {
     /// Stops all other tasks.
     working: Shutdown,
     stores: Stores,
+    traces: Option<TraceExport>,
 }
 
 impl App {
@@ -83,6 +85,7 @@ impl App {
         shared::metrics::built_from(commit);
 
         let gateway = rand::random_range(1..=u64::MAX);
+        let traces = TraceExport::start(&config.traces.export(&format!("{gateway:016x}")))?;
         let health = Health::new();
         let starting = health.check("start");
         let listening = Shutdown::new();
@@ -112,7 +115,7 @@ impl App {
         advertise(gateway, &config.ops.advertise, operations, &stores, &working).await;
         drop(starting);
         tracing::info!(%address, gateway = format!("{gateway:016x}"), "gateway started");
-        Ok(Self { address, config, health, hub, listening, working, stores })
+        Ok(Self { address, config, health, hub, listening, working, stores, traces })
     }
 
     /// The address that it listens on.
@@ -162,6 +165,9 @@ impl Service for App {
             tracing::warn!("some tasks did not end within the grace period");
         }
         self.stores.close().await;
+        if let Some(traces) = self.traces {
+            traces.finish().await;
+        }
         tracing::info!("gateway stopped");
     }
 }

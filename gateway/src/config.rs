@@ -4,6 +4,7 @@ mod limits;
 mod listen;
 mod profiles;
 mod tls;
+mod traces;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,7 @@ pub use limits::Limits;
 pub(crate) use limits::REPLY_BYTES_MAX;
 pub use profiles::Profiles;
 pub use tls::Tls;
+pub use traces::Traces;
 
 /// The default port of `ops.address`.
 const OPS_PORT: u16 = 9091;
@@ -59,6 +61,8 @@ pub struct Config {
     pub shards: Shards,
     /// `[log]`
     pub log: Log,
+    /// `[traces]`
+    pub traces: Traces,
     /// `[start]`
     pub start: Start,
 }
@@ -321,6 +325,7 @@ impl Config {
         PolicyWatch::check(&self.amqp)?;
         self.auth = self.auth.validated()?;
         self.limits.check()?;
+        self.traces.check()?;
         if self.timeouts.heartbeat_ms == 0 {
             return Err(ConfigError::key("timeouts.heartbeat_ms", "is 0"));
         }

@@ -14,6 +14,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::ids::UserId;
+use shared::traces::Span;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -71,10 +72,19 @@ struct State {
     reserved: usize,
     pushes: VecDeque<Utf8Bytes>,
     push_bytes: usize,
+    /// A push whose way to the socket is traced; of several ones, the last.
+    traced: Option<Box<Traced>>,
     missed: Missed,
     close: Option<Close>,
     /// The connection has ended: frames are discarded.
     ended: bool,
+}
+
+/// A push, and the spans that end when it is taken out.
+#[derive(Debug)]
+struct Traced {
+    frame: Utf8Bytes,
+    spans: Vec<Span>,
 }
 
 /// Conversations with dropped pushes.
@@ -173,6 +183,11 @@ impl Outbox {
         self.waker.wake();
     }
 
+    /// The spans end when `frame`, which is pushed next, is taken out for the socket. If it is dropped, they are too.
+    pub(crate) fn trace(&self, frame: &Utf8Bytes, spans: Vec<Span>) {
+        self.state.lock().traced = Some(Box::new(Traced { frame: frame.clone(), spans }));
+    }
+
     /// Adds a frame that may be lost; it is dropped if it does not fit.
     pub fn hint(&self, frame: Utf8Bytes) {
         let mut state = self.state.lock();
@@ -232,6 +247,9 @@ impl Outbox {
         }
         if let Some(frame) = state.pushes.pop_front() {
             state.push_bytes -= frame.len();
+            if state.traced.is_some() {
+                state.end_trace(&frame);
+            }
             return Some(frame);
         }
         let resync = state.missed.take_one(self.reader.get().map(UserId::as_str));
@@ -276,6 +294,14 @@ impl State {
         let frame = self.replies.pop_front()?;
         self.reply_bytes -= frame.len();
         Some(frame)
+    }
+
+    #[cold]
+    fn end_trace(&mut self, frame: &Utf8Bytes) {
+        // The same bytes, not equal ones: those of the traced frame are kept until then.
+        let is_it = |traced: &mut Box<Traced>| traced.frame.as_ptr() == frame.as_ptr();
+        let traced = self.traced.take_if(is_it);
+        traced.into_iter().flat_map(|traced| traced.spans).for_each(Span::record);
     }
 
     /// Frees the memory of a burst, so that an idle connection does not hold it.

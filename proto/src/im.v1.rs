@@ -43,6 +43,19 @@ pub struct ChatMessage {
     /// The sender has sent this id before: the worker announces its final number again.
     #[prost(bool, tag = "11")]
     pub retry: bool,
+    /// Only of a message whose trace is recorded.
+    #[prost(message, optional, tag = "12")]
+    pub trace: ::core::option::Option<TraceContext>,
+}
+/// The place of a message in its trace. A process that does not know it, or exports no traces, passes it on or ignores it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TraceContext {
+    /// As in W3C Trace Context: "00-<trace id>-<span id>-01". The span is the parent of the next one.
+    #[prost(string, tag = "1")]
+    pub traceparent: ::prost::alloc::string::String,
+    /// When that span began, in nanoseconds since 1970 by the clock of its process.
+    #[prost(fixed64, tag = "2")]
+    pub since_ns: u64,
 }
 /// A committed message, in an event.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -63,6 +76,9 @@ pub struct StoredMessage {
     pub origin: ::core::option::Option<Origin>,
     #[prost(bool, tag = "8")]
     pub reply_when_stored: bool,
+    /// Only of a message whose trace is recorded.
+    #[prost(message, optional, tag = "9")]
+    pub trace: ::core::option::Option<TraceContext>,
 }
 /// One connection of one gateway process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -8,6 +8,7 @@ use proto::v1;
 
 use crate::message::{MessageError, Numbered};
 use crate::shard::ShardId;
+use crate::traces::{MessageTrace, TraceId};
 
 /// A decoded body.
 #[derive(Debug)]
@@ -61,6 +62,14 @@ pub fn decode_batch(body: &[u8]) -> Result<DecodedBatch, EnvelopeError> {
     Ok(DecodedBatch { shard, messages, refused })
 }
 
+/// The id of the trace of the message in a body with one message; `None` if it has none, or the body is not decodable.
+#[must_use]
+pub fn trace_id(body: &[u8]) -> Option<TraceId> {
+    let batch = v1::MessageBatch::decode(body).ok()?;
+    let [message] = &batch.messages[..] else { return None };
+    MessageTrace::from_wire(message.trace.as_ref()?).map(|trace| trace.trace_id())
+}
+
 /// Encodes events as the body of one message on the push exchange.
 #[must_use]
 pub fn encode_events(batch: &v1::EventBatch) -> Vec<u8> {
@@ -105,6 +114,26 @@ mod tests {
         let batch = decode_batch(&encode_batch(ShardId(5), sent.iter())).unwrap();
         assert_eq!((batch.shard, batch.messages), (5, sent));
         assert!(batch.refused.is_empty());
+    }
+
+    #[test]
+    fn a_trace_travels_with_its_message_and_costs_others_no_byte() {
+        let plain = encode_batch(ShardId(5), [message()].iter());
+        let trace = MessageTrace::begin(message().id().trace_id());
+        let sampled = Numbered { trace: Some(Box::new(trace)), ..message() };
+        let body = encode_batch(ShardId(5), [message(), sampled.clone(), message()].iter());
+        let decoded = decode_batch(&body).unwrap().messages;
+        assert_eq!((&decoded[0], &decoded[2]), (&message(), &message()));
+        let received = decoded[1].trace.as_ref().unwrap();
+        assert_eq!(received.to_wire(), trace.to_wire());
+        // The field: its tag and length, the traceparent of 55 characters, and the time. With it, the message is longer than
+        // 127 bytes, so its length takes another byte.
+        let one = encode_batch(ShardId(5), [sampled].iter());
+        assert_eq!(one.len() - plain.len(), 2 + 57 + 9 + 1);
+        assert_eq!((trace_id(&one), trace_id(&plain)), (Some(trace.trace_id()), None));
+        // A malformed trace is no reason to refuse the message.
+        let wire = v1::ChatMessage { trace: Some(v1::TraceContext::default()), ..message().to_wire() };
+        assert_eq!(decode_one(wire).messages, [message()]);
     }
 
     #[test]

@@ -36,3 +36,4 @@ pub mod shard;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;

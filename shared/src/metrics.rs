@@ -74,6 +74,12 @@ names! {
         "Number of shards, as stored at the first start.";
     LOG_LINES_LOST = "im_log_lines_lost_total", Counter, [],
         "Log lines that were dropped, because standard output did not take them.";
+    TRACE_SPANS_EXPORTED = "im_trace_spans_exported_total", Counter, [],
+        "Spans of sampled messages that the collector of traces accepted.";
+    TRACE_SPANS_LOST = "im_trace_spans_lost_total", Counter, ["reason"],
+        "Spans of sampled messages that were dropped, by reason: queue (it was full) or export (the collector did not accept them in time).";
+    TRACES_NOT_STARTED = "im_traces_not_started_total", Counter, [],
+        "Messages that were to be sampled, and have no trace because of traces.per_second_max.";
     STORE_RECONNECTS = "im_store_reconnects_total", Counter, ["store"],
         "Times that all connections to a store were given up and opened again, because of its answers, by store.";
     TOPOLOGY_DECLARED = "im_amqp_topology_declared_total", Counter, [],

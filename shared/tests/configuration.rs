@@ -23,12 +23,13 @@ This page is made from the code; a test compares both. After a change of a key: 
 
 /// The sources of the sections of each program; those of a program win over those of both.
 const BOTH: [&str; 2] = ["shared/src/config/sections.rs", "shared/src/config/ops.rs"];
-const GATEWAY: [&str; 6] = [
+const GATEWAY: [&str; 7] = [
     "gateway/src/config.rs",
     "gateway/src/config/limits.rs",
     "gateway/src/config/listen.rs",
     "gateway/src/config/profiles.rs",
     "gateway/src/config/tls.rs",
+    "gateway/src/config/traces.rs",
     "gateway/src/id_profile.rs",
 ];
 const WORKER: [&str; 1] = ["worker/src/config.rs"];
@@ -89,6 +90,7 @@ impl Types {
         let word = match name.as_str() {
             "bool" => "true or false",
             "u16" | "u32" | "u64" | "usize" => "whole number",
+            "f64" => "number",
             "String" => "text",
             "PathBuf" => "file",
             "SocketAddr" => "address:port",

@@ -24,11 +24,12 @@ use shared::redis::{self, RedisError};
 use shared::reload::{Load, Reload};
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
+use shared::traces::{TraceExport, TraceSettings};
 use shared::{advertised_address, telemetry};
 use tokio::sync::watch;
 
 use crate::commit::ledger::MysqlLedger;
-use crate::config::Config;
+use crate::config::{Config, Traces};
 use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::shards::backlog::report_backlog;
 use crate::shards::heartbeat::{EXPIRY, Heartbeat};
@@ -96,6 +97,7 @@ pub struct App {
     serving: Shutdown,
     redis: redis::Client,
     brokers: [Arc<Broker>; 2],
+    traces: Option<TraceExport>,
 }
 
 /// Keeps both connections up, and checks that all queues exist.
@@ -115,6 +117,8 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let settings = config.shard_settings()?;
         let metrics = telemetry::init_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
+        let me = uuid::Uuid::new_v4().to_string();
+        let traces = start_traces(&config, &me)?;
         let health = Health::new();
         let working = Shutdown::new();
         let serving = working.sibling();
@@ -153,7 +157,6 @@ impl App {
             transactions: ConcurrencyLimit::new(config.commit.transactions_at_once),
             settings,
         };
-        let me = uuid::Uuid::new_v4().to_string();
         tracing::info!(
             worker.id = %me, %ops_address, shards = shards.get(),
             "Worker {me} started; its health checks are at http://{ops_address}/readyz"
@@ -167,7 +170,7 @@ impl App {
         working.spawn_essential("backlog of shards", reporting);
         drop(starting);
         let (grace, brokers) = (config.drain.grace(), [consuming, publishing]);
-        Ok(Self { health, ops_address, shards, grace, working, serving, redis, brokers })
+        Ok(Self { health, ops_address, shards, grace, working, serving, redis, brokers, traces })
     }
 
     /// Bound address of `/readyz`, `/healthz` and `/metrics`.
@@ -204,6 +207,9 @@ impl App {
         }
         self.redis.close().await;
         self.serving.finish(Duration::from_secs(1)).await;
+        if let Some(traces) = self.traces {
+            traces.finish().await;
+        }
         in_time
     }
 }
@@ -217,6 +223,17 @@ impl Service for App {
         tracing::info!("The worker stops; it finishes its current batches and releases its shards");
         App::stop(self).await;
     }
+}
+
+/// Starts the export of traces by the worker with the id `me`, if an endpoint is configured.
+fn start_traces(config: &Config, me: &str) -> Result<Option<TraceExport>, ConfigError> {
+    let Traces { otlp_endpoint, service_name } = &config.traces;
+    TraceExport::start(&TraceSettings {
+        endpoint: otlp_endpoint,
+        service_name,
+        program: "im-worker",
+        instance: me,
+    })
 }
 
 /// Publishes where the gateways get the metrics of this worker, which are at the address `bound`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::amqp::PolicyWatch;
 use shared::config::{Amqp, ConfigError, Log, Mysql, Ops, Program, Redis, Shards, Start};
+use shared::traces::TraceSettings;
 
 /// All sections. Unknown keys are refused; keys that only a gateway has are ignored.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -22,6 +23,8 @@ pub struct Config {
     pub shards: Shards,
     /// Format and level of log lines.
     pub log: Log,
+    /// Where traces are exported to.
+    pub traces: Traces,
     /// How long to wait for a dependency at the start.
     pub start: Start,
     /// Address of health checks and metrics.
@@ -75,6 +78,16 @@ pub struct ShardSettings {
     pub hole_timeout: Duration,
 }
 
+/// `[traces]`. Which messages have a trace is decided by the gateways.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Traces {
+    /// Where traces are exported to by OTLP over HTTP, without the path; empty: this worker adds nothing to traces.
+    pub otlp_endpoint: String,
+    /// The name of the service in traces; empty: `im-worker`, and `im-gateway` for a gateway.
+    pub service_name: String,
+}
+
 /// `[inbox]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -123,6 +136,7 @@ impl Config {
             config.mysql.check()?;
             config.redis.check()?;
             config.amqp.check()?;
+            TraceSettings::check(&config.traces.otlp_endpoint)?;
             PolicyWatch::check(&config.amqp)?;
             shared::advertised_address::check("ops.advertise", &config.ops.advertise)?;
             Ok(config)

@@ -207,8 +207,13 @@ impl Builder {
         let Stores { pool, shards, redis, publishing, .. } = &self.stores;
         let limits = &self.config.limits;
         let sequence = Sequence::new(redis.clone(), self.config.redis.sent_ttl_s);
-        let (sends, queues) =
-            Sends::new(limits, Arc::clone(&groups.memberships), pool.clone(), sequence.clone(), *shards);
+        let (sends, queues) = Sends::new(
+            &self.config,
+            Arc::clone(&groups.memberships),
+            pool.clone(),
+            sequence.clone(),
+            *shards,
+        );
         let numbering = Numbering::new(sequence, pool.clone());
         let context = PipelineContext::new(limits, Arc::clone(in_flight));
         for (shard, queue) in shards.all().zip(queues) {

@@ -12,6 +12,7 @@ use shared::permission::{Denied, Relation};
 use shared::shutdown::Shutdown;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::traces::PushTraces;
 use crate::auth::revocations::Revocations;
 use crate::devices::Devices;
 use crate::hub::Hub;
@@ -106,6 +107,7 @@ impl Fanout {
         // Rendered once, and only if a recipient is here. The frame of a sender leaves out its own messages.
         let mut messages = None;
         let mut shared = SharedFrames::default();
+        let mut traces = PushTraces::begin(committed);
         let mut frames = 0;
         let any = self.targets.hub.each_concerned(&conversation, |member| {
             let messages: &mut Vec<RenderedMessage> =
@@ -117,11 +119,13 @@ impl Fanout {
                 shared.get(&conversation, &member.user, |name| frame(name, messages.iter()))
             };
             if let Some(frame) = frame {
+                traces.follow(&frame, &member.outbox);
                 member.outbox.push(frame, &conversation);
                 frames += 1;
             }
         });
         self.frames.increment(frames);
+        traces.end(frames);
         if let (Some(first), Some(last)) = (committed.messages.first(), committed.messages.last()) {
             self.targets.in_flight.push_timer.pushed(&conversation, Seq(first.seq), Seq(last.seq));
         }

@@ -3,3 +3,4 @@
 pub(crate) mod fanout;
 pub(crate) mod listener;
 mod stream_numbers;
+mod traces;

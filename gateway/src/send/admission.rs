@@ -17,6 +17,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::in_flight::{PendingReply, try_again};
 use super::recall::{Recall, RecallPolicy};
+use super::sampling::Sampler;
+use crate::config::Config;
 use crate::config::Limits;
 use crate::identity::Identity;
 use crate::membership::Memberships;
@@ -56,6 +58,8 @@ pub(crate) struct Sends {
     pool: Pool,
     sequence: Sequence,
     limits: AdmissionLimits,
+    /// `None`: no message has a trace.
+    sampler: Option<Sampler>,
 }
 
 /// What [`Sends`] allows.
@@ -80,12 +84,13 @@ impl Sends {
     /// Returns the admission and one queue per shard, for the pipelines.
     #[must_use]
     pub(crate) fn new(
-        limits: &Limits,
+        config: &Config,
         memberships: Arc<Memberships>,
         pool: Pool,
         sequence: Sequence,
         shards: ShardCount,
     ) -> (Self, Vec<mpsc::Receiver<Admitted>>) {
+        let (limits, sampler) = (&config.limits, Sampler::new(&config.traces));
         let (queues, receivers) =
             shards.all().map(|_| mpsc::channel(limits.shard_queue_messages_max)).unzip();
         let rates = Rates::new(limits.user_messages_per_second, limits.user_messages_burst);
@@ -96,7 +101,7 @@ impl Sends {
             in_flight: limits.messages_in_flight_max,
             recall: RecallPolicy { within: Duration::from_millis(limits.recall_within_ms) },
         };
-        (Self { memberships, shards, queues, rates, places, pool, sequence, limits }, receivers)
+        (Self { memberships, shards, queues, rates, places, pool, sequence, limits, sampler }, receivers)
     }
 
     /// The messages between admission and confirm, and the most that there may be.
@@ -149,7 +154,9 @@ impl Sends {
         let (reply_when_stored, may_be_retry) = (request.reply_when_stored, request.msg_id.is_some());
         let message = request.into_message(conversation, by.user.clone(), unix_millis);
         let deadline = Instant::now() + self.limits.deadline;
-        let reply = PendingReply::new(reply_to, message.id(), deadline);
+        let id = message.id();
+        let trace = self.sampler.as_ref().and_then(|sampler| sampler.sample(&id));
+        let reply = PendingReply::new(reply_to, id, deadline).traced(trace);
         if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(&by.user)) {
             let message = "you send faster than allowed: slow down and send this message again".to_owned();
             reply.refuse(&ApiError::RateLimited { message, retry_after_ms });

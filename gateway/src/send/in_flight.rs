@@ -29,6 +29,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::push_timer::PushTimer;
+use super::sampling::SendSpan;
 use crate::outbox::ReplyTo;
 use crate::wire::api_error::ApiError;
 use crate::wire::name::ConversationName;
@@ -58,11 +59,24 @@ pub(super) struct PendingReply {
     deadline: Instant,
     /// An earlier message with the id has another content.
     content_differs: bool,
+    /// The span that ends with the reply.
+    trace: Option<Box<SendSpan>>,
 }
 
 impl PendingReply {
     pub(super) fn new(to: ReplyTo, id: MessageId, deadline: Instant) -> Self {
-        Self { to: Some(to), id, deadline, content_differs: false }
+        Self { to: Some(to), id, deadline, content_differs: false, trace: None }
+    }
+
+    /// The span of the message ends with this reply.
+    pub(super) fn traced(mut self, trace: Option<Box<SendSpan>>) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    /// The span of the message, if its trace is recorded.
+    pub(super) fn trace(&mut self) -> Option<&mut SendSpan> {
+        self.trace.as_deref_mut()
     }
 
     /// The conversation, as the sender names it.
@@ -83,6 +97,9 @@ impl PendingReply {
                 true => reply::chat_content_differs(&self.id.msg_id, &self.name(), seq),
             });
         }
+        if let Some(trace) = self.trace.take() {
+            trace.end(&self.id, Ok(seq));
+        }
     }
 
     /// The id was used for an earlier message with another content, which stays: a code 0 says so.
@@ -97,6 +114,9 @@ impl PendingReply {
     fn send_refusal(&mut self, refusal: &ApiError) {
         if let Some(to) = self.to.take() {
             to.send(refusal.frame_about(Cmd::CHAT, Some(self.id.msg_id.as_str()), &self.name()));
+        }
+        if let Some(trace) = self.trace.take() {
+            trace.end(&self.id, Err(refusal.code()));
         }
     }
 

@@ -11,6 +11,7 @@ mod pipeline;
 mod push_timer;
 mod recall;
 mod reseed;
+mod sampling;
 mod shard_publisher;
 
 pub(crate) use admission::Sends;

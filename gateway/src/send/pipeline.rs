@@ -17,6 +17,7 @@ use shared::envelope;
 use shared::message::Numbered;
 use shared::permission::Denied;
 use shared::shard::ShardId;
+use shared::traces::{Span, SpanKind};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -176,11 +177,11 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
             return Vec::new();
         };
         metrics::histogram!(shared::metrics::GATEWAY_NUMBER_TIME).record(start.elapsed());
-        let mut numbered = Vec::with_capacity(batch.len());
+        let (mut numbered, count) = (Vec::with_capacity(batch.len()), batch.len());
         let mut is_logged = false;
         for (admitted, seq) in batch.into_iter().zip(seqs) {
             match seq {
-                Ok(seq) => numbered.push(with_seq(admitted, seq)),
+                Ok(seq) => numbered.push(with_seq(admitted, seq, || (start.elapsed(), count))),
                 Err(NumberError::Reused) => admitted.reply.refuse(&Denied::IdReused.into()),
                 Err(error) => {
                     if !std::mem::replace(&mut is_logged, true) {
@@ -193,17 +194,22 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         numbered
     }
 
-    async fn publish(&mut self, numbered: Vec<InFlightMessage>, until: Instant) {
+    async fn publish(&mut self, mut numbered: Vec<InFlightMessage>, until: Instant) {
         let Some(oldest) = numbered.first() else { return };
         let admitted = oldest.deadline().map(|deadline| deadline - self.context.reply_timeout);
         if let Some(admitted) = admitted {
             self.context.in_flight.push_timer.admitted(&oldest.message, admitted);
         }
+        let spans = publish_spans(&mut numbered);
         let publishing = self.context.in_flight.publish(numbered);
         let body = envelope::encode_batch(self.shard, publishing.messages());
         let start = Instant::now();
         let limit = until.saturating_duration_since(start);
-        match self.publisher.publish(&body, limit).await {
+        let published = self.publisher.publish(&body, limit).await;
+        for span in spans {
+            self.published(span, &body, published.as_ref().err());
+        }
+        match published {
             Ok(()) => {
                 let confirmed = Instant::now();
                 self.record_accepted(publishing.messages(), confirmed - start);
@@ -228,6 +234,21 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         }
     }
 
+    /// Ends the span of a message that was published, or not.
+    fn published(&self, span: Span, body: &[u8], error: Option<&PublishError>) {
+        let span = span
+            .with("messaging.system", "rabbitmq")
+            .with("messaging.operation.type", "send")
+            .with("messaging.operation.name", "publish")
+            .with("im.shard", i64::from(self.shard.0))
+            .count("messaging.message.body.size", body.len());
+        match error {
+            None => span,
+            Some(error) => span.failed(error.to_string()),
+        }
+        .record();
+    }
+
     fn record_accepted<'m>(
         &self,
         messages: impl ExactSizeIterator<Item = &'m Numbered>,
@@ -240,17 +261,38 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         for message in messages {
             tracing::debug!(
                 conversation.id = %message.conversation, msg.id = %message.msg_id,
-                seq = %message.seq, shard = %self.shard, "message accepted"
+                seq = %message.seq, shard = %self.shard, trace_id = message.trace_id(), "message accepted"
             );
         }
     }
 }
 
-fn with_seq(mut admitted: Admitted, assigned: AssignedSeq) -> InFlightMessage {
+/// Begins the spans of publishing, which the bodies name. Almost always none, without an allocation.
+fn publish_spans(numbered: &mut [InFlightMessage]) -> Vec<Span> {
+    let traces = numbered.iter_mut().filter_map(|one| one.message.trace.as_mut());
+    traces.filter_map(|trace| trace.enter("publish", SpanKind::Producer)).collect()
+}
+
+/// `numbering`: how long it took, for how many messages.
+fn with_seq(
+    mut admitted: Admitted,
+    assigned: AssignedSeq,
+    numbering: impl Fn() -> (Duration, usize),
+) -> InFlightMessage {
     let AssignedSeq { seq, jump, retry, other_content } = assigned;
     if other_content {
         admitted.reply.content_differs();
     }
+    let trace = admitted.reply.trace().map(|send| {
+        send.retry = retry;
+        let (trace, (time, messages)) = (send.trace(), numbering());
+        let span = trace.child("number", SpanKind::Client).lasted(time);
+        span.with("db.system.name", "redis")
+            .count("db.operation.batch.size", messages)
+            .with("im.seq.jump", jump)
+            .record();
+        Box::new(trace)
+    });
     let numbered = Numbered {
         message: admitted.message,
         seq,
@@ -258,6 +300,7 @@ fn with_seq(mut admitted: Admitted, assigned: AssignedSeq) -> InFlightMessage {
         retry,
         origin: Some(admitted.origin),
         reply_when_stored: admitted.reply_when_stored,
+        trace,
     };
     InFlightMessage::new(numbered, admitted.reply, admitted.permit)
 }

@@ -3,6 +3,7 @@
 use shared::conversation::{Conversation, Kind};
 use shared::envelope;
 use shared::ids::{MsgId, Seq, UserId, unix_millis};
+use shared::message::MessageId;
 use shared::mysql::{Pool, inspection, members};
 use shared::redis::inbox::Inboxes;
 use shared::redis::inspection::Inspection;
@@ -129,7 +130,9 @@ pub(super) async fn trace(
             (is_announced(stores, conversation, seq).await?, readers(stores, &candidate, seq).await?)
         }
     };
+    let id = MessageId { conversation: conversation.clone(), sender: sender.clone(), msg_id: msg_id.clone() };
     Ok(Message {
+        trace_id: id.trace_id().to_string(),
         conversation: conversation.key().to_owned(),
         sender: sender.as_str().to_owned(),
         shard: shard.0,

@@ -53,6 +53,8 @@ pub(super) struct Message {
     pub(super) is_announced: Option<bool>,
     /// Users whose read position is at or past it, the sender left out, at most 100.
     pub(super) read_by: Vec<Reader>,
+    /// The id of its trace, if that was recorded.
+    pub(super) trace_id: String,
     /// What no store knows.
     pub(super) not_known: Vec<&'static str>,
 }

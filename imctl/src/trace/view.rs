@@ -49,6 +49,7 @@ fn message(message: &Message) -> String {
         ("announced", tristate(message.is_announced)),
         ("read by", if readers.is_empty() { "-".to_owned() } else { readers.join(" ") }),
         ("last_seq", message.last_seq.to_string()),
+        ("trace id", format!("{}, if a trace was recorded", message.trace_id)),
         ("so", message.conclusion.clone()),
     ];
     rows.extend(message.not_known.iter().map(|unknown| ("not known", (*unknown).to_owned())));

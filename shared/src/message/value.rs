@@ -2,11 +2,14 @@
 
 use std::ops::Deref;
 
+use opentelemetry::trace::TraceId;
 use proto::v1;
+use tracing::field::DisplayValue;
 
 use super::kind::{self, BODY_BYTES_MAX, MessageKind};
 use crate::conversation::{Conversation, ConversationError};
 use crate::ids::{ConnectionId, IdError, MsgId, Seq, UserId};
+use crate::traces::{self, MessageTrace};
 
 /// The identity of a message: it stays the same when the sender retries. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +29,12 @@ impl MessageId {
     /// [`IdError`]
     pub fn parse(conversation: Conversation, sender: &str, msg_id: &str) -> Result<Self, IdError> {
         Ok(Self { conversation, sender: UserId::parse(sender)?, msg_id: MsgId::parse(msg_id)? })
+    }
+
+    /// The id of its trace, whether that is recorded or not.
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        traces::trace_id([self.conversation.key(), self.sender.as_str(), self.msg_id.as_str()])
     }
 }
 
@@ -71,6 +80,8 @@ pub struct Numbered {
     pub origin: Option<ConnectionId>,
     /// The sender is answered at the commit.
     pub reply_when_stored: bool,
+    /// Its place in its trace, if that is recorded.
+    pub trace: Option<Box<MessageTrace>>,
 }
 
 /// The fields of the message are those of the numbered one, too.
@@ -141,6 +152,7 @@ impl Numbered {
             origin,
             reply_when_stored,
             retry,
+            trace,
         } = wire;
         replace(wire_conversation, conversation.key());
         replace(sender_id, sender.as_str());
@@ -153,6 +165,7 @@ impl Numbered {
         *origin = self.origin.map(origin_to_wire);
         *reply_when_stored = self.reply_when_stored;
         *retry = self.retry;
+        *trace = self.trace.as_deref().map(MessageTrace::to_wire);
     }
 
     /// Checks the protobuf form, and moves its content.
@@ -169,7 +182,14 @@ impl Numbered {
             retry: wire.retry,
             origin: wire.origin.map(origin_from_wire),
             reply_when_stored: wire.reply_when_stored,
+            trace: wire.trace.as_ref().and_then(MessageTrace::from_wire).map(Box::new),
         })
+    }
+
+    /// The id of its trace, for log lines; `None` if no trace is recorded.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<DisplayValue<TraceId>> {
+        self.trace.as_ref().map(|trace| tracing::field::display(trace.trace_id()))
     }
 
     /// The form for the event that it is stored under `seq`.
@@ -185,6 +205,7 @@ impl Numbered {
             send_time_ms,
             origin: self.origin.map(origin_to_wire),
             reply_when_stored: self.reply_when_stored,
+            trace: self.trace.as_deref().map(MessageTrace::to_wire),
         }
     }
 }

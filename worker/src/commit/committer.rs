@@ -17,6 +17,7 @@ use super::ledger::{Attempt, Ledger, LedgerError, Outcome};
 use super::pending::{DeliveryTag, Pending};
 use super::permission_cache::{PermissionCache, VersionedRoster};
 use super::renumber::{Displaced, Sequencer, renumber};
+use super::traces::CommitFacts;
 use super::verdict::Verdict;
 use super::voided_seqs::VoidedSeqs;
 
@@ -134,6 +135,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                 }
                 Err(error) => {
                     metrics::counter!(shared::metrics::WORKER_COMMITS_FAILED).increment(1);
+                    CommitFacts::of(&attempt.batch, now).failed(&attempt.batch);
                     self.failed(attempt.batch);
                     return Err(error);
                 }
@@ -204,6 +206,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
     ) -> Committed {
         let mut committed = Committed::default();
         let mut counts = Counts::default();
+        let facts = CommitFacts::of(&batch, now);
         let Outcome { plan, rosters } = outcome;
         let conversations: Vec<Conversation> = batch.conversations().cloned().collect();
         let groups: Vec<_> = batch.groups().iter().cloned().zip(plan.heads.iter().copied()).collect();
@@ -214,7 +217,8 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             let mut above = head;
             let displaced_before = self.displaced.len();
             let mut advanced = Vec::new();
-            for (pending, verdict) in judged.by_ref().take(group.len()) {
+            for (mut pending, verdict) in judged.by_ref().take(group.len()) {
+                facts.judged(&mut pending, verdict);
                 above = above.max(pending.seq);
                 let delivery = pending.delivery;
                 match *verdict {
@@ -258,7 +262,8 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         counts.stored += 1;
         tracing::debug!(
             conversation.id = %pending.message.conversation, msg.id = %pending.message.msg_id,
-            msg.seq = %pending.seq, "Committed message {}", pending.message.msg_id
+            msg.seq = %pending.seq, trace_id = pending.message.trace_id(),
+            "Committed message {}", pending.message.msg_id
         );
         if pending.is_renumbered() {
             self.correct(&pending, pending.seq, committed);
@@ -272,6 +277,10 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             return;
         }
         let message = &pending.message;
+        tracing::debug!(
+            conversation.id = %message.conversation, msg.id = %message.msg_id, msg.seq = %stored,
+            trace_id = message.trace_id(), "Message {} is stored already", message.msg_id
+        );
         // The worker that stored it may have died before it announced it. A redelivered retry is not announced: its
         // content may differ from the stored one.
         let unannounced = pending.attempted || (pending.redelivered && !message.retry);
@@ -287,7 +296,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         let message = &pending.message;
         tracing::info!(
             conversation.id = %message.conversation, msg.id = %message.msg_id,
-            msg.seq = %seq, told = %message.seq,
+            msg.seq = %seq, told = %message.seq, trace_id = message.trace_id(),
             "Message {} has another sequence number than its sender was told; the sender gets a second reply",
             message.msg_id
         );
@@ -378,7 +387,7 @@ fn refuse(pending: Pending, denied: Denied, committed: &mut Committed) {
     let message = pending.message;
     tracing::info!(
         conversation.id = %message.conversation, msg.id = %message.msg_id,
-        msg.seq = %pending.seq, reason = ?denied,
+        msg.seq = %pending.seq, reason = ?denied, trace_id = message.trace_id(),
         "Message {} is not committed because the rule refuses it; the sender is told", message.msg_id
     );
     let code = denied.code().to_string();

@@ -3,7 +3,7 @@
 //! [`plan`] holds the rules and does no I/O; the permissions that they check are in [`permission_cache`]. [`committer`]
 //! executes a plan in one transaction of the [`ledger`], and keeps state between batches: held messages in [`gap_buffer`],
 //! sequence numbers without a message in [`voided_seqs`], messages that need a fresh one in [`renumber`]. It returns
-//! [`facts`].
+//! [`facts`]. [`traces`] has the spans of sampled messages.
 
 mod aside;
 pub mod batch;
@@ -17,5 +17,6 @@ pub mod pending;
 pub(crate) mod permission_cache;
 pub mod plan;
 pub(crate) mod renumber;
+pub(crate) mod traces;
 pub(crate) mod verdict;
 pub mod voided_seqs;

@@ -19,6 +19,7 @@ use shared::shard::{ShardCount, ShardId};
 use tokio::time::timeout;
 
 use crate::commit::pending::{DeliveryTag, Pending};
+use crate::commit::traces;
 use crate::settle::Ack;
 
 /// Longest wait for an answer, and for the socket to take an acknowledgement.
@@ -223,7 +224,8 @@ impl Decoder {
                     reason: error.to_string(),
                     body,
                 }));
-                for message in batch.messages {
+                for mut message in batch.messages {
+                    traces::delivered(&mut message, redelivered);
                     match self.misrouted(batch.shard, &message) {
                         Some((reason, body)) => {
                             intake.rejected.push(Rejected { delivery: tag, reason, body });

@@ -9,6 +9,7 @@ use std::time::Duration;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use shared::amqp::{Broker, ConfirmingPublisher};
 use shared::backoff::Backoff;
+use shared::envelope;
 use shared::ids::unix_millis;
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
@@ -52,8 +53,9 @@ impl DeadLetterPublisher {
 
     /// Publishes `body`, and waits for the broker's confirmation. False if the worker stops before that.
     pub(crate) async fn publish(&self, shard: ShardId, reason: String, body: Vec<u8>) -> bool {
+        let trace_id = envelope::trace_id(&body);
         tracing::error!(
-            shard.id = %shard, %reason, size_bytes = body.len(),
+            shard.id = %shard, %reason, size_bytes = body.len(), trace_id = trace_id.map(tracing::field::display),
             "A message of shard {shard} cannot be stored ({reason}); it is published to the dead-letter queue"
         );
         let (confirmed, confirmation) = oneshot::channel();

@@ -20,6 +20,7 @@ use shared::redis::inbox::Inboxes;
 use shared::redis::sequence::Sequence;
 use shared::shard::ShardId;
 use shared::shutdown::Shutdown;
+use shared::traces::Span;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::announce::events::Events;
@@ -29,6 +30,7 @@ use crate::commit::committer::Committer;
 use crate::commit::facts::Committed;
 use crate::commit::ledger::MysqlLedger;
 use crate::commit::pending::DeliveryTag;
+use crate::commit::traces;
 use crate::config::ShardSettings;
 use crate::intake::consumer::{ConsumeError, Intake, ShardConsumer};
 use crate::intake::dead_letter_publisher::DeadLetterPublisher;
@@ -306,11 +308,13 @@ impl Session<'_> {
         // The inbox updates of a busy conversation must not fill the prefetch window.
         let window = usize::from(self.context.settings.prefetch_bodies);
         let hurry = self.deliveries.unacknowledged() * 2 > window;
-        let Committed { facts, advanced, mut settled } = committed;
+        let Committed { mut facts, advanced, mut settled } = committed;
         self.inboxes.record(inbox_updates(advanced, &mut settled), hurry);
+        let spans = traces::announced(&mut facts);
         let events = Events::from(facts);
         if !events.is_empty() {
             self.events.publish(events.into_wire()).await;
+            spans.into_iter().for_each(Span::record);
             self.beacon.reset();
         }
         self.settle(settled).await
