@@ -5,7 +5,7 @@ use futures_util::future::LocalBoxFuture;
 use super::outcome::Outcome;
 use super::scale::Scale;
 use super::target::Target;
-use super::{backlog, big_group, growth, idle, many, pulls, slow_readers, steady, storm, sync_storm};
+use super::{backlog, big_group, fanout, growth, idle, many, pulls, slow_readers, steady, storm, sync_storm};
 use testbed::stack::Builder;
 
 type Run = for<'a> fn(&'a mut Target, &'a Scale) -> LocalBoxFuture<'a, anyhow::Result<Outcome>>;
@@ -41,7 +41,7 @@ impl Scenario {
     #[must_use]
     pub fn fixes(&self, option: &str) -> bool {
         match option {
-            "--gateways" => matches!(self.name, "idle" | "growth-gateways"),
+            "--gateways" => matches!(self.name, "idle" | "growth-gateways" | "fanout"),
             "--workers" => matches!(self.name, "worker-away" | "backlog"),
             _ => false,
         }
@@ -101,6 +101,7 @@ scenarios! {
     "growth-conversations", "the price of a message as conversations grow to 100,000", usual, growth::conversations, COUNTS, false;
     "growth-history", "the price of a message as history grows to 10,000,000 rows", usual, growth::history, FILLS, false;
     "growth-gateways", "the price of a message with 1 to 8 gateways", |b| b.gateways(8), growth::gateways, STOPS, false;
+    "fanout", "useful and useless events of private chats and small groups with 1 to 8 gateways", |b| b.gateways(8), fanout::fanout, STOPS, false;
 }
 
 /// The scenario with this name.
@@ -121,7 +122,7 @@ mod tests {
             SCENARIOS.iter().filter(|scenario| scenario.needs_own.is_some()).map(|s| s.name).collect();
         assert_eq!(
             own,
-            ["worker-away", "backlog", "growth-conversations", "growth-history", "growth-gateways"]
+            ["worker-away", "backlog", "growth-conversations", "growth-history", "growth-gateways", "fanout"]
         );
     }
 }

@@ -4,6 +4,7 @@ mod backlog;
 mod big_group;
 mod catalog;
 mod deployment;
+mod fanout;
 mod figures;
 mod growth;
 mod idle;
