@@ -3,7 +3,6 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use ahash::AHashMap;
 use gateway::connection::login::LoggedIn;
 use gateway::hub::Hub;
 use gateway::identity::Identity;
@@ -135,14 +134,15 @@ fn plan_batch() -> Box<dyn FnMut()> {
     let pending = arrivals.map(|(message, arrival)| Pending::new(message, 1, arrival, false));
     let batch = Batch::new(pending.collect());
     let (voided, known) = (VoidedSeqs::default(), vec![None; BATCH]);
-    let (refusals, recalls) = (vec![None; BATCH], AHashMap::new());
+    let refusals = vec![None; BATCH];
     Box::new(move || {
         let situation = Situation {
             batch: black_box(&batch),
             heads: &[Seq::ZERO],
             known: &known,
             refusals: &refusals,
-            recalls: &recalls,
+            rosters: &[],
+            facts: &[],
             voided: &voided,
             overdue_since: None,
         };

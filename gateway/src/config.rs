@@ -2,6 +2,7 @@
 
 mod limits;
 mod listen;
+mod messages;
 mod profiles;
 mod tls;
 mod traces;
@@ -18,6 +19,7 @@ pub use listen::Listen;
 
 pub use limits::Limits;
 pub(crate) use limits::REPLY_BYTES_MAX;
+pub use messages::Messages;
 pub use profiles::Profiles;
 pub use tls::Tls;
 pub use traces::Traces;
@@ -41,6 +43,8 @@ pub struct Config {
     pub auth: Auth,
     /// `[groups]`
     pub groups: Groups,
+    /// `[messages]`
+    pub messages: Messages,
     /// `[profiles]`
     pub profiles: Profiles,
     /// `[inbox]`

@@ -1,22 +1,43 @@
 //! The features of this gateway, as clients may ask for them.
 
+use shared::message::{Message, MessageKind};
+
 use crate::config::Config;
 use crate::wire::api_error::ApiError;
 
 /// A feature that may be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Feature {
+    /// Editing messages.
+    Edits,
+    /// `meta` of messages, and messages of the app's own types.
+    Meta,
+    /// Messages that answer others.
+    Replies,
+    /// Messages that mention users.
+    Mentions,
+    /// Reactions to messages.
+    Reactions,
+    /// Pinned messages.
+    Pins,
     /// Profiles of users, and what groups show beside their names.
     Profiles,
 }
 
 impl Feature {
     /// In the order in which clients are told them.
-    const ALL: [Self; 1] = [Self::Profiles];
+    const ALL: [Self; 7] =
+        [Self::Edits, Self::Meta, Self::Replies, Self::Mentions, Self::Reactions, Self::Pins, Self::Profiles];
 
     /// The name that clients know it by.
     fn name(self) -> &'static str {
         match self {
+            Self::Edits => "edit",
+            Self::Meta => "meta",
+            Self::Replies => "reply",
+            Self::Mentions => "mentions",
+            Self::Reactions => "reactions",
+            Self::Pins => "pins",
             Self::Profiles => "profiles",
         }
     }
@@ -24,12 +45,25 @@ impl Feature {
     /// The key of the configuration that switches it on.
     fn setting(self) -> &'static str {
         match self {
+            Self::Edits => "messages.edits",
+            Self::Meta => "messages.meta",
+            Self::Replies => "messages.replies",
+            Self::Mentions => "messages.mentions",
+            Self::Reactions => "messages.reactions",
+            Self::Pins => "messages.pins",
             Self::Profiles => "profiles.enabled",
         }
     }
 
     fn is_on(self, config: &Config) -> bool {
+        let messages = &config.messages;
         match self {
+            Self::Edits => messages.edits,
+            Self::Meta => messages.meta,
+            Self::Replies => messages.replies,
+            Self::Mentions => messages.mentions,
+            Self::Reactions => messages.reactions,
+            Self::Pins => messages.pins,
             Self::Profiles => config.profiles.enabled,
         }
     }
@@ -55,6 +89,26 @@ impl Features {
         self.0.contains(&feature)
     }
 
+    /// Refuses a message that needs a feature that is switched off.
+    ///
+    /// # Errors
+    /// 400 with the name of the setting.
+    pub(crate) fn require_for(&self, message: &Message) -> Result<(), ApiError> {
+        let of_kind = match &message.kind {
+            MessageKind::Edit { .. } => Some(Feature::Edits),
+            MessageKind::Reaction { .. } => Some(Feature::Reactions),
+            MessageKind::Pin { .. } => Some(Feature::Pins),
+            MessageKind::App { .. } => Some(Feature::Meta),
+            _ => None,
+        };
+        let details = message.details.as_deref();
+        let meta = details.and_then(|details| details.meta.as_ref()).map(|_| Feature::Meta);
+        let reply = details.and_then(|details| details.reply_to).map(|_| Feature::Replies);
+        let mentions = details.and_then(|details| details.mentions.as_ref()).map(|_| Feature::Mentions);
+        let mut needed = [of_kind, meta, reply, mentions].into_iter().flatten();
+        needed.try_for_each(|feature| self.require(feature))
+    }
+
     /// Refuses requests of a feature that is switched off.
     ///
     /// # Errors
@@ -65,7 +119,7 @@ impl Features {
         }
         let (name, setting) = (feature.name(), feature.setting());
         Err(ApiError::Malformed(format!(
-            "{name} are switched off here: the gateway runs with {setting} = false"
+            "the feature {name} is switched off here: the gateway runs with {setting} = false"
         )))
     }
 }
@@ -77,10 +131,11 @@ mod tests {
     #[test]
     fn a_feature_that_is_switched_off_is_not_listed_and_names_its_setting() {
         let mut config = Config::default();
-        assert_eq!(Features::of(&config).names(), ["profiles"]);
+        let all = ["edit", "meta", "reply", "mentions", "reactions", "pins", "profiles"];
+        assert_eq!(Features::of(&config).names(), all);
         assert_eq!(Features::of(&config).require(Feature::Profiles), Ok(()));
         config.profiles.enabled = false;
-        assert_eq!(Features::of(&config).names(), [""; 0]);
+        assert_eq!(Features::of(&config).names(), all[..6]);
         let refused = Features::of(&config).require(Feature::Profiles).unwrap_err();
         assert_eq!(refused.code(), 400);
         assert!(refused.message().contains("profiles.enabled = false"), "{}", refused.message());

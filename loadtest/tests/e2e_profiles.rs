@@ -253,11 +253,13 @@ async fn changes_are_limited_and_a_feature_that_is_switched_off_says_so() {
     operator(&limited, 0, Some("ann")).ok("PATCH", "/api/users/me", Some(change(5))).await.unwrap();
 
     let builder = Builder::new().gateways(1).workers(1).unlimited().set("IM__PROFILES__ENABLED", "false");
+    let builder = builder.set("IM__MESSAGES__META", "false");
     let off = builder.for_test().await.unwrap();
     let (nobody, ann) = (Http::of_nobody(&off.http_urls()[0]), http(&off, 0, "ann"));
     let api = nobody.ok("GET", "/api", None).await.unwrap();
-    assert_eq!(api["features"], json!([]));
-    assert_eq!(api["limits"], json!({"content_bytes": 4096, "frame_bytes": 65536, "heartbeat_ms": 30000}));
+    assert_eq!(api["features"], json!(["edit", "reply", "mentions", "reactions", "pins"]));
+    let limits = json!({"content_bytes": 4096, "mentions": 50, "frame_bytes": 65536, "heartbeat_ms": 30000});
+    assert_eq!(api["limits"], limits);
     ann.ok("POST", "/api/groups", Some(json!({"conversation_id": "group_team"}))).await.unwrap();
     let nothing = json!({});
     for (caller, method, path, body) in [

@@ -7,8 +7,8 @@
 use std::fmt;
 
 use ahash::AHashSet;
-use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// Most bytes of the text.
@@ -66,6 +66,12 @@ impl Meta {
         )
     }
 
+    /// Whether it is the empty object.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.as_str().trim_start_matches('{').trim_start().starts_with('}')
+    }
+
     /// The text, as it was sent.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -78,6 +84,14 @@ impl Default for Meta {
     fn default() -> Self {
         // A constant text that is JSON.
         Self(RawValue::from_string(EMPTY.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Meta {
+    /// Reads a stored object, which was checked when it came in.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        if raw.get().starts_with('{') { Ok(Self(raw)) } else { Err(D::Error::custom("meta is no object")) }
     }
 }
 

@@ -27,6 +27,7 @@ const GATEWAY: [&str; 7] = [
     "gateway/src/config.rs",
     "gateway/src/config/limits.rs",
     "gateway/src/config/listen.rs",
+    "gateway/src/config/messages.rs",
     "gateway/src/config/profiles.rs",
     "gateway/src/config/tls.rs",
     "gateway/src/config/traces.rs",

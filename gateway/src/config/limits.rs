@@ -61,6 +61,8 @@ pub struct Limits {
     pub user_messages_burst: u32,
     /// How long a user may recall its own message. A group's owner and admins may recall any message at any time.
     pub recall_within_ms: u64,
+    /// How long a user may edit its own message; 0 for no limit.
+    pub edit_within_ms: u64,
     /// Bytes of an HTTP body, unless the call has its own limit.
     pub http_body_bytes_max: usize,
     /// Concurrent HTTP calls; a further one gets 503. The operator has a tenth as many of its own.
@@ -113,6 +115,7 @@ impl Default for Limits {
             user_messages_per_second: 50,
             user_messages_burst: 200,
             recall_within_ms: 120_000,
+            edit_within_ms: 86_400_000,
             http_body_bytes_max: 64 * 1024,
             http_calls_max: 1_000,
             address_calls_at_once: 100,

@@ -3,7 +3,6 @@
 //! A trait, so that tests run a connection without stores, a broker or the real clock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -17,8 +16,8 @@ use crate::budget::cost;
 use crate::identity::Identity;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::wire::api_error::ApiError;
+use crate::wire::chat::ChatRequest;
 use crate::wire::context::RequestContext;
-use crate::wire::message::ChatRequest;
 use crate::wire::request::{PullRequest, SyncRequest};
 use crate::wire::retry_delay::RetryDelay;
 
@@ -113,8 +112,7 @@ impl Backend for Deps {
     }
 
     fn next_connection_id(&self) -> ConnectionId {
-        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
-        ConnectionId { gateway: self.gateway, connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed) }
+        self.new_connection_id()
     }
 
     fn check_token(&self, token: &str) -> Result<Login, ApiError> {

@@ -1,7 +1,9 @@
 //! The parts of the gateway that connections use.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use shared::ids::ConnectionId;
 use shared::shutdown::Shutdown;
 
 use super::logins::Logins;
@@ -37,4 +39,12 @@ pub(crate) struct Deps {
     pub(crate) revocations: Arc<Revocations>,
     /// Stops at a drain, which waits for all connections.
     pub(crate) shutdown: Shutdown,
+}
+
+impl Deps {
+    /// The id of a new connection, or of an HTTP call that sends a message.
+    pub(crate) fn new_connection_id(&self) -> ConnectionId {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+        ConnectionId { gateway: self.gateway, connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed) }
+    }
 }

@@ -21,7 +21,7 @@ use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::outbox::{Outbox, ReplyTo};
 use crate::wire::api_error::ApiError;
-use crate::wire::message::ChatRequest;
+use crate::wire::chat::ChatRequest;
 
 /// The wall clock when the test begins, in milliseconds since 1970.
 pub(super) const START_UNIX_MS: i64 = 1_700_000_000_000;

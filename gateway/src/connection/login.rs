@@ -14,9 +14,9 @@ use super::token_expiry::TokenExpiry;
 use crate::auth::token::Login;
 use crate::identity::Identity;
 use crate::wire::api_error::ApiError;
+use crate::wire::chat::ChatRequest;
 use crate::wire::close::Close;
 use crate::wire::context::RequestContext;
-use crate::wire::message::ChatRequest;
 use crate::wire::reply;
 use crate::wire::request::{self, Cmd, Request};
 

@@ -61,20 +61,26 @@ pub(crate) fn error(status: StatusCode, message: &str) -> Response {
     with_body(status, &ErrorBody { code: status.as_u16(), message, retry_after_ms: None })
 }
 
+/// The same with the delay before a retry, if it is known.
+#[must_use]
+pub(crate) fn retryable_error(status: StatusCode, message: &str, retry_after_ms: Option<u64>) -> Response {
+    let mut response = with_body(status, &ErrorBody { code: status.as_u16(), message, retry_after_ms });
+    if let Some(ms) = retry_after_ms {
+        // In whole seconds, rounded up: an earlier retry would be refused.
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
+    }
+    response
+}
+
 /// The response to a refused call, with the delay before a retry and the allowed methods where they apply.
 #[must_use]
 pub(crate) fn refusal(refusal: &ApiError) -> Response {
     refusal.count();
     let (code, retry_after_ms) = (refusal.code(), refusal.retry_after_ms());
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = with_body(status, &ErrorBody { code, message: refusal.message(), retry_after_ms });
-    let fields = response.headers_mut();
-    if let Some(ms) = retry_after_ms {
-        // In whole seconds, rounded up: an earlier retry would be refused.
-        fields.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
-    }
+    let mut response = retryable_error(status, refusal.message(), retry_after_ms);
     if let ApiError::MethodNotAllowed { allowed } = refusal {
-        fields.insert(ALLOW, allow(allowed));
+        response.headers_mut().insert(ALLOW, allow(allowed));
     }
     response
 }

@@ -10,6 +10,7 @@ use super::call::{Call, user};
 use super::paging::{cursor, limit, truncate};
 use super::path::NAMED;
 use super::refusals::{method_not_allowed, not_found};
+use super::{one_message, send};
 use crate::budget::Payer;
 use crate::wire::api_error::ApiError;
 use crate::wire::listing::{EntryView, Listing};
@@ -19,8 +20,15 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     match (call.method(), path) {
         ("GET", []) => Box::pin(list(call)).await,
         ("GET", [id, "messages"]) => messages(id, call).await,
+        ("POST", [id, "messages"]) => Box::pin(send::send(id, call)).await,
+        ("GET", [id, "messages", seq]) => Box::pin(one_message::message(id, seq, call)).await,
+        ("GET", [id, "messages", seq, "reactions"]) => Box::pin(one_message::reactions(id, seq, call)).await,
+        ("GET", [id, "pins"]) => Box::pin(one_message::pins(id, call)).await,
         ("GET", [id, "positions"]) => positions(id, call).await,
-        (_, [] | [_, "messages" | "positions"]) => Err(method_not_allowed("GET")),
+        (_, [_, "messages"]) => Err(method_not_allowed("GET, POST")),
+        (_, [] | [_, "positions" | "pins"] | [_, "messages", _] | [_, "messages", _, "reactions"]) => {
+            Err(method_not_allowed("GET"))
+        }
         _ => Err(not_found()),
     }
 }
@@ -48,11 +56,11 @@ async fn list(call: Call) -> Answer {
 }
 
 /// The user who reads, and who pays for it.
-fn reader(call: &Call) -> Result<(&Payer, &UserId), ApiError> {
+pub(super) fn reader(call: &Call) -> Result<(&Payer, &UserId), ApiError> {
     Ok((&call.payer, call.user()?))
 }
 
-fn conversation(id: &str, call: &Call) -> Result<Conversation, ApiError> {
+pub(super) fn conversation(id: &str, call: &Call) -> Result<Conversation, ApiError> {
     // A `conversation_id` in the query string stands in the path already: the private chat with the user `to`.
     if id == NAMED {
         if call.parameter("conversation_id").is_some() {
@@ -80,7 +88,12 @@ async fn messages(id: &str, call: Call) -> Answer {
         Some("backward") => true,
         Some(_) => return Err(ApiError::malformed("direction must be forward (default) or backward")),
     };
-    let request = PullRequest { cursor: Seq(cursor), limit: limit(&call)?, backward };
+    let changes = match call.parameter("changes").as_deref() {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err(ApiError::malformed("changes must be true (default) or false")),
+    };
+    let request = PullRequest { cursor: Seq(cursor), limit: limit(&call)?, backward, changes };
     Ok(json_text(call.deps.reads.page(reader(&call)?, &conversation, request, None).await?))
 }
 

@@ -1,7 +1,7 @@
 //! `GET /api`: the version of the protocol and of the program, the features, and the limits.
 
 use serde::Serialize;
-use shared::message::BODY_BYTES_MAX;
+use shared::message::{BODY_BYTES_MAX, MENTIONS_MAX};
 use shared::meta::META_BYTES_MAX;
 
 use super::answer::{Answer, json};
@@ -40,6 +40,8 @@ struct Limits {
     content_bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     meta_bytes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mentions: Option<usize>,
     frame_bytes: usize,
     heartbeat_ms: u64,
 }
@@ -50,9 +52,11 @@ pub(super) fn route(call: &Call) -> Answer {
         return Err(method_not_allowed("GET"));
     }
     let settings = &call.deps.connections.settings;
+    let has_meta = [Feature::Profiles, Feature::Meta].into_iter().any(|one| settings.features.is_on(one));
     let limits = Limits {
         content_bytes: BODY_BYTES_MAX,
-        meta_bytes: settings.features.is_on(Feature::Profiles).then_some(META_BYTES_MAX),
+        meta_bytes: has_meta.then_some(META_BYTES_MAX),
+        mentions: settings.features.is_on(Feature::Mentions).then_some(MENTIONS_MAX),
         frame_bytes: FRAME_BYTES_MAX,
         heartbeat_ms: settings.timeouts.heartbeat_ms,
     };

@@ -7,7 +7,7 @@ use ahash::AHashMap;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::UserId;
 use shared::mysql::access::{self, CHANGES_KEPT_MS, Change};
-use shared::mysql::{self, members};
+use shared::mysql::{self, changes, members};
 use shared::shutdown::Shutdown;
 
 use super::log_position::LogPosition;
@@ -93,6 +93,9 @@ impl ChangeLog {
             self.last_cleaned = Instant::now();
             if let Err(error) = access::remove_old_changes(&self.memberships.pool).await {
                 tracing::warn!(%error, "removing old membership changes failed");
+            }
+            if let Err(error) = changes::remove_old_unchanged(&self.memberships.pool).await {
+                tracing::warn!(%error, "removing old entries that changed nothing failed");
             }
         }
     }

@@ -34,6 +34,9 @@ use crate::wire::retry_delay::RetryDelay;
 /// How long a heartbeat waits for the version of the newest change. Without it the reply has none.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The bytes that are reserved for one message, its reactions or the pins: those of a page of this many entries.
+const SINGLE_READ_ENTRIES: u16 = 100;
+
 /// The parts that reads use.
 #[derive(Debug)]
 pub(crate) struct ReadDeps {
@@ -117,6 +120,30 @@ impl Reads {
         let page = within(begun.deadline, page).await?;
         payer.spend(cost::of_bytes(page.len()));
         Ok(begun.bytes.attach(page))
+    }
+
+    /// What `read` reads of a conversation above the number that `user` sees from, as `render` shows it.
+    ///
+    /// # Errors
+    /// 403, 404, 429, 503, and those of `render`
+    pub(crate) async fn messages<'a, T, R>(
+        &'a self,
+        (payer, user): (&Payer, &UserId),
+        conversation: &'a Conversation,
+        read: impl FnOnce(&'a Pool, &'a Conversation, Seq) -> R,
+        render: impl FnOnce(T) -> Result<Utf8Bytes, ApiError>,
+    ) -> Result<Utf8Bytes, ApiError>
+    where
+        R: Future<Output = Result<T, shared::mysql::Error>>,
+    {
+        let begun = self.begin(payer, cost::PULL, page_bytes(SINGLE_READ_ENTRIES), None).await?;
+        let found = async {
+            let floor = self.memberships.require(conversation, user).await?.floor();
+            read(&self.pool, conversation, floor).await.map_err(|error| ApiError::database(&error))
+        };
+        let rendered = render(within(begun.deadline, found).await?)?;
+        payer.spend(cost::of_bytes(rendered.len()));
+        Ok(begun.bytes.attach(rendered))
     }
 
     /// Answers a pull.
@@ -293,9 +320,17 @@ async fn within<T>(
 /// Equal keys make readers share a page, so a floor that the cursor already implies is left out.
 fn page_key(conversation: Conversation, reader: &UserId, request: PullRequest, floor: Seq) -> PageKey {
     let reader = (conversation.kind() != Kind::Group).then(|| reader.clone());
-    let PullRequest { cursor, limit, backward } = request;
+    let PullRequest { cursor, limit, backward, changes } = request;
     if backward {
-        return PageKey { conversation, reader, cursor, direction: Direction::Backward, limit, floor };
+        return PageKey {
+            conversation,
+            reader,
+            cursor,
+            direction: Direction::Backward,
+            limit,
+            floor,
+            changes,
+        };
     }
     PageKey {
         conversation,
@@ -304,5 +339,6 @@ fn page_key(conversation: Conversation, reader: &UserId, request: PullRequest, f
         direction: Direction::Forward,
         limit,
         floor: Seq::ZERO,
+        changes,
     }
 }

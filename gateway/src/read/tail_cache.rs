@@ -1,7 +1,7 @@
 //! The newest messages of conversations, for unread counts and for the last message of a list entry.
 //!
 //! Messages never change their sequence number or sender, so that a cached tail stays true and only newer messages are
-//! added. Requests for one conversation wait for the same query: a thousand members that reconnect at once cost one.
+//! added; a change of an earlier message is a newer entry. Requests for one conversation wait for the same query: a thousand members that reconnect at once cost one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
 use shared::message::Stored;
-use shared::mysql::timeline::{self, Direction};
+use shared::mysql::timeline;
 use shared::mysql::{self, Pool, unread};
 
 /// Messages of one tail. Older messages are counted by MySQL.
@@ -25,6 +25,8 @@ pub(super) struct Summary {
     pub(super) last_seq: Seq,
     pub(super) last_message: Option<Arc<Stored>>,
     pub(super) unread: u64,
+    /// Some of the unread messages may mention the user.
+    pub(super) may_mention: bool,
     /// Most messages that MySQL counted for it.
     pub(super) counted: u64,
 }
@@ -59,7 +61,9 @@ impl TailCache {
             }
             let unread = tail.unread(self.hasher.hash_one(user.as_str()), counted_from);
             let last_message = tail.last_message.clone();
-            (Summary { last_seq: tail.last_seq, last_message, unread, counted: 0 }, tail.begins_after)
+            let may_mention = counted_from < tail.last_mention.max(tail.begins_after);
+            let last_seq = tail.last_seq;
+            (Summary { last_seq, last_message, unread, may_mention, counted: 0 }, tail.begins_after)
         };
         if counted_from < tail_begins {
             summary.counted = (tail_begins.0 - counted_from.0).min(u64::from(unread::COUNTED_MAX));
@@ -87,20 +91,40 @@ impl TailCache {
         metrics::counter!(shared::metrics::GATEWAY_TAIL_READS).increment(1);
         let limit = u32::try_from(TAIL_MESSAGES_MAX).unwrap_or(u32::MAX);
         let rows = unread::newest(&self.pool, conversation, tail.last_seq, limit).await?;
-        let newest = timeline::read(&self.pool, conversation, Seq::ZERO, Direction::Backward, 1).await?;
-        let newest = newest.into_iter().next();
-        // A commit between the two queries must not make the last message newer than the count.
-        if newest.as_ref().map(|message| message.seq) == rows.first().map(|row| row.seq) || rows.is_empty() {
-            tail.last_message = newest.map(Arc::new).or(tail.last_message.take());
-        } else if let Some(row) = rows.first() {
-            let last =
-                timeline::read(&self.pool, conversation, row.seq.next(), Direction::Backward, 1).await?;
-            tail.last_message = last.into_iter().next().map(Arc::new);
+        if let Some(last) = last_message(tail, &rows) {
+            tail.last_message = match last {
+                LastMessage::At(seq) => timeline::one(&self.pool, conversation, seq).await?,
+                LastMessage::Below(seq) => timeline::last_message(&self.pool, conversation, seq).await?,
+            }
+            .map(Arc::new);
         }
         tail.add(&rows, &self.hasher);
         tail.last_seq = tail.last_seq.max(at_least);
         tail.was_read = true;
         Ok(())
+    }
+}
+
+/// Where the last message of a conversation is.
+#[derive(Debug, PartialEq, Eq)]
+enum LastMessage {
+    /// It has this sequence number.
+    At(Seq),
+    /// It is at this number or below.
+    Below(Seq),
+}
+
+/// Where to read the last message after `rows`, newest first, were added; `None`: the cached one is still right. It is read by
+/// its number, so that a commit in between does not make it newer than the count.
+fn last_message(tail: &Tail, rows: &[unread::Counted]) -> Option<LastMessage> {
+    if let Some(newest) = rows.iter().find(|row| row.changes.is_none()) {
+        return Some(LastMessage::At(newest.seq));
+    }
+    match &tail.last_message {
+        Some(last) => {
+            rows.iter().any(|row| row.changes == Some(last.seq)).then_some(LastMessage::At(last.seq))
+        }
+        None => rows.last().map(|oldest| LastMessage::Below(oldest.seq)),
     }
 }
 
@@ -110,7 +134,7 @@ struct TailMessage {
     seq: Seq,
     /// Hash of the user id, in 8 bytes instead of 64.
     sender: u64,
-    /// It is neither a recall nor recalled.
+    /// It is neither a change entry nor recalled.
     counts: bool,
 }
 
@@ -123,6 +147,8 @@ struct Tail {
     /// `messages` has all messages above this sequence number, up to `last_seq`.
     begins_after: Seq,
     messages: VecDeque<TailMessage>,
+    /// The newest message or edit that mentions somebody.
+    last_mention: Seq,
 }
 
 impl Tail {
@@ -135,7 +161,10 @@ impl Tail {
         for row in rows.iter().rev() {
             let sender = hasher.hash_one(row.sender_id.as_str());
             self.messages.push_back(TailMessage { seq: row.seq, sender, counts: row.counts });
-            if let Some(recalled) = row.recalls
+            if row.mentions {
+                self.last_mention = self.last_mention.max(row.seq);
+            }
+            if let Some(recalled) = row.changes.filter(|_| row.is_recall)
                 && let Ok(index) = self.messages.binary_search_by_key(&recalled, |message| message.seq)
             {
                 self.messages[index].counts = false;
@@ -162,8 +191,38 @@ mod tests {
             seq: Seq(seq),
             sender_id: sender.to_owned(),
             counts: recalls.is_none(),
-            recalls: recalls.map(Seq),
+            changes: recalls.map(Seq),
+            is_recall: recalls.is_some(),
+            mentions: false,
         }
+    }
+
+    #[test]
+    fn the_last_message_is_the_newest_that_is_no_change() {
+        let reaction = |seq, to| unread::Counted { is_recall: false, ..row(seq, "bob", Some(to)) };
+        let stored = shared::message::fixture::numbered("group_1", 5, "alice", "m").message;
+        let tail = |last: Option<u64>| Tail {
+            last_message: last.map(|seq| Arc::new(Stored::new(stored.clone(), Seq(seq)))),
+            ..Tail::default()
+        };
+        let at = |seq| Some(LastMessage::At(Seq(seq)));
+        assert_eq!(last_message(&tail(None), &[]), None);
+        assert_eq!(last_message(&tail(Some(5)), &[row(7, "bob", None), row(6, "bob", None)]), at(7));
+        assert_eq!(last_message(&tail(Some(5)), &[reaction(8, 6), row(7, "bob", None)]), at(7));
+        assert_eq!(last_message(&tail(Some(5)), &[reaction(7, 4), reaction(6, 3)]), None);
+        assert_eq!(last_message(&tail(Some(5)), &[reaction(7, 4), reaction(6, 5)]), at(5), "it changed");
+        let below = Some(LastMessage::Below(Seq(6)));
+        assert_eq!(last_message(&tail(None), &[reaction(7, 4), reaction(6, 5)]), below);
+    }
+
+    #[test]
+    fn mentions_above_the_read_position_are_noticed() {
+        let (hasher, mut tail) = (RandomState::new(), Tail::default());
+        let mention = |seq| unread::Counted { mentions: true, ..row(seq, "bob", None) };
+        tail.add(&[row(3, "bob", None), mention(2)], &hasher);
+        assert_eq!(tail.last_mention, Seq(2));
+        tail.add(&[mention(5), row(4, "bob", None)], &hasher);
+        assert_eq!(tail.last_mention, Seq(5));
     }
 
     #[test]

@@ -9,23 +9,23 @@ use shared::conversation::Conversation;
 use shared::ids::{ConnectionId, Seq, UserId, unix_millis};
 use shared::message::{Message, Reuse};
 use shared::mysql::{Pool, timeline};
-use shared::permission::{Action, Denied};
+use shared::permission::{Action, Denied, Permissions};
 use shared::redis::sequence::Sequence;
 use shared::shard::ShardCount;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::in_flight::{PendingReply, try_again};
-use super::recall::{Recall, RecallPolicy};
+use super::reference::{ChangePolicy, Reference, Referring, is_decided_at_commit};
 use super::sampling::Sampler;
-use crate::config::Config;
-use crate::config::Limits;
+use crate::config::{Config, Limits};
+use crate::features::Features;
 use crate::identity::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
 use crate::rates::Rates;
 use crate::wire::api_error::ApiError;
-use crate::wire::message::ChatRequest;
+use crate::wire::chat::ChatRequest;
 
 /// A message that waits for its sequence number.
 #[derive(Debug)]
@@ -57,6 +57,7 @@ pub(crate) struct Sends {
     places: Arc<Semaphore>,
     pool: Pool,
     sequence: Sequence,
+    features: Features,
     limits: AdmissionLimits,
     /// `None`: no message has a trace.
     sampler: Option<Sampler>,
@@ -71,7 +72,7 @@ struct AdmissionLimits {
     batch: Duration,
     /// Messages between admission and confirm.
     in_flight: usize,
-    recall: RecallPolicy,
+    changes: ChangePolicy,
 }
 
 /// The time for one batch, from its sequence numbers to its confirm: half of a request's time. A message that has less
@@ -95,13 +96,19 @@ impl Sends {
             shards.all().map(|_| mpsc::channel(limits.shard_queue_messages_max)).unzip();
         let rates = Rates::new(limits.user_messages_per_second, limits.user_messages_burst);
         let places = Arc::new(Semaphore::new(limits.messages_in_flight_max));
+        let features = Features::of(config);
+        let edit_within = (limits.edit_within_ms > 0).then(|| Duration::from_millis(limits.edit_within_ms));
         let limits = AdmissionLimits {
             deadline: Duration::from_millis(limits.request_deadline_ms),
             batch: batch_timeout(limits),
             in_flight: limits.messages_in_flight_max,
-            recall: RecallPolicy { within: Duration::from_millis(limits.recall_within_ms) },
+            changes: ChangePolicy {
+                recall_within: Duration::from_millis(limits.recall_within_ms),
+                edit_within,
+            },
         };
-        (Self { memberships, shards, queues, rates, places, pool, sequence, limits, sampler }, receivers)
+        let sends = Self { memberships, shards, queues, rates, places, pool, sequence, features, limits, sampler };
+        (sends, receivers)
     }
 
     /// The messages between admission and confirm, and the most that there may be.
@@ -113,8 +120,8 @@ impl Sends {
 
     /// Takes a message. Its reply is sent through `reply_to`, now or within the deadline.
     ///
-    /// `Some` if something has to be looked up first (an unknown membership, the message to recall, an earlier attempt of a
-    /// message that its sender may not send now): the caller handles no further request of this connection until the future
+    /// `Some` if something has to be looked up first (an unknown membership, the message to recall, edit or answer, an earlier
+    /// attempt of a message that its sender may not send now): the caller handles no further request of this connection until the future
     /// has ended, so that its messages keep their order.
     #[must_use]
     pub(crate) fn submit(
@@ -125,10 +132,10 @@ impl Sends {
         reply_to: ReplyTo,
     ) -> Option<BoxFuture<'static, ()>> {
         let admitted = self.admit(by, conversation, request, reply_to)?;
-        let recalls = admitted.message.kind.recalls();
+        let reference = Reference::of(&admitted.message);
         let known = self.memberships.known_to_send(&admitted.message.conversation, &by.user);
-        match (known, recalls) {
-            (Some(permissions), None) => match permissions.check(Action::Send, unix_millis) {
+        match (known, reference.looked_up()) {
+            (Some(permissions), None) => match check(reference, &permissions) {
                 Ok(()) => {
                     self.queue(admitted);
                     None
@@ -137,9 +144,9 @@ impl Sends {
                     admitted.reply.refuse(&denied.into());
                     None
                 }
-                Err(_) => Some(Arc::clone(self).look_up(admitted, recalls).boxed()),
+                Err(_) => Some(Arc::clone(self).look_up(admitted, reference).boxed()),
             },
-            _ => Some(Arc::clone(self).look_up(admitted, recalls).boxed()),
+            _ => Some(Arc::clone(self).look_up(admitted, reference).boxed()),
         }
     }
 
@@ -153,10 +160,15 @@ impl Sends {
     ) -> Option<Admitted> {
         let (reply_when_stored, may_be_retry) = (request.reply_when_stored, request.msg_id.is_some());
         let message = request.into_message(conversation, by.user.clone(), unix_millis);
+        let reply_when_stored = reply_when_stored || is_decided_at_commit(&message);
         let deadline = Instant::now() + self.limits.deadline;
         let id = message.id();
         let trace = self.sampler.as_ref().and_then(|sampler| sampler.sample(&id));
         let reply = PendingReply::new(reply_to, id, deadline).traced(trace);
+        if let Err(refusal) = self.features.require_for(&message) {
+            reply.refuse(&refusal);
+            return None;
+        }
         if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(&by.user)) {
             let message = "you send faster than allowed: slow down and send this message again".to_owned();
             reply.refuse(&ApiError::RateLimited { message, retry_after_ms });
@@ -169,16 +181,18 @@ impl Sends {
         Some(Admitted { message, origin: by.origin, reply_when_stored, may_be_retry, reply, permit })
     }
 
-    /// Looks up the membership, the message to recall, and an earlier attempt, in time for a batch.
-    async fn look_up(self: Arc<Self>, admitted: Admitted, recalls: Option<Seq>) {
+    /// Looks up the membership, the message to recall, edit or answer, and an earlier attempt, in time for a batch.
+    async fn look_up(self: Arc<Self>, admitted: Admitted, reference: Reference) {
         let until = admitted.reply.deadline() - self.limits.batch;
         let late = |_| {
-            Err(try_again(match recalls {
-                Some(_) => "the message to recall is not stored yet, or the database did not answer in time",
+            Err(try_again(match reference.looked_up() {
+                Some(_) => {
+                    "the message to recall, edit or answer is not stored yet, or the database did not answer in time"
+                }
                 None => "the database did not answer in time",
             }))
         };
-        match timeout_at(until, self.decide(&admitted, recalls)).await.unwrap_or_else(late) {
+        match timeout_at(until, self.decide(&admitted, reference)).await.unwrap_or_else(late) {
             Ok(None) => self.queue(admitted),
             Ok(Some(Earlier { seq, content_differs })) => {
                 let mut reply = admitted.reply;
@@ -196,16 +210,15 @@ impl Sends {
     ///
     /// An earlier attempt that is not stored yet needs no thought: a change of permissions locks the conversation's row, so
     /// that the commit, which locks it too, refuses the attempt as well.
-    async fn decide(&self, admitted: &Admitted, recalls: Option<Seq>) -> Result<Option<Earlier>, ApiError> {
-        // Before a recall is checked: the age of its message does not matter to a retry, and a reused id is told at once.
-        if recalls.is_some()
+    async fn decide(&self, admitted: &Admitted, reference: Reference) -> Result<Option<Earlier>, ApiError> {
+        if reference.is_change()
             && let Some(stored) = self.stored(admitted).await?
         {
             return Ok(Some(stored));
         }
-        match self.check(admitted, recalls).await {
+        match self.check(admitted, reference).await {
             Ok(()) => Ok(None),
-            Err(denied @ (ApiError::Forbidden(_) | ApiError::NotFound(_))) if recalls.is_none() => {
+            Err(denied @ (ApiError::Forbidden(_) | ApiError::NotFound(_))) if !reference.is_change() => {
                 self.stored(admitted).await?.map_or(Err(denied), |stored| Ok(Some(stored)))
             }
             Err(refusal) => Err(refusal),
@@ -231,13 +244,11 @@ impl Sends {
         }
     }
 
-    async fn check(&self, admitted: &Admitted, recalls: Option<Seq>) -> Result<(), ApiError> {
-        let (conversation, user) = (&admitted.message.conversation, &admitted.message.sender);
+    async fn check(&self, admitted: &Admitted, reference: Reference) -> Result<(), ApiError> {
+        let Message { conversation, sender: user, kind, .. } = &admitted.message;
         let permissions = self.memberships.require(conversation, user).await?;
-        if let Some(seq) = recalls {
-            let recall = Recall { conversation, user, permissions: &permissions, seq };
-            self.limits.recall.check(&self.pool, &self.sequence, &recall).await?;
-        }
+        let referring = Referring { conversation, user, permissions: &permissions, kind, reference };
+        self.limits.changes.check(&self.pool, &self.sequence, &referring).await?;
         Ok(permissions.check(Action::Send, unix_millis)?)
     }
 
@@ -248,4 +259,10 @@ impl Sends {
             full.into_inner().reply.refuse(&try_again("this gateway is sending as fast as it can"));
         }
     }
+}
+
+/// What can be checked without a lookup.
+fn check(reference: Reference, permissions: &Permissions) -> Result<(), Denied> {
+    permissions.check(Action::Send, unix_millis)?;
+    reference.check_known(permissions)
 }

@@ -9,7 +9,7 @@ mod in_flight;
 mod numbering;
 mod pipeline;
 mod push_timer;
-mod recall;
+mod reference;
 mod reseed;
 mod sampling;
 mod shard_publisher;

@@ -83,6 +83,22 @@ fn sentence(denied: Denied) -> String {
         Denied::RecallExpired { limit_ms } => {
             return format!("a message can be recalled for {} minutes only", limit_ms / 60_000);
         }
+        Denied::NoTarget => "there is no message with this seq that you may see and that can be changed so",
+        Denied::NothingToReply => {
+            "there is no message with this seq that you may see and answer: check payload.reply_to"
+        }
+        Denied::EditNeedsSender => "only its sender edits a message",
+        Denied::NotEditable => "messages of this type cannot be edited",
+        Denied::EditExpired { limit_ms } => {
+            return format!("a message can be edited for {} minutes only", limit_ms.div_ceil(60_000));
+        }
+        Denied::TargetRecalled => "this message was recalled",
+        Denied::ReactionsFull => "this message has 20 different reactions: use one of them",
+        Denied::PinNeedsAdmin => "only the owner and admins pin messages of a group",
+        Denied::PinsFull => "this conversation has 50 pins: take one off first",
+        Denied::EveryoneNeedsAdmin => {
+            "only the owner and admins mention everyone in a group of more than 100 members"
+        }
         Denied::UpdateNeedsAdmin => "only the owner and admins change a group",
         Denied::AddNeedsAdmin => "only the owner and admins add members",
         Denied::DismissNeedsOwner => "only the owner dismisses a group",

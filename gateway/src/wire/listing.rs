@@ -23,11 +23,22 @@ pub enum Listed {
         last_ack_seq: Seq,
         /// Messages of others after the read position and after the user joined.
         unread: u64,
-        /// The newest message, if the user may see it.
+        /// Those of them that mention the user, if there are any.
+        mentions: Option<UnreadMentions>,
+        /// The newest message that is no change entry, if the user may see it.
         last_message: Option<Arc<Stored>>,
     },
     /// The user is no longer a member.
     Removed(Conversation),
+}
+
+/// The unread messages that mention a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnreadMentions {
+    /// How many there are.
+    pub count: u64,
+    /// The first of them.
+    pub first: Seq,
 }
 
 /// A page of a user's conversations.
@@ -66,6 +77,10 @@ enum State<'a> {
         last_ack_seq: Seq,
         unread: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
+        mentions: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mention_seq: Option<Seq>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         last_message: Option<MessageView<'a>>,
     },
     Removed {
@@ -78,16 +93,20 @@ impl<'a> EntryView<'a> {
     #[must_use]
     pub fn new(listed: &'a Listed, reader: &UserId) -> Self {
         match listed {
-            Listed::Conversation { conversation, last_seq, last_ack_seq, unread, last_message } => Self {
-                conversation_id: conversation.wire(),
-                peer: conversation.peer_of(reader.as_str()),
-                state: State::Member {
-                    last_seq: *last_seq,
-                    last_ack_seq: *last_ack_seq,
-                    unread: *unread,
-                    last_message: last_message.as_deref().map(MessageView::from),
-                },
-            },
+            Listed::Conversation { conversation, last_seq, last_ack_seq, unread, mentions, last_message } => {
+                Self {
+                    conversation_id: conversation.wire(),
+                    peer: conversation.peer_of(reader.as_str()),
+                    state: State::Member {
+                        last_seq: *last_seq,
+                        last_ack_seq: *last_ack_seq,
+                        unread: *unread,
+                        mentions: mentions.map(|mentions| mentions.count),
+                        mention_seq: mentions.map(|mentions| mentions.first),
+                        last_message: last_message.as_deref().map(MessageView::from),
+                    },
+                }
+            }
             Listed::Removed(conversation) => Self {
                 conversation_id: conversation.wire(),
                 peer: None,

@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 use shared::ids::{DeviceId, Seq};
 
 use super::api_error::ApiError;
+use super::chat::ChatRequest;
 pub use super::cmd::Cmd;
 use super::fields::{object, text_field, value, whole};
-use super::message::ChatRequest;
 
 /// Messages per pull without `limit`.
 const PULL_LIMIT_DEFAULT: u16 = 50;
@@ -96,6 +96,8 @@ pub struct PullRequest {
     pub limit: u16,
     /// Newest first, below the cursor.
     pub backward: bool,
+    /// Change entries are on the page, too.
+    pub changes: bool,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +126,8 @@ struct Payload<'a> {
     limit: Option<&'a RawValue>,
     #[serde(borrow, default)]
     direction: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    changes: Option<&'a RawValue>,
 }
 
 /// Parses one text frame.
@@ -216,7 +220,9 @@ fn pull(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<PullRequest, ApiEr
         Some("backward") => true,
         Some(_) => return Err(ApiError::malformed(directions)),
     };
-    Ok(PullRequest { cursor: cursor(fields)?.unwrap_or(Seq::ZERO), limit, backward })
+    let changes: Option<bool> = value(payload.changes, "payload.changes must be true or false")?;
+    let changes = changes.unwrap_or(true);
+    Ok(PullRequest { cursor: cursor(fields)?.unwrap_or(Seq::ZERO), limit, backward, changes })
 }
 
 fn sync(fields: &Fields<'_>, payload: &Payload<'_>) -> Result<SyncRequest, ApiError> {
@@ -298,13 +304,17 @@ mod tests {
             Ok(other) => panic!("{other:?}"),
             Err((_, refusal)) => Err(refusal.code()),
         };
-        let plain = PullRequest { cursor: Seq(0), limit: 50, backward: false };
+        let plain = PullRequest { cursor: Seq(0), limit: 50, backward: false, changes: true };
         assert_eq!(pull(r#"{"cmd":3,"conversation_id":"c"}"#), Ok(plain));
         assert_eq!(
             pull(
                 r#"{"cmd":3,"conversation_id":"c","cursor_seq":7,"payload":{"limit":500,"direction":"backward"}}"#
             ),
-            Ok(PullRequest { cursor: Seq(7), limit: 500, backward: true })
+            Ok(PullRequest { cursor: Seq(7), limit: 500, backward: true, changes: true })
+        );
+        assert_eq!(
+            pull(r#"{"cmd":3,"conversation_id":"c","payload":{"changes":false}}"#),
+            Ok(PullRequest { changes: false, ..plain })
         );
         for bad in [
             r#"{"cmd":3,"conversation_id":"c","cursor_seq":-1}"#,
@@ -313,6 +323,7 @@ mod tests {
             r#"{"cmd":3,"conversation_id":"c","payload":{"limit":0}}"#,
             r#"{"cmd":3,"conversation_id":"c","payload":{"limit":501}}"#,
             r#"{"cmd":3,"conversation_id":"c","payload":{"direction":"up"}}"#,
+            r#"{"cmd":3,"conversation_id":"c","payload":{"changes":0}}"#,
         ] {
             assert_eq!(pull(bad), Err(400), "{bad}");
         }
@@ -326,7 +337,7 @@ mod tests {
         assert_eq!(request(sync), Ok(Request::Sync(SyncRequest { cursor: 100, limit: 7 })));
         let pull =
             r#"{"cmd":3.0,"conversation_id":"c","cursor_seq":9007199254740991.0,"payload":{"limit":5e2}}"#;
-        let expected = PullRequest { cursor: Seq::MAX, limit: 500, backward: false };
+        let expected = PullRequest { cursor: Seq::MAX, limit: 500, backward: false, changes: true };
         assert_eq!(request(pull), Ok(Request::Pull(expected)));
         assert_eq!(request(r#"{"cmd":4,"conversation_id":"c","cursor_seq":9.0}"#), Ok(Request::Ack(Seq(9))));
         let chat = |payload: &str| {

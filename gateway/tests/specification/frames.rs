@@ -1,7 +1,7 @@
 //! Every frame that the gateway can send has a schema.
 
 use gateway::wire::api_error::ApiError;
-use gateway::wire::listing::{Listed, Listing};
+use gateway::wire::listing::{Listed, Listing, UnreadMentions};
 use gateway::wire::message::MessageView;
 use gateway::wire::name::ConversationName;
 use gateway::wire::reply::{self, Event};
@@ -124,7 +124,7 @@ fn replies_conform_to_their_schemas() {
         assert_is("server.pull", &reply::pull(&name, &[], Seq::ZERO, false));
         for message in messages() {
             let message = MessageView::from(&message);
-            assert_is("server.pull", &reply::pull(&name, &[message], Seq(7), true));
+            assert_is("server.pull", &reply::pull(&name, std::slice::from_ref(&message), Seq(7), true));
             assert_is("server.push", &reply::push(&name, &[&message.rendered()], Seq(7)));
         }
     }
@@ -134,6 +134,7 @@ fn replies_conform_to_their_schemas() {
             last_seq: Seq(7),
             last_ack_seq: Seq(1),
             unread: 3,
+            mentions: Some(UnreadMentions { count: 1, first: Seq(7) }),
             last_message,
         };
         let mut entries = vec![entry(&private, None), entry(&group, None), Listed::Removed(group.clone())];
@@ -162,16 +163,16 @@ fn stored() -> impl Iterator<Item = shared::message::Stored> {
     use shared::message::{Body, Message, MessageKind, Stored};
     let kinds = [MessageKind::Text(Body::new("hello".to_owned()).unwrap()), MessageKind::Recall(Seq(5))];
     kinds.into_iter().flat_map(|kind| {
-        [false, true].map(|is_recalled| Stored {
-            message: Message {
+        [false, true].map(|is_recalled| {
+            let message = Message {
                 conversation: group(),
                 sender: alice(),
                 msg_id: MsgId::parse("m1").unwrap(),
                 kind: kind.clone(),
+                details: None,
                 send_time_ms: 1_700_000_000_000,
-            },
-            seq: Seq(7),
-            is_recalled,
+            };
+            Stored { is_recalled, ..Stored::new(message, Seq(7)) }
         })
     })
 }

@@ -80,16 +80,24 @@ proptest! {
     fn a_frame_with_other_values_is_understood_if_it_has_a_schema(
         frame in select(frames()),
         field in select(vec!["cmd", "msg_id", "cursor_seq", "payload", "conversation_id", "to"]),
-        in_payload in select(vec!["", "content", "msg_type", "recall_seq", "send_time", "ack", "limit", "direction", "token", "device_id"]),
+        in_payload in select(vec!["", "content", "msg_type", "recall_seq", "edit_seq", "react_seq", "reaction", "pin_seq", "remove", "meta", "reply_to", "mentions", "send_time", "ack", "limit", "direction", "token", "device_id"]),
         value in select(values()),
     ) {
         let mut frame = frame;
         let payload = frame.get_mut("payload").and_then(Value::as_object_mut);
         match payload {
             Some(payload) if !in_payload.is_empty() => {
-                let is_recall = payload.get("msg_type") == Some(&json!(3));
+                let msg_type = payload.get("msg_type").and_then(Value::as_u64).unwrap_or(1);
                 // Fields that a request does not need are ignored, whatever they hold.
-                let is_needed = match in_payload { "content" => !is_recall, "recall_seq" => is_recall, _ => true };
+                let is_needed = match in_payload {
+                    "content" | "meta" | "reply_to" | "mentions" => !matches!(msg_type, 3 | 5 | 6),
+                    "recall_seq" => msg_type == 3,
+                    "edit_seq" => msg_type == 4,
+                    "react_seq" | "reaction" => msg_type == 5,
+                    "pin_seq" => msg_type == 6,
+                    "remove" => matches!(msg_type, 5 | 6),
+                    _ => true,
+                };
                 if is_needed {
                     payload.insert(in_payload.to_owned(), value);
                 }

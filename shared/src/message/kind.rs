@@ -12,6 +12,13 @@ pub const BODY_BYTES_MAX: usize = 4096;
 pub(super) const TEXT: u32 = 1;
 pub(super) const IMAGE: u32 = 2;
 pub(super) const RECALL: u32 = 3;
+pub(super) const EDIT: u32 = 4;
+pub(super) const REACTION: u32 = 5;
+pub(super) const PIN: u32 = 6;
+/// The first and the last of the app's own types.
+pub const APP_TYPES: std::ops::RangeInclusive<u32> = 100..=255;
+/// Largest reaction, in bytes.
+pub const REACTION_BYTES_MAX: usize = 32;
 
 /// The kind of a message and a short hash of its content, nine decimal digits: enough to tell a retry from another message with
 /// the same id. Not for security, and the same in all versions, because Redis stores it.
@@ -46,12 +53,12 @@ pub enum Reuse {
     Retry,
     /// Of the same kind, with another content: the earlier content stays.
     OtherContent,
-    /// Something else: another kind, or the recall of another message. It must not be answered as if it were done.
+    /// Something else: another kind, or another change. It must not be answered as if it were done.
     OtherMessage,
 }
 
 /// What a message says: 1 to [`BODY_BYTES_MAX`] bytes of UTF-8, or nothing once the message was recalled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Body(String);
 
 /// The reason why a text cannot be the body of a message.
@@ -78,6 +85,23 @@ impl Body {
         }
     }
 
+    /// The same of a message that may have no content.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLong`]
+    pub fn new_or_empty(text: String) -> Result<Self, BodyError> {
+        if text.is_empty() { Ok(Self(text)) } else { Self::new(text) }
+    }
+
+    /// Checks a reaction: 1 to [`REACTION_BYTES_MAX`] bytes without white space and control characters. `None` if it is
+    /// none.
+    #[must_use]
+    pub fn reaction(text: String) -> Option<Self> {
+        let is_allowed = |c: char| !c.is_whitespace() && !c.is_control();
+        let fits = (1..=REACTION_BYTES_MAX).contains(&text.len());
+        (fits && text.chars().all(is_allowed)).then_some(Self(text))
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -98,8 +122,38 @@ pub enum MessageKind<B = Body> {
     Text(B),
     /// An image: the body says where it is.
     Image(B),
+    /// A kind of the app's own.
+    App {
+        /// One of [`APP_TYPES`].
+        msg_type: u32,
+        /// Its content, which may be empty.
+        content: B,
+    },
     /// The recall of the message with this number in the same conversation.
     Recall(Seq),
+    /// A new content of an earlier message of the same sender.
+    Edit {
+        /// The message to edit.
+        target: Seq,
+        /// Its new content; `None`: it stays as it is.
+        content: Option<B>,
+    },
+    /// A reaction to a message.
+    Reaction {
+        /// The message that the user reacts to.
+        target: Seq,
+        /// The reaction, checked by [`Body::reaction`].
+        reaction: B,
+        /// The user takes it back.
+        removes: bool,
+    },
+    /// A pin on a message.
+    Pin {
+        /// The message to pin.
+        target: Seq,
+        /// The pin is taken off.
+        removes: bool,
+    },
     /// A kind of a later version: shown, and never accepted.
     Unknown {
         /// Its number in the protocol.
@@ -107,6 +161,17 @@ pub enum MessageKind<B = Body> {
         /// Its content.
         content: B,
     },
+}
+
+/// The part of a stored kind that is not in the columns `msg_type` and `content`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ChangeFields {
+    /// The message that an edit, a reaction or a pin changes.
+    pub(super) target: Option<Seq>,
+    /// The reaction or pin is removed.
+    pub(super) removes: bool,
+    /// The edit leaves the content as it is.
+    pub(super) keeps_content: bool,
 }
 
 impl<B> MessageKind<B> {
@@ -117,7 +182,10 @@ impl<B> MessageKind<B> {
             Self::Text(_) => TEXT,
             Self::Image(_) => IMAGE,
             Self::Recall(_) => RECALL,
-            Self::Unknown { msg_type, .. } => *msg_type,
+            Self::Edit { .. } => EDIT,
+            Self::Reaction { .. } => REACTION,
+            Self::Pin { .. } => PIN,
+            Self::App { msg_type, .. } | Self::Unknown { msg_type, .. } => *msg_type,
         }
     }
 
@@ -126,16 +194,50 @@ impl<B> MessageKind<B> {
     pub fn recalls(&self) -> Option<Seq> {
         match self {
             Self::Recall(seq) => Some(*seq),
-            Self::Text(_) | Self::Image(_) | Self::Unknown { .. } => None,
+            _ => None,
         }
     }
 
-    /// The body; `None` in a recall.
+    /// The number of the message that this entry changes, if it is a change entry.
+    #[must_use]
+    pub fn changes(&self) -> Option<Seq> {
+        match self {
+            Self::Recall(target)
+            | Self::Edit { target, .. }
+            | Self::Reaction { target, .. }
+            | Self::Pin { target, .. } => Some(*target),
+            Self::Text(_) | Self::Image(_) | Self::App { .. } | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// Whether it has fields in the column `extra`.
+    #[must_use]
+    pub fn has_extra(&self) -> bool {
+        matches!(self, Self::Edit { .. } | Self::Reaction { .. } | Self::Pin { .. })
+    }
+
+    /// Whether it is a reaction or a pin, which may change nothing when its turn comes.
+    #[must_use]
+    pub fn may_change_nothing(&self) -> bool {
+        matches!(self, Self::Reaction { .. } | Self::Pin { .. })
+    }
+
+    /// Whether its sender may edit it.
+    #[must_use]
+    pub fn is_editable(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Image(_) | Self::App { .. })
+    }
+
+    /// The content that readers see: `None` in a recall and in a pin.
     #[must_use]
     pub fn body(&self) -> Option<&B> {
         match self {
-            Self::Text(body) | Self::Image(body) | Self::Unknown { content: body, .. } => Some(body),
-            Self::Recall(_) => None,
+            Self::Text(body)
+            | Self::Image(body)
+            | Self::App { content: body, .. }
+            | Self::Unknown { content: body, .. } => Some(body),
+            Self::Edit { content, .. } => content.as_ref(),
+            Self::Recall(_) | Self::Reaction { .. } | Self::Pin { .. } => None,
         }
     }
 
@@ -148,30 +250,48 @@ impl<B> MessageKind<B> {
         self.body().map_or(0, |body| body.as_ref().len())
     }
 
-    fn from_parts(msg_type: u32, content: B, recalls: Option<Seq>) -> Self {
-        match (msg_type, recalls) {
-            (TEXT, _) => Self::Text(content),
-            (IMAGE, _) => Self::Image(content),
-            (RECALL, Some(seq)) => Self::Recall(seq),
-            (msg_type, _) => Self::Unknown { msg_type, content },
+    pub(super) fn change_fields(&self) -> ChangeFields {
+        let (target, removes, keeps_content) = match self {
+            Self::Edit { target, content } => (Some(*target), false, content.is_none()),
+            Self::Reaction { target, removes, .. } | Self::Pin { target, removes } => {
+                (Some(*target), *removes, false)
+            }
+            _ => return ChangeFields::default(),
+        };
+        ChangeFields { target, removes, keeps_content }
+    }
+
+    fn from_parts(msg_type: u32, content: B, recalls: Option<Seq>, fields: ChangeFields) -> Self {
+        let ChangeFields { target, removes, keeps_content } = fields;
+        match (msg_type, recalls, target) {
+            (TEXT, ..) => Self::Text(content),
+            (IMAGE, ..) => Self::Image(content),
+            (RECALL, Some(seq), _) => Self::Recall(seq),
+            (EDIT, _, Some(target)) => {
+                Self::Edit { target, content: if keeps_content { None } else { Some(content) } }
+            }
+            (REACTION, _, Some(target)) => Self::Reaction { target, reaction: content, removes },
+            (PIN, _, Some(target)) => Self::Pin { target, removes },
+            (msg_type, ..) if APP_TYPES.contains(&msg_type) => Self::App { msg_type, content },
+            (msg_type, ..) => Self::Unknown { msg_type, content },
         }
     }
 }
 
 impl<'a> MessageKind<&'a str> {
-    /// The kind of a stored message, from its two columns or fields.
+    /// The kind of a stored message, from its columns or fields.
     #[must_use]
-    pub fn of_stored(msg_type: u32, content: &'a str) -> Self {
-        Self::from_parts(msg_type, content, recalled_number(msg_type, content))
+    pub(super) fn of_stored(msg_type: u32, content: &'a str, fields: ChangeFields) -> Self {
+        Self::from_parts(msg_type, content, recalled_number(msg_type, content), fields)
     }
 }
 
 impl MessageKind {
-    /// The kind of a stored message, from its two columns. The content is not checked: a recalled message has none.
+    /// The kind of a stored message, from its columns. The content is not checked: a recalled message has none.
     #[must_use]
-    pub fn from_stored(msg_type: u32, content: String) -> Self {
+    pub(super) fn from_stored(msg_type: u32, content: String, fields: ChangeFields) -> Self {
         let recalls = recalled_number(msg_type, &content);
-        Self::from_parts(msg_type, Body(content), recalls)
+        Self::from_parts(msg_type, Body(content), recalls, fields)
     }
 
     /// The kind as it is shown.
@@ -180,28 +300,68 @@ impl MessageKind {
         match self {
             Self::Text(body) => MessageKind::Text(body.as_str()),
             Self::Image(body) => MessageKind::Image(body.as_str()),
+            Self::App { msg_type, content } => {
+                MessageKind::App { msg_type: *msg_type, content: content.as_str() }
+            }
             Self::Recall(seq) => MessageKind::Recall(*seq),
+            Self::Edit { target, content } => {
+                MessageKind::Edit { target: *target, content: content.as_ref().map(Body::as_str) }
+            }
+            Self::Reaction { target, reaction, removes } => {
+                MessageKind::Reaction { target: *target, reaction: reaction.as_str(), removes: *removes }
+            }
+            Self::Pin { target, removes } => MessageKind::Pin { target: *target, removes: *removes },
             Self::Unknown { msg_type, content } => {
                 MessageKind::Unknown { msg_type: *msg_type, content: content.as_str() }
             }
         }
     }
 
-    /// The value of the column `content`: the body, or the number of the message to recall.
+    /// The value of the column `content`: the body, the reaction, or the number of the message to recall.
     #[must_use]
     pub fn content(&self) -> Cow<'_, str> {
         match self {
             Self::Recall(seq) => Cow::Owned(seq.to_string()),
-            Self::Text(body) | Self::Image(body) | Self::Unknown { content: body, .. } => {
-                Cow::Borrowed(body.as_str())
-            }
+            Self::Reaction { reaction, .. } => Cow::Borrowed(reaction.as_str()),
+            _ => Cow::Borrowed(self.body().map_or("", Body::as_str)),
+        }
+    }
+
+    /// The text that a retry must be equal to. Of a change it includes what is changed.
+    fn comparable(&self) -> Cow<'_, str> {
+        let ChangeFields { target, removes, .. } = self.change_fields();
+        match target {
+            Some(target) => Cow::Owned(format!("{target} {removes} {}", self.content())),
+            None => self.content(),
+        }
+    }
+
+    /// Whether an edit with this content suits it; `None`: the content stays as it is.
+    #[must_use]
+    pub fn accepts(&self, content: Option<&Body>) -> bool {
+        match self {
+            Self::App { .. } => true,
+            Self::Text(_) | Self::Image(_) => content.is_some_and(|body| !body.as_str().is_empty()),
+            _ => false,
+        }
+    }
+
+    /// Replaces the content of an entry that has one.
+    pub(super) fn set_content(&mut self, body: Body) {
+        match self {
+            Self::Text(content)
+            | Self::Image(content)
+            | Self::App { content, .. }
+            | Self::Unknown { content, .. } => *content = body,
+            Self::Edit { content, .. } => *content = Some(body),
+            Self::Recall(_) | Self::Reaction { .. } | Self::Pin { .. } => {}
         }
     }
 
     /// The fingerprint of the kind with its body.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        let hash = xxh64(self.content().as_bytes(), 0) % u64::from(HASHES);
+        let hash = xxh64(self.comparable().as_bytes(), 0) % u64::from(HASHES);
         #[expect(clippy::cast_possible_truncation, reason = "it is below 10^6")]
         Fingerprint(self.msg_type().min(999) * HASHES + hash as u32)
     }
@@ -212,32 +372,44 @@ impl MessageKind {
         self.reuse(self.msg_type().min(999) == first.msg_type(), || self.fingerprint() == first)
     }
 
-    /// What a message of this kind is to a stored one. Of a message that was recalled since, only the kind is left to compare.
+    /// What a message of this kind is to a stored one. Of a message that was recalled or edited since, only the kind, and of
+    /// a change its target, is left to compare.
     #[must_use]
-    pub fn reuse_of_stored(&self, msg_type: u32, content: &str, is_recalled: bool) -> Reuse {
-        self.reuse(self.msg_type() == msg_type, || is_recalled || self.content() == content)
+    pub fn reuse_of_stored(&self, stored: &Self, is_rewritten: bool) -> Reuse {
+        let is_same = || match self.changes() {
+            _ if self == stored => true,
+            None => is_rewritten,
+            Some(_) => is_rewritten && self.changes() == stored.changes(),
+        };
+        self.reuse(self.msg_type() == stored.msg_type(), is_same)
     }
 
     /// What a message of this kind is to an earlier one of kind `first`.
     #[must_use]
     pub fn reuse_of_kind(&self, first: &Self) -> Reuse {
-        self.reuse(self.msg_type() == first.msg_type(), || self == first)
+        self.reuse_of_stored(first, false)
     }
 
     fn reuse(&self, is_same_kind: bool, is_same_content: impl FnOnce() -> bool) -> Reuse {
-        match self {
+        match self.changes() {
             _ if !is_same_kind => Reuse::OtherMessage,
             _ if is_same_content() => Reuse::Retry,
-            Self::Recall(_) => Reuse::OtherMessage,
-            Self::Text(_) | Self::Image(_) | Self::Unknown { .. } => Reuse::OtherContent,
+            Some(_) => Reuse::OtherMessage,
+            None => Reuse::OtherContent,
         }
     }
 
-    /// The same without a copy of the body.
+    /// [`content`](Self::content) without a copy of the body.
     pub(super) fn into_content(self) -> String {
         match self {
             Self::Recall(seq) => seq.to_string(),
-            Self::Text(body) | Self::Image(body) | Self::Unknown { content: body, .. } => body.0,
+            Self::Text(body)
+            | Self::Image(body)
+            | Self::App { content: body, .. }
+            | Self::Edit { content: Some(body), .. }
+            | Self::Reaction { reaction: body, .. }
+            | Self::Unknown { content: body, .. } => body.0,
+            Self::Edit { content: None, .. } | Self::Pin { .. } => String::new(),
         }
     }
 }
@@ -251,90 +423,4 @@ pub(super) fn recalled_number(msg_type: u32, content: &str) -> Option<Seq> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_has_1_to_4096_bytes() {
-        assert_eq!(Body::new(String::new()), Err(BodyError::Empty));
-        assert!(Body::new("x".repeat(BODY_BYTES_MAX)).is_ok());
-        assert_eq!(Body::new("\u{e9}".repeat(2_049)), Err(BodyError::TooLong(4_098)));
-    }
-
-    #[test]
-    fn a_kind_is_the_same_after_it_was_stored() {
-        let body = || Body::new("7".to_owned()).unwrap();
-        for kind in [
-            MessageKind::Text(body()),
-            MessageKind::Image(body()),
-            MessageKind::Recall(Seq(7)),
-            MessageKind::Recall(Seq::MAX),
-            MessageKind::Unknown { msg_type: 9, content: body() },
-        ] {
-            let (msg_type, content) = (kind.msg_type(), kind.content().into_owned());
-            assert_eq!(MessageKind::of_stored(msg_type, &content), kind.as_deref());
-            assert_eq!(MessageKind::from_stored(msg_type, content.clone()), kind);
-            assert_eq!(kind.into_content(), content);
-        }
-    }
-
-    #[test]
-    fn a_fingerprint_depends_on_kind_and_content_and_never_changes() {
-        let text = |body: &str| MessageKind::Text(Body::new(body.to_owned()).unwrap());
-        // Stored in Redis: another value would be taken for another content during an upgrade.
-        assert_eq!(text("hello").fingerprint().to_string(), "001354659");
-        let image = MessageKind::Image(Body::new("7".to_owned()).unwrap());
-        for other in [text("8"), image, MessageKind::Recall(Seq(7))] {
-            assert_ne!(text("7").fingerprint(), other.fingerprint());
-            let number = other.fingerprint().to_string();
-            assert_eq!(
-                (number.len(), Fingerprint::from_number(number.parse().unwrap())),
-                (9, Some(other.fingerprint()))
-            );
-        }
-        assert_eq!(Fingerprint::from_number(-1), None);
-        assert_eq!(Fingerprint::from_number(i64::from(FINGERPRINTS)), None);
-    }
-
-    #[test]
-    fn a_retry_is_told_from_another_content_and_from_another_message() {
-        let body = |text: &str| Body::new(text.to_owned()).unwrap();
-        let all = [
-            MessageKind::Text(body("7")),
-            MessageKind::Text(body("8")),
-            MessageKind::Image(body("7")),
-            MessageKind::Recall(Seq(7)),
-            MessageKind::Recall(Seq(8)),
-        ];
-        for (at, kind) in all.iter().enumerate() {
-            for (first_at, first) in all.iter().enumerate() {
-                let expected = match (at, first_at) {
-                    _ if at == first_at => Reuse::Retry,
-                    (0, 1) | (1, 0) => Reuse::OtherContent,
-                    _ => Reuse::OtherMessage,
-                };
-                assert_eq!(kind.reuse_of_kind(first), expected, "{kind:?} {first:?}");
-                assert_eq!(kind.reuse_of(first.fingerprint()), expected, "{kind:?} {first:?}");
-                let stored = kind.reuse_of_stored(first.msg_type(), &first.content(), false);
-                assert_eq!(stored, expected, "{kind:?} {first:?}");
-            }
-        }
-        assert_eq!(all[0].reuse_of_stored(1, "", true), Reuse::Retry, "the content was recalled");
-        assert_eq!(all[0].reuse_of_stored(2, "", true), Reuse::OtherMessage);
-    }
-
-    #[test]
-    fn a_recall_names_a_number_in_plain_decimal() {
-        for wrong in ["", "0", "07", "+7", "-7", " 7", "7x", "9007199254740992"] {
-            assert_eq!(recalled_number(RECALL, wrong), None, "{wrong:?}");
-            assert_eq!(MessageKind::of_stored(RECALL, wrong).recalls(), None, "{wrong:?}");
-        }
-        assert_eq!(recalled_number(RECALL, "9007199254740991"), Some(Seq::MAX));
-        assert_eq!(recalled_number(TEXT, "7"), None);
-    }
-
-    #[test]
-    fn a_recalled_message_has_no_body() {
-        assert_eq!(MessageKind::from_stored(TEXT, String::new()).as_deref(), MessageKind::Text(""));
-    }
-}
+mod tests;

@@ -9,9 +9,17 @@
 //! The fields of a message are named in `value.rs`, in `message.proto`, in the statements of the table (`mysql::timeline`)
 //! and in the gateway's JSON (`wire::message`), and nowhere else.
 
+mod extra;
 pub mod fixture;
 mod kind;
+mod reactions;
 mod value;
 
-pub use kind::{BODY_BYTES_MAX, Body, BodyError, Fingerprint, MessageKind, Reuse};
-pub use value::{Message, MessageError, MessageId, Numbered, Stored, origin_from_wire, origin_to_wire};
+pub use extra::{Details, MENTIONS_MAX, Mentions, MentionsError};
+pub use kind::{
+    APP_TYPES, BODY_BYTES_MAX, Body, BodyError, Fingerprint, MessageKind, REACTION_BYTES_MAX, Reuse,
+};
+pub use reactions::{FirstUser, ReactionSummary, SHOWN_USERS_MAX};
+pub use value::{
+    Message, MessageError, MessageId, Numbered, Stored, origin_from_wire, origin_to_wire, read_event,
+};

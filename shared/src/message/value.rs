@@ -6,7 +6,9 @@ use opentelemetry::trace::TraceId;
 use proto::v1;
 use tracing::field::DisplayValue;
 
-use super::kind::{self, BODY_BYTES_MAX, MessageKind};
+use super::extra::{Details, Extra};
+use super::kind::{self, BODY_BYTES_MAX, Body, ChangeFields, MessageKind, REACTION_BYTES_MAX};
+use super::reactions::ReactionSummary;
 use crate::conversation::{Conversation, ConversationError};
 use crate::ids::{ConnectionId, IdError, MsgId, Seq, UserId};
 use crate::traces::{self, MessageTrace};
@@ -49,6 +51,8 @@ pub struct Message {
     pub msg_id: MsgId,
     /// Its kind, with its body.
     pub kind: MessageKind,
+    /// What it has beside, if it is not plain.
+    pub details: Option<Box<Details>>,
     /// The time at which it was sent, in milliseconds since 1970, by the client's clock or else the gateway's.
     pub send_time_ms: i64,
 }
@@ -62,6 +66,15 @@ impl Message {
             sender: self.sender.clone(),
             msg_id: self.msg_id.clone(),
         }
+    }
+
+    /// The value of the column and field `extra`; `None` for a plain message.
+    #[must_use]
+    pub fn extra(&self) -> Option<String> {
+        if self.details.is_none() && !self.kind.has_extra() {
+            return None;
+        }
+        Extra::new(self.kind.change_fields(), self.details.as_deref()).encode()
     }
 }
 
@@ -102,6 +115,85 @@ pub struct Stored {
     pub seq: Seq,
     /// The message was recalled.
     pub is_recalled: bool,
+    /// When its content was last edited, in milliseconds since 1970.
+    pub edited_at: Option<i64>,
+    /// Users reacted to it.
+    pub has_reactions: bool,
+    /// Their reactions, in the order of the earliest one that still stands, where they were read.
+    pub reactions: Vec<ReactionSummary>,
+}
+
+impl Stored {
+    /// A message that was just stored under `seq`.
+    #[must_use]
+    pub fn new(message: Message, seq: Seq) -> Self {
+        let (edited_at, has_reactions, reactions) = (None, false, Vec::new());
+        Self { message, seq, is_recalled: false, edited_at, has_reactions, reactions }
+    }
+
+    /// The kind and the details of a row, from its columns `msg_type`, `content` and `extra`, with when it was edited and
+    /// whether it has reactions. A row that cannot be read is shown as far as it can, and logged.
+    pub(crate) fn read(
+        msg_type: u32,
+        content: String,
+        extra: Option<&str>,
+    ) -> (MessageKind, Option<Box<Details>>, Option<i64>, bool) {
+        let Some(extra) = extra else {
+            return (MessageKind::from_stored(msg_type, content, ChangeFields::default()), None, None, false);
+        };
+        let extra = Extra::decode(extra).unwrap_or_else(|error| {
+            tracing::error!(%error, "A stored message has an unreadable extra; it is shown without it");
+            Extra::default()
+        });
+        let kind = MessageKind::from_stored(msg_type, content, extra.change_fields());
+        let (edited_at, has_reactions) = (extra.edited_at, extra.has_reactions);
+        (kind, extra.into_details(), edited_at, has_reactions)
+    }
+
+    /// The value of the column `extra`; `None` for a plain message.
+    #[must_use]
+    pub fn extra(&self) -> Option<String> {
+        let Self { message, edited_at, has_reactions, .. } = self;
+        let fields = message.kind.change_fields();
+        Extra::new(fields, message.details.as_deref()).of_stored(*edited_at, *has_reactions).encode()
+    }
+
+    /// Removes what a recall removes: everything but the message that it answers.
+    pub fn blank(&mut self) {
+        self.message.kind.set_content(Body::default());
+        let reply_to = self.message.details.take().and_then(|details| details.reply_to);
+        self.message.details =
+            reply_to.map(|seq| Box::new(Details { reply_to: Some(seq), ..Details::default() }));
+        (self.is_recalled, self.edited_at, self.has_reactions) = (true, None, false);
+    }
+
+    /// Applies an edit: what is `None` stays; an empty `meta` and empty mentions remove what is there.
+    pub fn edit(&mut self, content: Option<Body>, edit: Option<&Details>, time_ms: i64) {
+        if let Some(content) = content {
+            self.message.kind.set_content(content);
+        }
+        let mut details = self.message.details.take().map(|details| *details).unwrap_or_default();
+        if let Some(meta) = edit.and_then(|edit| edit.meta.as_ref()) {
+            details.meta = Some(meta.clone()).filter(|meta| !meta.is_empty());
+        }
+        if let Some(mentions) = edit.and_then(|edit| edit.mentions.as_ref()) {
+            details.mentions = Some(mentions.clone()).filter(|mentions| !mentions.is_empty());
+        }
+        self.message.details = (details != Details::default()).then(|| Box::new(details));
+        self.edited_at = Some(time_ms);
+    }
+
+    /// The column `extra` of an edit entry whose message was recalled.
+    pub(crate) fn blank_edit(target: Seq) -> Option<String> {
+        let fields = ChangeFields { target: Some(target), ..ChangeFields::default() };
+        Extra::new(fields, None).encode()
+    }
+
+    /// Whether the content is not the one that its sender first sent.
+    #[must_use]
+    pub fn is_rewritten(&self) -> bool {
+        self.is_recalled || self.edited_at.is_some()
+    }
 }
 
 /// The fields of the message are those of the stored one, too.
@@ -138,7 +230,7 @@ impl Numbered {
 
     /// Turns `wire` into the protobuf form of this message, reusing its strings.
     pub(crate) fn fill_wire(&self, wire: &mut v1::ChatMessage) {
-        let Message { conversation, sender, msg_id, kind, send_time_ms } = &self.message;
+        let Message { conversation, sender, msg_id, kind, details: _, send_time_ms } = &self.message;
         // Every field by name: the compiler reports one that is forgotten here.
         let v1::ChatMessage {
             conversation: wire_conversation,
@@ -153,6 +245,7 @@ impl Numbered {
             reply_when_stored,
             retry,
             trace,
+            extra,
         } = wire;
         replace(wire_conversation, conversation.key());
         replace(sender_id, sender.as_str());
@@ -166,6 +259,7 @@ impl Numbered {
         *reply_when_stored = self.reply_when_stored;
         *retry = self.retry;
         *trace = self.trace.as_deref().map(MessageTrace::to_wire);
+        *extra = self.message.extra();
     }
 
     /// Checks the protobuf form, and moves its content.
@@ -173,10 +267,12 @@ impl Numbered {
     /// # Errors
     /// The reason why it can never be stored; `wire` is unchanged then, for the dead-letter queue.
     pub(crate) fn from_wire(wire: &mut v1::ChatMessage) -> Result<Self, MessageError> {
-        let (conversation, sender, msg_id) = check(wire)?;
-        let kind = MessageKind::from_stored(wire.msg_type, std::mem::take(&mut wire.content));
+        let (conversation, sender, msg_id, extra) = check(wire)?;
+        let fields = extra.as_ref().map_or_else(ChangeFields::default, Extra::change_fields);
+        let kind = MessageKind::from_stored(wire.msg_type, std::mem::take(&mut wire.content), fields);
+        let details = extra.and_then(Extra::into_details);
         Ok(Self {
-            message: Message { conversation, sender, msg_id, kind, send_time_ms: wire.send_time_ms },
+            message: Message { conversation, sender, msg_id, kind, details, send_time_ms: wire.send_time_ms },
             seq: Seq(wire.seq),
             jump: wire.jump,
             retry: wire.retry,
@@ -195,8 +291,10 @@ impl Numbered {
     /// The form for the event that it is stored under `seq`.
     #[must_use]
     pub fn into_event(self, seq: Seq) -> v1::StoredMessage {
-        let Message { conversation: _, sender, msg_id, kind, send_time_ms } = self.message;
+        let extra = self.message.extra();
+        let Message { conversation: _, sender, msg_id, kind, details: _, send_time_ms } = self.message;
         v1::StoredMessage {
+            extra,
             seq: seq.0,
             msg_id: msg_id.as_str().to_owned(),
             sender_id: sender.as_str().to_owned(),
@@ -210,20 +308,53 @@ impl Numbered {
     }
 }
 
-fn check(wire: &v1::ChatMessage) -> Result<(Conversation, UserId, MsgId), MessageError> {
-    let limit = |ok: bool, what: &'static str| if ok { Ok(()) } else { Err(MessageError::Limit(what)) };
+/// The ids of a message that can be stored, and what it has beside.
+type Checked = (Conversation, UserId, MsgId, Option<Extra>);
+
+fn check(wire: &v1::ChatMessage) -> Result<Checked, MessageError> {
     limit((1..=Seq::MAX.0).contains(&wire.seq), "seq is 0 or beyond 2^53 - 1")?;
-    limit(!wire.content.is_empty(), "content is empty")?;
-    limit(wire.content.len() <= BODY_BYTES_MAX, "content is over 4096 bytes")?;
-    limit(matches!(wire.msg_type, kind::TEXT | kind::IMAGE | kind::RECALL), "msg_type is not 1, 2 or 3")?;
-    let is_readable =
-        wire.msg_type != kind::RECALL || kind::recalled_number(wire.msg_type, &wire.content).is_some();
-    limit(is_readable, "the content of a recall is no number")?;
+    let extra = wire.extra.as_deref().map(Extra::decode).transpose().map_err(MessageError::Limit)?;
+    let fields = extra.as_ref().map_or_else(ChangeFields::default, Extra::change_fields);
+    check_content(wire.msg_type, &wire.content, fields)?;
     Ok((
         Conversation::from_key(&wire.conversation)?,
         UserId::parse(&wire.sender_id)?,
         MsgId::parse(&wire.msg_id)?,
+        extra,
     ))
+}
+
+fn check_content(msg_type: u32, content: &str, fields: ChangeFields) -> Result<(), MessageError> {
+    let ChangeFields { target, keeps_content, .. } = fields;
+    let is_change = matches!(msg_type, kind::EDIT | kind::REACTION | kind::PIN);
+    let is_app = kind::APP_TYPES.contains(&msg_type);
+    let is_known = is_change || is_app || matches!(msg_type, kind::TEXT | kind::IMAGE | kind::RECALL);
+    limit(is_known, "msg_type is not 1 to 6 or 100 to 255")?;
+    let may_be_empty = is_app || msg_type == kind::EDIT || msg_type == kind::PIN;
+    limit(may_be_empty || !content.is_empty(), "content is empty")?;
+    limit(content.len() <= BODY_BYTES_MAX, "content is over 4096 bytes")?;
+    limit(!keeps_content || content.is_empty(), "an edit without content has content")?;
+    let is_reaction = msg_type == kind::REACTION;
+    limit(!is_reaction || content.len() <= REACTION_BYTES_MAX, "a reaction is over 32 bytes")?;
+    limit(is_change == target.is_some(), "only an edit, a reaction or a pin has a target, and each has one")?;
+    limit(target.is_none_or(|seq| (Seq(1)..=Seq::MAX).contains(&seq)), "the target is no number")?;
+    let is_readable = msg_type != kind::RECALL || kind::recalled_number(msg_type, content).is_some();
+    limit(is_readable, "the content of a recall is no number")
+}
+
+fn limit(ok: bool, what: &'static str) -> Result<(), MessageError> {
+    if ok { Ok(()) } else { Err(MessageError::Limit(what)) }
+}
+
+/// The kind and the details of a message in an event, for readers.
+#[must_use]
+pub fn read_event(event: &v1::StoredMessage) -> (MessageKind<&str>, Option<Box<Details>>) {
+    let Some(extra) = event.extra.as_deref() else {
+        return (MessageKind::of_stored(event.msg_type, &event.content, ChangeFields::default()), None);
+    };
+    // An event is shown, never stored: one of a later version is shown as far as it can.
+    let extra = Extra::decode(extra).unwrap_or_default();
+    (MessageKind::of_stored(event.msg_type, &event.content, extra.change_fields()), extra.into_details())
 }
 
 fn replace(text: &mut String, new: &str) {

@@ -44,6 +44,13 @@ const FILES: &[(&str, &str)] = &[
     file!("0032_account_look_alike_version.sql"),
     file!("0038_user_profile.sql"),
     file!("0039_group_notice.sql"),
+    file!("0050_timeline_extra.sql"),
+    file!("0051_message_reaction.sql"),
+    file!("0052_reaction_summary.sql"),
+    file!("0053_message_pin.sql"),
+    file!("0054_message_edit.sql"),
+    file!("0055_message_mention.sql"),
+    file!("0056_unchanged_entry.sql"),
 ];
 
 /// Builds the migration of `NNNN_description.sql`, as `sqlx::migrate!` does: the same version, description and checksum.

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod accounts;
 pub mod blocks;
+pub mod changes;
 mod connect;
 pub mod conversations;
 mod fault;

@@ -6,15 +6,26 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::multi_row::MultiRow;
-use super::{Pool, Tx};
+use super::{Pool, Tx, changes, conversations};
 use crate::conversation::Conversation;
 use crate::ids::{MsgId, Seq, UserId, unix_millis};
 use crate::message::{Message, MessageKind, Numbered, Reuse, Stored};
 
+/// For plain messages.
 static INSERT: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::fine(
         "INSERT INTO timeline_message (conversation_id, seq, msg_id, sender_id, content, msg_type, send_time, stored_at) VALUES ",
         "(?,?,?,?,?,?,?,?)",
+        ",",
+        "",
+    )
+});
+
+/// For messages that have an `extra`.
+static INSERT_EXTRA: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
+        "INSERT INTO timeline_message (conversation_id, seq, msg_id, sender_id, content, msg_type, send_time, stored_at, extra) VALUES ",
+        "(?,?,?,?,?,?,?,?,?)",
         ",",
         "",
     )
@@ -27,28 +38,62 @@ static INSERT: LazyLock<MultiRow> = LazyLock::new(|| {
 /// transaction back, since earlier rows may have been written.
 pub async fn insert(tx: &mut Tx, rows: &[(Seq, &Numbered)]) -> sqlx::Result<()> {
     let now = unix_millis();
+    let is_plain = |(_, message): &(Seq, &Numbered)| message.details.is_none() && !message.kind.has_extra();
+    if !rows.iter().all(is_plain) {
+        let (plain, others): (Vec<_>, Vec<_>) = rows.iter().copied().partition(is_plain);
+        insert_plain(tx, &plain, now).await?;
+        return insert_with_extra(tx, &others, now).await;
+    }
+    insert_plain(tx, rows, now).await
+}
+
+async fn insert_plain(tx: &mut Tx, rows: &[(Seq, &Numbered)], now: i64) -> sqlx::Result<()> {
     for (range, text) in INSERT.exact(rows.len()) {
-        let mut query = sqlx::query(AssertSqlSafe(text));
-        for (seq, message) in &rows[range] {
-            query = query
-                .bind(message.conversation.key())
-                .bind(seq.0)
-                .bind(message.msg_id.as_str())
-                .bind(message.sender.as_str())
-                .bind(message.kind.content())
-                .bind(message.kind.msg_type())
-                .bind(message.send_time_ms)
-                .bind(now);
-        }
+        let query = rows[range].iter().fold(sqlx::query(AssertSqlSafe(text)), |query, (seq, message)| {
+            bind_row(query, *seq, message, now)
+        });
         query.execute(&mut *tx).await?;
     }
     Ok(())
 }
 
+async fn insert_with_extra(tx: &mut Tx, rows: &[(Seq, &Numbered)], now: i64) -> sqlx::Result<()> {
+    for (range, text) in INSERT_EXTRA.exact(rows.len()) {
+        let query = rows[range].iter().fold(sqlx::query(AssertSqlSafe(text)), |query, (seq, message)| {
+            bind_row(query, *seq, message, now).bind(message.message.extra())
+        });
+        query.execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+type Statement<'q> = sqlx::query::Query<'q, sqlx::MySql, sqlx::mysql::MySqlArguments>;
+
+fn bind_row<'q>(query: Statement<'q>, seq: Seq, message: &'q Numbered, now: i64) -> Statement<'q> {
+    query
+        .bind(message.conversation.key())
+        .bind(seq.0)
+        .bind(message.msg_id.as_str())
+        .bind(message.sender.as_str())
+        .bind(message.kind.content())
+        .bind(message.kind.msg_type())
+        .bind(message.send_time_ms)
+        .bind(now)
+}
+
 // OR of equalities instead of a row-value IN: both engines read it as one range each on the unique key.
 static FIND: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::new(
-        "SELECT conversation_id, sender_id, msg_id, seq, msg_type, content, is_recalled FROM timeline_message WHERE ",
+        "SELECT conversation_id, sender_id, msg_id, seq, msg_type, content, extra, is_recalled, FALSE FROM timeline_message WHERE ",
+        "(conversation_id=? AND sender_id=? AND msg_id=?)",
+        " OR ",
+        "",
+    )
+});
+/// Entries that changed nothing have no row in the timeline.
+static FIND_UNCHANGED: LazyLock<MultiRow> = LazyLock::new(|| {
+    MultiRow::new(
+        "SELECT conversation_id, sender_id, msg_id, seq, msg_type, content, extra, FALSE, TRUE FROM unchanged_entry WHERE ",
         "(conversation_id=? AND sender_id=? AND msg_id=?)",
         " OR ",
         "",
@@ -66,31 +111,34 @@ pub struct StoredId {
     pub msg_id: String,
     /// Its sequence number.
     pub seq: Seq,
-    /// The number of its kind.
-    pub msg_type: u32,
-    /// Its content; empty if it was recalled.
-    pub content: String,
-    /// It was recalled.
-    pub is_recalled: bool,
+    /// Its kind and present content.
+    pub kind: MessageKind,
+    /// It was recalled or edited since.
+    pub is_rewritten: bool,
+    /// It changed nothing when its turn came, and is no entry of the timeline.
+    pub changed_nothing: bool,
 }
 
 impl StoredId {
     /// What a message of this kind, with the same id, is to this one.
     #[must_use]
     pub fn reuse_by(&self, kind: &MessageKind) -> Reuse {
-        kind.reuse_of_stored(self.msg_type, &self.content, self.is_recalled)
+        kind.reuse_of_stored(&self.kind, self.is_rewritten)
     }
 }
 
+/// Reads a row of [`FIND`] or [`FIND_UNCHANGED`].
 fn stored_id(row: &MySqlRow) -> sqlx::Result<StoredId> {
+    let (kind, _, edited_at, _) = Stored::read(row.try_get(4)?, row.try_get(5)?, row.try_get(6)?);
+    let is_recalled: bool = row.try_get(7)?;
     Ok(StoredId {
         conversation: row.try_get(0)?,
         sender_id: row.try_get(1)?,
         msg_id: row.try_get(2)?,
         seq: Seq(row.try_get(3)?),
-        msg_type: row.try_get(4)?,
-        content: row.try_get(5)?,
-        is_recalled: row.try_get(6)?,
+        kind,
+        is_rewritten: is_recalled || edited_at.is_some(),
+        changed_nothing: row.try_get(8)?,
     })
 }
 
@@ -104,16 +152,14 @@ pub async fn find_id(
     sender: &UserId,
     msg_id: &MsgId,
 ) -> sqlx::Result<Option<StoredId>> {
-    let row = sqlx::query(
-        "SELECT conversation_id, sender_id, msg_id, seq, msg_type, content, is_recalled FROM timeline_message \
-         WHERE conversation_id = ? AND sender_id = ? AND msg_id = ?",
-    )
-    .bind(conversation.key())
-    .bind(sender.as_str())
-    .bind(msg_id.as_str())
-    .fetch_optional(pool)
-    .await?;
-    row.as_ref().map(stored_id).transpose()
+    for (_, _, text) in FIND.padded(1).chain(FIND_UNCHANGED.padded(1)) {
+        let query = sqlx::query(AssertSqlSafe(text));
+        let query = query.bind(conversation.key()).bind(sender.as_str()).bind(msg_id.as_str());
+        if let Some(row) = query.fetch_optional(pool).await? {
+            return stored_id(&row).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// Those of `messages` that are stored already, found by `(conversation, sender, msg_id)`.
@@ -121,8 +167,22 @@ pub async fn find_id(
 /// # Errors
 /// The database's.
 pub async fn find_ids(tx: &mut Tx, messages: &[&Numbered]) -> sqlx::Result<Vec<StoredId>> {
+    let mut found = select_ids(tx, &FIND, messages).await?;
+    let may_be_unchanged = |message: &&Numbered| message.kind.may_change_nothing();
+    let changes: Vec<&Numbered> = messages.iter().copied().filter(may_be_unchanged).collect();
+    if !changes.is_empty() {
+        found.extend(select_ids(tx, &FIND_UNCHANGED, &changes).await?);
+    }
+    Ok(found)
+}
+
+async fn select_ids(
+    tx: &mut Tx,
+    statement: &MultiRow,
+    messages: &[&Numbered],
+) -> sqlx::Result<Vec<StoredId>> {
     let mut found = Vec::new();
-    for (range, length, text) in FIND.padded(messages.len()) {
+    for (range, length, text) in statement.padded(messages.len()) {
         let rows = &messages[range];
         let mut query = sqlx::query(AssertSqlSafe(text));
         let last = rows.last().copied();
@@ -140,67 +200,58 @@ pub async fn find_ids(tx: &mut Tx, messages: &[&Numbered]) -> sqlx::Result<Vec<S
 }
 
 static FIND_TARGETS: LazyLock<MultiRow> = LazyLock::new(|| {
-    MultiRow::new(
-        "SELECT conversation_id, seq, sender_id, msg_type = 3 FROM timeline_message WHERE ",
-        "(conversation_id=? AND seq=?)",
-        " OR ",
-        "",
-    )
+    let before = format!("SELECT {COLUMNS} FROM timeline_message WHERE conversation_id = ? AND seq IN (");
+    MultiRow::new(&before, "?", ",", ")")
 });
 
-/// A stored message that is to be recalled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// The conversation's key.
-    pub conversation: String,
-    /// Its sequence number.
-    pub seq: Seq,
-    /// The user who sent it.
-    pub sender_id: String,
-    /// It is itself a recall.
-    pub is_recall: bool,
-}
-
-/// Those of `numbers` that are stored.
+/// Those of `seqs` in a conversation that are stored.
 ///
 /// # Errors
 /// The database's.
-pub async fn find_targets(tx: &mut Tx, numbers: &[(&Conversation, Seq)]) -> sqlx::Result<Vec<Target>> {
+pub async fn find_targets(
+    tx: &mut Tx,
+    conversation: &Conversation,
+    seqs: &[Seq],
+) -> sqlx::Result<Vec<Stored>> {
     let mut found = Vec::new();
-    for (range, length, text) in FIND_TARGETS.padded(numbers.len()) {
-        let asked = &numbers[range];
-        let mut query = sqlx::query(AssertSqlSafe(text));
-        for (conversation, seq) in asked.iter().chain(asked.last().into_iter().cycle()).take(length) {
-            query = query.bind(conversation.key()).bind(seq.0);
+    for (range, length, text) in FIND_TARGETS.padded(seqs.len()) {
+        let seqs = &seqs[range];
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(conversation.key());
+        for seq in seqs.iter().chain(seqs.last().into_iter().cycle()).take(length) {
+            query = query.bind(seq.0);
         }
         for row in query.fetch_all(&mut *tx).await? {
-            found.push(Target {
-                conversation: row.try_get(0)?,
-                seq: Seq(row.try_get(1)?),
-                sender_id: row.try_get(2)?,
-                is_recall: row.try_get(3)?,
-            });
+            found.push(stored(conversation, &row)?);
         }
     }
     Ok(found)
 }
 
-/// Marks stored messages as recalled and removes their contents.
-///
-/// # Errors
-/// The database's.
-pub async fn blank(tx: &mut Tx, numbers: &[(&Conversation, Seq)]) -> sqlx::Result<()> {
-    // One statement each: recalls are rare, and an UPDATE with OR may scan the table.
-    for (conversation, seq) in numbers {
-        sqlx::query(
-            "UPDATE timeline_message SET content = '', is_recalled = TRUE WHERE conversation_id = ? AND seq = ?",
-        )
-        .bind(conversation.key())
-        .bind(seq.0)
-        .execute(&mut *tx)
-        .await?;
-    }
-    Ok(())
+/// The columns that [`stored`] reads, in its order.
+const COLUMNS: &str = "seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra";
+/// The same of table `t` in a join.
+pub(super) const COLUMNS_OF_T: &str =
+    "t.seq, t.msg_id, t.sender_id, t.content, t.msg_type, t.send_time, t.is_recalled, t.extra";
+
+/// Reads a row of [`COLUMNS`].
+pub(super) fn stored(conversation: &Conversation, row: &MySqlRow) -> sqlx::Result<Stored> {
+    let (kind, details, edited_at, has_reactions) =
+        Stored::read(row.try_get(4)?, row.try_get(3)?, row.try_get(7)?);
+    Ok(Stored {
+        message: Message {
+            conversation: conversation.clone(),
+            sender: UserId::from_stored(row.try_get(2)?),
+            msg_id: MsgId::from_stored(row.try_get(1)?),
+            kind,
+            details,
+            send_time_ms: row.try_get(5)?,
+        },
+        seq: Seq(row.try_get(0)?),
+        is_recalled: row.try_get(6)?,
+        edited_at,
+        has_reactions,
+        reactions: Vec::new(),
+    })
 }
 
 /// The direction in which a page is read.
@@ -223,9 +274,9 @@ pub async fn read(
     direction: Direction,
     limit: u32,
 ) -> sqlx::Result<Vec<Stored>> {
-    const FORWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled \
+    const FORWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra \
                            FROM timeline_message WHERE conversation_id = ? AND seq > ? ORDER BY seq LIMIT ?";
-    const BACKWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled \
+    const BACKWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra \
                             FROM timeline_message WHERE conversation_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?";
     let (text, cursor) = match direction {
         Direction::Forward => (FORWARD, cursor),
@@ -233,30 +284,100 @@ pub async fn read(
         Direction::Backward => (BACKWARD, cursor),
     };
     let rows = sqlx::query(text).bind(conversation.key()).bind(cursor.0).bind(limit).fetch_all(pool).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Stored {
-                message: Message {
-                    conversation: conversation.clone(),
-                    sender: UserId::from_stored(row.try_get(2)?),
-                    msg_id: MsgId::from_stored(row.try_get(1)?),
-                    kind: MessageKind::from_stored(row.try_get(4)?, row.try_get(3)?),
-                    send_time_ms: row.try_get(5)?,
-                },
-                seq: Seq(row.try_get(0)?),
-                is_recalled: row.try_get(6)?,
-            })
-        })
-        .collect()
+    with_reactions(pool, conversation, &rows).await
 }
 
-/// The properties of a message that decide whether it may be recalled.
+async fn with_reactions(
+    pool: &Pool,
+    conversation: &Conversation,
+    rows: &[MySqlRow],
+) -> sqlx::Result<Vec<Stored>> {
+    let mut messages: Vec<Stored> =
+        rows.iter().map(|row| stored(conversation, row)).collect::<sqlx::Result<_>>()?;
+    changes::add_reactions(pool, conversation, &mut messages).await?;
+    Ok(messages)
+}
+
+/// Sequence numbers that one page without changes looks at: some milliseconds, whatever is between.
+pub const WINDOW: u64 = 5_000;
+
+/// Messages without the change entries between them.
+#[derive(Debug)]
+pub struct Messages {
+    /// In the direction of the page.
+    pub rows: Vec<Stored>,
+    /// The cursor behind everything that was looked at.
+    pub looked_to: Seq,
+    /// There may be more behind it.
+    pub has_more: bool,
+}
+
+/// The same as [`read`] without change entries, within [`WINDOW`] numbers after `cursor`.
+///
+/// # Errors
+/// The database's.
+pub async fn read_messages(
+    pool: &Pool,
+    conversation: &Conversation,
+    cursor: Seq,
+    direction: Direction,
+    limit: u32,
+) -> sqlx::Result<Messages> {
+    // Read before the rows: what is committed in between is above it, and left for the next page.
+    let last = conversations::last_seqs(pool, &[conversation]).await?.first().copied().unwrap_or(Seq::ZERO);
+    let (low, high, order) = match direction {
+        Direction::Forward => (cursor.0, last.0.min(cursor.0.saturating_add(WINDOW)), "ASC"),
+        Direction::Backward => {
+            let high = if cursor == Seq::ZERO { last.0 } else { last.0.min(cursor.0 - 1) };
+            (high.saturating_sub(WINDOW), high, "DESC")
+        }
+    };
+    let text = format!(
+        "SELECT {COLUMNS} FROM timeline_message WHERE conversation_id = ? AND seq > ? AND seq <= ? \
+         AND msg_type NOT BETWEEN 3 AND 6 ORDER BY seq {order} LIMIT ?"
+    );
+    let rows = sqlx::query(AssertSqlSafe(text)).bind(conversation.key()).bind(low).bind(high).bind(limit);
+    let rows = rows.fetch_all(pool).await?;
+    let (looked_to, has_more) = match direction {
+        Direction::Forward => (Seq(high.max(cursor.0)), high < last.0),
+        Direction::Backward => (Seq(low + 1), low > 0),
+    };
+    Ok(Messages { rows: with_reactions(pool, conversation, &rows).await?, looked_to, has_more })
+}
+
+/// The newest message at or below `seq` that is no change entry, within [`WINDOW`] numbers.
+///
+/// # Errors
+/// The database's.
+pub async fn last_message(
+    pool: &Pool,
+    conversation: &Conversation,
+    seq: Seq,
+) -> sqlx::Result<Option<Stored>> {
+    const TEXT: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra \
+                        FROM timeline_message WHERE conversation_id = ? AND seq > ? AND seq <= ? \
+                        AND msg_type NOT BETWEEN 3 AND 6 ORDER BY seq DESC LIMIT 1";
+    let rows = sqlx::query(TEXT).bind(conversation.key()).bind(seq.0.saturating_sub(WINDOW)).bind(seq.0);
+    let rows = rows.fetch_all(pool).await?;
+    Ok(with_reactions(pool, conversation, &rows).await?.pop())
+}
+
+/// The message with this number in its present state.
+///
+/// # Errors
+/// The database's.
+pub async fn one(pool: &Pool, conversation: &Conversation, seq: Seq) -> sqlx::Result<Option<Stored>> {
+    let Some(Facts { message, .. }) = facts(pool, conversation, seq).await? else { return Ok(None) };
+    let mut found = [message];
+    changes::add_reactions(pool, conversation, &mut found).await?;
+    Ok(found.into_iter().next())
+}
+
+/// A stored message with what decides whether it may be recalled or edited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// The user who sent it.
-    pub sender_id: String,
-    /// It is itself a recall.
-    pub is_recall: bool,
+    /// The message in its present state.
+    pub message: Stored,
     /// The time at which it was stored (of old rows: sent), in milliseconds since 1970.
     pub stored_at: i64,
 }
@@ -267,14 +388,15 @@ pub struct Facts {
 /// The database's.
 pub async fn facts(pool: &Pool, conversation: &Conversation, seq: Seq) -> sqlx::Result<Option<Facts>> {
     let row = sqlx::query(
-        "SELECT sender_id, msg_type = 3, stored_at, send_time FROM timeline_message WHERE conversation_id = ? AND seq = ?",
+        "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra, stored_at \
+         FROM timeline_message WHERE conversation_id = ? AND seq = ?",
     )
     .bind(conversation.key())
     .bind(seq.0)
     .fetch_optional(pool)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let (stored_at, sent_at): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
-    let stored_at = if stored_at == 0 { sent_at } else { stored_at };
-    Ok(Some(Facts { sender_id: row.try_get(0)?, is_recall: row.try_get(1)?, stored_at }))
+    let (message, stored_at): (Stored, i64) = (stored(conversation, &row)?, row.try_get(8)?);
+    let stored_at = if stored_at == 0 { message.send_time_ms } else { stored_at };
+    Ok(Some(Facts { message, stored_at }))
 }

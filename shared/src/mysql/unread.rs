@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use super::Pool;
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
-use crate::message::MessageKind;
+use crate::message::Stored;
 
 /// Most messages that one count looks at: some milliseconds.
 pub const COUNTED_MAX: u32 = 10_000;
@@ -17,10 +17,14 @@ pub struct Counted {
     pub seq: Seq,
     /// The user who sent it.
     pub sender_id: String,
-    /// It counts as unread for others than its sender: it is not a recall and was not recalled.
+    /// It counts as unread for others than its sender: it is no change entry and was not recalled.
     pub counts: bool,
-    /// The message that it recalls, if it is a recall.
-    pub recalls: Option<Seq>,
+    /// The message that it changes, if it is a change entry.
+    pub changes: Option<Seq>,
+    /// It recalls that message.
+    pub is_recall: bool,
+    /// It mentions users, or is an edit that may.
+    pub mentions: bool,
 }
 
 /// The newest rows above `after`, in descending order, at most `limit`.
@@ -34,7 +38,7 @@ pub async fn newest(
     limit: u32,
 ) -> sqlx::Result<Vec<Counted>> {
     let rows = sqlx::query(
-        "SELECT seq, sender_id, msg_type, is_recalled, IF(msg_type = 3, content, '') FROM timeline_message \
+        "SELECT seq, sender_id, msg_type, is_recalled, IF(msg_type = 3, content, ''), extra FROM timeline_message \
          WHERE conversation_id = ? AND seq > ? ORDER BY seq DESC LIMIT ?",
     )
     .bind(conversation.key())
@@ -45,12 +49,15 @@ pub async fn newest(
     rows.iter()
         .map(|row| {
             let (msg_type, is_recalled): (u32, bool) = (row.try_get(2)?, row.try_get(3)?);
-            let recalls = MessageKind::of_stored(msg_type, row.try_get(4)?).recalls();
+            let extra: Option<&str> = row.try_get(5)?;
+            let (kind, details, ..) = Stored::read(msg_type, row.try_get(4)?, extra);
             Ok(Counted {
                 seq: Seq(row.try_get(0)?),
                 sender_id: row.try_get(1)?,
-                counts: recalls.is_none() && !is_recalled,
-                recalls,
+                counts: kind.changes().is_none() && !is_recalled,
+                changes: kind.changes(),
+                is_recall: kind.recalls().is_some(),
+                mentions: details.is_some_and(|details| details.mentions.is_some()),
             })
         })
         .collect()
@@ -71,7 +78,7 @@ pub async fn count(
     let counted: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM (SELECT sender_id, msg_type, is_recalled FROM timeline_message \
          WHERE conversation_id = ? AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?) t \
-         WHERE sender_id <> ? AND msg_type <> 3 AND NOT is_recalled",
+         WHERE sender_id <> ? AND msg_type NOT BETWEEN 3 AND 6 AND NOT is_recalled",
     )
     .bind(conversation.key())
     .bind(after.0)

@@ -35,6 +35,29 @@ pub enum Denied {
         /// That time, in milliseconds.
         limit_ms: u64,
     },
+    /// No message that can be changed so is stored under the number.
+    NoTarget,
+    /// No message that can be answered is stored under the number.
+    NothingToReply,
+    /// The message to edit was sent by another user.
+    EditNeedsSender,
+    /// Messages of this kind cannot be edited.
+    NotEditable,
+    /// The time within which a message may be edited is over.
+    EditExpired {
+        /// That time, in milliseconds.
+        limit_ms: u64,
+    },
+    /// The message was recalled.
+    TargetRecalled,
+    /// The message has as many different reactions as it can have.
+    ReactionsFull,
+    /// Only the owner and admins pin messages of a group.
+    PinNeedsAdmin,
+    /// The conversation has as many pins as it can have.
+    PinsFull,
+    /// Only the owner and admins mention everyone in this group.
+    EveryoneNeedsAdmin,
     /// Only the owner and admins change a group.
     UpdateNeedsAdmin,
     /// Only the owner and admins add members.
@@ -60,7 +83,7 @@ impl Denied {
         match self {
             Self::RecallOfRecall => 400,
             Self::IdReused => 409,
-            Self::NoGroup | Self::NothingToRecall => 404,
+            Self::NoGroup | Self::NothingToRecall | Self::NoTarget | Self::NothingToReply => 404,
             _ => 403,
         }
     }
@@ -80,6 +103,16 @@ impl Denied {
             Self::IdReused => "this msg_id was used for another message",
             Self::NotSender => "only its sender and the group's owner and admins may recall a message",
             Self::RecallExpired { .. } => "this message is too old to be recalled",
+            Self::NoTarget => "there is no message of that number to change",
+            Self::NothingToReply => "there is no message of that number to answer",
+            Self::EditNeedsSender => "only its sender edits a message",
+            Self::NotEditable => "messages of this type cannot be edited",
+            Self::EditExpired { .. } => "this message is too old to be edited",
+            Self::TargetRecalled => "this message was recalled",
+            Self::ReactionsFull => "this message has 20 different reactions",
+            Self::PinNeedsAdmin => "only the owner and admins pin messages",
+            Self::PinsFull => "this conversation has 50 pins",
+            Self::EveryoneNeedsAdmin => "only the owner and admins mention everyone",
             Self::UpdateNeedsAdmin => "only the owner and admins change a group",
             Self::AddNeedsAdmin => "only the owner and admins add members",
             Self::DismissNeedsOwner => "only the owner dismisses a group",
@@ -113,7 +146,7 @@ impl Denied {
     }
 
     /// All reasons.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 30] = [
         Self::NoGroup,
         Self::NotMember,
         Self::NotParticipant,
@@ -126,6 +159,16 @@ impl Denied {
         Self::NotSender,
         Self::IdReused,
         Self::RecallExpired { limit_ms: 0 },
+        Self::NoTarget,
+        Self::NothingToReply,
+        Self::EditNeedsSender,
+        Self::NotEditable,
+        Self::EditExpired { limit_ms: 0 },
+        Self::TargetRecalled,
+        Self::ReactionsFull,
+        Self::PinNeedsAdmin,
+        Self::PinsFull,
+        Self::EveryoneNeedsAdmin,
         Self::UpdateNeedsAdmin,
         Self::AddNeedsAdmin,
         Self::DismissNeedsOwner,

@@ -11,4 +11,4 @@ mod rule;
 pub use denied::Denied;
 pub use membership::{Actor, GroupAdds, GroupSettings, HistoryRange, MemberStatus, Membership, Role};
 pub use roster::{GroupRoster, Roster};
-pub use rule::{Action, Permissions, RecallTarget, Relation};
+pub use rule::{Action, ChangeTarget, EVERYONE_MEMBERS_MAX, EditTarget, Permissions, RecallTarget, Relation};

@@ -41,6 +41,19 @@ pub enum Action {
     Send,
     /// Recall a message; `None`: no message has the given number.
     Recall(Option<RecallTarget>),
+    /// Edit a message; `None`: no message has the given number.
+    Edit(Option<EditTarget>),
+    /// React to a message, or take the reaction back; `None`: no message that can be reacted to has the given number.
+    React(Option<ChangeTarget>),
+    /// Pin or unpin a message; `None` as for a reaction.
+    Pin(Option<ChangeTarget>),
+    /// Answer a message; `None`: no message that can be answered has the given number.
+    Reply(Option<()>),
+    /// Mention all members.
+    MentionEveryone {
+        /// The group has more than [`EVERYONE_MEMBERS_MAX`] members.
+        group_is_big: bool,
+    },
     /// Join a group by using it.
     Join,
     /// Change a group's name or settings.
@@ -68,6 +81,29 @@ pub enum Action {
     },
 }
 
+/// The largest group in which every member may mention everyone.
+pub const EVERYONE_MEMBERS_MAX: usize = 100;
+
+/// A message to edit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EditTarget {
+    /// It is of a kind that can be edited.
+    pub is_editable: bool,
+    /// The caller sent it.
+    pub is_own: bool,
+    /// It was recalled.
+    pub is_recalled: bool,
+    /// The time within which it may be edited, in milliseconds, if that time is over.
+    pub expired_after_ms: Option<u64>,
+}
+
+/// A message to react to or to pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeTarget {
+    /// It was recalled.
+    pub is_recalled: bool,
+}
+
 /// A message to recall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecallTarget {
@@ -90,6 +126,22 @@ impl Relation {
             Action::Read => self.require_inside(),
             Action::Send => self.check_send(now),
             Action::Recall(target) => self.check_recall(target),
+            Action::Edit(target) => self.check_edit(target),
+            Action::React(target) => self.check_target(target),
+            Action::Pin(target) => {
+                let may_pin = matches!(self, Self::Participant { .. }) || self.has_role(Role::Admin);
+                self.require_inside()?;
+                allow(may_pin, Denied::PinNeedsAdmin)?;
+                self.check_target(target)
+            }
+            Action::Reply(target) => {
+                self.require_inside()?;
+                target.ok_or(Denied::NothingToReply)
+            }
+            Action::MentionEveryone { group_is_big } => {
+                self.require_inside()?;
+                allow(!group_is_big || self.has_role(Role::Admin), Denied::EveryoneNeedsAdmin)
+            }
             Action::Join => self.check_join(),
             Action::UpdateGroup => self.require_role(Role::Admin, Denied::UpdateNeedsAdmin),
             Action::AddMembers => self.require_role(Role::Admin, Denied::AddNeedsAdmin),
@@ -129,6 +181,21 @@ impl Relation {
         }
         allow(target.is_own, Denied::NotSender)?;
         target.expired_after_ms.map_or(Ok(()), |limit_ms| Err(Denied::RecallExpired { limit_ms }))
+    }
+
+    fn check_edit(self, target: Option<EditTarget>) -> Result<(), Denied> {
+        self.require_inside()?;
+        let target = target.ok_or(Denied::NoTarget)?;
+        allow(target.is_own, Denied::EditNeedsSender)?;
+        allow(target.is_editable, Denied::NotEditable)?;
+        allow(!target.is_recalled, Denied::TargetRecalled)?;
+        target.expired_after_ms.map_or(Ok(()), |limit_ms| Err(Denied::EditExpired { limit_ms }))
+    }
+
+    fn check_target(self, target: Option<ChangeTarget>) -> Result<(), Denied> {
+        self.require_inside()?;
+        let target = target.ok_or(Denied::NoTarget)?;
+        allow(!target.is_recalled, Denied::TargetRecalled)
     }
 
     fn check_join(self) -> Result<(), Denied> {
@@ -293,6 +360,65 @@ mod tests {
         for relation in [plain(Role::Member), member(Role::Member, 0, true), PARTICIPANT] {
             let _ = relation.check(Action::Send, || panic!("{relation:?}"));
         }
+    }
+
+    #[test]
+    fn edit_table() {
+        let own = EditTarget { is_editable: true, is_own: true, is_recalled: false, expired_after_ms: None };
+        for relation in [plain(Role::Member), plain(Role::Owner), PARTICIPANT] {
+            let check = |target| relation.check(Action::Edit(target), || NOW);
+            assert_eq!(check(Some(own)), Ok(()), "{relation:?}");
+            assert_eq!(check(None), Err(Denied::NoTarget));
+            assert_eq!(check(Some(EditTarget { is_own: false, ..own })), Err(Denied::EditNeedsSender));
+            assert_eq!(check(Some(EditTarget { is_editable: false, ..own })), Err(Denied::NotEditable));
+            assert_eq!(check(Some(EditTarget { is_recalled: true, ..own })), Err(Denied::TargetRecalled));
+            let expired = EditTarget { expired_after_ms: Some(9), ..own };
+            assert_eq!(check(Some(expired)), Err(Denied::EditExpired { limit_ms: 9 }), "{relation:?}");
+        }
+        assert_eq!(OUTSIDER.check(Action::Edit(Some(own)), || NOW), Err(Denied::NotMember));
+    }
+
+    #[test]
+    fn reactions_are_for_members_and_pins_for_admins_and_both_sides_of_a_private_chat() {
+        let (there, recalled) = (ChangeTarget { is_recalled: false }, ChangeTarget { is_recalled: true });
+        for (relation, may_pin) in [
+            (plain(Role::Member), Err(Denied::PinNeedsAdmin)),
+            (plain(Role::Admin), Ok(())),
+            (plain(Role::Owner), Ok(())),
+            (PARTICIPANT, Ok(())),
+            (Relation::Operator, Ok(())),
+            (OUTSIDER, Err(Denied::NotMember)),
+            (Relation::NoGroup, Err(Denied::NoGroup)),
+        ] {
+            assert_eq!(relation.check(Action::Pin(Some(there)), || NOW), may_pin, "{relation:?}");
+            let inside = relation.check(Action::Read, || NOW);
+            assert_eq!(relation.check(Action::React(Some(there)), || NOW), inside, "{relation:?}");
+            let none = inside.and(Err(Denied::NoTarget));
+            assert_eq!(relation.check(Action::React(None), || NOW), none, "{relation:?}");
+            let gone = inside.and(Err(Denied::TargetRecalled));
+            assert_eq!(relation.check(Action::React(Some(recalled)), || NOW), gone, "{relation:?}");
+            assert_eq!(
+                relation.check(Action::Pin(Some(recalled)), || NOW),
+                may_pin.and(gone),
+                "{relation:?}"
+            );
+            let reply = inside.and(Err(Denied::NothingToReply));
+            assert_eq!(relation.check(Action::Reply(None), || NOW), reply, "{relation:?}");
+            assert_eq!(relation.check(Action::Reply(Some(())), || NOW), inside, "{relation:?}");
+        }
+    }
+
+    #[test]
+    fn everyone_is_mentioned_by_every_member_of_a_small_group_and_by_admins_of_a_big_one() {
+        for (role, group_is_big, expected) in [
+            (Role::Member, false, Ok(())),
+            (Role::Member, true, Err(Denied::EveryoneNeedsAdmin)),
+            (Role::Admin, true, Ok(())),
+            (Role::Owner, true, Ok(())),
+        ] {
+            assert_eq!(plain(role).check(Action::MentionEveryone { group_is_big }, || NOW), expected);
+        }
+        assert_eq!(PARTICIPANT.check(Action::MentionEveryone { group_is_big: false }, || NOW), Ok(()));
     }
 
     #[test]

@@ -243,6 +243,11 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                         if unrecorded { &mut advanced } else { &mut committed.settled }.push(delivery);
                         self.known(pending, stored, &mut committed);
                     }
+                    Verdict::Unchanged => {
+                        committed.settled.push(delivery);
+                        let unchanged = FinalSeq::new(&pending.message, pending.message.seq, false);
+                        committed.facts.final_seqs.push(unchanged);
+                    }
                     Verdict::Refuse(denied) => {
                         committed.settled.push(delivery);
                         refuse(pending, denied, &mut committed);

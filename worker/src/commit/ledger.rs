@@ -10,20 +10,22 @@ use std::time::Instant;
 use ahash::AHashMap;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
-use shared::message::{Numbered, Reuse};
+use shared::message::{MessageKind, Numbered, Reuse};
+use shared::mysql::changes::{ChangeFacts, ChangeQuery, ChangeWrites, ReactionQuery};
 use shared::mysql::conversations::Head;
 use shared::mysql::ready::NotReady;
 use shared::mysql::rosters::RosterQuery;
-use shared::mysql::timeline::{StoredId, Target};
+use shared::mysql::timeline::StoredId;
 use shared::mysql::{self, Pool, Transaction, Tx};
 use shared::permission::{Action, Denied, Roster};
 
 use super::batch::Batch;
+use super::changes::involved;
 pub(crate) use super::ledger_error::LedgerError;
 use super::pending::Pending;
 use super::permission_cache::{PermissionCache, VersionedRoster};
-use super::plan::{KnownMessage, Recall, Recallable, Situation, plan};
-use super::verdict::Plan;
+use super::plan::{KnownMessage, Situation, plan};
+use super::verdict::{Plan, Verdict};
 use super::voided_seqs::VoidedSeqs;
 
 /// The store of timelines.
@@ -67,19 +69,26 @@ pub(crate) trait LedgerTx: Send {
         messages: &[&Numbered],
     ) -> impl Future<Output = Result<Vec<StoredId>, Self::Error>> + Send;
 
-    /// The messages stored under these sequence numbers of locked conversations.
-    fn find_targets(
+    /// What is stored about the messages of a locked conversation that are to be changed.
+    fn read_changes(
         &mut self,
-        seqs: &[(&Conversation, Seq)],
-    ) -> impl Future<Output = Result<Vec<Target>, Self::Error>> + Send;
+        query: &ChangeQuery<'_>,
+    ) -> impl Future<Output = Result<ChangeFacts, Self::Error>> + Send;
 
     /// Stores messages; fails if the id or the sequence number of one is used.
     fn insert(&mut self, rows: &[(Seq, &Numbered)]) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Removes the contents of recalled messages.
-    fn blank(
+    /// Writes what the change entries of a locked conversation change.
+    fn write_changes(
         &mut self,
-        seqs: &[(&Conversation, Seq)],
+        conversation: &Conversation,
+        writes: &ChangeWrites,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Records entries that changed nothing.
+    fn insert_unchanged(
+        &mut self,
+        entries: &[&Numbered],
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Sets the last sequence numbers of locked conversations.
@@ -125,13 +134,14 @@ impl Attempt {
         let rosters = self.rosters(tx, &conversations, &locked).await?;
         let refusals = self.refusals(&rosters);
         let known = self.look_up(tx, &heads, &refusals).await?;
-        let recalls = self.recalls(tx, &rosters).await?;
+        let facts = self.read_changes(tx).await?;
         let plan = plan(&Situation {
             batch: &self.batch,
             heads: &heads,
             known: &known,
             refusals: &refusals,
-            recalls: &recalls,
+            rosters: &rosters.iter().map(|versioned| &versioned.roster).collect::<Vec<_>>(),
+            facts: &facts,
             voided: &self.voided,
             overdue_since: self.overdue_since,
         });
@@ -142,16 +152,21 @@ impl Attempt {
             .collect();
         if !rows.is_empty() {
             tx.insert(&rows).await?;
-            let recalled =
-                rows.iter().filter_map(|(_, m)| m.kind.recalls().map(|seq| (&m.conversation, seq)));
-            let recalled: Vec<(&Conversation, Seq)> = recalled.collect();
-            if !recalled.is_empty() {
-                tx.blank(&recalled).await?;
+            for (conversation, writes) in conversations.iter().zip(&plan.changes) {
+                if !writes.is_empty() {
+                    tx.write_changes(conversation, writes).await?;
+                }
             }
             let moved = conversations.into_iter().zip(heads.iter().zip(&plan.heads));
             let moved = moved.filter(|(_, (before, after))| before != after);
             let moved: Vec<(&Conversation, Seq)> = moved.map(|(id, (_, after))| (id, *after)).collect();
             tx.advance_heads(&moved).await?;
+        }
+        let judged = self.batch.messages().iter().zip(&plan.verdicts);
+        let unchanged = judged.filter(|(_, verdict)| **verdict == Verdict::Unchanged);
+        let unchanged: Vec<&Numbered> = unchanged.map(|(pending, _)| &pending.message).collect();
+        if !unchanged.is_empty() {
+            tx.insert_unchanged(&unchanged).await?;
         }
         Ok(Outcome { plan, rosters })
     }
@@ -167,7 +182,7 @@ impl Attempt {
         let (mut missing, mut queries) = (Vec::new(), Vec::new());
         for ((conversation, head), group) in conversations.iter().zip(heads).zip(self.batch.groups()) {
             let senders =
-                || self.batch.messages()[group.clone()].iter().map(|pending| &pending.message.sender);
+                || self.batch.messages()[group.clone()].iter().flat_map(|pending| involved(&pending.message));
             let cached = self.permissions.get(conversation, head.access_version);
             let cached = cached.filter(|roster| roster.covers(senders())).cloned();
             let without_query = || VersionedRoster::without_query(conversation, *head).map(Arc::new);
@@ -238,44 +253,49 @@ impl Attempt {
             known[at] = found.get(&id).map(|stored| KnownMessage {
                 seq: stored.seq,
                 is_reused: is_reused(stored.reuse_by(&message.kind)),
+                changed_nothing: stored.changed_nothing,
             });
         }
         Ok(known)
     }
 
-    /// The recalls of the batch, with the messages that they recall.
-    async fn recalls<T: LedgerTx>(
-        &self,
-        tx: &mut T,
-        rosters: &[Arc<VersionedRoster>],
-    ) -> Result<AHashMap<usize, Recall>, T::Error> {
-        let mut recalls = AHashMap::new();
-        let mut seqs = Vec::new();
-        for (group, versioned) in self.batch.groups().iter().zip(rosters) {
-            for at in group.clone() {
-                let message = &self.batch.messages()[at].message;
-                if let Some(target) = message.kind.recalls() {
-                    seqs.push((&message.conversation, target));
-                    let by = versioned.roster.relation(&message.conversation, &message.sender);
-                    recalls.insert(at, Recall { target, stored: None, by });
-                }
-            }
+    /// What the change entries of each conversation refer to, in the order of the batch's groups; empty if the batch has
+    /// none.
+    async fn read_changes<T: LedgerTx>(&self, tx: &mut T) -> Result<Vec<ChangeFacts>, T::Error> {
+        let messages = self.batch.messages();
+        if messages.iter().all(|pending| pending.message.kind.changes().is_none()) {
+            return Ok(Vec::new());
         }
-        if seqs.is_empty() {
-            return Ok(recalls);
-        }
-        let found = tx.find_targets(&seqs).await?;
-        let found: AHashMap<(&str, Seq), &Target> =
-            found.iter().map(|target| ((target.conversation.as_str(), target.seq), target)).collect();
-        for (at, recall) in &mut recalls {
-            let conversation = self.batch.messages()[*at].message.conversation.key();
-            recall.stored = found.get(&(conversation, recall.target)).map(|target| Recallable {
-                sender_id: target.sender_id.clone(),
-                is_recall: target.is_recall,
+        let mut facts = Vec::with_capacity(self.batch.groups().len());
+        for (conversation, group) in self.batch.conversations().zip(self.batch.groups()) {
+            let query = change_query(conversation, &messages[group.clone()]);
+            facts.push(if query.targets.is_empty() {
+                ChangeFacts::default()
+            } else {
+                tx.read_changes(&query).await?
             });
         }
-        Ok(recalls)
+        Ok(facts)
     }
+}
+
+fn change_query<'a>(conversation: &'a Conversation, messages: &'a [Pending]) -> ChangeQuery<'a> {
+    let mut query =
+        ChangeQuery { conversation, targets: BTreeSet::new(), reactions: Vec::new(), pins: false };
+    for message in messages.iter().map(|pending| &pending.message) {
+        query.targets.extend(message.kind.changes());
+        match &message.kind {
+            MessageKind::Reaction { target, reaction, removes } => query.reactions.push(ReactionQuery {
+                target: *target,
+                reaction: reaction.as_str(),
+                user: &message.sender,
+                removes: *removes,
+            }),
+            MessageKind::Pin { .. } => query.pins = true,
+            _ => {}
+        }
+    }
+    query
 }
 
 /// A message with another content is settled as a retry: the content of the first one stays.
@@ -285,12 +305,12 @@ fn is_reused(reuse: Reuse) -> bool {
 
 fn may_be_stored(pending: &Pending, head: Seq) -> bool {
     let message = &pending.message;
-    // A recall may be refused because of the message that it recalls.
+    // A change may be refused, or change nothing, because of the message that it changes.
     pending.seq <= head
         || message.retry
         || pending.redelivered
         || pending.attempted
-        || message.kind.recalls().is_some()
+        || message.kind.changes().is_some()
 }
 
 /// The timelines in MySQL.
@@ -376,12 +396,20 @@ impl LedgerTx for MysqlTx<'_> {
         mysql::timeline::find_ids(self.0, messages).await
     }
 
-    async fn find_targets(&mut self, seqs: &[(&Conversation, Seq)]) -> sqlx::Result<Vec<Target>> {
-        mysql::timeline::find_targets(self.0, seqs).await
+    async fn read_changes(&mut self, query: &ChangeQuery<'_>) -> sqlx::Result<ChangeFacts> {
+        mysql::changes::read(self.0, query).await
     }
 
-    async fn blank(&mut self, seqs: &[(&Conversation, Seq)]) -> sqlx::Result<()> {
-        mysql::timeline::blank(self.0, seqs).await
+    async fn write_changes(
+        &mut self,
+        conversation: &Conversation,
+        writes: &ChangeWrites,
+    ) -> sqlx::Result<()> {
+        mysql::changes::write(self.0, conversation, writes).await
+    }
+
+    async fn insert_unchanged(&mut self, entries: &[&Numbered]) -> sqlx::Result<()> {
+        mysql::changes::insert_unchanged(self.0, entries).await
     }
 
     async fn insert(&mut self, rows: &[(Seq, &Numbered)]) -> sqlx::Result<()> {

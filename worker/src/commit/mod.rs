@@ -7,6 +7,7 @@
 
 mod aside;
 pub mod batch;
+pub(crate) mod changes;
 pub(crate) mod committer;
 mod counts;
 pub(crate) mod facts;

@@ -12,20 +12,22 @@
 //!   than one that its connection sent before it (the counter fell back in between). A sender's messages keep their order.
 //! * A message whose id is stored already is settled ([`Verdict::Known`]); its number is voided. If the stored message is
 //!   of another kind, the sender has reused the id: the message is not stored ([`Verdict::Refuse`]).
-//! * A message of a user who may not send (any more), and a recall of a message that may not be recalled, is not stored
-//!   ([`Verdict::Refuse`]). About a recall this is decided in its turn, because the message that it recalls may precede
-//!   it in the batch.
+//! * A message of a user who may not send (any more), and a change that its sender may not make, is not stored
+//!   ([`Verdict::Refuse`]). About a change this is decided in its turn, because the message that it changes, and other
+//!   changes, may precede it in the batch. A reaction or pin that changes nothing is not stored either
+//!   ([`Verdict::Unchanged`]).
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::time::Instant;
 
 use ahash::AHashMap;
 use shared::ids::{ConnectionId, MsgId, Seq, UserId};
 use shared::message::Reuse;
-use shared::permission::{Action, Denied, RecallTarget, Relation};
+use shared::mysql::changes::{ChangeFacts, ChangeWrites};
+use shared::permission::{Denied, Roster};
 
 use super::batch::Batch;
+use super::changes::{Applied, Targets, concerns};
 use super::pending::Pending;
 use super::verdict::{Plan, Verdict};
 use super::voided_seqs::VoidedSeqs;
@@ -41,8 +43,10 @@ pub struct Situation<'a> {
     pub known: &'a [Option<KnownMessage>],
     /// Why the sender of each message may not send, in the order of the batch.
     pub refusals: &'a [Option<Denied>],
-    /// The recalls among the messages, by their place in the batch.
-    pub recalls: &'a AHashMap<usize, Recall>,
+    /// The users of each conversation, in the order of the batch's groups.
+    pub rosters: &'a [&'a Roster],
+    /// What the change entries of each conversation refer to, in the order of the batch's groups; empty if there are none.
+    pub facts: &'a [ChangeFacts],
     /// Sequence numbers that are not waited for.
     pub voided: &'a VoidedSeqs,
     /// Gaps below messages that have been held since then or longer are skipped; `None`: no gap is skipped.
@@ -56,26 +60,8 @@ pub struct KnownMessage {
     pub seq: Seq,
     /// It is another message: the sender has reused the id.
     pub is_reused: bool,
-}
-
-/// A message that recalls another one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recall {
-    /// The number that it recalls.
-    pub target: Seq,
-    /// What was stored under that number before this batch.
-    pub stored: Option<Recallable>,
-    /// The relation of its sender to the conversation.
-    pub by: Relation,
-}
-
-/// A message to recall.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recallable {
-    /// Its sender.
-    pub sender_id: String,
-    /// It is itself a recall.
-    pub is_recall: bool,
+    /// It changed nothing when its turn came, and is no entry of the timeline.
+    pub changed_nothing: bool,
 }
 
 /// The sender has used the id for another message.
@@ -87,16 +73,21 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
     let Situation { batch, heads, voided, .. } = situation;
     let mut verdicts = Vec::with_capacity(batch.messages().len());
     let mut last_seqs = Vec::with_capacity(heads.len());
-    for (group, head) in batch.groups().iter().zip(*heads) {
+    let mut changes = Vec::new();
+    for (index, (group, head)) in batch.groups().iter().zip(*heads).enumerate() {
         let messages = &batch.messages()[group.clone()];
         let voided_before = messages.first().and_then(|first| voided.of(&first.message.conversation));
-        let mut walk = Walk::new(situation, group.clone(), *head, voided_before, &mut verdicts);
+        let mut walk = Walk::new(situation, index, *head, voided_before, &mut verdicts);
         for at in 0..messages.len() {
             walk.step(at);
         }
         last_seqs.push(walk.head);
+        if batch.messages()[group.clone()].iter().any(|pending| concerns(&pending.message)) {
+            changes.resize_with(index, ChangeWrites::default);
+            changes.push(walk.targets.into_writes());
+        }
     }
-    Plan { verdicts, heads: last_seqs }
+    Plan { verdicts, heads: last_seqs, changes }
 }
 
 /// One conversation, message by message in order of sequence numbers.
@@ -104,7 +95,8 @@ struct Walk<'a> {
     messages: &'a [Pending],
     known: &'a [Option<KnownMessage>],
     refusals: &'a [Option<Denied>],
-    recalls: &'a AHashMap<usize, Recall>,
+    roster: Option<&'a Roster>,
+    targets: Targets<'a>,
     /// The last sequence number so far.
     head: Seq,
     voided_before: Option<&'a BTreeSet<Seq>>,
@@ -127,12 +119,13 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(
         situation: &Situation<'a>,
-        group: Range<usize>,
+        index: usize,
         head: Seq,
         voided_before: Option<&'a BTreeSet<Seq>>,
         verdicts: &'a mut Vec<Verdict>,
     ) -> Self {
-        let Situation { batch, known, refusals, recalls, overdue_since, .. } = *situation;
+        let Situation { batch, known, refusals, rosters, facts, overdue_since, .. } = *situation;
+        let group = batch.groups()[index].clone();
         let messages = &batch.messages()[group.clone()];
         // All sequence numbers below a held message were given out before it: those that are missing have been missing
         // for at least as long.
@@ -143,7 +136,8 @@ impl<'a> Walk<'a> {
             messages,
             known: &known[group.clone()],
             refusals: &refusals[group],
-            recalls,
+            roster: rosters.get(index).copied(),
+            targets: Targets::new(facts.get(index)),
             head,
             voided_before,
             voided_now: BTreeSet::new(),
@@ -170,7 +164,7 @@ impl<'a> Walk<'a> {
                 }
                 self.void(pending.seq);
             }
-            Verdict::Known { .. } | Verdict::Refuse(_) => self.void(pending.seq),
+            Verdict::Known { .. } | Verdict::Refuse(_) | Verdict::Unchanged => self.void(pending.seq),
         }
         self.verdicts.push(verdict);
     }
@@ -178,8 +172,12 @@ impl<'a> Walk<'a> {
     fn judge(&mut self, at: usize) -> Verdict {
         let pending = &self.messages[at];
         let copy = self.verdict_as_copy(at);
-        if let Some(KnownMessage { seq, is_reused }) = self.known[at] {
-            return if is_reused { REUSED } else { Verdict::Known { stored: seq } };
+        if let Some(KnownMessage { seq, is_reused, changed_nothing }) = self.known[at] {
+            return match (is_reused, changed_nothing) {
+                (true, _) => REUSED,
+                (false, true) => Verdict::Unchanged,
+                (false, false) => Verdict::Known { stored: seq },
+            };
         }
         if let Some(verdict) = copy {
             return verdict;
@@ -205,24 +203,18 @@ impl<'a> Walk<'a> {
         Verdict::Hold
     }
 
-    /// The verdict about a message whose turn it is: `verdict`, unless it is a recall that is not allowed.
-    fn take(&self, at: usize, verdict: Verdict) -> Verdict {
-        let Some(recall) = self.recalls.get(&(self.base + at)) else { return verdict };
-        let stored = match (&recall.stored, self.taken(recall.target)) {
-            (Some(Recallable { sender_id, is_recall }), _) => Some((sender_id.as_str(), *is_recall)),
-            (None, Some(Pending { message, .. })) => {
-                Some((message.sender.as_str(), message.kind.recalls().is_some()))
-            }
-            (None, None) => None,
-        };
-        let by = self.messages[at].message.sender.as_str();
-        let target = stored.filter(|(_, is_recall)| !is_recall).map(|(sender, _)| RecallTarget {
-            is_recall: false,
-            is_own: sender == by,
-            // Checked by the gateway when it accepts the recall.
-            expired_after_ms: None,
-        });
-        recall.by.check(Action::Recall(target), || 0).map_or_else(Verdict::Refuse, |()| verdict)
+    /// The verdict about a message whose turn it is: `verdict`, unless it is a change that is not allowed or changes nothing.
+    fn take(&mut self, at: usize, verdict: Verdict) -> Verdict {
+        let pending = &self.messages[at];
+        if !concerns(&pending.message) {
+            return verdict;
+        }
+        let taken = pending.message.kind.changes().and_then(|target| self.taken(target));
+        match self.targets.apply(pending, self.roster.unwrap_or(&Roster::NoGroup), taken) {
+            Ok(Applied::Stored) => verdict,
+            Ok(Applied::Unchanged) => Verdict::Unchanged,
+            Err(denied) => Verdict::Refuse(denied),
+        }
     }
 
     /// The message that this plan stores under `seq`.
@@ -250,7 +242,7 @@ impl<'a> Walk<'a> {
             Verdict::Take | Verdict::Jump { .. } => Some(Verdict::Known { stored: self.messages[first].seq }),
             // The first one is not a copy of the stored message; this one may be.
             REUSED => None,
-            ended @ (Verdict::Known { .. } | Verdict::Refuse(_)) => Some(ended),
+            ended @ (Verdict::Known { .. } | Verdict::Refuse(_) | Verdict::Unchanged) => Some(ended),
             // Its final sequence number is not settled yet.
             Verdict::Hold | Verdict::Renumber => Some(Verdict::Hold),
         }

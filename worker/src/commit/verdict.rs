@@ -1,6 +1,7 @@
 //! What a plan decides about the messages of a batch.
 
 use shared::ids::Seq;
+use shared::mysql::changes::ChangeWrites;
 use shared::permission::Denied;
 
 /// The decision about one message.
@@ -22,6 +23,8 @@ pub enum Verdict {
         /// Its final sequence number.
         stored: Seq,
     },
+    /// Not stored, because it would change nothing: its sender is answered as if it were.
+    Unchanged,
     /// Not stored.
     Refuse(Denied),
 }
@@ -36,7 +39,7 @@ impl Verdict {
     /// No message will have this sequence number: the one that has it is not stored under it.
     #[must_use]
     pub(crate) fn voids(self) -> bool {
-        matches!(self, Verdict::Known { .. } | Verdict::Renumber | Verdict::Refuse(_))
+        matches!(self, Verdict::Known { .. } | Verdict::Renumber | Verdict::Refuse(_) | Verdict::Unchanged)
     }
 }
 
@@ -48,4 +51,7 @@ pub struct Plan {
     /// The last sequence number of each conversation afterwards, in the order of the batch's groups; never lower than
     /// before.
     pub heads: Vec<Seq>,
+    /// What the change entries of each conversation change, in the order of the batch's groups; shorter if the last ones
+    /// have none.
+    pub changes: Vec<ChangeWrites>,
 }

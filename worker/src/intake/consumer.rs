@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn messages_that_cannot_be_stored_are_rejected_and_the_others_are_taken() {
-        let bad = with_kind(message(2), MessageKind::from_stored(1, String::new()));
+        let bad = with_kind(message(2), MessageKind::Text(shared::message::Body::default()));
         let bodies = [
             b"no protobuf at all".to_vec(),
             envelope::encode_batch(ShardId(7), [message(1), bad].iter()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proto::v1::event::Kind;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
+use shared::message::MessageKind;
 
 use super::fakes::Timeline;
 use super::operations::{Profile, Publish};
@@ -38,6 +39,16 @@ impl World {
                     }
                 }
                 Some(Kind::Corrected(corrected)) => {
+                    let conversation = Conversation::from_key(&corrected.conversation).unwrap();
+                    let (sender, msg_id) =
+                        (UserId::parse(&corrected.sender_id), MsgId::parse(&corrected.msg_id));
+                    let (sender, msg_id) = (sender.unwrap(), msg_id.unwrap());
+                    let sent = &mut self.sent[index_of(&msg_id)];
+                    let is_stored = timelines[&conversation].find(&sender, &msg_id).is_some();
+                    if sent.message.kind.may_change_nothing() && !is_stored {
+                        sent.unchanged = true;
+                        continue;
+                    }
                     let stored = row(&corrected.conversation, corrected.seq);
                     if stored.is_none_or(|row| row.msg_id.as_str() != corrected.msg_id) {
                         return Err(format!("corrected to what is not stored: {corrected:?}"));
@@ -59,7 +70,8 @@ impl World {
                     if timeline.find(&sender, &msg_id).is_some() {
                         return Err(format!("refused and stored: {refused:?}"));
                     }
-                    if may_send(timeline, &sender) {
+                    let is_change = self.sent[index_of(&msg_id)].message.kind.changes().is_some();
+                    if may_send(timeline, &sender) && !is_change {
                         return Err(format!("refused without a reason: {refused:?}"));
                     }
                     self.sent[index_of(&msg_id)].refused = true;
@@ -75,7 +87,8 @@ impl World {
         for message in acked.iter().flat_map(|body| &body.messages) {
             let timeline = timelines.get(&message.conversation);
             let stored = timeline.and_then(|t| t.find(&message.sender, &message.msg_id)).is_some();
-            if !stored && !self.sent[index_of(&message.msg_id)].refused {
+            let sent = &self.sent[index_of(&message.msg_id)];
+            if !stored && !sent.refused && !sent.unchanged {
                 return Err(format!("acknowledged but not stored: {message:?}"));
             }
         }
@@ -118,7 +131,41 @@ impl World {
         }
         self.check_replies()?;
         self.check_inboxes()?;
+        self.check_changes()?;
         self.check_order()
+    }
+
+    /// Each message shows what its changes, in their order, make of it.
+    fn check_changes(&self) -> Check {
+        for (conversation, timeline) in self.timelines.lock().iter() {
+            let (mut contents, mut reactions) = (BTreeMap::new(), BTreeMap::new());
+            for row in &timeline.rows {
+                match &row.kind {
+                    MessageKind::Edit { target, content: Some(content) } => {
+                        contents.insert(*target, content.as_str().to_owned());
+                    }
+                    MessageKind::Reaction { target, reaction, removes } => {
+                        let key = (*target, reaction.as_str().to_owned(), row.sender.clone());
+                        let before =
+                            if *removes { reactions.remove(&key) } else { reactions.insert(key, row.seq) };
+                        if before.is_some() != *removes {
+                            return Err(format!("{conversation}: {row:?} changes nothing and is stored"));
+                        }
+                    }
+                    kind => drop(contents.insert(row.seq, kind.content().into_owned())),
+                }
+            }
+            if reactions != timeline.store.reactions {
+                return Err(format!("{conversation}: reactions {:?}", timeline.store.reactions));
+            }
+            for (seq, content) in contents {
+                let shown = timeline.store.rows[&seq].kind.content();
+                if shown != content {
+                    return Err(format!("{conversation}: {seq} shows {shown} instead of {content}"));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_inboxes(&self) -> Check {
@@ -139,11 +186,14 @@ impl World {
             let Sent { message, told, .. } = sent;
             let timeline = timelines.get(&message.conversation);
             let Some(row) = timeline.and_then(|t| t.find(&message.sender, &message.msg_id)) else {
-                if sent.refused {
+                if sent.refused || sent.unchanged {
                     continue;
                 }
                 return Err(format!("accepted but lost: {message:?}"));
             };
+            if sent.unchanged {
+                return Err(format!("{} is stored, although it changed nothing before", row.msg_id));
+            }
             if *told != Some(row.seq) {
                 return Err(format!("{} is stored as {}, its sender was told {told:?}", row.msg_id, row.seq));
             }
@@ -151,8 +201,8 @@ impl World {
             if !(sent.announced || sent.corrected || sent.unordered) {
                 return Err(format!("{} was never announced", row.msg_id));
             }
-            if row.content != message.kind.content() {
-                return Err(format!("{} has another content: {}", row.msg_id, row.content));
+            if row.kind != message.kind {
+                return Err(format!("{} has another content: {:?}", row.msg_id, row.kind));
             }
         }
         Ok(())

@@ -7,13 +7,15 @@ use ahash::AHashMap;
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
-use shared::message::Numbered;
+use shared::message::{Message, MessageKind, Numbered};
+use shared::mysql::changes::{ChangeFacts, ChangeQuery, ChangeWrites};
 use shared::mysql::conversations::Head;
 use shared::mysql::rosters::RosterQuery;
-use shared::mysql::timeline::{StoredId, Target};
+use shared::mysql::timeline::StoredId;
 use shared::permission::{GroupRoster, Roster};
 
 use super::operations::Fault;
+use crate::commit::changes::store::Store;
 use crate::commit::ledger::{Attempt, Ledger, LedgerError, LedgerTx, Outcome};
 use crate::commit::renumber::Sequencer;
 
@@ -83,7 +85,15 @@ pub(super) struct Row {
     pub(super) seq: Seq,
     pub(super) sender: UserId,
     pub(super) msg_id: MsgId,
-    pub(super) content: String,
+    /// As it was sent.
+    pub(super) kind: MessageKind,
+}
+
+impl Row {
+    fn of(seq: Seq, message: &Numbered) -> Self {
+        let Message { sender, msg_id, kind, .. } = message.message.clone();
+        Self { seq, sender, msg_id, kind }
+    }
 }
 
 /// One conversation in the database.
@@ -91,6 +101,10 @@ pub(super) struct Row {
 pub(super) struct Timeline {
     pub(super) last: Seq,
     pub(super) rows: Vec<Row>,
+    /// The messages in their present state, and what belongs to them.
+    pub(super) store: Store,
+    /// Entries that changed nothing.
+    pub(super) unchanged: Vec<Row>,
     /// Access version of `group`.
     pub(super) version: u64,
     pub(super) group: GroupRoster,
@@ -111,6 +125,7 @@ pub(super) struct LedgerFlaws {
     pub(super) no_unique_ids: bool,
     pub(super) heads_stay: bool,
     pub(super) stale_versions: bool,
+    pub(super) forgets_unchanged: bool,
 }
 
 /// The fake MySQL, with the faults of one worker.
@@ -191,25 +206,42 @@ impl LedgerTx for FakeTx {
         self.faults.step(|| queries.iter().map(answer).collect()).map_err(broken)
     }
 
-    async fn find_targets(&mut self, _: &[(&Conversation, Seq)]) -> Result<Vec<Target>, LedgerError> {
-        Ok(Vec::new())
+    async fn read_changes(&mut self, query: &ChangeQuery<'_>) -> Result<ChangeFacts, LedgerError> {
+        let read = || self.timelines.get(query.conversation).map(|timeline| timeline.store.read(query));
+        self.faults.step(|| read().unwrap_or_default()).map_err(broken)
     }
 
-    async fn blank(&mut self, _: &[(&Conversation, Seq)]) -> Result<(), LedgerError> {
-        Ok(())
+    async fn write_changes(
+        &mut self,
+        conversation: &Conversation,
+        writes: &ChangeWrites,
+    ) -> Result<(), LedgerError> {
+        self.timelines.entry(conversation.clone()).or_default().store.write(writes);
+        self.faults.step(|| ()).map_err(broken)
+    }
+
+    async fn insert_unchanged(&mut self, entries: &[&Numbered]) -> Result<(), LedgerError> {
+        for message in entries.iter().filter(|_| !self.flaws.forgets_unchanged) {
+            let timeline = self.timelines.entry(message.conversation.clone()).or_default();
+            timeline.unchanged.push(Row::of(message.seq, message));
+        }
+        self.faults.step(|| ()).map_err(broken)
     }
 
     async fn find_ids(&mut self, messages: &[&Numbered]) -> Result<Vec<StoredId>, LedgerError> {
         let find = |message: &&Numbered| {
-            let row = self.timelines.get(&message.conversation)?.find(&message.sender, &message.msg_id)?;
+            let timeline = self.timelines.get(&message.conversation)?;
+            let is_it = |row: &&Row| row.sender == message.sender && row.msg_id == message.msg_id;
+            let stored = timeline.rows.iter().find(is_it);
+            let row = stored.or_else(|| timeline.unchanged.iter().find(is_it))?;
             Some(StoredId {
                 conversation: message.conversation.key().to_owned(),
                 sender_id: row.sender.as_str().to_owned(),
                 msg_id: row.msg_id.as_str().to_owned(),
                 seq: row.seq,
-                msg_type: 1,
-                content: row.content.clone(),
-                is_recalled: false,
+                kind: row.kind.clone(),
+                is_rewritten: false,
+                changed_nothing: stored.is_none(),
             })
         };
         if self.flaws.no_unique_ids {
@@ -226,12 +258,8 @@ impl LedgerTx for FakeTx {
             if taken || (known && !self.flaws.no_unique_ids) {
                 return Err(LedgerError::Duplicate);
             }
-            timeline.rows.push(Row {
-                seq: *seq,
-                sender: message.sender.clone(),
-                msg_id: message.msg_id.clone(),
-                content: message.kind.content().into_owned(),
-            });
+            timeline.store.insert(*seq, message);
+            timeline.rows.push(Row::of(*seq, message));
         }
         self.faults.step(|| ()).map_err(broken)
     }

@@ -12,7 +12,8 @@
 //!   who may not send (any more); a refusal of a stored message, or of a user who may send.
 //! * at the end, when all stores work: an accepted message that is neither stored nor refused (or a queue that is never
 //!   empty); a conversation whose last row is not in the inboxes; a sender whose last reply is not the final sequence
-//!   number; a message that was never announced; two messages of one connection in the wrong order, although neither was
+//!   number; a message that was never announced; a message that does not show what its changes, in their order, make of
+//!   it; a reaction that acts although its sender was told that it changes nothing; two messages of one connection in the wrong order, although neither was
 //!   retried or renumbered.
 //! * in a calm run (gateways may be slow and workers may die, but no sequence number is lost): a renumbered message.
 //!
@@ -96,6 +97,7 @@ fn mutations_are_noticed() {
         (Profile::Rough, Mutation::ForgetsToAdvance),
         (Profile::Rough, Mutation::TrustsStalePermissions),
         (Profile::Rough, Mutation::AcknowledgesBeforeInboxes),
+        (Profile::Rough, Mutation::ForgetsUnchanged),
     ] {
         let noticed = first_failure(profile, Some(mutation));
         assert!(noticed.is_some(), "{mutation:?} was not noticed in {} runs", seeds());

@@ -157,6 +157,7 @@ impl Worker {
             no_unique_ids: mutation == Some(Mutation::StoresTwice),
             heads_stay: mutation == Some(Mutation::ForgetsToAdvance),
             stale_versions: mutation == Some(Mutation::TrustsStalePermissions),
+            forgets_unchanged: mutation == Some(Mutation::ForgetsUnchanged),
         };
         let (timelines, locked) = (Arc::clone(timelines), Arc::clone(locked));
         let ledger = FakeLedger { timelines, locked, faults: faults.clone(), flaws };

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::ids::{ConnectionId, MsgId, Seq, UserId};
-use shared::message::Numbered;
-use shared::message::fixture::numbered;
+use shared::message::fixture::{numbered, with_kind};
+use shared::message::{self, MessageKind, Numbered};
 use shared::permission::{GroupRoster, MemberStatus};
 
 use super::fakes::{Locked, Redis, Timeline, Timelines};
@@ -29,6 +29,7 @@ pub(super) enum Mutation {
     ForgetsToAdvance,
     TrustsStalePermissions,
     AcknowledgesBeforeInboxes,
+    ForgetsUnchanged,
 }
 
 /// What the outside knows about one message.
@@ -44,6 +45,8 @@ pub(super) struct Sent {
     pub(super) corrected: bool,
     /// Its sender was told that it is not stored.
     pub(super) refused: bool,
+    /// Its sender was told that it changes nothing.
+    pub(super) unchanged: bool,
     /// It was pushed to the members.
     pub(super) announced: bool,
 }
@@ -190,6 +193,8 @@ impl World {
             origin: Some(ConnectionId { gateway: gateway as u64 + 1, connection: sender as u64 }),
             ..numbered(conversations()[conversation].key(), 0, user(sender).as_str(), &format!("m{index}"))
         };
+        let kind = self.change_of(index, &message);
+        let message = kind.map_or(message.clone(), |kind| with_kind(message, kind));
         self.sent.push(Sent {
             message,
             gateway,
@@ -198,9 +203,31 @@ impl World {
             unordered: false,
             corrected: false,
             refused: false,
+            unchanged: false,
             announced: false,
         });
         self.gateways[gateway].waiting.push(index);
+    }
+
+    /// Two of three messages change one that is stored, if there is one: users see these.
+    fn change_of(&self, index: usize, message: &Numbered) -> Option<MessageKind> {
+        let timelines = self.timelines.lock();
+        let rows = &timelines.get(&message.conversation)?.rows;
+        let texts: Vec<Seq> =
+            rows.iter().filter(|row| row.kind.changes().is_none()).map(|row| row.seq).collect();
+        let target = *texts.get(index / 3 % texts.len().max(1))?;
+        match index % 6 {
+            0 | 1 => None,
+            2 => {
+                Some(MessageKind::Edit { target, content: message::Body::new(format!("edit {index}")).ok() })
+            }
+            // Few different ones, so that many change nothing.
+            n => Some(MessageKind::Reaction {
+                target,
+                reaction: message::Body::reaction("x".into())?,
+                removes: n == 5,
+            }),
+        }
     }
 
     fn retry(&mut self, gateway: usize, which: usize) {

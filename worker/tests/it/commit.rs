@@ -6,7 +6,7 @@ use crate::support::{Ends, GAP_TIMEOUT, eventually, group, message};
 use shared::envelope;
 use shared::ids::Seq;
 use shared::message::fixture::{text, with_kind};
-use shared::message::{MessageKind, Numbered};
+use shared::message::{Body, MessageKind, Numbered};
 use shared::redis::sequence::{AssignedNumber, NumberRequest, Numbers, Sequence};
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn messages_that_cannot_be_stored_become_dead_letters_and_others_are_commi
     let worker = ends.start_worker().await;
     let chat = group("group_1");
     let shard = ends.shard_of(&chat);
-    let empty = with_kind(message(&chat, 2, "alice", "empty"), MessageKind::from_stored(1, String::new()));
+    let empty = with_kind(message(&chat, 2, "alice", "empty"), MessageKind::Text(Body::default()));
     ends.publish_raw(shard, b"no protobuf").await;
     ends.publish(&[message(&chat, 1, "alice", "a1"), empty, message(&chat, 3, "alice", "a3")]).await;
     let (body, reason) = ends.next_dead_letter().await;

@@ -19,6 +19,8 @@ pub(in crate::read) struct PageKey {
     pub(in crate::read) limit: u16,
     /// Messages at or below are hidden from this reader.
     pub(in crate::read) floor: Seq,
+    /// Change entries are on the page, too.
+    pub(in crate::read) changes: bool,
 }
 
 /// A page as the frame of a pull's reply.
@@ -35,6 +37,7 @@ impl PageKey {
             direction: Direction::Forward,
             limit: 50,
             floor: Seq::ZERO,
+            changes: true,
         }
     }
 }

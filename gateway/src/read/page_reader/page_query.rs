@@ -41,14 +41,23 @@ impl PageQuery {
 async fn read_page(pool: &Pool, key: &PageKey) -> PageReply {
     // One row more than the page has says whether there are more.
     let limit = u32::from(key.limit) + 1;
-    let rows = timeline::read(pool, &key.conversation, key.cursor, key.direction, limit);
-    let mut rows = rows.await.map_err(|e| ApiError::database(&e))?;
+    let (mut rows, looked_to) = if key.changes {
+        let rows = timeline::read(pool, &key.conversation, key.cursor, key.direction, limit);
+        (rows.await.map_err(|e| ApiError::database(&e))?, None)
+    } else {
+        let read = timeline::read_messages(pool, &key.conversation, key.cursor, key.direction, limit);
+        let read = read.await.map_err(|e| ApiError::database(&e))?;
+        (read.rows, Some((read.looked_to, read.has_more)))
+    };
     rows.retain(|row| row.seq > key.floor);
     let messages: Vec<_> = rows.iter().map(MessageView::from).collect();
     let shown = fitting(&messages, usize::from(key.limit), PAGE_BYTES_MAX);
     // A page that has more has at least one message, which is further than the cursor.
-    let has_more = shown < rows.len();
-    let next = rows[..shown].last().map_or(key.cursor, |last| last.seq);
+    let (next, has_more) = match looked_to {
+        // The cursor moves past change entries, too.
+        Some((looked_to, has_more)) if shown == rows.len() => (looked_to, has_more && looked_to > key.floor),
+        _ => (rows[..shown].last().map_or(key.cursor, |last| last.seq), shown < rows.len()),
+    };
     debug_assert!(key.direction == Direction::Backward || next >= key.cursor);
     let name = match &key.reader {
         Some(reader) => ConversationName::of(&key.conversation, reader.as_str()),
@@ -80,7 +89,7 @@ mod tests {
     fn row(seq: u64, content: &str) -> Stored {
         let numbered = fixture::numbered("group_1", seq, "alice", "m");
         let numbered = fixture::with_kind(numbered, fixture::text(content));
-        Stored { message: numbered.message, seq: numbered.seq, is_recalled: false }
+        Stored::new(numbered.message, numbered.seq)
     }
 
     fn fitting_of(rows: &[Stored], limit: usize, bytes_max: usize) -> usize {

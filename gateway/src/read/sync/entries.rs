@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId};
-use shared::mysql::{Pool, positions};
+use shared::mysql::{Pool, changes, positions};
 use shared::permission::HistoryRange;
 use shared::redis::inbox::Entry;
 use tokio::sync::Semaphore;
@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::super::tail_cache::{Summary, TailCache};
 use crate::membership::Memberships;
 use crate::wire::api_error::ApiError;
-use crate::wire::listing::Listed;
+use crate::wire::listing::{Listed, UnreadMentions};
 use crate::wire::message::MessageView;
 
 /// Contents of the last messages of one page, in bytes of JSON. The page ends before the entry that would exceed this,
@@ -43,6 +43,7 @@ enum Details {
         floor: Seq,
         last_ack_seq: Seq,
         summary: Summary,
+        mentions: Option<UnreadMentions>,
     },
 }
 
@@ -92,7 +93,13 @@ impl Entries {
         let HistoryRange { join_seq, floor } = history.unwrap_or_default();
         let counted_from = last_ack_seq.max(join_seq).max(floor);
         let summary = self.tails.summary(&entry.conversation, entry.last_seq, user, counted_from).await?;
-        Ok(Details::Member { floor, last_ack_seq, summary })
+        let mentions = if summary.may_mention {
+            changes::mentions_above(&self.pool, &entry.conversation, user, counted_from).await?
+        } else {
+            None
+        };
+        let mentions = mentions.map(|(count, first)| UnreadMentions { count, first });
+        Ok(Details::Member { floor, last_ack_seq, summary, mentions })
     }
 }
 
@@ -127,10 +134,12 @@ fn fitting(
 }
 
 fn listed(conversation: Conversation, details: Details, is_complete_list: bool) -> Option<Listed> {
-    let (floor, last_ack_seq, summary) = match details {
+    let (floor, last_ack_seq, summary, mentions) = match details {
         Details::NotAMember if is_complete_list => return None,
         Details::NotAMember => return Some(Listed::Removed(conversation)),
-        Details::Member { floor, last_ack_seq, summary } => (floor, last_ack_seq, summary),
+        Details::Member { floor, last_ack_seq, summary, mentions } => {
+            (floor, last_ack_seq, summary, mentions)
+        }
     };
     // A private chat without messages does not exist for its users.
     if summary.last_seq == Seq::ZERO && conversation.kind() != Kind::Group {
@@ -141,6 +150,7 @@ fn listed(conversation: Conversation, details: Details, is_complete_list: bool) 
         last_seq: summary.last_seq,
         last_ack_seq,
         unread: summary.unread,
+        mentions,
         last_message: summary.last_message.filter(|message| message.seq > floor),
     })
 }
@@ -158,10 +168,11 @@ mod tests {
     fn member(last_seq: u64, floor: u64, content_bytes: usize) -> Details {
         let numbered = fixture::numbered("group_1", last_seq, "bob", "m");
         let numbered = fixture::with_kind(numbered, fixture::text(&"x".repeat(content_bytes.max(1))));
-        let message = Stored { message: numbered.message, seq: Seq(last_seq), is_recalled: false };
+        let message = Stored::new(numbered.message, Seq(last_seq));
         let last_message = (last_seq > 0).then(|| Arc::new(message));
-        let summary = Summary { last_seq: Seq(last_seq), last_message, unread: 3, counted: 0 };
-        Details::Member { floor: Seq(floor), last_ack_seq: Seq(2), summary }
+        let last_seq = Seq(last_seq);
+        let summary = Summary { last_seq, last_message, unread: 3, may_mention: false, counted: 0 };
+        Details::Member { floor: Seq(floor), last_ack_seq: Seq(2), summary, mentions: None }
     }
 
     fn names(page: &[Listed]) -> Vec<String> {

@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use shared::conversation::Conversation;
-use shared::message::fixture::{numbered, text};
-use shared::message::{MessageKind, Numbered};
-use shared::permission::{MemberStatus, Role};
+use shared::message::fixture::{self, numbered, text, with_kind};
+use shared::message::{Body, MessageKind, Numbered, Stored};
+use shared::permission::{GroupRoster, MemberStatus, Role};
 
 use super::*;
 
@@ -35,7 +35,8 @@ struct Case {
     head: u64,
     known: Vec<Option<KnownMessage>>,
     refusals: Vec<Option<Denied>>,
-    recalls: AHashMap<usize, Recall>,
+    rosters: Vec<Roster>,
+    facts: Vec<ChangeFacts>,
     voided: VoidedSeqs,
     overdue_since: Option<Instant>,
 }
@@ -43,8 +44,17 @@ struct Case {
 impl Case {
     fn new(head: u64, messages: Vec<Pending>) -> Self {
         let (known, refusals) = (vec![None; messages.len()], vec![None; messages.len()]);
-        let (batch, recalls, voided) = (Batch::new(messages), AHashMap::new(), VoidedSeqs::default());
-        Self { batch, head, known, refusals, recalls, voided, overdue_since: None }
+        let (batch, voided) = (Batch::new(messages), VoidedSeqs::default());
+        Self {
+            batch,
+            head,
+            known,
+            refusals,
+            rosters: Vec::new(),
+            facts: Vec::new(),
+            voided,
+            overdue_since: None,
+        }
     }
 
     fn refused(mut self, at: usize) -> Self {
@@ -53,23 +63,38 @@ impl Case {
     }
 
     /// The message at `at` recalls `target`, which is stored with `stored` as its sender if that is given.
-    fn recall(mut self, at: usize, target: u64, stored: Option<(&str, bool)>, of_anyone: bool) -> Self {
-        let stored = stored.map(|(id, is_recall)| Recallable { sender_id: id.to_owned(), is_recall });
+    fn recall(self, at: usize, target: u64, stored: Option<(&str, bool)>, of_anyone: bool) -> Self {
         let role = if of_anyone { Role::Admin } else { Role::Member };
-        let status = MemberStatus { role, muted_until: 0 };
-        let by = Relation::Member { status, group_is_muted: false };
-        self.recalls.insert(at, Recall { target: Seq(target), stored, by });
+        let mut facts = ChangeFacts::default();
+        if let Some((sender, is_recall)) = stored {
+            let kind = if is_recall { MessageKind::Recall(Seq(1)) } else { fixture::text("x") };
+            let message = with_kind(numbered("group_1", target, sender, "target"), kind).message;
+            facts.targets.insert(Seq(target), Stored::new(message, Seq(target)));
+        }
+        self.change(at, MessageKind::Recall(Seq(target)), role, facts)
+    }
+
+    /// The message at `at` is a change by a member with this role; `facts` are stored.
+    fn change(mut self, at: usize, kind: MessageKind, role: Role, facts: ChangeFacts) -> Self {
+        let mut messages = self.batch.into_messages();
+        messages[at].message.message.kind = kind;
+        let status = Some(MemberStatus { role, muted_until: 0 });
+        let members = messages.iter().map(|pending| (pending.message.sender.clone(), status)).collect();
+        let roster = Roster::Group(GroupRoster { members, ..GroupRoster::default() });
+        self.rosters = vec![roster];
+        self.batch = Batch::new(messages);
+        self.facts = vec![facts];
         self
     }
 
     fn known(mut self, at: usize, stored: u64) -> Self {
-        self.known[at] = Some(KnownMessage { seq: Seq(stored), is_reused: false });
+        self.known[at] = Some(KnownMessage { seq: Seq(stored), is_reused: false, changed_nothing: false });
         self
     }
 
     /// The id of the message at `at` is stored with another kind.
     fn reused(mut self, at: usize, stored: u64) -> Self {
-        self.known[at] = Some(KnownMessage { seq: Seq(stored), is_reused: true });
+        self.known[at] = Some(KnownMessage { seq: Seq(stored), is_reused: true, changed_nothing: false });
         self
     }
 
@@ -79,7 +104,8 @@ impl Case {
             heads: &[Seq(self.head)],
             known: &self.known,
             refusals: &self.refusals,
-            recalls: &self.recalls,
+            rosters: &self.rosters.iter().collect::<Vec<_>>(),
+            facts: &self.facts,
             voided: &self.voided,
             overdue_since: self.overdue_since,
         })
@@ -303,6 +329,24 @@ fn a_recall_is_refused_unless_its_sender_may_recall_the_message() {
 }
 
 #[test]
+fn a_reaction_that_changes_nothing_is_not_waited_for() {
+    let react = |removes| {
+        let reaction = Body::reaction("+1".to_owned()).unwrap();
+        MessageKind::Reaction { target: Seq(11), reaction, removes }
+    };
+    let batch = || Case::new(10, messages(&[(11, "a1"), (12, "b1"), (13, "a2")]));
+    let case = batch().change(1, react(true), Role::Member, ChangeFacts::default());
+    assert_eq!(case.outcome(), (vec![Take, Verdict::Unchanged, Take], 13));
+    assert!(case.plan().changes[0].is_empty());
+    let case = batch().change(1, react(false), Role::Member, ChangeFacts::default());
+    assert_eq!(case.outcome(), (vec![Take; 3], 13));
+    assert_eq!(case.plan().changes[0].added.len(), 1);
+    let case = batch().known(1, 4).change(1, react(false), Role::Member, ChangeFacts::default());
+    assert_eq!(case.outcome().0[1], Known { stored: Seq(4) });
+    assert!(case.plan().changes[0].is_empty(), "one that is delivered again does not act again");
+}
+
+#[test]
 fn conversations_are_independent() {
     let mut other = pending(5, "a1", 1);
     other.message.message.conversation = Conversation::from_key("group_0").unwrap();
@@ -312,7 +356,8 @@ fn conversations_are_independent() {
         heads: &[Seq(3), Seq(10)],
         known: &[None, None],
         refusals: &[None, None],
-        recalls: &AHashMap::new(),
+        rosters: &[],
+        facts: &[],
         voided: &VoidedSeqs::default(),
         overdue_since: None,
     });
@@ -358,12 +403,12 @@ prop_compose! {
         }
         for (known, stored) in case.known.iter_mut().zip(stored) {
             let stored = stored.filter(|stored| *stored <= head).map(Seq);
-            *known = stored.map(|seq| KnownMessage { seq, is_reused: false });
+            *known = stored.map(|seq| KnownMessage { seq, is_reused: false, changed_nothing: false });
         }
         // Voided by an earlier batch of copies.
         let copies: Vec<Pending> = voided.iter().map(|seq| pending(*seq, "z1", 0)).collect();
         let mut before = Case::new(head, copies);
-        before.known.fill(Some(KnownMessage { seq: Seq(head), is_reused: false }));
+        before.known.fill(Some(KnownMessage { seq: Seq(head), is_reused: false, changed_nothing: false }));
         let plan = before.plan();
         case.voided.apply(&before.batch, &plan);
         case.overdue_since = skips_gaps.then(|| noon() + Duration::from_millis(2_000));
@@ -414,11 +459,11 @@ proptest! {
                     prop_assert!(case.overdue_since.is_some());
                 }
                 Hold => prop_assert!(!complete || copy),
-                Renumber | Known { .. } | Refuse(_) => {}
+                Renumber | Known { .. } | Refuse(_) | Verdict::Unchanged => {}
             }
             match verdict {
                 Take | Jump { .. } => settled.extend(0..=pending.seq.0),
-                Known { .. } | Renumber | Refuse(_) => settled.extend([pending.seq.0]),
+                Known { .. } | Renumber | Refuse(_) | Verdict::Unchanged => settled.extend([pending.seq.0]),
                 Hold => {}
             }
         }
