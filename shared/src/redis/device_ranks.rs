@@ -6,7 +6,8 @@ use fred::interfaces::KeysInterface as _;
 use fred::types::scripts::Script;
 use futures_util::future::try_join_all;
 
-use super::client::{Client, RedisError};
+use super::client::Client;
+use super::error::RedisError;
 use super::keys;
 use crate::ids::{DeviceId, UserId};
 
@@ -43,7 +44,8 @@ impl DeviceRanks {
     /// Redis's.
     pub async fn last(&self, devices: &[(UserId, DeviceId)]) -> Result<Vec<Option<u64>>, RedisError> {
         let asked = devices.iter().map(|(user, device)| async move {
-            Ok(self.client.raw().get(keys::device_rank(user, device)).await?)
+            let key = &keys::device_rank(user, device);
+            self.client.at(key, |redis| async move { redis.get(key).await }).await
         });
         try_join_all(asked).await
     }

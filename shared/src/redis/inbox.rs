@@ -14,7 +14,8 @@ use fred::interfaces::HashesInterface as _;
 use fred::types::scripts::Script;
 use futures_util::future::try_join_all;
 
-use super::client::{Client, RedisError};
+use super::client::Client;
+use super::error::RedisError;
 use super::keys;
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
@@ -174,8 +175,11 @@ impl Inboxes {
         let mut heads = Vec::with_capacity(groups.len());
         for groups in groups.chunks(HEADS_AT_ONCE) {
             let asked = groups.iter().map(|group| async move {
-                let answer: (Option<u64>, Option<u64>) =
-                    self.client.raw().hmget(keys::group_head(group), vec!["version", "seq"]).await?;
+                let key = &keys::group_head(group);
+                let read = |redis: fred::clients::Client| async move {
+                    redis.hmget(key, vec!["version", "seq"]).await
+                };
+                let answer: (Option<u64>, Option<u64>) = self.client.at(key, read).await?;
                 Ok::<_, RedisError>(answer.0.zip(answer.1.map(Seq)))
             });
             heads.extend(try_join_all(asked).await?);

@@ -11,7 +11,8 @@ use futures_util::future::try_join_all;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::client::{Client, RedisError};
+use super::client::Client;
+use super::error::RedisError;
 use super::keys;
 use crate::conversation::Conversation;
 use crate::ids::{DeviceId, MsgId, Seq, UserId};
@@ -69,7 +70,8 @@ impl Inspection {
     /// # Errors
     /// Redis's.
     pub async fn server_version(&self) -> Result<String, RedisError> {
-        let text: String = self.client.raw().info(Some(InfoKind::Server)).await?;
+        let redis = self.client.each().into_iter().find(|redis| redis.is_connected());
+        let text: String = redis.ok_or(RedisError::NoServer)?.info(Some(InfoKind::Server)).await?;
         let field = |name: &str| {
             text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
         };
@@ -86,7 +88,9 @@ impl Inspection {
     /// Redis's.
     pub async fn counter(&self, conversation: &Conversation) -> Result<Counter, RedisError> {
         // MGET, because GET fails on a value of another type.
-        let values: Vec<Option<String>> = self.client.raw().mget(vec![keys::seq(conversation)]).await?;
+        let key = &keys::seq(conversation);
+        let read = |redis: fred::clients::Client| async move { redis.mget(vec![key.as_str()]).await };
+        let values: Vec<Option<String>> = self.client.at(key, read).await?;
         Ok(match values.into_iter().next().flatten() {
             None => Counter::Missing,
             Some(text) => match text.parse() {
@@ -106,10 +110,11 @@ impl Inspection {
         sender: &UserId,
         msg_id: &MsgId,
     ) -> Result<Option<RememberedId>, RedisError> {
-        let key = keys::sent(conversation, sender, msg_id);
-        let redis = self.client.raw();
-        let (value, remaining): (Option<String>, i64) =
-            futures_util::try_join!(redis.get(&key), redis.ttl(&key))?;
+        let key = &keys::sent(conversation, sender, msg_id);
+        let (value, remaining): (Option<String>, i64) = futures_util::try_join!(
+            self.client.at(key, |redis| async move { redis.get(key).await }),
+            self.client.at(key, |redis| async move { redis.ttl(key).await })
+        )?;
         let remaining_s = u64::try_from(remaining).unwrap_or(0);
         Ok(value.and_then(|value| remembered(&value, remaining_s)))
     }
@@ -143,7 +148,8 @@ impl Inspection {
         let Found { found, is_complete } = self.scan(&pattern, until).await?;
         let ids = found.iter().filter_map(|key| DeviceId::parse(key.strip_prefix(&prefix)?).ok());
         let asked = ids.map(|device| async move {
-            let rank: Option<u64> = self.client.raw().get(keys::device_rank(user, &device)).await?;
+            let key = &keys::device_rank(user, &device);
+            let rank: Option<u64> = self.client.at(key, |redis| async move { redis.get(key).await }).await?;
             Ok::<_, RedisError>(rank.map(|rank| (device.as_str().to_owned(), rank / 1_000)))
         });
         let mut devices: Vec<_> = try_join_all(asked).await?.into_iter().flatten().collect();
@@ -162,8 +168,9 @@ impl Inspection {
         users: &[UserId],
     ) -> Result<Vec<Option<Seq>>, RedisError> {
         let asked = users.iter().map(|user| async move {
+            let (key, field) = (&keys::inbox_heads(user), conversation.key());
             let seq: Option<u64> =
-                self.client.raw().hget(keys::inbox_heads(user), conversation.key()).await?;
+                self.client.at(key, |redis| async move { redis.hget(key, field).await }).await?;
             Ok(seq.map(Seq))
         });
         try_join_all(asked).await
@@ -175,7 +182,11 @@ impl Inspection {
         let users = keys.map_ok(|page| futures_util::stream::iter(page.into_iter().map(Ok))).try_flatten();
         users
             .and_then(move |key| async move {
-                let fields: Vec<String> = self.client.raw().hkeys(&key).await?;
+                let read = |redis: fred::clients::Client| {
+                    let key = key.clone();
+                    async move { redis.hkeys(key).await }
+                };
+                let fields: Vec<String> = self.client.at(&key, read).await?;
                 // The others are properties of the inbox.
                 let conversations = fields.into_iter().filter(|field| !field.starts_with('#')).collect();
                 Ok((keys::inbox_owner(&key).to_owned(), conversations))
@@ -198,13 +209,10 @@ impl Inspection {
 
     /// The keys that match, page by page; in a cluster those of all masters.
     fn pages(&self, pattern: &str) -> BoxStream<'_, Result<Vec<String>, RedisError>> {
-        let (redis, pattern) = (self.client.raw(), pattern.to_owned());
-        let pages = if redis.is_clustered() {
-            redis.scan_cluster(pattern, Some(SCAN_COUNT), None).boxed()
-        } else {
-            redis.scan(pattern, Some(SCAN_COUNT), None).boxed()
-        };
-        pages
+        let servers = self.client.each().into_iter();
+        let scans = servers.map(|redis| redis.scan(pattern.to_owned(), Some(SCAN_COUNT), None));
+        futures_util::stream::iter(scans.collect::<Vec<_>>())
+            .flatten()
             .map(|page| {
                 let mut page = page?;
                 let keys = page.take_results().unwrap_or_default();

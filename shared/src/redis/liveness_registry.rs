@@ -6,7 +6,8 @@ use std::time::Duration;
 use fred::interfaces::SortedSetsInterface as _;
 use fred::types::scripts::Script;
 
-use super::client::{Client, RedisError};
+use super::client::Client;
+use super::error::RedisError;
 use super::keys;
 
 static ALIVE: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/alive.lua")));
@@ -54,7 +55,7 @@ impl LivenessRegistry {
     /// # Errors
     /// Redis cannot be reached: `process` is considered dead after the expiry.
     pub async fn leave(&self, process: &str) -> Result<(), RedisError> {
-        Ok(self.client.raw().zrem::<(), _, _>(self.key, process).await?)
+        self.client.at(self.key, |redis| async move { redis.zrem(self.key, process).await }).await
     }
 }
 

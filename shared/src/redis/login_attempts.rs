@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use fred::types::scripts::Script;
 
-use super::client::{Client, RedisError};
+use super::client::Client;
+use super::error::RedisError;
 use super::keys;
 use crate::ids::UserId;
 

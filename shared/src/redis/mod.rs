@@ -5,14 +5,20 @@
 
 mod client;
 pub mod device_ranks;
+mod discovery;
+mod error;
 mod fault;
 pub mod inbox;
 pub mod inspection;
 mod keys;
 pub mod liveness_registry;
 pub mod login_attempts;
+mod node;
 pub mod presence;
 pub mod process_addresses;
+mod redirect;
+mod routes;
 pub mod sequence;
 
-pub use client::{Client, RedisError, connect};
+pub use client::{Client, connect};
+pub use error::RedisError;

@@ -6,7 +6,8 @@
 use fred::interfaces::{HashesInterface as _, KeysInterface as _};
 use futures_util::future::try_join_all;
 
-use super::client::{Client, RedisError};
+use super::client::Client;
+use super::error::RedisError;
 use super::keys;
 use crate::ids::UserId;
 
@@ -34,18 +35,24 @@ impl Presence {
     /// Some entries may be recorded: retry.
     pub async fn record(&self, users: &[(UserId, bool)], revision: u64) -> Result<Option<u64>, RedisError> {
         let recorded = users.iter().map(|(user, is_here)| async move {
-            let (redis, key) = (self.client.raw(), keys::online(user));
+            let (key, gateway) = (&keys::online(user), self.gateway.as_str());
             if *is_here {
-                redis.hset::<(), _, _>(&key, (self.gateway.as_str(), 1)).await?;
-                redis.expire::<(), _>(&key, ENTRY_TTL_S, None).await
+                let set = |redis: fred::clients::Client| async move { redis.hset(key, (gateway, 1)).await };
+                self.client.at::<(), _>(key, set).await?;
+                self.client
+                    .at::<(), _>(key, |redis| async move { redis.expire(key, ENTRY_TTL_S, None).await })
+                    .await
             } else {
-                redis.hdel::<(), _, _>(&key, self.gateway.as_str()).await
+                self.client.at::<(), _>(key, |redis| async move { redis.hdel(key, gateway).await }).await
             }
         });
         try_join_all(recorded).await?;
-        let key = keys::presence_revision(&self.gateway);
-        let expiry = Some(fred::types::Expiration::EX(ENTRY_TTL_S));
-        Ok(self.client.raw().set(key, revision.to_string(), expiry, None, true).await?)
+        let key = &keys::presence_revision(&self.gateway);
+        let expiry = || Some(fred::types::Expiration::EX(ENTRY_TTL_S));
+        let set = |redis: fred::clients::Client| async move {
+            redis.set(key, revision.to_string(), expiry(), None, true).await
+        };
+        self.client.at(key, set).await
     }
 
     /// The ids of the gateways that recorded a connection of each of `users`.
@@ -54,7 +61,9 @@ impl Presence {
     /// Redis's.
     pub async fn gateways_of(&self, users: &[UserId]) -> Result<Vec<Vec<u64>>, RedisError> {
         let asked = users.iter().map(|user| async move {
-            let names: Vec<String> = self.client.raw().hkeys(keys::online(user)).await?;
+            let key = &keys::online(user);
+            let names: Vec<String> =
+                self.client.at(key, |redis| async move { redis.hkeys(key).await }).await?;
             Ok(names.iter().filter_map(|name| u64::from_str_radix(name, 16).ok()).collect())
         });
         try_join_all(asked).await

@@ -7,7 +7,8 @@ use fred::interfaces::KeysInterface as _;
 use fred::types::Expiration;
 use futures_util::future::try_join_all;
 
-use super::client::{Client, RedisError};
+use super::client::Client;
+use super::error::RedisError;
 use super::keys;
 
 /// The addresses of processes. Cheap to clone.
@@ -30,7 +31,11 @@ impl ProcessAddresses {
     pub async fn publish(&self, process: &str, address: &str, expiry: Duration) -> Result<(), RedisError> {
         let expiry = Expiration::PX(i64::try_from(expiry.as_millis()).unwrap_or(i64::MAX));
         let key = keys::process_address(process);
-        Ok(self.client.raw().set(key, address, Some(expiry), None, false).await?)
+        let set = |redis: fred::clients::Client| {
+            let (key, expiry) = (key.clone(), expiry.clone());
+            async move { redis.set(key, address, Some(expiry), None, false).await }
+        };
+        self.client.at(&key, set).await
     }
 
     /// Removes the address of the process with this id.
@@ -38,7 +43,8 @@ impl ProcessAddresses {
     /// # Errors
     /// Redis's: the address stays until it expires.
     pub async fn remove(&self, process: &str) -> Result<(), RedisError> {
-        Ok(self.client.raw().del::<(), _>(keys::process_address(process)).await?)
+        let key = &keys::process_address(process);
+        self.client.at(key, |redis| async move { redis.del(key).await }).await
     }
 
     /// The address of each process, in the order of their ids; `None` for one that has published none.
@@ -47,9 +53,10 @@ impl ProcessAddresses {
     /// Redis's.
     pub async fn of(&self, processes: &[String]) -> Result<Vec<Option<String>>, RedisError> {
         // One command each, sent together: in a cluster they are on different servers.
-        let asked = processes
-            .iter()
-            .map(|process| async move { Ok(self.client.raw().get(keys::process_address(process)).await?) });
+        let asked = processes.iter().map(|process| async move {
+            let key = &keys::process_address(process);
+            self.client.at(key, |redis| async move { redis.get(key).await }).await
+        });
         try_join_all(asked).await
     }
 }

@@ -1,13 +1,16 @@
 //! Sequence numbers of messages.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use fred::interfaces::KeysInterface as _;
 use fred::types::Expiration;
 use fred::types::scripts::Script;
 use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
 
-use super::client::{Client, RedisError};
+use super::client::Client;
+use super::error::RedisError;
 use super::keys;
 use crate::conversation::Conversation;
 use crate::ids::{MsgId, Seq, UserId};
@@ -18,6 +21,10 @@ static RAISE: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!(
 
 /// Most messages of one call: Lua's `unpack` pushes those of a conversation to its stack, which holds 8,000 values.
 pub const MESSAGES_PER_CALL_MAX: usize = 4_000;
+
+/// In a cluster, how much later than the first answer an answer may come: the conversations of one server do not wait for those
+/// of another one that is lost.
+const LATE_AFTER: Duration = Duration::from_millis(250);
 
 /// The start of a missing counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,20 +86,41 @@ impl Sequence {
 
     /// Numbers messages, at most [`MESSAGES_PER_CALL_MAX`] in total. All are in one call, because a call costs Redis and this
     /// process several times as much as a message; in a cluster, where conversations are on different servers, there is one
-    /// call for each. Returns one result for each of `requests`, which are of distinct conversations.
+    /// call for each, and those that answer much later than the first one have failed. Returns one result for each of `requests`, which are of distinct conversations.
     ///
     /// # Errors
     /// The numbers may have been assigned: a retry with the same ids returns them.
     pub async fn next(&self, requests: &[NumberRequest<'_>]) -> Vec<Result<Numbers, Arc<RedisError>>> {
         let together = self.client.keys_together(requests.len()).max(1);
-        let calls = requests.chunks(together).map(|requests| async move {
-            match self.call(requests).await {
-                Ok(numbers) => numbers.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(Arc::new(error)); requests.len()],
+        if requests.len() <= together {
+            return self.numbers(requests).await;
+        }
+        let answered = CancellationToken::new();
+        let calls = requests.chunks(together).map(|requests| async {
+            let late = async {
+                answered.cancelled().await;
+                tokio::time::sleep(LATE_AFTER).await;
+            };
+            tokio::select! {
+                biased;
+                numbers = self.numbers(requests) => {
+                    if numbers.iter().any(Result::is_ok) {
+                        answered.cancel();
+                    }
+                    numbers
+                }
+                () = late => vec![Err(Arc::new(RedisError::Late)); requests.len()],
             }
         });
         // Started together, so that they are sent in one write.
         join_all(calls).await.into_iter().flatten().collect()
+    }
+
+    async fn numbers(&self, requests: &[NumberRequest<'_>]) -> Vec<Result<Numbers, Arc<RedisError>>> {
+        match self.call(requests).await {
+            Ok(numbers) => numbers.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(Arc::new(error)); requests.len()],
+        }
     }
 
     async fn call(&self, requests: &[NumberRequest<'_>]) -> Result<Vec<Numbers>, RedisError> {
@@ -116,7 +144,8 @@ impl Sequence {
     /// # Errors
     /// Redis's.
     pub async fn last_assigned(&self, conversation: &Conversation) -> Result<Option<Seq>, RedisError> {
-        let last: Option<u64> = self.client.raw().get(keys::seq(conversation)).await?;
+        let key = &keys::seq(conversation);
+        let last: Option<u64> = self.client.at(key, |redis| async move { redis.get(key).await }).await?;
         Ok(last.map(Seq))
     }
 
@@ -146,9 +175,11 @@ impl Sequence {
         msg_id: &MsgId,
         seq: Seq,
     ) -> Result<(), RedisError> {
-        let key = keys::sent(conversation, sender, msg_id);
-        let expiry = Some(Expiration::EX(i64::from(self.sent_ttl_s)));
-        Ok(self.client.raw().set::<(), _, _>(key, seq.to_string(), expiry, None, false).await?)
+        let (key, ttl_s) = (&keys::sent(conversation, sender, msg_id), i64::from(self.sent_ttl_s));
+        let set = |redis: fred::clients::Client| async move {
+            redis.set(key, seq.to_string(), Some(Expiration::EX(ttl_s)), None, false).await
+        };
+        self.client.at(key, set).await
     }
 }
 

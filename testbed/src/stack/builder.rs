@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::links::Links;
 use super::plan::Plan;
-use super::servers::{ServerPlan, timed};
+use super::servers::{MysqlKind, RedisKind, ServerPlan, timed};
 use super::system::{Backing, System};
 use super::{Servers, Stores, TemporaryFolder, Urls, operator_key};
 use crate::client::conformance;
@@ -115,7 +115,21 @@ impl Builder {
     /// With MySQL's data on a small disk that can be filled. For private servers.
     #[must_use]
     pub fn small_disk(mut self) -> Self {
-        self.servers.small_disk = true;
+        self.servers.mysql = MysqlKind::SmallDisk;
+        self
+    }
+
+    /// How MySQL is run. For private servers.
+    #[must_use]
+    pub fn mysql(mut self, kind: MysqlKind) -> Self {
+        self.servers.mysql = kind;
+        self
+    }
+
+    /// How Redis is run. There are no [links](Self::linked) to several servers. For private servers.
+    #[must_use]
+    pub fn redis(mut self, kind: RedisKind) -> Self {
+        self.servers.redis = kind;
         self
     }
 

@@ -33,7 +33,7 @@ impl Links {
         for (server, url) in
             [(End::Mysql, &urls.mysql), (End::Redis, &urls.redis), (End::Rabbitmq, &urls.amqp)]
         {
-            if !url.contains(',') {
+            if !url.contains(',') && !url.contains("-cluster:") && !url.contains("-sentinel:") {
                 self.to(end, server, port(url)?.1).await?;
             }
         }

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::engines::Program;
+use super::galera::{self, GaleraNode};
 use super::process::Process;
 use super::{ServerTls, free_port, programs, wait_for};
 
@@ -16,6 +17,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 const INSTALLER_LINES: usize = 60;
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+const GALERA_FILE: &str = "galera.cnf";
 
 /// A server with its data in a folder of its own, with full durability.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct MysqlServer {
     port: u16,
     small_disk: bool,
     tls: Option<Box<ServerTls>>,
+    /// Of a node of a cluster.
+    galera: Option<GaleraNode>,
 }
 
 /// Size of a small disk: for the logs and tables of an empty server, and some messages.
@@ -38,7 +42,15 @@ impl MysqlServer {
     /// # Errors
     /// With the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_on(folder, false, None).await
+        Self::start_on(folder, false, None, None).await
+    }
+
+    /// Starts a node of a MariaDB Galera cluster, and waits until it has all transactions.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(super) async fn start_galera_node(folder: &Path, node: GaleraNode) -> anyhow::Result<Self> {
+        Self::start_on(folder, false, None, Some(node)).await
     }
 
     /// As [`start`](Self::start), with its data on a small disk of its own, which ends with the process. Needs root.
@@ -46,7 +58,7 @@ impl MysqlServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_on_small_disk(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_on(folder, true, None).await
+        Self::start_on(folder, true, None, None).await
     }
 
     /// As [`start`](Self::start), with TLS for clients that ask for it.
@@ -54,14 +66,23 @@ impl MysqlServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with_tls(folder: &Path, tls: ServerTls) -> anyhow::Result<Self> {
-        Self::start_on(folder, false, Some(Box::new(tls))).await
+        Self::start_on(folder, false, Some(Box::new(tls)), None).await
     }
 
-    async fn start_on(folder: &Path, small_disk: bool, tls: Option<Box<ServerTls>>) -> anyhow::Result<Self> {
+    async fn start_on(
+        folder: &Path,
+        small_disk: bool,
+        tls: Option<Box<ServerTls>>,
+        galera: Option<GaleraNode>,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let mut server =
-            Self { process: None, folder: folder.to_owned(), port: free_port()?, small_disk, tls };
+        let (folder, port) = (folder.to_owned(), free_port()?);
+        let mut server = Self { process: None, folder, port, small_disk, tls, galera };
         server.start_again().await?;
+        if let Some(node) = &mut server.galera {
+            // From now on there is a cluster to join.
+            node.is_first = false;
+        }
         Ok(server)
     }
 
@@ -85,6 +106,10 @@ impl MysqlServer {
             initialize(is_mysql, &unfinished, &temporary, &self.folder).await?;
             std::fs::rename(&unfinished, &data)?;
         }
+        if self.galera.is_some() {
+            anyhow::ensure!(!is_mysql, "Galera needs MariaDB");
+            std::fs::write(self.folder.join(GALERA_FILE), galera::configuration())?;
+        }
         let disk = self.folder.join("small");
         let (start, data) = if self.small_disk {
             anyhow::ensure!(!program.is_inside(), "a small disk works with this machine's own servers only");
@@ -98,6 +123,13 @@ impl MysqlServer {
                 command.args(["--mount", "sh", "-c", ON_SMALL_DISK, SMALL_DISK]);
                 command.arg(&data).arg(self.folder.join("data")).arg(program.path());
             }
+            match &self.galera {
+                // Must be the first argument.
+                Some(_) => {
+                    command.arg(format!("--defaults-file={}", self.folder.join(GALERA_FILE).display()))
+                }
+                None => command.arg("--no-defaults"),
+            };
             common(command, &data, &temporary);
             let file = |name: &str| self.folder.join(name).display().to_string();
             command
@@ -105,8 +137,10 @@ impl MysqlServer {
                 .arg("--bind-address=127.0.0.1")
                 .arg(format!("--socket={}", file("mysql.sock")))
                 .arg(format!("--pid-file={}", file("mysql.pid")))
-                .arg("--innodb-flush-log-at-trx-commit=1")
-                .args(["--innodb-buffer-pool-size=512M", "--max-connections=500"]);
+                .arg("--innodb-flush-log-at-trx-commit=1");
+            if self.galera.is_none() {
+                command.args(["--innodb-buffer-pool-size=512M", "--max-connections=500"]);
+            }
             if let Some(tls) = &self.tls {
                 let names = ["--ssl-ca", "--ssl-cert", "--ssl-key"];
                 command.args(tls.named(names).map(|(name, file)| format!("{name}={file}")));
@@ -117,12 +151,19 @@ impl MysqlServer {
             } else {
                 command.args(["--skip-name-resolve", "--innodb-log-file-size=256M"]);
             }
+            if let Some(node) = &self.galera {
+                node.set_up(command);
+            }
         })?;
         let process = self.process.insert(process);
         let url = format!("mysql://root@127.0.0.1:{}", self.port);
         wait_for("MySQL", START_TIMEOUT, async || {
             process.must_run()?;
-            connect(&url).await.map(drop)
+            let mut connection = connect(&url).await?;
+            if self.galera.is_some() {
+                galera::must_be_synced(&mut connection).await?;
+            }
+            Ok(connection.close().await?)
         })
         .await
     }
@@ -165,6 +206,14 @@ impl MysqlServer {
         execute(&self.url(), statement.to_owned()).await
     }
 
+    /// The number of nodes of its cluster that it sees.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn cluster_size(&self) -> anyhow::Result<u32> {
+        galera::cluster_size(&mut connect(&self.url()).await?).await
+    }
+
     /// The port that it listens on.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -186,7 +235,7 @@ impl MysqlServer {
 }
 
 fn common(command: &mut Command, data: &Path, temporary: &Path) {
-    command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+    command.arg(format!("--datadir={}", data.display()));
     // A MariaDB that starts deletes the temporary tables of every other one that uses the same folder.
     command.arg(format!("--tmpdir={}", temporary.display()));
     if nix::unistd::geteuid().is_root() {
@@ -199,6 +248,7 @@ async fn initialize(is_mysql: bool, data: &Path, temporary: &Path, folder: &Path
     let installer = installer.context("mariadb-install-db is not installed")?;
     let log = folder.join("install.log");
     let mut process = installer.start("MySQL's installer", &log, folder, |command| {
+        command.arg("--no-defaults");
         common(command, data, temporary);
         // Several installers at once exceed the kernel's limit of asynchronous requests.
         command.arg("--innodb-use-native-aio=0");
@@ -234,6 +284,14 @@ pub(super) async fn execute(url: &str, statement: String) -> anyhow::Result<()> 
     let mut connection = connect(url).await?;
     connection.execute(AssertSqlSafe(statement)).await?;
     Ok(connection.close().await?)
+}
+
+/// The port that the server at `url` listens on, which may be another one than that of a balancer in front of it.
+pub(super) async fn port_of_server(url: &str) -> anyhow::Result<u16> {
+    let mut connection = connect(url).await?;
+    let port: u64 = sqlx::query_scalar("SELECT CAST(@@port AS UNSIGNED)").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(u16::try_from(port)?)
 }
 
 /// Drops a schema and ends the connections that use it: a failed test leaves transactions open, and a plain drop would wait

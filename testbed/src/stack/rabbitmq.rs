@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lapin::{Connection, ConnectionProperties};
-use tokio::net::TcpStream;
 
 use super::engines::Program;
 use super::process::Process;
-use super::{ServerTls, free_port, wait_for};
+use super::{ServerTls, epmd, free_port, rabbitmq_cluster, wait_for};
 
 /// The name of a node alone, and of the first node of a cluster.
 const NODE: &str = "im@localhost";
@@ -18,15 +17,13 @@ const NODE: &str = "im@localhost";
 const INETRC: &str = "{host, {127,0,0,1}, [\"localhost\"]}.\n{lookup, [file, native]}.\n";
 /// A node needs seconds, and minutes on a machine that is busy otherwise.
 const START_TIMEOUT: Duration = Duration::from_secs(240);
-const EPMD_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A node with its data in a folder of its own, and an epmd (Erlang's port mapper), which the nodes of a cluster share.
+/// A node with its data in a folder of its own, and an epmd (Erlang's port mapper).
 #[derive(Debug)]
 pub struct RabbitServer {
     // Declared before its port mapper, so that it ends first.
     process: Option<Process>,
-    /// `None` for another node than the first one of a cluster.
     epmd: Option<Process>,
     name: String,
     folder: PathBuf,
@@ -70,7 +67,7 @@ impl RabbitServer {
         tls: Option<ServerTls>,
     ) -> anyhow::Result<Self> {
         let tls_port = tls.as_ref().map(|_| free_port()).transpose()?;
-        let tls = tls.zip(tls_port).map(|(tls, port)| tls_config(&tls, port)).unwrap_or_default();
+        let tls = tls.zip(tls_port).map(|(tls, port)| tls.rabbitmq_config(port)).unwrap_or_default();
         let (plugins, management) = match management_port {
             Some(port) => {
                 let management = format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n");
@@ -97,28 +94,38 @@ impl RabbitServer {
         Ok(server)
     }
 
-    /// Starts one more node, which forms a cluster with this one. `number` is 2 for the second node.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
-    pub async fn start_peer(&self, folder: &Path, number: usize) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let mut peer = Self {
+    /// One of `count` nodes of a cluster, with its port mapper, and not started yet: the nodes find each other by their port
+    /// mappers. `number` is 1 for the first node; `home` is its folder.
+    pub(super) async fn prepare_node(
+        folder: &Path,
+        home: &Path,
+        number: usize,
+        count: usize,
+    ) -> anyhow::Result<Self> {
+        let (folder, home) = (std::path::absolute(folder)?, std::path::absolute(home)?.join("home"));
+        std::fs::create_dir_all(&folder)?;
+        std::fs::create_dir_all(&home)?;
+        let mut node = Self {
             process: None,
             epmd: None,
-            name: format!("im-{number}@localhost"),
-            home: self.home.clone(),
-            folder: std::path::absolute(folder)?,
+            name: node_name(number),
+            home,
+            folder,
             port: free_port()?,
             dist_port: free_port()?,
-            epmd_port: self.epmd_port,
+            epmd_port: free_port()?,
             management_port: None,
             tls_port: None,
         };
-        let nodes = format!("cluster_formation.classic_config.nodes.1 = {}\n", self.name);
-        peer.write_files("[].\n", &nodes)?;
-        peer.start_again().await?;
-        Ok(peer)
+        let mut configuration = rabbitmq_cluster::CONFIGURATION.to_owned();
+        for number in 1..=count {
+            let written = format!("rabbit@mq{number}\n");
+            anyhow::ensure!(configuration.contains(&written), "rabbitmq.conf has no node {number}");
+            configuration = configuration.replace(&written, &format!("{}\n", node_name(number)));
+        }
+        node.write_files("[].\n", &configuration)?;
+        node.start_epmd().await?;
+        Ok(node)
     }
 
     fn write_files(&self, plugins: &str, configuration: &str) -> anyhow::Result<()> {
@@ -147,33 +154,25 @@ impl RabbitServer {
         let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port);
         wait_for("RabbitMQ", START_TIMEOUT, async || {
             process.must_run()?;
-            let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
-            Ok(connection.close(200, "ready".into()).await?)
+            check(&url).await
         })
         .await
     }
 
+    /// Whether it takes connections.
+    ///
+    /// # Errors
+    /// If not.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        check(&self.url()).await
+    }
+
     /// Erlang would start its port mapper as a daemon, which nothing stops; it uses one that already answers.
     async fn start_epmd(&mut self) -> anyhow::Result<()> {
-        if self.name != NODE {
-            // The first node's.
-            return Ok(());
+        if self.epmd.as_mut().is_none_or(|epmd| epmd.ended().is_some()) {
+            self.epmd = Some(epmd::start(&self.folder, self.epmd_port).await?);
         }
-        if self.epmd.as_mut().is_some_and(|epmd| epmd.ended().is_none()) {
-            return Ok(());
-        }
-        let epmd = Program::find(&["epmd"]).context("epmd, a part of Erlang, is not installed")?;
-        let port = self.epmd_port;
-        let process = epmd.start("epmd", &self.folder.join("epmd.log"), &self.folder, |command| {
-            command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
-        })?;
-        let process = self.epmd.insert(process);
-        wait_for("epmd", EPMD_TIMEOUT, async || {
-            process.must_run()?;
-            TcpStream::connect(("127.0.0.1", port)).await?;
-            Ok(())
-        })
-        .await
+        Ok(())
     }
 
     fn set_up(&self, command: &mut Command) {
@@ -292,6 +291,20 @@ impl RabbitServer {
         &self.name
     }
 
+    /// The same without the host.
+    pub(super) fn short_name(&self) -> &str {
+        self.name.split('@').next().unwrap_or_default()
+    }
+
+    /// Where other nodes connect to it.
+    pub(super) fn dist_port(&self) -> u16 {
+        self.dist_port
+    }
+
+    pub(super) fn epmd_port(&self) -> u16 {
+        self.epmd_port
+    }
+
     /// Calls `rabbitmqctl`, and returns what it prints.
     async fn control(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let program = Program::find(&["rabbitmqctl"]).context("rabbitmqctl is not installed")?;
@@ -354,6 +367,15 @@ impl RabbitServer {
     }
 }
 
+async fn check(url: &str) -> anyhow::Result<()> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    Ok(connection.close(200, "ready".into()).await?)
+}
+
+fn node_name(number: usize) -> String {
+    if number == 1 { NODE.to_owned() } else { format!("im-{number}@localhost") }
+}
+
 /// On loopback only. Erlang's threads do not spin before they sleep: on few cores other processes need that time. There is
 /// one thread for two cores, because at medium loads two spend most of their time waking each other; a burst does not need
 /// the second.
@@ -363,16 +385,6 @@ fn erlang_arguments() -> String {
     format!(
         "-noinput -kernel inet_dist_use_interface {{127,0,0,1}} +sbwt none +sbwtdcpu none +sbwtdio none \
          +S {schedulers}:{schedulers}"
-    )
-}
-
-fn tls_config(tls: &ServerTls, port: u16) -> String {
-    let names = ["ssl_options.cacertfile", "ssl_options.certfile", "ssl_options.keyfile"];
-    let files = tls.named(names).map(|(name, file)| format!("{name} = {file}\n")).concat();
-    let asks = tls.asks_clients;
-    format!(
-        "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.verify = verify_peer\n\
-         ssl_options.fail_if_no_peer_cert = {asks}\n{files}"
     )
 }
 

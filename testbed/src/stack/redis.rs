@@ -20,9 +20,29 @@ pub struct RedisServer {
     process: Option<Process>,
     folder: PathBuf,
     port: u16,
-    /// Of a node of a cluster: where it talks to other nodes.
-    bus_port: Option<u16>,
+    role: Role,
     tls: Option<(u16, Box<ServerTls>)>,
+}
+
+/// What a server is beside others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Alone,
+    /// The master or a replica behind Sentinel.
+    BehindSentinel,
+    /// A node of a cluster, with the port where it talks to other nodes.
+    ClusterNode(u16),
+}
+
+impl Role {
+    /// The file in `deploy/clusters` from which such a server is started.
+    fn configuration(self) -> Option<&'static str> {
+        match self {
+            Self::Alone => None,
+            Self::BehindSentinel => Some(include_str!("../../../deploy/clusters/redis-sentinel/redis.conf")),
+            Self::ClusterNode(_) => Some(include_str!("../../../deploy/clusters/redis-cluster/redis.conf")),
+        }
+    }
 }
 
 impl RedisServer {
@@ -31,7 +51,7 @@ impl RedisServer {
     /// # Errors
     /// With the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_on(folder, None, None).await
+        Self::start_on(folder, Role::Alone, None).await
     }
 
     /// As [`start`](Self::start), with TLS at a second port.
@@ -39,7 +59,7 @@ impl RedisServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with_tls(folder: &Path, tls: ServerTls) -> anyhow::Result<Self> {
-        Self::start_on(folder, None, Some((free_port()?, Box::new(tls)))).await
+        Self::start_on(folder, Role::Alone, Some((free_port()?, Box::new(tls)))).await
     }
 
     /// Starts a node of a cluster that it is not part of yet.
@@ -47,16 +67,20 @@ impl RedisServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub(super) async fn start_cluster_node(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_on(folder, Some(free_port()?), None).await
+        Self::start_on(folder, Role::ClusterNode(free_port()?), None).await
     }
 
-    async fn start_on(
-        folder: &Path,
-        bus_port: Option<u16>,
-        tls: Option<(u16, Box<ServerTls>)>,
-    ) -> anyhow::Result<Self> {
+    /// Starts a server that is to be monitored by Sentinel: a master.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(super) async fn start_behind_sentinel(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_on(folder, Role::BehindSentinel, None).await
+    }
+
+    async fn start_on(folder: &Path, role: Role, tls: Option<(u16, Box<ServerTls>)>) -> anyhow::Result<Self> {
         let (folder, port) = (folder.to_owned(), free_port()?);
-        let mut server = Self { process: None, folder, port, bus_port, tls };
+        let mut server = Self { process: None, folder, port, role, tls };
         server.start_again().await?;
         Ok(server)
     }
@@ -69,14 +93,21 @@ impl RedisServer {
         std::fs::create_dir_all(self.folder.join("data"))?;
         let program = Program::find(&["redis-server", "valkey-server"]);
         let program = program.context("neither redis-server nor valkey-server is installed")?;
+        let file = self.folder.join("redis.conf");
+        if let Some(configuration) = self.role.configuration() {
+            std::fs::write(&file, configuration)?;
+        }
         let process = program.start("Redis", &self.folder.join("server.log"), &self.folder, |command| {
+            if self.role != Role::Alone {
+                // Must be the first argument; the others replace what it says.
+                command.arg(&file);
+            }
             command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
             command.arg("--dir").arg(self.folder.join("data"));
             command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]);
             command.args(["--maxmemory-policy", "noeviction"]);
-            if let Some(port) = self.bus_port {
-                command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
-                command.args(["--cluster-node-timeout", "1000"]);
+            if let Role::ClusterNode(port) = self.role {
+                command.args(["--cluster-port", &port.to_string()]);
             }
             if let Some((port, tls)) = &self.tls {
                 let names = ["--tls-ca-cert-file", "--tls-cert-file", "--tls-key-file"];
@@ -115,8 +146,21 @@ impl RedisServer {
         Ok(answer.into_owned())
     }
 
+    /// Whether it is a master, or a replica that has all that its master has.
+    ///
+    /// # Errors
+    /// If it is a replica that is behind.
+    pub async fn must_be_current(&self) -> anyhow::Result<()> {
+        let role = self.command(&["ROLE"]).await?;
+        anyhow::ensure!(role.contains("master") || role.contains("connected"), "{role}");
+        Ok(())
+    }
+
     pub(super) fn bus_port(&self) -> Option<u16> {
-        self.bus_port
+        match self.role {
+            Role::ClusterNode(port) => Some(port),
+            Role::Alone | Role::BehindSentinel => None,
+        }
     }
 
     /// The port that it listens on.

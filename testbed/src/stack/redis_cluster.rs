@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::engines::Program;
 use super::{RedisServer, wait_for};
 
 /// Masters, each with one replica and a third of the slots: the fewest that can elect a new master.
@@ -12,8 +13,10 @@ const MASTERS: usize = 3;
 /// Slots of a Redis Cluster, as its specification says.
 const SLOTS: usize = 16_384;
 const FORM_TIMEOUT: Duration = Duration::from_secs(60);
+/// The end of what `redis-cli` says, if it fails.
+const SAID_LINES: usize = 5;
 
-/// Three masters with a replica each. A replica takes over some two seconds after its master is killed.
+/// Three masters with a replica each. A replica takes over some four seconds after its master is killed.
 #[derive(Debug)]
 pub struct RedisCluster {
     /// The masters, then their replicas in the same order.
@@ -62,15 +65,24 @@ impl RedisCluster {
         for node in &self.nodes {
             wait_for("the Redis Cluster", FORM_TIMEOUT, async || {
                 let info = node.command(&["CLUSTER", "INFO"]).await?;
-                anyhow::ensure!(info.contains("cluster_state:ok"), "{info}");
-                let role = node.command(&["ROLE"]).await?;
-                let is_complete = if role.contains("slave") { role.contains("connected") } else { true };
-                anyhow::ensure!(is_complete, "{role}");
-                Ok(())
+                // A node that knows no others is content with its own slots.
+                let complete = [
+                    "cluster_state:ok".to_owned(),
+                    format!("cluster_slots_ok:{SLOTS}\r"),
+                    format!("cluster_known_nodes:{}\r", 2 * MASTERS),
+                    format!("cluster_size:{MASTERS}\r"),
+                ];
+                anyhow::ensure!(complete.iter().all(|line| info.contains(line)), "{info}");
+                node.must_be_current().await
             })
             .await?;
         }
         Ok(())
+    }
+
+    /// The nodes, in the order of [`node`](Self::node).
+    pub(super) fn into_nodes(self) -> Vec<RedisServer> {
+        self.nodes
     }
 
     /// The address of one node, as one would write it who knows only one.
@@ -79,8 +91,59 @@ impl RedisCluster {
         format!("redis-cluster://127.0.0.1:{}", self.nodes[node].port())
     }
 
+    /// The address with all nodes.
+    #[must_use]
+    pub fn url(&self) -> String {
+        url(&self.nodes.iter().collect::<Vec<_>>())
+    }
+
+    /// Moves `count` slots from one node to another, as an operator does, and returns when they have moved.
+    ///
+    /// # Errors
+    /// What `redis-cli` says.
+    pub async fn move_slots(&self, from: usize, to: usize, count: usize) -> anyhow::Result<()> {
+        move_slots(&self.nodes[from], &self.nodes[to], count).await
+    }
+
     /// A node: 0, 1 and 2 are the masters of the lowest, the middle and the highest slots at the start.
     pub fn node(&mut self, node: usize) -> &mut RedisServer {
         &mut self.nodes[node]
     }
+}
+
+/// The address of a cluster that has these nodes.
+pub(super) fn url(nodes: &[&RedisServer]) -> String {
+    let others = nodes[1..].iter().map(|node| format!("node=127.0.0.1:{}", node.port()));
+    format!("redis-cluster://127.0.0.1:{}?{}", nodes[0].port(), others.collect::<Vec<_>>().join("&"))
+}
+
+/// Moves `count` slots, as an operator does, and returns when they have moved.
+///
+/// # Errors
+/// What `redis-cli` says.
+pub(super) async fn move_slots(from: &RedisServer, to: &RedisServer, count: usize) -> anyhow::Result<()> {
+    let id = async |node: &RedisServer| {
+        let answer = node.command(&["CLUSTER", "MYID"]).await?;
+        anyhow::Ok(answer.lines().nth(1).context("a node has an id")?.to_owned())
+    };
+    let program = Program::find(&["redis-cli", "valkey-cli"]).context("redis-cli is not installed")?;
+    let arguments = [
+        "--cluster".to_owned(),
+        "reshard".to_owned(),
+        format!("127.0.0.1:{}", from.port()),
+        "--cluster-from".to_owned(),
+        id(from).await?,
+        "--cluster-to".to_owned(),
+        id(to).await?,
+        "--cluster-slots".to_owned(),
+        count.to_string(),
+        "--cluster-yes".to_owned(),
+    ];
+    let mut command = program.command(Path::new("/"));
+    command.args(arguments).stdin(std::process::Stdio::null());
+    let output = tokio::process::Command::from(command).output().await?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let end = said.lines().rev().take(SAID_LINES).collect::<Vec<_>>().join("\n");
+    anyhow::ensure!(output.status.success(), "redis-cli --cluster reshard:\n{end}");
+    Ok(())
 }

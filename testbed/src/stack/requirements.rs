@@ -48,3 +48,32 @@ pub async fn require_for_chaos(install: Install) -> anyhow::Result<()> {
     let by_hand = "missing: libfaketime. Install it (Debian, Ubuntu: apt-get install faketime)";
     Box::pin(apt::install(&["faketime"], by_hand)).await
 }
+
+/// As [`require_for_chaos`], with what clusters of MariaDB and Redis need.
+///
+/// # Errors
+/// Names what to install.
+pub async fn require_for_clusters(install: Install) -> anyhow::Result<()> {
+    require_for_chaos(install).await?;
+    const GALERA: &str = "/usr/lib/galera/libgalera_smm.so";
+    let mut missing: Vec<&str> = [
+        ("haproxy", "haproxy"),
+        ("mariadb-backup", "mariadb-backup"),
+        ("socat", "socat"),
+        ("redis-cli", "redis-tools"),
+    ]
+    .iter()
+    .filter(|(name, _)| programs::find(name).is_none())
+    .map(|(_, package)| *package)
+    .collect();
+    if !std::path::Path::new(GALERA).is_file() {
+        missing.push("galera-4");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let by_hand =
+        format!("missing for clusters: {0} (Debian, Ubuntu: apt-get install {0})", missing.join(" "));
+    anyhow::ensure!(install == Install::Allowed, "{by_hand}");
+    Box::pin(apt::install(&missing, &by_hand)).await
+}

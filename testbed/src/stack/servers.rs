@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::{MysqlServer, Process, RabbitServer, RedisServer};
+use super::{
+    Balancer, MysqlServer, Process, RabbitServer, RabbitWires, RedisCluster, RedisSentinel, RedisServer,
+    galera, rabbitmq_cluster, redis_cluster,
+};
 
 /// The addresses of the servers.
 #[derive(Debug, Clone)]
@@ -19,11 +22,21 @@ pub struct Urls {
 /// Private servers.
 #[derive(Debug)]
 pub struct Servers {
+    /// Leads to one of the nodes of MySQL, if there are several.
+    pub balancer: Option<Balancer>,
     /// MariaDB or MySQL.
     pub mysql: MysqlServer,
+    /// The further nodes of MySQL.
+    pub mysql_peers: Vec<MysqlServer>,
+    /// They watch the servers of Redis, if there are several and no cluster.
+    pub sentinels: Vec<RedisSentinel>,
     /// Redis or Valkey.
     pub redis: RedisServer,
-    /// The further nodes of a RabbitMQ cluster. Declared before the first node, whose port mapper they use.
+    /// The further servers of Redis.
+    pub redis_peers: Vec<RedisServer>,
+    /// The wires between the nodes of RabbitMQ, if there are several.
+    pub rabbit_wires: Option<RabbitWires>,
+    /// The further nodes of a RabbitMQ cluster.
     pub rabbit_peers: Vec<RabbitServer>,
     /// RabbitMQ.
     pub rabbit: RabbitServer,
@@ -32,8 +45,8 @@ pub struct Servers {
 /// How servers are started.
 #[derive(Debug, Clone)]
 pub(super) struct ServerPlan {
-    /// With MySQL's data on a small disk that can be filled.
-    pub(super) small_disk: bool,
+    pub(super) mysql: MysqlKind,
+    pub(super) redis: RedisKind,
     /// The number of nodes of RabbitMQ; more than one form a cluster.
     pub(super) rabbit_nodes: usize,
     /// Where the phases of the start are reported.
@@ -42,7 +55,56 @@ pub(super) struct ServerPlan {
 
 impl Default for ServerPlan {
     fn default() -> Self {
-        Self { small_disk: false, rabbit_nodes: 1, progress: |_| {} }
+        Self { mysql: MysqlKind::Alone, redis: RedisKind::Alone, rabbit_nodes: 1, progress: |_| {} }
+    }
+}
+
+/// How MySQL is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MysqlKind {
+    /// One server.
+    Alone,
+    /// One server with its data on a small disk that can be filled.
+    SmallDisk,
+    /// Three nodes of MariaDB Galera, of which HAProxy chooses the one that is used.
+    Balanced,
+    /// Three nodes of MariaDB Galera. The address is that of the first one.
+    Nodes,
+}
+
+/// How Redis is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisKind {
+    /// One server.
+    Alone,
+    /// A master with two replicas, and three Sentinels.
+    Sentinel,
+    /// A cluster of three masters with a replica each.
+    Cluster,
+}
+
+impl MysqlKind {
+    async fn start(self, folder: &Path) -> anyhow::Result<(Option<Balancer>, Vec<MysqlServer>)> {
+        let first = folder.join("mysql");
+        Ok(match self {
+            Self::Alone => (None, vec![MysqlServer::start(&first).await?]),
+            Self::SmallDisk => (None, vec![MysqlServer::start_on_small_disk(&first).await?]),
+            Self::Nodes => (None, galera::start_nodes(folder).await?),
+            Self::Balanced => {
+                let nodes = galera::start_nodes(folder).await?;
+                (Some(Balancer::start(&folder.join("haproxy"), &nodes).await?), nodes)
+            }
+        })
+    }
+}
+
+impl RedisKind {
+    async fn start(self, folder: &Path) -> anyhow::Result<(Vec<RedisServer>, Vec<RedisSentinel>)> {
+        match self {
+            Self::Alone => Ok((vec![RedisServer::start(&folder.join("redis")).await?], Vec::new())),
+            Self::Sentinel => RedisSentinel::start_all(folder).await,
+            Self::Cluster => Ok((RedisCluster::start(folder).await?.into_nodes(), Vec::new())),
+        }
     }
 }
 
@@ -73,7 +135,7 @@ impl Servers {
     /// # Errors
     /// The first that does not start, with the end of its log.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_as(folder, &ServerPlan::default()).await
+        Box::pin(Self::start_as(folder, &ServerPlan::default())).await
     }
 
     /// As [`start`](Self::start), as `plan` says.
@@ -84,44 +146,69 @@ impl Servers {
         let progress = plan.progress;
         // The servers have working folders of their own.
         let folder = std::path::absolute(folder)?;
-        let (mysql, redis, rabbit) = (folder.join("mysql"), folder.join("redis"), folder.join("rabbitmq"));
-        let mysql = async {
-            match plan.small_disk {
-                true => MysqlServer::start_on_small_disk(&mysql).await,
-                false => MysqlServer::start(&mysql).await,
-            }
-        };
-        let rabbit_nodes = async {
-            let first = RabbitServer::start(&rabbit).await?;
-            let mut peers = Vec::new();
-            for number in 2..=plan.rabbit_nodes {
-                let folder = folder.join(format!("rabbitmq-{number}"));
-                peers.push(first.start_peer(&folder, number).await?);
-            }
-            Ok((first, peers))
-        };
-        let (mysql, redis, (rabbit, rabbit_peers)) = tokio::try_join!(
-            timed("MySQL", progress, mysql),
-            timed("Redis", progress, RedisServer::start(&redis)),
-            timed("RabbitMQ", progress, rabbit_nodes)
+        let (mysql, redis, rabbit) = tokio::try_join!(
+            timed("MySQL", progress, plan.mysql.start(&folder)),
+            timed("Redis", progress, plan.redis.start(&folder)),
+            timed("RabbitMQ", progress, rabbitmq_cluster::start_nodes(&folder, plan.rabbit_nodes))
         )?;
+        let (balancer, mut mysql_peers) = mysql;
+        let (mut redis_peers, sentinels) = redis;
+        let (rabbit, rabbit_peers, rabbit_wires) = rabbit;
+        let (mysql, redis) = (mysql_peers.remove(0), redis_peers.remove(0));
         let create = format!("CREATE DATABASE IF NOT EXISTS {SCHEMA} DEFAULT CHARACTER SET utf8mb4");
         super::mysql::execute(&mysql.url(), create).await?;
-        Ok(Self { mysql, redis, rabbit_peers, rabbit })
+        Ok(Self {
+            balancer,
+            mysql,
+            mysql_peers,
+            sentinels,
+            redis,
+            redis_peers,
+            rabbit_wires,
+            rabbit_peers,
+            rabbit,
+        })
     }
 
     /// Their addresses.
     #[must_use]
     pub fn urls(&self) -> Urls {
-        let mysql = format!("{}/{SCHEMA}", self.mysql.url());
+        let port = self.balancer.as_ref().map_or(self.mysql.port(), Balancer::port);
+        let mysql = format!("mysql://root@127.0.0.1:{port}/{SCHEMA}");
+        let redis_nodes: Vec<&RedisServer> = std::iter::once(&self.redis).chain(&self.redis_peers).collect();
+        let redis = match (&self.sentinels[..], &redis_nodes[..]) {
+            ([], [one]) => one.url(),
+            ([], nodes) => redis_cluster::url(nodes),
+            (sentinels, _) => RedisSentinel::url(sentinels),
+        };
         let rabbit_nodes = std::iter::once(&self.rabbit).chain(&self.rabbit_peers);
         let amqp: Vec<String> = rabbit_nodes.map(RabbitServer::url).collect();
-        Urls { mysql, redis: self.redis.url(), amqp: amqp.join(",") }
+        Urls { mysql, redis, amqp: amqp.join(",") }
     }
 
     /// All nodes of RabbitMQ.
     pub fn rabbit_nodes(&mut self) -> impl Iterator<Item = &mut RabbitServer> {
         std::iter::once(&mut self.rabbit).chain(&mut self.rabbit_peers)
+    }
+
+    /// All nodes of MySQL.
+    pub fn mysql_nodes(&mut self) -> impl Iterator<Item = &mut MysqlServer> {
+        std::iter::once(&mut self.mysql).chain(&mut self.mysql_peers)
+    }
+
+    /// All servers of Redis.
+    pub fn redis_nodes(&mut self) -> impl Iterator<Item = &mut RedisServer> {
+        std::iter::once(&mut self.redis).chain(&mut self.redis_peers)
+    }
+
+    /// Moves `count` slots of a Redis Cluster from one node to another, as an operator does, and returns when they have
+    /// moved.
+    ///
+    /// # Errors
+    /// What `redis-cli` says.
+    pub async fn move_redis_slots(&self, from: usize, to: usize, count: usize) -> anyhow::Result<()> {
+        let nodes: Vec<&RedisServer> = std::iter::once(&self.redis).chain(&self.redis_peers).collect();
+        redis_cluster::move_slots(nodes[from], nodes[to], count).await
     }
 
     /// How to open each of them.
@@ -154,7 +241,17 @@ impl Servers {
                 node.stop().await;
             }
         };
-        tokio::join!(rabbit, self.redis.stop(), self.mysql.stop());
+        let redis = async {
+            for server in self.redis_peers.iter_mut().chain([&mut self.redis]) {
+                server.stop().await;
+            }
+        };
+        let mysql = async {
+            for node in self.mysql_peers.iter_mut().chain([&mut self.mysql]) {
+                node.stop().await;
+            }
+        };
+        tokio::join!(rabbit, redis, mysql);
     }
 }
 

@@ -29,4 +29,15 @@ impl ServerTls {
         let [ca, cert, key] = [ca, cert, key].map(|file| file.display().to_string());
         [(names[0], ca), (names[1], cert), (names[2], key)]
     }
+
+    /// The lines for a RabbitMQ that listens on `port`.
+    pub(super) fn rabbitmq_config(&self, port: u16) -> String {
+        let names = ["ssl_options.cacertfile", "ssl_options.certfile", "ssl_options.keyfile"];
+        let files = self.named(names).map(|(name, file)| format!("{name} = {file}\n")).concat();
+        let asks = self.asks_clients;
+        format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.verify = verify_peer\n\
+             ssl_options.fail_if_no_peer_cert = {asks}\n{files}"
+        )
+    }
 }
