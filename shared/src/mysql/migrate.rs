@@ -1,11 +1,10 @@
 //! Migrations: run once, also if many processes start at the same moment.
 
-use std::time::{Duration, Instant};
-
 use sqlx::migrate::{AppliedMigration, Migrate as _, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection as _, SqlStr};
 
 use super::Pool;
+use super::migration_lock::MigrationLock;
 
 macro_rules! file {
     ($name:literal) => {
@@ -63,23 +62,16 @@ fn migration((name, sql): &(&str, &'static str)) -> Option<Migration> {
 
 /// Where sqlx records what is applied.
 const TABLE: &str = "_sqlx_migrations";
-/// The time for which a process waits for another one that migrates.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(120);
-/// Interval of its attempts. Polling, because a statement that waits for the lock is logged as a slow one.
-const LOCK_INTERVAL: Duration = Duration::from_millis(100);
-
 /// Brings the schema up to date.
-///
-/// The lock is taken here without waiting in the database: sqlx waits without a timeout, which MariaDB answers with NULL
-/// and no lock.
 ///
 /// # Errors
 /// A failed statement, or a lock that another process holds for more than two minutes.
 pub async fn migrate(pool: &Pool) -> Result<(), MigrateError> {
-    // A connection of its own, closed afterwards, which releases the lock in every case.
+    let lock = MigrationLock::take(pool).await?;
     let mut connection = pool.acquire().await?.detach();
-    let migrated = locked(&mut connection).await;
+    let migrated = run(&mut connection).await;
     connection.close().await?;
+    lock.release().await?;
     migrated
 }
 
@@ -131,22 +123,7 @@ async fn applied(connection: &mut sqlx::MySqlConnection) -> Result<Vec<AppliedMi
     connection.list_applied_migrations(TABLE).await
 }
 
-async fn locked(connection: &mut sqlx::MySqlConnection) -> Result<(), MigrateError> {
-    // Lock names are limited to 64 characters and belong to the server, not to the schema. (MySQL 9 has no SHA1.)
-    let lock = "SELECT GET_LOCK(CONCAT('im.migrate.', LEFT(SHA2(DATABASE(), 256), 40)), 0)";
-    let until = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        let got: Option<i64> = sqlx::query_scalar(lock).fetch_one(&mut *connection).await?;
-        if got == Some(1) {
-            break;
-        }
-        if Instant::now() >= until {
-            let why =
-                format!("another process has been migrating this schema for {} s", LOCK_TIMEOUT.as_secs());
-            return Err(MigrateError::Execute(sqlx::Error::Protocol(why)));
-        }
-        tokio::time::sleep(LOCK_INTERVAL).await;
-    }
+async fn run(connection: &mut sqlx::MySqlConnection) -> Result<(), MigrateError> {
     let mut migrations = Migrator::with_migrations(FILES.iter().filter_map(migration).collect());
     migrations.set_locking(false);
     // A newer version may have migrated the schema already. Its migrations only add to this version's schema, and a

@@ -16,6 +16,7 @@ pub mod inspection;
 pub mod look_alikes;
 pub mod members;
 mod migrate;
+mod migration_lock;
 mod multi_row;
 pub mod partners;
 mod pool;
