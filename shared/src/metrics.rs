@@ -86,6 +86,8 @@ names! {
         "Times that exchanges and queues were declared again, because one of them was missing.";
     HARMFUL_POLICIES = "im_amqp_harmful_policies", Gauge, [],
         "Queues with a policy in RabbitMQ that deletes accepted messages, as seen at the last look.";
+    FEW_REPLICAS = "im_amqp_few_replicas", Gauge, [],
+        "Queues with fewer than three replicas in a RabbitMQ of three nodes or more, as seen at the last look.";
     POLICY_LOOKS_FAILED = "im_amqp_policy_looks_failed_total", Counter, [],
         "Looks at the policies of RabbitMQ that failed.";
     PUBLISHERS_BLOCKED = "im_amqp_publishers_blocked", Gauge, ["connection"],

@@ -13,7 +13,7 @@ use crate::config::{Amqp, ConfigError};
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The fields of a queue that are of interest.
-const COLUMNS: &str = "arguments,policy,operator_policy,effective_policy_definition";
+const COLUMNS: &str = "arguments,policy,operator_policy,effective_policy_definition,members";
 
 /// Why the policies of a queue are not known.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,12 @@ pub(super) enum ManagementError {
 #[derive(Debug, Deserialize)]
 struct Overview {
     rabbitmq_version: String,
+}
+
+/// What the API says about a node.
+#[derive(Debug, Deserialize)]
+struct Node {
+    running: bool,
 }
 
 /// The management API of one vhost.
@@ -91,6 +97,20 @@ impl Management {
         }
         url.query_pairs_mut().append_pair("columns", COLUMNS);
         self.get(url).await
+    }
+
+    /// The number of nodes that run.
+    ///
+    /// # Errors
+    /// [`ManagementError::NoPermission`] if the user lacks the tag `monitoring`.
+    pub(super) async fn running_nodes(&self) -> Result<usize, ManagementError> {
+        let mut url = self.url.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["api", "nodes"]);
+        }
+        url.query_pairs_mut().append_pair("columns", "running");
+        let nodes: Vec<Node> = self.get(url).await?.unwrap_or_default();
+        Ok(nodes.iter().filter(|node| node.running).count())
     }
 
     /// The version of the server.

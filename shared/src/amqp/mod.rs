@@ -10,6 +10,7 @@ mod nacks;
 mod policies;
 mod policy_watch;
 pub mod publisher;
+mod replicas;
 pub mod topology;
 
 pub use broker::Broker;

@@ -25,6 +25,9 @@ pub(super) struct QueuePolicies {
     /// An object, or an empty list if there is no policy; absent until the API has collected it, every 5 s.
     #[serde(default)]
     effective_policy_definition: Option<Value>,
+    /// The nodes with a replica; only of a quorum queue.
+    #[serde(default)]
+    members: Vec<Value>,
 }
 
 impl QueuePolicies {
@@ -56,6 +59,11 @@ impl QueuePolicies {
             harms.push(format!("delivery-limit = {limit} removes messages after {limit} deliveries"));
         }
         Some(harms)
+    }
+
+    /// The number of replicas; `None` for a queue that has none by its kind.
+    pub(super) fn replicas(&self) -> Option<usize> {
+        Some(self.members.len()).filter(|members| *members > 0)
     }
 
     /// The names of the policies, for the log.

@@ -1,4 +1,4 @@
-//! Looks at the policies of the durable queues, at the start and every minute.
+//! Looks at the policies of the durable queues, and at the number of their replicas, at the start and every minute.
 //!
 //! A policy that matches a queue may delete messages that were accepted, and neither the arguments of the queue nor publisher
 //! confirms prevent that. Policies can be changed at any time, without any notice over AMQP.
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Topology;
 use super::management::{Management, ManagementError};
+use super::replicas::ReplicaReport;
 use crate::config::{Amqp, ConfigError, OnHarmfulPolicy};
 use crate::health::{Check, Health};
 use crate::shutdown::Shutdown;
@@ -34,6 +35,17 @@ pub struct PolicyWatch {
     /// The failure is logged.
     is_failing: bool,
     has_looked: bool,
+    replicas: ReplicaReport,
+}
+
+/// What a look saw.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The number of queues with a harmful policy, and what the policies do.
+    harmful: u32,
+    harms: Vec<String>,
+    /// The number of replicas of each queue that has any.
+    replicas: Vec<usize>,
 }
 
 impl PolicyWatch {
@@ -65,6 +77,7 @@ impl PolicyWatch {
             failed: 0,
             is_failing: false,
             has_looked: false,
+            replicas: ReplicaReport::default(),
         })
     }
 
@@ -88,9 +101,10 @@ impl PolicyWatch {
 
     /// Looks once, and logs what it finds. False if a policy is harmful, or is not known.
     pub async fn look(&mut self) -> bool {
-        match self.harms().await {
-            Ok((queues, harms)) => {
-                metrics::gauge!(crate::metrics::HARMFUL_POLICIES).set(f64::from(queues));
+        match self.seen().await {
+            Ok(Seen { harmful, harms, replicas }) => {
+                metrics::gauge!(crate::metrics::HARMFUL_POLICIES).set(f64::from(harmful));
+                self.report_replicas(replicas).await;
                 (self.failed, self.has_looked) = (0, true);
                 if std::mem::take(&mut self.is_failing) {
                     tracing::info!("The policies of RabbitMQ can be read again");
@@ -122,20 +136,31 @@ impl PolicyWatch {
         }
     }
 
-    /// The number of queues with a harmful policy, and what the policies do.
-    async fn harms(&self) -> Result<(u32, Vec<String>), ManagementError> {
-        let (mut queues, mut harms) = (0, Vec::new());
-        let Some(management) = &self.management else { return Ok((queues, harms)) };
+    async fn report_replicas(&mut self, replicas: Vec<usize>) {
+        let Some(management) = &self.management else { return };
+        match management.running_nodes().await {
+            Ok(nodes) => self.replicas.report(nodes, replicas, self.topology.prefix()),
+            // It is no failure: the tag is needed for nothing else.
+            Err(error) => {
+                tracing::debug!(%error, "Cannot count the nodes of RabbitMQ ({error}); the tag monitoring allows it")
+            }
+        }
+    }
+
+    async fn seen(&self) -> Result<Seen, ManagementError> {
+        let mut seen = Seen::default();
+        let Some(management) = &self.management else { return Ok(seen) };
         for queue in self.topology.queues() {
             // A missing queue is the concern of another check.
             let Some(policies) = management.policies(queue.as_str()).await? else { continue };
             let of_queue =
                 policies.harms().ok_or_else(|| ManagementError::NotCollected(queue.to_string()))?;
-            queues += u32::from(!of_queue.is_empty());
+            seen.harmful += u32::from(!of_queue.is_empty());
             let names = policies.names();
-            harms.extend(of_queue.into_iter().map(|harm| format!("{queue} by {names}: {harm}")));
+            seen.harms.extend(of_queue.into_iter().map(|harm| format!("{queue} by {names}: {harm}")));
+            seen.replicas.extend(policies.replicas());
         }
-        Ok((queues, harms))
+        Ok(seen)
     }
 
     /// Logs `harms` and sets the check. False if there are any.
@@ -240,8 +265,8 @@ mod tests {
         let policy = Arc::new(Mutex::new(Some(json!({"max-length": 5}))));
         let health = Health::new();
         let mut watch = watch(&fake(policy).await, OnHarmfulPolicy::Warn, &health);
-        let (queues, harms) = watch.harms().await.unwrap();
-        assert_eq!((queues, harms.len()), (2, 2), "{harms:?}");
+        let Seen { harmful, harms, .. } = watch.seen().await.unwrap();
+        assert_eq!((harmful, harms.len()), (2, 2), "{harms:?}");
         assert!(!watch.look().await);
         assert_eq!(health.failing(), [""; 0]);
     }

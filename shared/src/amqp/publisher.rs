@@ -22,6 +22,9 @@ const DELIVERY_MODE_PERSISTENT: u8 = 2;
 /// Longest that opening a channel in confirm mode may take.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection may confirm nothing before it is given up, for one to another node if `amqp.url` names several.
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(4);
+
 /// The reason why a body is not confirmed. It may be in the queue nevertheless (except after `Down`): publish it again
 /// with the same ids, never with others.
 #[derive(Debug, thiserror::Error)]
@@ -58,13 +61,15 @@ pub struct ConfirmingPublisher {
     broker: Arc<Broker>,
     channel: Option<Channel>,
     nacks: Nacks,
+    /// Since then the broker has confirmed nothing in time.
+    unconfirmed_since: Option<Instant>,
 }
 
 impl ConfirmingPublisher {
     /// A publisher that opens its channel at the first publish.
     #[must_use]
     pub fn new(broker: Arc<Broker>) -> Self {
-        Self { broker, channel: None, nacks: Nacks::default() }
+        Self { broker, channel: None, nacks: Nacks::default(), unconfirmed_since: None }
     }
 
     /// Whether its channel is open and the broker accepts publishes.
@@ -108,6 +113,7 @@ impl ConfirmingPublisher {
         match published {
             Ok(()) => {
                 self.nacks.confirmed();
+                self.unconfirmed_since = None;
                 Ok(())
             }
             Err(PublishError::Nacked) => Err(self.refused().await),
@@ -117,8 +123,22 @@ impl ConfirmingPublisher {
             }
             Err(error) => {
                 self.drop_channel();
+                if matches!(error, PublishError::TimedOut) {
+                    self.timed_out(wait).await;
+                }
                 Err(error)
             }
+        }
+    }
+
+    /// A node that is frozen, or cut off from the others, keeps its connections for longer than another node needs to take
+    /// over.
+    async fn timed_out(&mut self, wait: Duration) {
+        let begin = Instant::now().checked_sub(wait).unwrap_or_else(Instant::now);
+        let since = *self.unconfirmed_since.get_or_insert(begin);
+        if since.elapsed() >= UNCONFIRMED_MAX {
+            self.unconfirmed_since = None;
+            self.broker.give_up("it confirms no batches of a shard").await;
         }
     }
 

@@ -50,6 +50,11 @@ impl Topology {
         Self { prefix: prefix.to_owned(), shards, has_earlier_arguments: Arc::default() }
     }
 
+    /// Begins all names.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The number of work queues.
     #[must_use]
     pub fn shards(&self) -> ShardCount {
