@@ -29,6 +29,8 @@ use crate::config::Limits;
 
 /// Ids, numbers and tags of a message beside its content, in bytes, roughly.
 const OVERHEAD_BYTES: usize = 128;
+/// How often it is logged that messages of a shard get no sequence numbers: while a server of Redis is lost, each batch has some.
+const UNNUMBERED_LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Opening a channel on a healthy connection takes less than this: nobody is refused meanwhile.
 const CHANNEL_TIMEOUT: Duration = Duration::from_millis(200);
 /// Messages that are refused at once while the broker is unavailable.
@@ -70,6 +72,8 @@ pub(crate) struct Pipeline<N, P> {
     publisher: P,
     context: PipelineContext,
     waiting: Vec<Admitted>,
+    /// When it was logged last that messages got no sequence numbers.
+    unnumbered_logged: Option<Instant>,
 }
 
 impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
@@ -82,7 +86,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         publisher: P,
         context: PipelineContext,
     ) -> Self {
-        Self { shard, queue, numbering, publisher, context, waiting: Vec::new() }
+        Self { shard, queue, numbering, publisher, context, waiting: Vec::new(), unnumbered_logged: None }
     }
 
     /// Runs until every [`Sends`](super::admission::Sends) is gone and the queue is empty.
@@ -163,7 +167,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         self.waiting.drain(..count).collect()
     }
 
-    async fn number(&self, batch: Vec<Admitted>, until: Instant) -> Vec<InFlightMessage> {
+    async fn number(&mut self, batch: Vec<Admitted>, until: Instant) -> Vec<InFlightMessage> {
         if batch.is_empty() {
             return Vec::new();
         }
@@ -178,13 +182,15 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         };
         metrics::histogram!(shared::metrics::GATEWAY_NUMBER_TIME).record(start.elapsed());
         let (mut numbered, count) = (Vec::with_capacity(batch.len()), batch.len());
-        let mut is_logged = false;
+        let is_due = self.unnumbered_logged.is_none_or(|logged| logged.elapsed() > UNNUMBERED_LOG_INTERVAL);
+        let mut is_logged = !is_due;
         for (admitted, seq) in batch.into_iter().zip(seqs) {
             match seq {
                 Ok(seq) => numbered.push(with_seq(admitted, seq, || (start.elapsed(), count))),
                 Err(NumberError::Reused) => admitted.reply.refuse(&Denied::IdReused.into()),
                 Err(error) => {
                     if !std::mem::replace(&mut is_logged, true) {
+                        self.unnumbered_logged = Some(Instant::now());
                         tracing::warn!(shard = %self.shard, %error, "messages got no sequence number: refusing them");
                     }
                     admitted.reply.refuse(&try_again("message numbers are not available"));
