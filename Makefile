@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 ENGINES :=
 export IM_ENGINES := $(ENGINES)
 
-.PHONY: help run env test fuzz-api lint check-deploy check-balancer fmt sdk load chaos rolling dist bench bench-check
+.PHONY: help run env test fuzz-api lint check-deploy check-balancer fmt sdk load chaos clusters rolling dist bench bench-check
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 8
@@ -52,6 +52,10 @@ load: ## a burst of 20,000 messages, measured and judged (ARGS="--groups 10 …"
 chaos: ## a random mix of faults under load, judged (ARGS="--seed 7 --minutes 10", "--fault kill-rabbitmq", "--list")
 	cargo build --release --bins
 	$(TARGET)/release/loadtest chaos --install $(ARGS)
+
+clusters: ## servers of clusters are lost under load, judged, with a table (ARGS="--only redis-cluster"); 15 minutes
+	cargo build --release --bins
+	$(TARGET)/release/loadtest clusters --install $(ARGS)
 
 PREVIOUS := HEAD~1
 EARLIER := $(TARGET)/earlier

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::cluster_fault::{CLUSTER_FAULTS, Cluster, ClusterFault};
+
 /// One way to break something, and to repair it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -72,6 +74,8 @@ pub enum Fault {
     HostileFrames,
     /// A wire is damaged for 10 s.
     Wire(Damage, Wire),
+    /// A server of a cluster is lost.
+    Cluster(ClusterFault),
 }
 
 /// How a wire is damaged.
@@ -202,14 +206,25 @@ impl Fault {
     /// All faults.
     pub fn all() -> impl Iterator<Item = Self> {
         let wires = WIRES.iter().flat_map(|(wire, ..)| DAMAGES.map(|(damage, ..)| Self::Wire(damage, *wire)));
-        OTHERS.iter().map(|(fault, ..)| *fault).chain(wires)
+        let clusters = CLUSTER_FAULTS.iter().map(|(fault, ..)| Self::Cluster(*fault));
+        OTHERS.iter().map(|(fault, ..)| *fault).chain(wires).chain(clusters)
     }
 
     /// Whether it needs a system that other faults cannot use: another version, servers on a small disk, which end with
     /// MySQL, or a cluster, to which there are no wires.
     #[must_use]
     pub fn needs_own_system(self) -> bool {
-        matches!(self, Self::DiskFull | Self::VersionChange | Self::KillRabbitmqLeader)
+        matches!(self, Self::DiskFull | Self::VersionChange) || self.cluster().is_some()
+    }
+
+    /// The cluster that it needs.
+    #[must_use]
+    pub fn cluster(self) -> Option<Cluster> {
+        match self {
+            Self::KillRabbitmqLeader => Some(Cluster::Rabbitmq),
+            Self::Cluster(fault) => Some(fault.cluster()),
+            _ => None,
+        }
     }
 
     /// What kind of process it concerns.
@@ -246,6 +261,7 @@ impl Fault {
                 let wire = WIRES.iter().find(|(one, ..)| *one == wire).map_or("", |(_, name, _)| name);
                 format!("{damage}-{wire}")
             }
+            Self::Cluster(fault) => of_cluster(fault).0.to_owned(),
             other => OTHERS.iter().find(|(one, ..)| *one == other).map_or("", |(_, name, _)| name).to_owned(),
         }
     }
@@ -259,9 +275,16 @@ impl Fault {
                 let wire = WIRES.iter().find(|(one, ..)| *one == wire).map_or("", |(.., what)| what);
                 format!("{wire} {damage}")
             }
+            Self::Cluster(fault) => of_cluster(fault).1.to_owned(),
             other => OTHERS.iter().find(|(one, ..)| *one == other).map_or("", |(.., what)| what).to_owned(),
         }
     }
+}
+
+/// Name and description.
+fn of_cluster(fault: ClusterFault) -> (&'static str, &'static str) {
+    let found = CLUSTER_FAULTS.iter().find(|(one, ..)| *one == fault);
+    found.map_or(("", ""), |(_, name, what)| (*name, *what))
 }
 
 impl fmt::Display for Fault {
@@ -302,7 +325,7 @@ mod tests {
 
     #[test]
     fn every_fault_has_a_unique_name() {
-        assert_eq!(Fault::all().count(), OTHERS.len() + WIRES.len() * DAMAGES.len());
+        assert_eq!(Fault::all().count(), OTHERS.len() + WIRES.len() * DAMAGES.len() + CLUSTER_FAULTS.len());
         for fault in Fault::all() {
             assert_eq!(fault.name().parse(), Ok(fault));
             assert!(!fault.description().is_empty());

@@ -6,9 +6,10 @@ use anyhow::Context as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use testbed::meter::metric;
-use testbed::stack::{Direction, End, RabbitServer, Servers, System, wait_for};
+use testbed::stack::{Direction, End, Servers, System, wait_for};
 use tokio::time::sleep;
 
+use crate::cluster_injector::{self, NODE_AWAY};
 use crate::disk::MysqlDisk;
 use crate::fault::{Damage, Fault, Target, Wire};
 use crate::hostile;
@@ -19,8 +20,6 @@ const DOWN: Duration = Duration::from_secs(3);
 /// The same where all workers are killed.
 const ALL_DOWN: Duration = Duration::from_secs(5);
 const MYSQL_AWAY: Duration = Duration::from_secs(60);
-/// Longer than an election, and than clients need to notice.
-const NODE_AWAY: Duration = Duration::from_secs(15);
 const BLOCKED: Duration = Duration::from_secs(10);
 const WIRE: Duration = Duration::from_secs(10);
 /// Longer than a worker without a heartbeat counts as alive.
@@ -139,6 +138,7 @@ impl<'s> FaultInjector<'s> {
                 }
                 Ok(())
             }
+            Fault::Cluster(fault) => cluster_injector::inject(self.system, fault).await,
             Fault::VersionChange => self.system.change_version().await,
             Fault::QueuesFull => self.queues_full().await,
             Fault::DiskFull => {
@@ -205,10 +205,8 @@ impl<'s> FaultInjector<'s> {
 
     async fn kill_rabbitmq_leader(&mut self) -> anyhow::Result<()> {
         let servers = self.servers()?;
-        anyhow::ensure!(!servers.rabbit_peers.is_empty(), "RabbitMQ is no cluster of several nodes");
-        let leaders = servers.rabbit.leaders_of_work_queues().await?;
-        let led = |node: &RabbitServer| leaders.iter().filter(|leader| *leader == node.name()).count();
-        let leader = servers.rabbit_nodes().max_by_key(|node| led(node)).context("there is no node")?;
+        let leader = cluster_injector::leader(servers).await?;
+        let leader = servers.rabbit_nodes().nth(leader).context("there is no such node")?;
         leader.kill();
         sleep(NODE_AWAY).await;
         leader.start_again().await

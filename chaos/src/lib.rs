@@ -3,6 +3,8 @@
 //! Senders and readers use the public protocol as an app does. Faults happen to real processes, real servers and the wires
 //! between them.
 
+mod cluster_fault;
+mod cluster_injector;
 mod disk;
 mod fault;
 mod hostile;
@@ -15,6 +17,7 @@ mod push_check;
 mod run;
 mod service_fault;
 
+pub use cluster_fault::{Cluster, ClusterFault};
 pub use fault::{Damage, Fault, Wire};
 pub use outcome::{Injection, Outcome, Progress};
 pub use run::{Course, Options, run};

@@ -39,6 +39,8 @@ struct State {
     acked_at: Instant,
     longest: Longest,
     now: Longest,
+    /// The last moment at which somebody waited for too long.
+    waited_at: Option<Instant>,
     /// For each conversation: accepted sequence numbers that a reader lacks, and when they were first seen.
     accepted: Vec<VecDeque<(Instant, u64)>>,
 }
@@ -59,6 +61,7 @@ impl Monitor {
             acked_at: Instant::now(),
             longest: Longest::default(),
             now: Longest::default(),
+            waited_at: None,
             accepted,
         };
         Self { watched, report, state: Mutex::new(state) }
@@ -96,6 +99,9 @@ impl Monitor {
             }
         }
         state.now = seen;
+        if seen.silence.max(seen.answer).max(seen.lag) >= RECOVERED_BELOW {
+            state.waited_at = Some(now);
+        }
         let longest = &mut state.longest;
         longest.silence = longest.silence.max(seen.silence);
         longest.answer = longest.answer.max(seen.answer);
@@ -105,6 +111,12 @@ impl Monitor {
     /// The longest waits since the last call.
     pub(crate) fn take_longest(&self) -> Longest {
         std::mem::take(&mut self.state.lock().longest)
+    }
+
+    /// How long after `begin` somebody waited for too long, for the last time since the last call.
+    pub(crate) fn take_waited_until(&self, begin: Instant) -> Duration {
+        let waited_at = self.state.lock().waited_at.take();
+        waited_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(begin))
     }
 
     /// The waits at this moment.
@@ -153,5 +165,7 @@ mod tests {
         assert_eq!(monitor.now().silence, Duration::ZERO);
         assert_eq!(monitor.take_longest().lag, Duration::from_secs(2));
         assert_eq!(monitor.take_longest().lag, Duration::ZERO);
+        assert_eq!(monitor.take_waited_until(after(0)), Duration::from_secs(3));
+        assert_eq!(monitor.take_waited_until(after(0)), Duration::ZERO);
     }
 }

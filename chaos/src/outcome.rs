@@ -16,6 +16,8 @@ pub struct Injection {
     pub lasted_s: f64,
     /// From then on until nobody waited for longer than a second. Within a mix, known for the last fault only.
     pub recovered_after_s: Option<f64>,
+    /// From the begin until nobody waited for longer than a second any more, whether the fault was over or not.
+    pub served_after_s: f64,
     /// The longest time in which no message at all was accepted.
     pub silence_s: f64,
     /// The longest time that one message waited to be accepted.
@@ -36,8 +38,7 @@ pub struct Injection {
 
 impl Injection {
     /// The head of a table of injections.
-    pub const HEAD: &str =
-        "fault                    to   lasted recovered  silence   answer      lag        p99  refused";
+    pub const HEAD: &str = "fault                        to   lasted recovered   served  silence   answer      lag        p99  refused";
 }
 
 impl fmt::Display for Injection {
@@ -45,11 +46,12 @@ impl fmt::Display for Injection {
         let recovered = self.recovered_after_s.map_or("-".to_owned(), |s| format!("{s:.1} s"));
         write!(
             f,
-            "{:<24} {:>2} {:>6.1} s {:>9} {:>6.1} s {:>6.1} s {:>6.1} s {:>7.0} ms {:>8}",
+            "{:<28} {:>2} {:>6.1} s {:>9} {:>6.1} s {:>6.1} s {:>6.1} s {:>6.1} s {:>7.0} ms {:>8}",
             self.fault,
             self.to,
             self.lasted_s,
             recovered,
+            self.served_after_s,
             self.silence_s,
             self.longest_answer_s,
             self.longest_lag_s,

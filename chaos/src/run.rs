@@ -222,6 +222,7 @@ impl<T: Fn(Progress<'_>)> Faults<'_, T> {
         (self.tell)(Progress::Step(step));
         let to = self.injector.target(fault, &mut self.random).await?;
         self.monitor.take_longest();
+        self.monitor.take_waited_until(Instant::now());
         self.report.take_latency(0.99);
         let begin = Begin { at: Instant::now(), refused: self.report.refused.load(Ordering::Relaxed) };
         let result = self.injector.inject(fault, to).await;
@@ -230,6 +231,7 @@ impl<T: Fn(Progress<'_>)> Faults<'_, T> {
             to,
             lasted_s: begin.at.elapsed().as_secs_f64(),
             recovered_after_s: None,
+            served_after_s: 0.0,
             silence_s: 0.0,
             longest_answer_s: 0.0,
             longest_lag_s: 0.0,
@@ -257,6 +259,7 @@ impl<T: Fn(Progress<'_>)> Faults<'_, T> {
         }
         let Longest { silence, answer, lag } = self.monitor.take_longest();
         injection.p99_ms = self.report.take_latency(0.99).as_secs_f64() * 1_000.0;
+        injection.served_after_s = self.monitor.take_waited_until(begin.at).as_secs_f64();
         injection.silence_s = silence.as_secs_f64();
         injection.longest_answer_s = answer.as_secs_f64();
         injection.longest_lag_s = lag.as_secs_f64();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chaos::{Course, Fault, Injection, Options, Outcome, Progress, run};
+use chaos::{Cluster, Course, Fault, Injection, Options, Outcome, Progress, run};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use testbed::stack::{Builder, Install, require_for_chaos};
@@ -52,7 +52,7 @@ pub(crate) struct Chaos {
 impl Chaos {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         if self.list {
-            Fault::all().for_each(|fault| println!("{:<24} {}", fault.name(), fault.description()));
+            Fault::all().for_each(|fault| println!("{:<28} {}", fault.name(), fault.description()));
             return Ok(ExitCode::SUCCESS);
         }
         anyhow::ensure!(
@@ -67,7 +67,7 @@ impl Chaos {
             self.previous.is_some() || !has(Fault::VersionChange),
             "version-change needs --previous"
         );
-        let builder = self.builder(has);
+        let builder = self.builder(&course);
         let options = Options { course, seed: self.seed, per_second: self.per_second, readers: self.readers };
         let bar = ProgressBar::new_spinner();
         bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);
@@ -108,21 +108,27 @@ impl Chaos {
             faults.len() == 1 || !faults.contains(&Fault::DiskFull),
             "give disk-full alone: MySQL's small disk ends with MySQL, which other faults kill"
         );
+        let clusters: Vec<Cluster> = faults.iter().filter_map(|fault| fault.cluster()).collect();
         anyhow::ensure!(
-            !faults.contains(&Fault::KillRabbitmqLeader)
-                || !faults.iter().any(|f| matches!(f, Fault::Wire(..))),
-            "give kill-rabbitmq-leader without faults of wires: a cluster of RabbitMQ has no wires"
+            clusters.is_empty() || !faults.iter().any(|f| matches!(f, Fault::Wire(..))),
+            "give faults of clusters without faults of wires: there are none to a cluster"
+        );
+        anyhow::ensure!(
+            clusters.iter().all(|one| clusters.iter().all(|other| one.fits(*other))),
+            "give faults of one kind of Redis and one kind of MySQL: Sentinel or Cluster, HAProxy or none"
         );
         Ok(Course::Each(faults))
     }
 
-    fn builder(&self, has: impl Fn(Fault) -> bool) -> Builder {
+    fn builder(&self, course: &Course) -> Builder {
+        let has = |fault| matches!(course, Course::Each(faults) if faults.contains(&fault));
         let mut builder = Builder::new().unlimited().many_shards().linked();
         if has(Fault::DiskFull) {
             builder = builder.small_disk();
         }
-        if has(Fault::KillRabbitmqLeader) {
-            builder = builder.rabbit_nodes(3);
+        if let Course::Each(faults) = course {
+            let clusters = faults.iter().filter_map(|fault| fault.cluster());
+            builder = clusters.fold(builder, |builder, cluster| cluster.of(builder));
         }
         if let Some(folder) = &self.previous {
             builder = builder.previous(folder);

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod chaos;
+mod clusters;
 mod compare;
 mod deployed;
 mod glossary;
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Idle(load::IdleArguments),
     /// Inject faults while messages flow, and judge whether every promise was kept.
     Chaos(chaos::Chaos),
+    /// Lose servers of clusters while messages flow, and judge whether every promise was kept.
+    Clusters(clusters::Clusters),
     /// Send several times the peak, and check that every request is answered in time.
     Overload(overload::Overload),
     /// Compare this system with simpler ones, in alternating rounds.
@@ -60,6 +63,7 @@ impl Command {
             Self::Rate(rate) => rate.run().await,
             Self::Idle(idle) => idle.run().await,
             Self::Chaos(chaos) => chaos.run().await,
+            Self::Clusters(clusters) => clusters.run().await,
             Self::Overload(overload) => overload.run().await,
             Self::Compare(compare) => compare.run().await,
             Self::Limits(limits) => Box::pin(limits.run()).await,
