@@ -122,7 +122,8 @@ impl Default for Mysql {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redis {
-    /// `redis://`, `rediss://` (TLS), `redis-cluster://`, `valkey://`.
+    /// `redis://`, `rediss://` (TLS), `valkey://`; `redis-cluster://host:port?node=host2:port2`;
+    /// `redis-sentinel://host:port?sentinelServiceName=NAME&node=host2:port2` with the addresses of Sentinels.
     pub url: Url,
     /// The timeout of a command.
     pub command_timeout_ms: u64,
