@@ -78,19 +78,18 @@ impl<'a> Targets<'a> {
         taken: Option<&Pending>,
     ) -> Result<Applied, Denied> {
         let message = &pending.message;
-        if let Some(target) = message.kind.changes() {
-            self.load(target, taken);
-        }
+        self.check(message, roster, taken)?;
         match &message.kind {
-            MessageKind::Recall(target) => self.recall(*target, message, roster),
+            MessageKind::Recall(target) => {
+                self.recall(*target);
+                Ok(Applied::Stored)
+            }
             MessageKind::Edit { target, .. } => self.edit(*target, pending, roster),
-            MessageKind::Reaction { target, reaction, removes } => self.react(
-                (*target, reaction.as_str().to_owned(), message.sender.clone()),
-                *removes,
-                pending,
-                roster,
-            ),
-            MessageKind::Pin { target, removes } => self.pin(*target, *removes, pending, roster),
+            MessageKind::Reaction { target, reaction, removes } => {
+                let key = (*target, reaction.as_str().to_owned(), message.sender.clone());
+                self.react(key, *removes, pending)
+            }
+            MessageKind::Pin { target, removes } => self.pin(*target, *removes, pending.seq),
             MessageKind::Text(_)
             | MessageKind::Image(_)
             | MessageKind::App { .. }
@@ -99,6 +98,42 @@ impl<'a> Targets<'a> {
                 Ok(Applied::Stored)
             }
         }
+    }
+
+    /// Checks that the sender of a change may make it, as far as this will not be otherwise later: one that was refused, and
+    /// is delivered again, is refused again.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check(
+        &mut self,
+        message: &Numbered,
+        roster: &Roster,
+        taken: Option<&Pending>,
+    ) -> Result<(), Denied> {
+        let Some(target) = message.kind.changes() else { return Ok(()) };
+        self.load(target, taken);
+        let found = self.messages.get(&target).map(|found| &found.stored);
+        let found = found.filter(|stored| stored.kind.changes().is_none());
+        let is_own = |stored: &Stored| stored.sender == message.sender;
+        // The age of a message is checked by the gateway when it accepts the change.
+        let expired_after_ms = None;
+        let action = match &message.kind {
+            MessageKind::Recall(_) => Action::Recall(found.map(|stored| RecallTarget {
+                is_recall: false,
+                is_own: is_own(stored),
+                expired_after_ms,
+            })),
+            MessageKind::Edit { content, .. } => Action::Edit(found.map(|stored| EditTarget {
+                is_editable: stored.kind.accepts(content.as_ref()),
+                is_own: is_own(stored),
+                is_recalled: stored.is_recalled,
+                expired_after_ms,
+            })),
+            MessageKind::Pin { .. } => Action::Pin(found.map(change_target)),
+            _ => Action::React(found.map(change_target)),
+        };
+        roster.relation(&message.conversation, &message.sender).check(action, || 0)
     }
 
     /// What the entries have changed.
@@ -143,17 +178,8 @@ impl<'a> Targets<'a> {
         self.messages.insert(target, message);
     }
 
-    fn recall(&mut self, target: Seq, message: &Numbered, roster: &Roster) -> Result<Applied, Denied> {
-        let by = roster.relation(&message.conversation, &message.sender);
-        let found = self.messages.get_mut(&target).filter(|found| found.stored.kind.changes().is_none());
-        let facts = found.as_ref().map(|found| RecallTarget {
-            is_recall: false,
-            is_own: found.stored.sender == message.sender,
-            // Checked by the gateway when it accepts the recall.
-            expired_after_ms: None,
-        });
-        by.check(Action::Recall(facts), || 0)?;
-        if let Some(found) = found {
+    fn recall(&mut self, target: Seq) {
+        if let Some(found) = self.messages.get_mut(&target) {
             found.is_changed = true;
             found.stored.blank();
             found.reactions.clear();
@@ -167,27 +193,16 @@ impl<'a> Targets<'a> {
             pins.remove(&target);
         }
         self.writes.recalled.push(target);
-        Ok(Applied::Stored)
     }
 
     fn edit(&mut self, target: Seq, pending: &Pending, roster: &Roster) -> Result<Applied, Denied> {
         let message = &pending.message;
-        let by = roster.relation(&message.conversation, &message.sender);
         let MessageKind::Edit { content, .. } = &message.kind else { return Ok(Applied::Stored) };
-        let found = self.messages.get_mut(&target).filter(|found| found.stored.kind.changes().is_none());
-        let facts = found.as_ref().map(|found| EditTarget {
-            is_editable: found.stored.kind.accepts(content.as_ref()),
-            is_own: found.stored.sender == message.sender,
-            is_recalled: found.stored.is_recalled,
-            // Checked by the gateway when it accepts the edit.
-            expired_after_ms: None,
-        });
-        by.check(Action::Edit(facts), || 0)?;
         let edited = message.details.as_deref().and_then(|details| details.mentions.as_ref());
         if matches!(edited, Some(Mentions::Everyone)) {
             check_everyone(message, roster)?;
         }
-        if let Some(found) = found {
+        if let Some(found) = self.messages.get_mut(&target) {
             found.is_changed = true;
             found.stored.edit(content.clone(), message.details.as_deref(), message.send_time_ms);
         }
@@ -198,16 +213,8 @@ impl<'a> Targets<'a> {
         Ok(Applied::Stored)
     }
 
-    fn react(
-        &mut self,
-        key: ReactionKey,
-        removes: bool,
-        pending: &Pending,
-        roster: &Roster,
-    ) -> Result<Applied, Denied> {
+    fn react(&mut self, key: ReactionKey, removes: bool, pending: &Pending) -> Result<Applied, Denied> {
         let (target, message) = (key.0, &pending.message);
-        let by = roster.relation(&message.conversation, &message.sender);
-        by.check(Action::React(self.change_target(target)), || 0)?;
         let stands = self.stands(&key);
         let Some(found) = self.messages.get_mut(&target) else { return Err(Denied::NoTarget) };
         if stands != removes {
@@ -230,16 +237,7 @@ impl<'a> Targets<'a> {
         self.added.contains_key(key) || (!self.removed.contains(key) && before())
     }
 
-    fn pin(
-        &mut self,
-        target: Seq,
-        removes: bool,
-        pending: &Pending,
-        roster: &Roster,
-    ) -> Result<Applied, Denied> {
-        let message = &pending.message;
-        let by = roster.relation(&message.conversation, &message.sender);
-        by.check(Action::Pin(self.change_target(target)), || 0)?;
+    fn pin(&mut self, target: Seq, removes: bool, seq: Seq) -> Result<Applied, Denied> {
         let Some(pins) = self.pins() else { return Err(Denied::NoTarget) };
         if pins.contains(&target) != removes {
             return Ok(Applied::Unchanged);
@@ -257,7 +255,7 @@ impl<'a> Targets<'a> {
             return Err(Denied::PinsFull);
         }
         pins.insert(target);
-        self.writes.pinned.push((target, pending.seq));
+        self.writes.pinned.push((target, seq));
         Ok(Applied::Stored)
     }
 
@@ -265,11 +263,6 @@ impl<'a> Targets<'a> {
     fn pins(&mut self) -> Option<&mut BTreeSet<Seq>> {
         let facts = self.facts?;
         Some(self.pins.get_or_insert_with(|| facts.pins.clone()))
-    }
-
-    fn change_target(&self, target: Seq) -> Option<ChangeTarget> {
-        let found = self.messages.get(&target).filter(|found| found.stored.kind.changes().is_none())?;
-        Some(ChangeTarget { is_recalled: found.stored.is_recalled })
     }
 
     fn mention(&mut self, seq: Seq, message: &Numbered, roster: &Roster) -> Result<(), Denied> {
@@ -324,6 +317,10 @@ impl Target {
         self.is_changed |= has_reactions != self.stored.has_reactions;
         self.stored.has_reactions = has_reactions;
     }
+}
+
+fn change_target(stored: &Stored) -> ChangeTarget {
+    ChangeTarget { is_recalled: stored.is_recalled }
 }
 
 fn check_everyone(message: &Numbered, roster: &Roster) -> Result<(), Denied> {

@@ -187,7 +187,7 @@ impl<'a> Walk<'a> {
         }
         let inverted = self.inverted.get(at).is_some_and(|inverted| *inverted);
         if pending.seq <= self.head || inverted || self.follows_displaced(pending) {
-            return Verdict::Renumber;
+            return self.late(at);
         }
         let missing = self.missing_below(pending.seq);
         if missing == 0 {
@@ -201,6 +201,15 @@ impl<'a> Walk<'a> {
             return self.take(at, Verdict::Jump { skipped: missing });
         }
         Verdict::Hold
+    }
+
+    /// The verdict about a message whose turn is over: it gets another one, unless it is a change that is refused then, too.
+    fn late(&mut self, at: usize) -> Verdict {
+        let message = &self.messages[at].message;
+        let Some(target) = message.kind.changes() else { return Verdict::Renumber };
+        let taken = self.taken(target);
+        let roster = self.roster.unwrap_or(&Roster::NoGroup);
+        self.targets.check(message, roster, taken).map_or_else(Verdict::Refuse, |()| Verdict::Renumber)
     }
 
     /// The verdict about a message whose turn it is: `verdict`, unless it is a change that is not allowed or changes nothing.

@@ -211,7 +211,7 @@ impl World {
     fn check_order(&self) -> Check {
         let mut last: BTreeMap<(&Conversation, &UserId, usize), (Seq, &MsgId)> = BTreeMap::new();
         for sent in &self.sent {
-            if !sent.accepted || sent.unordered || sent.corrected || sent.refused {
+            if !sent.accepted || sent.unordered || sent.corrected || sent.refused || sent.unchanged {
                 continue;
             }
             let Some(seq) = sent.told else { continue };
