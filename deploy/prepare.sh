@@ -28,9 +28,10 @@ missing_packages() {
             [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
             ;;
         servers)
-            has_one_of mariadbd mysqld || echo mariadb-server
-            has_one_of redis-server valkey-server || echo redis-server
-            has rabbitmq-server || echo rabbitmq-server
+            # shellcheck disable=SC2086 # one word per program
+            while read -r package programs; do
+                has_one_of $programs || echo "$package"
+            done <deploy/servers.txt
             ;;
         faults)
             # Clocks that are wrong; `find` prints nothing where the library is missing.

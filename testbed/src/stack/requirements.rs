@@ -4,12 +4,15 @@ use super::apt::{self, Install};
 use super::engines;
 use super::programs::{self, libfaketime};
 
-/// What the system needs: alternative programs, and the package to install if there is none of them.
-const REQUIRED: [(&[&str], &str); 3] = [
-    (&["mariadbd", "mysqld"], "mariadb-server"),
-    (&["redis-server", "valkey-server"], "redis-server"),
-    (&["rabbitmq-server"], "rabbitmq-server"),
-];
+/// What the system needs, one a line: a Debian package, and the programs of which one must be there. `deploy/prepare.sh` reads
+/// the same file.
+const REQUIRED: &str = include_str!("../../../deploy/servers.txt");
+
+/// The packages of which no program `is_there`.
+fn missing(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let packages = REQUIRED.lines().filter_map(|line| line.split_once(' '));
+    packages.filter(|(_, programs)| !programs.split(' ').any(&is_there)).map(|(package, _)| package).collect()
+}
 
 /// Makes sure that all servers are installed.
 ///
@@ -19,11 +22,7 @@ pub async fn require(install: Install) -> anyhow::Result<()> {
     if Box::pin(engines::require(install)).await? {
         return Ok(());
     }
-    let missing: Vec<_> = REQUIRED
-        .iter()
-        .filter(|(names, _)| names.iter().all(|name| programs::find(name).is_none()))
-        .map(|(_, package)| *package)
-        .collect();
+    let missing = missing(|program| programs::find(program).is_some());
     if missing.is_empty() {
         return Ok(());
     }
@@ -76,4 +75,16 @@ pub async fn require_for_clusters(install: Install) -> anyhow::Result<()> {
         format!("missing for clusters: {0} (Debian, Ubuntu: apt-get install {0})", missing.join(" "));
     anyhow::ensure!(install == Install::Allowed, "{by_hand}");
     Box::pin(apt::install(&missing, &by_hand)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_missing_if_none_of_its_programs_is_there() {
+        assert_eq!(missing(|_| false), ["mariadb-server", "redis-server", "rabbitmq-server"]);
+        assert_eq!(missing(|program| ["mysqld", "valkey-server"].contains(&program)), ["rabbitmq-server"]);
+        assert_eq!(missing(|_| true), [""; 0]);
+    }
 }
