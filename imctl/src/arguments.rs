@@ -1,8 +1,14 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const COMMIT: &str = shared::build_commit!();
+
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (commit {COMMIT})", env!("CARGO_PKG_VERSION")));
 
 /// The operator's command line of the chat backend: what is deployed, what is wrong, and where a message is.
 ///
@@ -12,7 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Exit codes: 0 nothing is wrong; 1 something is wrong, as printed; 2 the command could not answer, or its arguments are
 /// wrong.
 #[derive(Debug, Parser)]
-#[command(name = "imctl", version, max_term_width = 110)]
+#[command(name = "imctl", version = VERSION.as_str(), max_term_width = 110)]
 pub(crate) struct Arguments {
     /// Configuration file of a worker (TOML). Without it, /etc/im/worker.toml if that exists.
     #[arg(long, value_name = "FILE", env = "IM_CONFIG", global = true)]

@@ -628,3 +628,15 @@ fn completions_and_man_pages_are_generated() {
         assert_eq!(imctl.run(arguments).code, 2, "{arguments:?}");
     }
 }
+
+#[test]
+fn the_version_names_the_commit_as_the_processes_do() {
+    let version = |name: &str| {
+        let ended = Command::new(program(name).unwrap()).arg("--version").output().unwrap();
+        assert!(ended.status.success());
+        String::from_utf8(ended.stdout).unwrap().trim().strip_prefix(name).unwrap().to_owned()
+    };
+    let imctl = version("imctl");
+    assert!(imctl.contains("(commit "), "{imctl}");
+    assert_eq!(imctl, version("gateway"));
+}
