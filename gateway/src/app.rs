@@ -94,7 +94,7 @@ impl App {
         let operations = ops_routes(health.clone(), metrics);
         let operations = ops_listener::start(config.ops.address, operations, &working)?;
         tracing::info!(%operations, "Health checks and metrics are at http://{operations}/readyz");
-        let stores = Stores::connect(&config, gateway, &health).await?;
+        let (stores, follower) = Stores::connect(&config, gateway, &health).await?;
         let hub = Arc::new(Hub::new());
         let builder = Builder {
             gateway,
@@ -106,7 +106,7 @@ impl App {
             health: health.clone(),
             tasks: working.clone(),
         };
-        let deps = builder.build(tokens, revoked, &listening).await?;
+        let deps = builder.build(tokens, revoked, follower, &listening).await?;
 
         let routes = http::routes(deps, health.clone());
         let settings =

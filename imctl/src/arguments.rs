@@ -73,7 +73,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "USER")]
         sender: Option<String>,
     },
-    /// Plan the number of workers.
+    /// Plan the number of workers, or change the number of shards.
     #[command(subcommand)]
     Shards(ShardsCommand),
     /// Print the completions for a shell.
@@ -255,5 +255,19 @@ pub(crate) enum ShardsCommand {
         /// The number of shards. Without it, that of the deployment.
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
         shards: Option<u16>,
+    },
+    /// Change the number of shards while gateways and workers run.
+    ///
+    /// Without --apply, shows what would be done and what prevents it, and changes nothing. No message is lost, stored twice or
+    /// reordered; gateways hold new messages for a moment, at most 2 s. The command may be interrupted and run again: it goes on
+    /// where the change is. Until new messages go to the next queues, the present number gives the change up.
+    #[command(after_help = "Examples:\n  imctl shards set 16\n  imctl shards set 16 --apply")]
+    Set {
+        /// The number of shards.
+        #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
+        count: u16,
+        /// Do it.
+        #[arg(long)]
+        apply: bool,
     },
 }

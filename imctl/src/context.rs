@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use shared::amqp::{Inspector, Topology};
-use shared::mysql::{self, Ping, Pool, inspection};
-use shared::shard::ShardCount;
+use shared::mysql::{self, Ping, Pool, settings};
+use shared::shard::ShardLayout;
+use shared::shard_state::ShardState;
 use worker::config::Config;
 
 /// The file of the connection settings unless another one is given.
@@ -75,34 +76,32 @@ impl Context {
     ///
     /// # Errors
     /// Names the server and the reason.
-    pub(crate) async fn rabbitmq(&self, shards: ShardCount) -> anyhow::Result<Inspector> {
+    pub(crate) async fn rabbitmq(&self, shards: ShardLayout) -> anyhow::Result<Inspector> {
         Ok(Inspector::open(&self.config.amqp, self.topology(shards), "imctl").await?)
     }
 
     /// The names of exchanges and queues.
-    pub(crate) fn topology(&self, shards: ShardCount) -> Topology {
+    pub(crate) fn topology(&self, shards: ShardLayout) -> Topology {
         Topology::new(&self.config.amqp.prefix, shards)
     }
 
-    /// The number of shards of this deployment: the stored one; before the first start, the configured one or the default.
+    /// The layout of the shards of this deployment: the stored one; before the first start, with the configured number or the
+    /// default.
     ///
     /// # Errors
-    /// The configured number differs from the stored one, or MySQL fails.
-    pub(crate) async fn shards(&self, pool: &Pool) -> anyhow::Result<ShardCount> {
+    /// MySQL fails.
+    pub(crate) async fn shards(&self, pool: &Pool) -> anyhow::Result<ShardLayout> {
+        Ok(self.shard_state(pool).await?.main())
+    }
+
+    /// The same with a change that is in progress.
+    ///
+    /// # Errors
+    /// As [`shards`](Self::shards).
+    pub(crate) async fn shard_state(&self, pool: &Pool) -> anyhow::Result<ShardState> {
         let configured = self.config.shards.checked()?;
-        let stored = inspection::stored_shard_count(pool).await.context(NO_TABLES)?;
-        let Some(stored) = stored else { return Ok(configured.unwrap_or(ShardCount::DEFAULT)) };
-        let count = stored.parse().ok().and_then(ShardCount::new).with_context(|| {
-            format!("the table `setting` has {stored:?} for shards.count, which is not a number of shards")
-        })?;
-        match configured {
-            Some(configured) if configured != count => anyhow::bail!(
-                "shards.count: the configuration has {}, and the deployment was first started with {}: set it to that",
-                configured.get(),
-                count.get()
-            ),
-            _ => Ok(count),
-        }
+        let stored = settings::shard_state(pool).await.context(NO_TABLES)?;
+        Ok(stored.unwrap_or(ShardState::stable(configured.unwrap_or(ShardLayout::DEFAULT))))
     }
 }
 

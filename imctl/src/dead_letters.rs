@@ -5,7 +5,7 @@ use std::io::Write as _;
 use serde::Serialize;
 use shared::envelope;
 use shared::ids::unix_millis;
-use shared::shard::ShardCount;
+use shared::shard::ShardLayout;
 use worker::intake::dead_letter_queue::{DeadLetter, DeadLetterQueue};
 
 use crate::arguments::{DeadLettersCommand, Most, Selection};
@@ -100,10 +100,15 @@ pub(crate) async fn run(
     | DeadLettersCommand::Drop(Selection { most: Most { most }, .. })) = command;
     let shards = if matches!(command, DeadLettersCommand::Retry(_)) {
         // With another number of shards than the deployment's, messages would go to the wrong queues.
-        context.shards(&context.mysql().await?).await?
+        let state = context.shard_state(&context.mysql().await?).await?;
+        anyhow::ensure!(
+            state.change.is_none(),
+            "the number of shards is being changed ({state}): retry when `imctl status` shows no change"
+        );
+        state.current
     } else {
         // The name of the dead-letter queue does not depend on it.
-        context.config().shards.checked()?.unwrap_or(ShardCount::DEFAULT)
+        context.config().shards.checked()?.unwrap_or(ShardLayout::DEFAULT)
     };
     let queue = DeadLetterQueue::open(&context.config().amqp, context.topology(shards)).await?;
     let letters = queue.take(most).await?;

@@ -73,7 +73,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ending> {
             trace::run(&context()?, wanted, output).await
         }
         Command::Shards(ShardsCommand::Plan { workers, shards }) => {
-            shards::run(context, workers, shards, output).await
+            shards::plan::run(context, workers, shards, output).await
+        }
+        Command::Shards(ShardsCommand::Set { count, apply }) => {
+            shards::set::run(&context()?, count, apply, output).await
         }
         Command::Completions { shell } => generated::completions(shell),
         Command::Man { folder } => generated::man_pages(&folder),

@@ -29,7 +29,7 @@ pub struct EnvelopeError(#[from] prost::DecodeError);
 /// Encodes messages of one shard as the body of one AMQP message, in the given order.
 #[must_use]
 pub fn encode_batch<'a>(shard: ShardId, messages: impl Iterator<Item = &'a Numbered>) -> Vec<u8> {
-    let mut body = v1::MessageBatch { shard: u32::from(shard.0), messages: Vec::new() }.encode_to_vec();
+    let mut body = v1::MessageBatch { shard: shard.0, messages: Vec::new() }.encode_to_vec();
     // Encodings of batches that follow each other are the encoding of one batch with all their messages. One message is
     // filled again and again, so that its strings are allocated once for a body and not once for each message.
     let mut one = v1::MessageBatch { shard: 0, messages: vec![v1::ChatMessage::default()] };
@@ -142,7 +142,7 @@ mod tests {
         let all = [recall, message(), numbered("group_1", 8, "bob", "m2"), message()];
         for shard in [0, 5] {
             let messages = all.iter().map(Numbered::to_wire).collect();
-            let at_once = v1::MessageBatch { shard: shard.into(), messages }.encode_to_vec();
+            let at_once = v1::MessageBatch { shard, messages }.encode_to_vec();
             assert_eq!(encode_batch(ShardId(shard), all.iter()), at_once, "shard {shard}");
         }
     }

@@ -2,7 +2,7 @@
 //! configuration, telemetry.
 //!
 //! All SQL of the project is under [`mysql`], all Redis keys and Lua scripts under [`redis`], all exchange and queue names
-//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`message`], [`permission`], [`shard`], [`envelope`],
+//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`message`], [`permission`], [`shard`], [`shard_state`], [`envelope`],
 //! [`meta`], [`nickname`] and [`backoff`] are pure.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime"))]
@@ -33,6 +33,8 @@ pub mod process;
 pub mod redis;
 pub mod reload;
 pub mod shard;
+pub mod shard_follower;
+pub mod shard_state;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

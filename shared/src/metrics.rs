@@ -71,7 +71,7 @@ names! {
     PROCESS_CHECK_FAILING = "im_process_check_failing", Gauge, ["check"],
         "1 while the check of /readyz fails, 0 otherwise, by check.";
     SHARDS = "im_shards", Gauge, [],
-        "Number of shards, as stored at the first start.";
+        "Number of shards.";
     LOG_LINES_LOST = "im_log_lines_lost_total", Counter, [],
         "Log lines that were dropped, because standard output did not take them.";
     TRACE_SPANS_EXPORTED = "im_trace_spans_exported_total", Counter, [],

@@ -15,10 +15,11 @@ use shared::ids::{Seq, UserId};
 use shared::message::fixture::{numbered, text, with_kind};
 use shared::message::{Numbered, Stored};
 use shared::mysql::positions::{self, Advance};
-use shared::mysql::settings::{ShardCountError, shard_count};
+use shared::mysql::settings::{self, ShardCountError, first_shard_state};
 use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{self, Ping, Pool, Transaction, Tx, conversations};
-use shared::shard::ShardCount;
+use shared::shard::ShardLayout;
+use shared::shard_state::ShardState;
 use sqlx::Connection as _;
 use testbed::stack::Stores;
 
@@ -80,18 +81,44 @@ async fn ten_processes_that_start_together_migrate_once() {
 }
 
 #[tokio::test]
-async fn the_number_of_shards_is_fixed_at_the_first_start() {
+async fn the_number_of_shards_is_stored_at_the_first_start_and_replaced_step_by_step() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
-    let eight = ShardCount::new(8);
-    for configured in [eight, eight, None] {
-        assert_eq!(shard_count(&pool, configured).await.unwrap(), eight.unwrap());
+    let eight = ShardLayout::new(8);
+    let stable = ShardState::stable(eight.unwrap());
+    for configured in [eight, eight, None, ShardLayout::new(4)] {
+        assert_eq!(first_shard_state(&pool, configured).await.unwrap(), stable);
     }
-    let refused = shard_count(&pool, ShardCount::new(4)).await.unwrap_err();
-    assert!(matches!(refused, ShardCountError::Differs { .. }));
-    assert!(refused.to_string().contains("Set shards.count to 8"), "{refused}");
+    let (three, four) = (stable.announce(3).unwrap(), stable.announce(4).unwrap());
+    assert!(settings::replace_shard_state(&pool, stable, three).await.unwrap());
+    assert!(!settings::replace_shard_state(&pool, stable, four).await.unwrap(), "one step is taken once");
+    assert_eq!(settings::shard_state(&pool).await.unwrap(), Some(three));
     sqlx::query("UPDATE setting SET value = 'many'").execute(&pool).await.unwrap();
-    assert!(matches!(shard_count(&pool, None).await, Err(ShardCountError::Invalid { .. })));
+    assert!(matches!(first_shard_state(&pool, None).await, Err(ShardCountError::Invalid { .. })));
+}
+
+#[tokio::test]
+async fn processes_and_drained_shards_are_recorded_and_forgotten() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    for applied in ["", "2"] {
+        settings::record_applied(&pool, "a", "gateway", applied).await.unwrap();
+    }
+    let all = settings::shard_processes(&pool).await.unwrap();
+    assert_eq!(all.len(), 1);
+    assert!(all[0].applied == "2" && (0..5).contains(&all[0].seen_before_s), "{all:?}");
+    sqlx::query("UPDATE shard_process SET seen_at = seen_at - 90000").execute(&pool).await.unwrap();
+    settings::forget_shard_process(&pool, "b").await.unwrap();
+    assert_eq!(settings::shard_processes(&pool).await.unwrap(), []);
+
+    let (first, second) = (ShardLayout::new(2).unwrap(), ShardLayout::of_generation(2, 1).unwrap());
+    let all: Vec<_> = first.all().chain(second.all()).collect();
+    for shard in all.iter().chain(&all) {
+        settings::record_drained(&pool, *shard).await.unwrap();
+    }
+    assert_eq!(settings::drained_shards(&pool).await.unwrap(), all);
+    settings::forget_drained(&pool, second).await.unwrap();
+    assert_eq!(settings::drained_shards(&pool).await.unwrap(), second.all().collect::<Vec<_>>());
 }
 
 #[tokio::test]

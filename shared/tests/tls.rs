@@ -10,7 +10,7 @@ use shared::config::{Amqp, Mysql, Redis};
 use shared::health::Health;
 use shared::mysql::{self, Ping};
 use shared::redis;
-use shared::shard::ShardCount;
+use shared::shard::ShardLayout;
 use testbed::certificates::Authority;
 use testbed::stack::{MysqlServer, RabbitServer, RedisServer, ServerTls, TlsFiles};
 
@@ -177,7 +177,7 @@ async fn rabbitmq_is_reached_over_tls_and_a_wrong_certificate_is_refused_with_th
             tls_key: file(identity.map(|files| &files.key)),
             ..Amqp::default()
         };
-        let topology = Topology::new("tls", ShardCount::new(1).unwrap());
+        let topology = Topology::new("tls", ShardLayout::new(1).unwrap());
         let broker = Broker::new(&settings, topology, "a test", Health::new().check("rabbitmq")).unwrap();
         let connected = broker.wait_until_up(Duration::from_secs(10)).await;
         broker.close().await;

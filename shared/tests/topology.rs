@@ -5,7 +5,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
 use shared::amqp::{Inspector, Topology};
 use shared::config::Amqp;
-use shared::shard::ShardCount;
+use shared::shard::ShardLayout;
 use testbed::stack::{Stores, free_port};
 
 const SHARDS: u16 = 3;
@@ -35,7 +35,7 @@ async fn queues_of_an_earlier_version_stay_as_they_are() {
     let prefix = stores.amqp_prefix.as_str();
     let connection = Connection::connect(&stores.amqp_url, ConnectionProperties::default()).await.unwrap();
     let queue = |n: u16| format!("{prefix}.msg.{n}");
-    let topology = || Topology::new(prefix, ShardCount::new(SHARDS).unwrap());
+    let topology = || Topology::new(prefix, ShardLayout::new(SHARDS).unwrap());
 
     // All queues are earlier ones.
     declare(&connection, &format!("{prefix}.dead"), earlier(prefix, true)).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_new_queue_refuses_publishes_at_a_length_limit() {
     let stores = Stores::for_test().await.unwrap();
     let prefix = stores.amqp_prefix.as_str();
     let connection = Connection::connect(&stores.amqp_url, ConnectionProperties::default()).await.unwrap();
-    let topology = Topology::new(prefix, ShardCount::new(1).unwrap());
+    let topology = Topology::new(prefix, ShardLayout::new(1).unwrap());
     // An exchange of the same name may exist.
     let channel = connection.create_channel().await.unwrap();
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
@@ -98,7 +98,7 @@ async fn an_inspector_tries_all_addresses() {
     let closed = format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", free_port().unwrap());
     for url in [format!("{closed},{}", stores.amqp_url), format!("{},{closed}", stores.amqp_url)] {
         let settings = Amqp { url: url.as_str().into(), ..Amqp::default() };
-        let topology = Topology::new(&stores.amqp_prefix, ShardCount::new(SHARDS).unwrap());
+        let topology = Topology::new(&stores.amqp_prefix, ShardLayout::new(SHARDS).unwrap());
         let inspector = Inspector::open(&settings, topology, "test").await.unwrap();
         assert_eq!(inspector.dead_letters().await.unwrap(), None);
         inspector.close().await;

@@ -23,6 +23,8 @@ use shared::redis::sequence::Sequence;
 use shared::redis::{self, RedisError};
 use shared::reload::{Load, Reload};
 use shared::shard::ShardId;
+use shared::shard_follower::ShardFollower;
+use shared::shard_state::ShardState;
 use shared::shutdown::Shutdown;
 use shared::traces::{TraceExport, TraceSettings};
 use shared::{advertised_address, telemetry};
@@ -32,7 +34,9 @@ use crate::commit::ledger::MysqlLedger;
 use crate::config::{Config, Traces};
 use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::shards::backlog::report_backlog;
+use crate::shards::drain::Drain;
 use crate::shards::heartbeat::{EXPIRY, Heartbeat};
+use crate::shards::resharding::{FollowTopology, Resharding};
 use crate::shards::shard_task::ShardContext;
 
 /// Interval of the check of MySQL.
@@ -50,9 +54,9 @@ pub enum StartError {
     /// The schema cannot be migrated.
     #[error("migrating the MySQL schema: {0}")]
     Migrate(String),
-    /// The number of shards differs from the deployment's.
+    /// The layout of the shards is not known.
     #[error(transparent)]
-    ShardCount(#[from] ShardCountError),
+    ShardLayout(#[from] ShardCountError),
     /// Redis cannot be reached, or is configured to lose data.
     #[error(transparent)]
     Redis(#[from] RedisError),
@@ -128,10 +132,11 @@ impl App {
 
         let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
         mysql::migrate(&pool).await.map_err(|e| StartError::Migrate(e.to_string()))?;
-        let shards = mysql::settings::shard_count(&pool, config.shards.checked()?).await?;
-        metrics::gauge!(shared::metrics::SHARDS).set(f64::from(shards.get()));
+        let (me, configured) = (uuid::Uuid::new_v4().to_string(), config.shards.checked()?);
+        let follower = ShardFollower::join(pool.clone(), me.clone(), "worker", configured).await?;
+        let state = follower.state();
         let redis = redis::connect(&config.redis, config.start.wait()).await?;
-        let topology = Topology::new(&config.amqp.prefix, shards);
+        let topology = topology(&config.amqp.prefix, *state.borrow());
         let broker = |name: &str| {
             let check = health.check(format!("rabbitmq, {name}"));
             Broker::new(&config.amqp, topology.clone(), &format!("worker, {name}"), check).map(Arc::new)
@@ -140,16 +145,18 @@ impl App {
         let wait = config.start.wait();
         tokio::try_join!(consuming.wait_until_up(wait), publishing.wait_until_up(wait))?;
 
-        let policies = PolicyWatch::new(&config.amqp, topology, &health)?;
+        let policies = PolicyWatch::new(&config.amqp, topology.clone(), &health)?;
         working.spawn_essential("look at policies", policies.run(working.clone()));
         keep_up(&consuming, &publishing, &health, &working);
         let commits = health.check("commits");
         commits.pass();
-        let ledger = ledger(pool, &health, &working);
+        let resharding =
+            Resharding::new(pool.clone(), redis.clone(), Arc::clone(&consuming), state.clone(), me.clone());
         let context = ShardContext {
             consuming: Arc::clone(&consuming),
             publishing: Arc::clone(&publishing),
-            ledger,
+            drain: Drain::new(pool.clone(), state.clone()),
+            ledger: ledger(pool, &health, &working),
             sequence: Sequence::new(redis.clone(), config.redis.sent_ttl_s),
             inboxes: Inboxes::new(redis.clone(), config.inbox.ttl_s),
             dead_letters: DeadLetterPublisher::start(Arc::clone(&publishing), &serving),
@@ -158,14 +165,15 @@ impl App {
             settings,
         };
         tracing::info!(
-            worker.id = %me, %ops_address, shards = shards.get(),
+            worker.id = %me, %ops_address, shards = %*state.borrow(),
             "Worker {me} started; its health checks are at http://{ops_address}/readyz"
         );
         advertise(&me, &config.ops.advertise, ops_address, &redis, &working).await;
         let registry = WorkerRegistry::new(redis.clone(), EXPIRY);
-        let heartbeat = Heartbeat::new(me, registry, shards, Arc::new(context), health.clone());
+        let heartbeat = Heartbeat::new(me, registry, state, Arc::new(context), health.clone());
         let shards = heartbeat.owned();
         working.spawn_essential("heartbeat", heartbeat.run(working.clone()));
+        change_shards(follower, topology, resharding, &working);
         let reporting = report_backlog(Arc::clone(&consuming), shards.clone(), working.clone());
         working.spawn_essential("backlog of shards", reporting);
         drop(starting);
@@ -234,6 +242,20 @@ fn start_traces(config: &Config, me: &str) -> Result<Option<TraceExport>, Config
         program: "im-worker",
         instance: me,
     })
+}
+
+/// The names of exchanges and queues, as of `state`.
+fn topology(prefix: &str, state: ShardState) -> Topology {
+    let topology = Topology::new(prefix, state.current);
+    topology.follow(state);
+    topology
+}
+
+/// Follows changes of the number of shards, and takes the steps of the workers.
+fn change_shards(follower: ShardFollower, topology: Topology, resharding: Resharding, working: &Shutdown) {
+    let following = follower.run(FollowTopology(topology), working.clone());
+    working.spawn_essential("layout of the shards", following);
+    working.spawn_essential("change of shards", resharding.run(working.clone()));
 }
 
 /// Publishes where the gateways get the metrics of this worker, which are at the address `bound`.

@@ -11,7 +11,7 @@ use shared::envelope;
 use shared::ids::unix_millis;
 use shared::mysql::{self, Ping};
 use shared::process;
-use shared::shard::ShardCount;
+use shared::shard::ShardLayout;
 
 use crate::config::Config;
 use crate::intake::dead_letter_queue::{DeadLetter, DeadLetterQueue};
@@ -87,9 +87,14 @@ impl DeadLettersCommand {
         let shards = if matches!(self, Self::Replay(_)) {
             // With another number of shards than the deployment's, messages would go to the wrong queues.
             let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
-            mysql::settings::shard_count(&pool, configured).await?
+            let state = mysql::settings::first_shard_state(&pool, configured).await?;
+            anyhow::ensure!(
+                state.change.is_none(),
+                "the number of shards is being changed ({state}): replay when `imctl status` shows no change"
+            );
+            state.current
         } else {
-            configured.unwrap_or(ShardCount::DEFAULT)
+            configured.unwrap_or(ShardLayout::DEFAULT)
         };
         let topology = Topology::new(&config.amqp.prefix, shards);
         let queue = DeadLetterQueue::open(&config.amqp, topology).await?;

@@ -17,6 +17,7 @@ use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::presence::Presence;
 use shared::redis::process_addresses::ProcessAddresses;
 use shared::redis::sequence::Sequence;
+use shared::shard_follower::ShardFollower;
 use shared::shutdown::Shutdown;
 
 use super::gauges::set_gauges;
@@ -42,7 +43,7 @@ use crate::push::fanout::{EventTargets, Fanout};
 use crate::push::listener::Listener;
 use crate::rates::Rates;
 use crate::read::{ReadDeps, ReadSettings, Reads};
-use crate::send::{InFlight, Numbering, Pipeline, PipelineContext, Sends, ShardPublisher};
+use crate::send::{InFlight, Numbering, PipelineContext, Pipelines, Sends};
 use crate::typing::Typing;
 use crate::{connection, http};
 
@@ -82,6 +83,7 @@ impl Builder {
         self,
         tokens: Arc<Tokens>,
         revoked: Arc<Revoked>,
+        follower: ShardFollower,
         listening: &Shutdown,
     ) -> anyhow::Result<http::Deps> {
         let (announcer, announcing) = announcer(Arc::clone(&self.stores.events));
@@ -90,7 +92,7 @@ impl Builder {
         let online = self.presence(&groups);
         let devices = self.devices(&announcer);
         let in_flight = Arc::new(InFlight::new());
-        let sends = self.sends(&groups, &in_flight);
+        let sends = self.sends(&groups, &in_flight, follower);
         self.tasks.spawn_essential("key files", Arc::clone(&tokens).follow_files(self.tasks.clone()));
         let revocations = self.revocations(&announcer, revoked).await?;
         let reads = self.reads(&groups, &announcer)?;
@@ -203,27 +205,20 @@ impl Builder {
     }
 
     /// The admission of messages, and a pipeline for each shard.
-    fn sends(&self, groups: &Groups, in_flight: &Arc<InFlight>) -> Arc<Sends> {
-        let Stores { pool, shards, redis, publishing, .. } = &self.stores;
+    fn sends(&self, groups: &Groups, in_flight: &Arc<InFlight>, follower: ShardFollower) -> Arc<Sends> {
+        let Stores { pool, redis, publishing, .. } = &self.stores;
         let limits = &self.config.limits;
         let sequence = Sequence::new(redis.clone(), self.config.redis.sent_ttl_s);
-        let (sends, queues) = Sends::new(
-            &self.config,
-            Arc::clone(&groups.memberships),
-            pool.clone(),
-            sequence.clone(),
-            *shards,
-        );
+        let memberships = Arc::clone(&groups.memberships);
+        let sends = Arc::new(Sends::new(&self.config, memberships, pool.clone(), sequence.clone()));
         let numbering = Numbering::new(sequence, pool.clone());
         let context = PipelineContext::new(limits, Arc::clone(in_flight));
-        for (shard, queue) in shards.all().zip(queues) {
-            let publisher = ShardPublisher::new(shard, Arc::clone(publishing));
-            let pipeline = Pipeline::new(shard, queue, numbering.clone(), publisher, context.clone());
-            self.tasks.spawn_essential(format!("pipeline of shard {shard}"), pipeline.run());
-        }
+        let (publishing, tasks) = (Arc::clone(publishing), self.tasks.clone());
+        let pipelines = Pipelines::new(Arc::clone(&sends), numbering, context, publishing, tasks);
+        self.tasks.spawn_essential("layout of the shards", follower.run(pipelines, self.tasks.clone()));
         let keeping = Arc::clone(in_flight).keep_deadlines(self.tasks.clone());
         self.tasks.spawn_essential("deadlines", keeping);
-        Arc::new(sends)
+        sends
     }
 
     async fn revocations(

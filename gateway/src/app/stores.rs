@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use shared::amqp::{Broker, Topology};
 use shared::health::Health;
 use shared::mysql::{self, Ping, Pool};
-use shared::shard::ShardCount;
+use shared::shard_follower::ShardFollower;
 
 use crate::config::Config;
 
@@ -14,7 +14,6 @@ use crate::config::Config;
 #[derive(Debug, Clone)]
 pub(super) struct Stores {
     pub(super) pool: Pool,
-    pub(super) shards: ShardCount,
     pub(super) redis: shared::redis::Client,
     /// For chat messages, apart from events: RabbitMQ may block publishers.
     pub(super) publishing: Arc<Broker>,
@@ -26,15 +25,21 @@ impl Stores {
     /// Connects to all stores and brings the schema up to date. Waits up to `start.wait_s` for each store.
     ///
     /// # Errors
-    /// A store is unavailable or unusable; the number of shards differs from the stored one.
-    pub(super) async fn connect(config: &Config, gateway: u64, health: &Health) -> anyhow::Result<Self> {
+    /// A store is unavailable or unusable.
+    pub(super) async fn connect(
+        config: &Config,
+        gateway: u64,
+        health: &Health,
+    ) -> anyhow::Result<(Self, ShardFollower)> {
         let wait = config.start.wait();
         let pool = mysql::connect(&config.mysql, Ping::BeforeUse, wait).await?;
         mysql::migrate(&pool).await.context("bringing the schema up to date")?;
-        let shards = mysql::settings::shard_count(&pool, config.shards.checked()?).await?;
-        metrics::gauge!(shared::metrics::SHARDS).set(f64::from(shards.get()));
+        let (id, configured) = (format!("{gateway:016x}"), config.shards.checked()?);
+        let follower = ShardFollower::join(pool.clone(), id, "gateway", configured).await?;
+        let state = *follower.state().borrow();
         let redis = shared::redis::connect(&config.redis, wait).await?;
-        let topology = Topology::new(&config.amqp.prefix, shards);
+        let topology = Topology::new(&config.amqp.prefix, state.current);
+        topology.follow(state);
         let broker = |purpose: &str| {
             let name = format!("gateway {gateway:016x} {purpose}");
             let check = health.check(format!("rabbitmq {purpose}"));
@@ -42,7 +47,7 @@ impl Stores {
         };
         let (publishing, events) = (broker("publishing")?, broker("pushing")?);
         publishing.wait_until_up(wait).await?;
-        Ok(Self { pool, shards, redis, publishing, events })
+        Ok((Self { pool, redis, publishing, events }, follower))
     }
 
     /// Closes the connections to RabbitMQ.

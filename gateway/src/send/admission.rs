@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use parking_lot::RwLock;
 use shared::conversation::Conversation;
 use shared::ids::{ConnectionId, Seq, UserId, unix_millis};
 use shared::message::{Message, Reuse};
 use shared::mysql::{Pool, timeline};
 use shared::permission::{Action, Denied, Permissions};
 use shared::redis::sequence::Sequence;
-use shared::shard::ShardCount;
+use shared::shard::ShardLayout;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::in_flight::{PendingReply, try_again};
 use super::reference::{ChangePolicy, Reference, Referring, is_decided_at_commit};
+use super::routes::Routes;
 use super::sampling::Sampler;
 use crate::config::{Config, Limits};
 use crate::features::Features;
@@ -51,8 +53,8 @@ struct Earlier {
 #[derive(Debug)]
 pub(crate) struct Sends {
     memberships: Arc<Memberships>,
-    shards: ShardCount,
-    queues: Vec<mpsc::Sender<Admitted>>,
+    /// `None` before the layout of the shards is known.
+    routes: RwLock<Option<Routes<Admitted>>>,
     rates: Option<Rates<UserId>>,
     places: Arc<Semaphore>,
     pool: Pool,
@@ -72,6 +74,8 @@ struct AdmissionLimits {
     batch: Duration,
     /// Messages between admission and confirm.
     in_flight: usize,
+    /// Messages that wait for one pipeline.
+    queue: usize,
     changes: ChangePolicy,
 }
 
@@ -82,18 +86,15 @@ pub(super) fn batch_timeout(limits: &Limits) -> Duration {
 }
 
 impl Sends {
-    /// Returns the admission and one queue per shard, for the pipelines.
+    /// The admission, without a queue for any shard yet.
     #[must_use]
     pub(crate) fn new(
         config: &Config,
         memberships: Arc<Memberships>,
         pool: Pool,
         sequence: Sequence,
-        shards: ShardCount,
-    ) -> (Self, Vec<mpsc::Receiver<Admitted>>) {
+    ) -> Self {
         let (limits, sampler) = (&config.limits, Sampler::new(&config.traces));
-        let (queues, receivers) =
-            shards.all().map(|_| mpsc::channel(limits.shard_queue_messages_max)).unzip();
         let rates = Rates::new(limits.user_messages_per_second, limits.user_messages_burst);
         let places = Arc::new(Semaphore::new(limits.messages_in_flight_max));
         let features = Features::of(config);
@@ -102,13 +103,31 @@ impl Sends {
             deadline: Duration::from_millis(limits.request_deadline_ms),
             batch: batch_timeout(limits),
             in_flight: limits.messages_in_flight_max,
+            queue: limits.shard_queue_messages_max,
             changes: ChangePolicy {
                 recall_within: Duration::from_millis(limits.recall_within_ms),
                 edit_within,
             },
         };
-        let sends = Self { memberships, shards, queues, rates, places, pool, sequence, features, limits, sampler };
-        (sends, receivers)
+        let routes = RwLock::default();
+        Self { memberships, routes, rates, places, pool, sequence, features, limits, sampler }
+    }
+
+    /// Queues messages for the shards of `layout` from now on. `left` is what the pipelines before had left: those messages
+    /// come first, in their order. Returns the queues, by shard.
+    pub(super) fn route(
+        &self,
+        layout: ShardLayout,
+        left: impl Iterator<Item = Admitted>,
+    ) -> Vec<mpsc::Receiver<Admitted>> {
+        let (next, receivers) = Routes::new(layout, self.limits.queue);
+        // Nothing is queued meanwhile.
+        let mut routes = self.routes.write();
+        for admitted in left {
+            send_or_refuse(&next, admitted);
+        }
+        *routes = Some(next);
+        receivers
     }
 
     /// The messages between admission and confirm, and the most that there may be.
@@ -253,10 +272,9 @@ impl Sends {
     }
 
     fn queue(&self, admitted: Admitted) {
-        let shard = self.shards.of(&admitted.message.conversation);
-        let Some(queue) = self.queues.get(usize::from(shard.0)) else { return };
-        if let Err(full) = queue.try_send(admitted) {
-            full.into_inner().reply.refuse(&try_again("this gateway is sending as fast as it can"));
+        match &*self.routes.read() {
+            Some(routes) => send_or_refuse(routes, admitted),
+            None => admitted.reply.refuse(&try_again("the layout of the shards is not known yet")),
         }
     }
 }
@@ -265,4 +283,12 @@ impl Sends {
 fn check(reference: Reference, permissions: &Permissions) -> Result<(), Denied> {
     permissions.check(Action::Send, unix_millis)?;
     reference.check_known(permissions)
+}
+
+fn send_or_refuse(routes: &Routes<Admitted>, admitted: Admitted) {
+    // Each shard has a queue.
+    let Some(queue) = routes.queue(&admitted.message.conversation) else { return };
+    if let Err(full) = queue.try_send(admitted) {
+        full.into_inner().reply.refuse(&try_again("this gateway is sending as fast as it can"));
+    }
 }

@@ -5,17 +5,20 @@
 //! under load batches form by themselves.
 
 mod admission;
+mod gate;
 mod in_flight;
 mod numbering;
 mod pipeline;
+mod pipelines;
 mod push_timer;
 mod reference;
 mod reseed;
+mod routes;
 mod sampling;
 mod shard_publisher;
 
 pub(crate) use admission::Sends;
 pub(crate) use in_flight::InFlight;
 pub(crate) use numbering::Numbering;
-pub(crate) use pipeline::{Pipeline, PipelineContext};
-pub(crate) use shard_publisher::ShardPublisher;
+pub(crate) use pipeline::PipelineContext;
+pub(crate) use pipelines::Pipelines;

@@ -18,10 +18,11 @@ use shared::message::Numbered;
 use shared::permission::Denied;
 use shared::shard::ShardId;
 use shared::traces::{Span, SpanKind};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::admission::{Admitted, batch_timeout};
+use super::gate::Gate;
 use super::in_flight::{InFlight, InFlightMessage, try_again};
 use super::numbering::{AssignSeqs, AssignedSeq, NumberError};
 use super::shard_publisher::PublishBatch;
@@ -33,6 +34,10 @@ const OVERHEAD_BYTES: usize = 128;
 const UNNUMBERED_LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Opening a channel on a healthy connection takes less than this: nobody is refused meanwhile.
 const CHANNEL_TIMEOUT: Duration = Duration::from_millis(200);
+/// The same for the first channel of a pipeline: when the number of shards changes, many are opened at once.
+const FIRST_CHANNEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often messages that wait at the gate are looked at.
+const GATE_INTERVAL: Duration = Duration::from_millis(100);
 /// Messages that are refused at once while the broker is unavailable.
 const REFUSED_AT_ONCE: usize = 64;
 
@@ -41,6 +46,7 @@ const REFUSED_AT_ONCE: usize = 64;
 pub(crate) struct PipelineContext {
     in_flight: Arc<InFlight>,
     batches: ConcurrencyLimit,
+    gate: Arc<Gate>,
     batch_messages_max: usize,
     batch_bytes_max: usize,
     batch_timeout: Duration,
@@ -55,11 +61,35 @@ impl PipelineContext {
         Self {
             in_flight,
             batches: ConcurrencyLimit::new(limits.batches_at_once),
+            gate: Arc::new(Gate::new()),
             batch_messages_max: limits.batch_messages_max,
             batch_bytes_max: limits.batch_bytes_max,
             batch_timeout: batch_timeout(limits),
             reply_timeout: Duration::from_millis(limits.request_deadline_ms),
         }
+    }
+}
+
+impl PipelineContext {
+    /// The gate before all pipelines.
+    #[must_use]
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+}
+
+/// The messages of a pipeline that have no sequence number.
+#[derive(Debug)]
+pub(super) struct Unnumbered {
+    waiting: Vec<Admitted>,
+    queue: mpsc::Receiver<Admitted>,
+}
+
+impl Unnumbered {
+    /// All of them, in their order.
+    pub(super) fn into_messages(self) -> impl Iterator<Item = Admitted> {
+        let Self { waiting, mut queue } = self;
+        waiting.into_iter().chain(std::iter::from_fn(move || queue.try_recv().ok()))
     }
 }
 
@@ -74,6 +104,8 @@ pub(crate) struct Pipeline<N, P> {
     waiting: Vec<Admitted>,
     /// When it was logged last that messages got no sequence numbers.
     unnumbered_logged: Option<Instant>,
+    /// How long nobody is refused while a channel is opened.
+    channel_timeout: Duration,
 }
 
 impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
@@ -86,18 +118,44 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
         publisher: P,
         context: PipelineContext,
     ) -> Self {
-        Self { shard, queue, numbering, publisher, context, waiting: Vec::new(), unnumbered_logged: None }
+        Self {
+            shard,
+            queue,
+            numbering,
+            publisher,
+            context,
+            waiting: Vec::new(),
+            unnumbered_logged: None,
+            channel_timeout: FIRST_CHANNEL_TIMEOUT,
+        }
     }
 
-    /// Runs until every [`Sends`](super::admission::Sends) is gone and the queue is empty.
-    pub(crate) async fn run(mut self) {
-        while self.refuse_until_ready().await && self.wait_for_messages().await {
+    /// Runs until every [`Sends`](super::admission::Sends) is gone and the queue is empty; or until `handover`: then returns
+    /// the messages without a sequence number.
+    pub(super) async fn run(mut self, mut handover: watch::Receiver<bool>) -> Option<Unnumbered> {
+        loop {
             let batches = self.context.batches.clone();
-            let _permit = batches.acquire().await;
+            let permit = async {
+                if !self.refuse_until_ready().await || !self.wait_for_messages().await {
+                    return None;
+                }
+                self.wait_at_gate().await;
+                Some(batches.acquire().await)
+            };
+            let _permit = tokio::select! {
+                biased;
+                Ok(_) = handover.wait_for(|begins| *begins) => {
+                    return Some(Unnumbered { waiting: self.waiting, queue: self.queue });
+                }
+                permit = permit => permit?,
+            };
             self.take_more();
             if !self.publisher.is_ready() {
                 continue;
             }
+            let gate = Arc::clone(&self.context.gate);
+            // From here to the confirm.
+            let Some(_entered) = gate.enter() else { continue };
             let batch = self.cut_batch();
             let until = Instant::now() + self.context.batch_timeout;
             let numbered = self.number(batch, until).await;
@@ -108,13 +166,15 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
     /// While the broker is unavailable, senders are refused at once, and no sequence numbers are taken. False when there will be
     /// no more messages.
     async fn refuse_until_ready(&mut self) -> bool {
+        // Only the first time: later, messages may have waited for a batch before.
+        let limit = std::mem::replace(&mut self.channel_timeout, CHANNEL_TIMEOUT);
         if self.publisher.is_ready() {
             return true;
         }
         let Self { publisher, queue, waiting, .. } = self;
         let ready = publisher.until_ready();
         tokio::pin!(ready);
-        if timeout(CHANNEL_TIMEOUT, &mut ready).await.is_ok() {
+        if timeout(limit, &mut ready).await.is_ok() {
             return true;
         }
         loop {
@@ -133,6 +193,17 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
             return self.queue.recv_many(&mut self.waiting, self.context.batch_messages_max).await > 0;
         }
         true
+    }
+
+    /// Waits until the gate is open. Those that have waited for too long are refused meanwhile; returns when there are no others.
+    async fn wait_at_gate(&mut self) {
+        let gate = Arc::clone(&self.context.gate);
+        while !gate.opens_within(GATE_INTERVAL).await {
+            self.take_more();
+            if self.waiting.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Takes the messages that came while this shard waited for its permit.

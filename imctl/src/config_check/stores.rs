@@ -6,10 +6,11 @@ use shared::amqp::inspector::InspectError;
 use shared::amqp::{Inspector, PolicyWatch, Topology};
 use shared::config::ConfigError;
 use shared::health::Health;
-use shared::mysql::{self, ConnectError, Ping, Pool, inspection, ready};
+use shared::mysql::{self, ConnectError, Ping, Pool, inspection, ready, settings};
 use shared::redis::RedisError;
 use shared::redis::inspection::Inspection;
-use shared::shard::ShardCount;
+use shared::shard::ShardLayout;
+use shared::shard_state::ShardState;
 
 use super::report::{Report, Severity, Wanted};
 use crate::warnings::Warnings;
@@ -35,9 +36,9 @@ fn logged(warnings: &Warnings, wanted: &Wanted, report: &mut Report) -> bool {
 }
 
 /// Returns the number of shards.
-async fn mysql(wanted: &Wanted, report: &mut Report) -> ShardCount {
+async fn mysql(wanted: &Wanted, report: &mut Report) -> ShardLayout {
     let configured = wanted.shards.checked().ok().flatten();
-    let default = configured.unwrap_or(ShardCount::DEFAULT);
+    let default = configured.unwrap_or(ShardLayout::DEFAULT);
     let pool = match mysql::connect(&wanted.mysql, Ping::Never, Duration::ZERO).await {
         Ok(pool) => pool,
         Err(ConnectError::Config(error)) => {
@@ -65,8 +66,8 @@ async fn mysql(wanted: &Wanted, report: &mut Report) -> ShardCount {
 async fn schema(
     pool: &Pool,
     wanted: &Wanted,
-    configured: Option<ShardCount>,
-) -> anyhow::Result<(String, Option<ShardCount>)> {
+    configured: Option<ShardLayout>,
+) -> anyhow::Result<(String, Option<ShardLayout>)> {
     let (url, version) = (&wanted.mysql.url, inspection::server_version(pool).await?);
     let migrations = mysql::migrations(pool).await?;
     let pending = migrations.iter().filter(|migration| !migration.is_applied).count();
@@ -75,21 +76,17 @@ async fn schema(
         return Ok((passed("its schema is empty: the first process that starts makes the tables"), None));
     }
     ready::check(pool).await?;
-    let stored = inspection::stored_shard_count(pool).await?;
-    let stored = stored.and_then(|text| text.parse().ok()).and_then(ShardCount::new);
-    if let (Some(configured), Some(stored)) = (configured, stored) {
-        anyhow::ensure!(
-            configured == stored,
-            "shards.count: this deployment was first started with {} shards, and is configured with {}",
-            stored.get(),
-            configured.get()
-        );
-    }
+    let stored = settings::shard_state(pool).await?.map(ShardState::main);
     let schema = match pending {
         0 => "its schema is up to date".to_owned(),
         pending => format!("its schema lacks {pending} migrations, which the next process that starts runs"),
     };
-    Ok((passed(&schema), stored))
+    let ignored = configured.zip(stored).filter(|(configured, stored)| configured.get() != stored.get());
+    let ignored = ignored.map_or(String::new(), |(configured, stored)| {
+        let (configured, stored) = (configured.get(), stored.get());
+        format!("; shards.count = {configured} is ignored, because this deployment has {stored} shards")
+    });
+    Ok((passed(&(schema + &ignored)), stored))
 }
 
 async fn redis(wanted: &Wanted, report: &mut Report) {
@@ -105,7 +102,7 @@ async fn redis(wanted: &Wanted, report: &mut Report) {
     client.close().await;
 }
 
-async fn rabbitmq(wanted: &Wanted, shards: ShardCount, warnings: &Warnings, report: &mut Report) {
+async fn rabbitmq(wanted: &Wanted, shards: ShardLayout, warnings: &Warnings, report: &mut Report) {
     let topology = Topology::new(&wanted.amqp.prefix, shards);
     match queues(wanted, topology.clone()).await {
         Ok(missing) if missing.is_empty() => {

@@ -79,7 +79,7 @@ pub(crate) async fn run(
     let shown = Shown {
         conversation: conversation.key().to_owned(),
         kind,
-        shard: context.shards(&pool).await?.of(&conversation).0,
+        shard: context.shards(&pool).await?.of(&conversation).number(),
         exists: row.is_some() || group.is_some() || counter != Counter::Missing,
         users,
         group,

@@ -14,10 +14,11 @@ use shared::mysql::{self, inspection};
 use shared::redis::inspection::Inspection;
 use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::process_addresses::ProcessAddresses;
-use shared::shard::ShardCount;
+use shared::shard::{ShardId, ShardLayout};
+use shared::shard_state::{Change, Phase, ShardState};
 
 use super::metrics::Metrics;
-use super::report::{Process, Shard, Status};
+use super::report::{Process, Shard, ShardsChange, Status};
 use crate::context::Context;
 
 /// A process without a heartbeat for this long is dead; the longer of the two that processes use.
@@ -31,14 +32,17 @@ pub(super) async fn look(context: &Context) -> Status {
     status.stores.redis.url = config.redis.url.to_string();
     status.stores.rabbitmq.url = config.amqp.url.to_string();
     let shards = match look_at_mysql(context, &mut status).await {
-        Ok(shards) => Some(shards),
+        Ok(state) => {
+            status.shards_change = state.change.map(|change| change_of(state, change));
+            Some(state.main())
+        }
         Err(error) => {
             status.unknown.push(format!("{error:#}"));
             config.shards.checked().ok().flatten()
         }
     };
     let mut by_shard = BTreeMap::new();
-    if let Err(error) = look_at_processes(context, &mut status, &mut by_shard).await {
+    if let Err(error) = look_at_processes(context, shards, &mut status, &mut by_shard).await {
         status.unknown.push(format!("{error:#}"));
     }
     match shards {
@@ -46,7 +50,7 @@ pub(super) async fn look(context: &Context) -> Status {
             if let Err(error) = look_at_queues(context, shards, &mut status, &mut by_shard).await {
                 status.unknown.push(format!("{error:#}"));
             }
-            status.shards = Some(shards.all().map(|shard| take(&mut by_shard, shard.0)).collect());
+            status.shards = Some(shards.all().map(|shard| take(&mut by_shard, shard.number())).collect());
         }
         None => status.unknown.push("the queues of the shards: their number is not known".to_owned()),
     }
@@ -57,7 +61,18 @@ fn take(by_shard: &mut BTreeMap<u16, Shard>, shard: u16) -> Shard {
     by_shard.remove(&shard).unwrap_or(Shard { shard, ..Shard::default() })
 }
 
-async fn look_at_mysql(context: &Context, status: &mut Status) -> anyhow::Result<ShardCount> {
+fn change_of(state: ShardState, change: Change) -> ShardsChange {
+    let phase = match change.phase {
+        Phase::Announced(_) => "announced",
+        Phase::Paused(_) => "paused",
+        Phase::Draining => "draining",
+        Phase::Retiring => "retiring",
+        Phase::Removing => "removing",
+    };
+    ShardsChange { from: state.current.get(), to: change.to.get(), phase }
+}
+
+async fn look_at_mysql(context: &Context, status: &mut Status) -> anyhow::Result<ShardState> {
     let pool = context.mysql().await?;
     status.stores.mysql.is_reachable = true;
     status.stores.mysql.version = Some(inspection::server_version(&pool).await?);
@@ -66,13 +81,15 @@ async fn look_at_mysql(context: &Context, status: &mut Status) -> anyhow::Result
     status.migrations_pending = Some(pending);
     if pending == migrations.len() {
         // No process has ever started.
-        return Ok(context.config().shards.checked()?.unwrap_or(ShardCount::DEFAULT));
+        let configured = context.config().shards.checked()?;
+        return Ok(ShardState::stable(configured.unwrap_or(ShardLayout::DEFAULT)));
     }
-    context.shards(&pool).await
+    context.shard_state(&pool).await
 }
 
 async fn look_at_processes(
     context: &Context,
+    layout: Option<ShardLayout>,
     status: &mut Status,
     by_shard: &mut BTreeMap<u16, Shard>,
 ) -> anyhow::Result<()> {
@@ -91,8 +108,9 @@ async fn look_at_processes(
         };
         match &listed.result {
             Fetched::Metrics(text) => {
-                read(&mut process, Metrics(text));
-                read_shards(&process.id, Metrics(text), by_shard);
+                let is_shown = |shard: ShardId| layout.is_none_or(|layout| layout.has(shard));
+                read(&mut process, Metrics(text), is_shown);
+                read_shards(&process.id, Metrics(text), is_shown, by_shard);
             }
             Fetched::Error(error) => {
                 status.unknown.push(format!("{} {}: {error}", process.role, process.id));
@@ -104,7 +122,7 @@ async fn look_at_processes(
     Ok(())
 }
 
-fn read(process: &mut Process, metrics: Metrics<'_>) {
+fn read(process: &mut Process, metrics: Metrics<'_>, is_shown: impl Fn(ShardId) -> bool) {
     process.version = metrics.label(PROCESS_INFO, "version").map(str::to_owned);
     process.started_at_ms =
         metrics.number(PROCESS_START).and_then(|seconds| i64::try_from(seconds * 1_000).ok());
@@ -114,14 +132,24 @@ fn read(process: &mut Process, metrics: Metrics<'_>) {
         process.connections = metrics.number(GATEWAY_CONNECTIONS).or(Some(0));
     } else {
         let owned = metrics.by_shard(WORKER_SHARD_OWNER).filter(|(_, is_owner)| *is_owner > 0.0);
-        let mut shards: Vec<u16> = owned.map(|(shard, _)| shard).collect();
+        let owned = owned.map(|(shard, _)| shard).filter(|shard| is_shown(*shard));
+        let mut shards: Vec<u16> = owned.map(ShardId::number).collect();
         shards.sort_unstable();
         process.shards = Some(shards);
     }
 }
 
-fn read_shards(worker: &str, metrics: Metrics<'_>, by_shard: &mut BTreeMap<u16, Shard>) {
-    let mut of = |shard: u16, change: &dyn Fn(&mut Shard)| {
+fn read_shards(
+    worker: &str,
+    metrics: Metrics<'_>,
+    is_shown: impl Fn(ShardId) -> bool,
+    by_shard: &mut BTreeMap<u16, Shard>,
+) {
+    let mut of = |shard: ShardId, change: &dyn Fn(&mut Shard)| {
+        if !is_shown(shard) {
+            return;
+        }
+        let shard = shard.number();
         change(by_shard.entry(shard).or_insert(Shard { shard, ..Shard::default() }));
     };
     for (shard, is_owner) in metrics.by_shard(WORKER_SHARD_OWNER) {
@@ -149,7 +177,7 @@ fn read_shards(worker: &str, metrics: Metrics<'_>, by_shard: &mut BTreeMap<u16, 
 
 async fn look_at_queues(
     context: &Context,
-    shards: ShardCount,
+    shards: ShardLayout,
     status: &mut Status,
     by_shard: &mut BTreeMap<u16, Shard>,
 ) -> anyhow::Result<()> {
@@ -161,7 +189,8 @@ async fn look_at_queues(
     }
     for shard in shards.all() {
         let state = rabbitmq.shard_queue(shard).await?;
-        let of_shard = by_shard.entry(shard.0).or_insert(Shard { shard: shard.0, ..Shard::default() });
+        let number = shard.number();
+        let of_shard = by_shard.entry(number).or_insert(Shard { shard: number, ..Shard::default() });
         of_shard.ready_bodies = state.map(|state| state.ready_bodies);
         of_shard.consumers = state.map(|state| state.consumers);
     }

@@ -1,5 +1,7 @@
 //! Reads single values of metrics in the text format of Prometheus.
 
+use shared::shard::ShardId;
+
 /// The metrics of one process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Metrics<'t>(pub(super) &'t str);
@@ -39,7 +41,7 @@ impl<'t> Metrics<'t> {
     }
 
     /// The values of a metric by shard.
-    pub(super) fn by_shard(self, name: &'t str) -> impl Iterator<Item = (u16, f64)> {
+    pub(super) fn by_shard(self, name: &'t str) -> impl Iterator<Item = (ShardId, f64)> {
         self.lines(name).filter_map(|(labels, value)| Some((label_in(labels, "shard")?.parse().ok()?, value)))
     }
 }
@@ -65,7 +67,7 @@ mod tests {
             (metrics.value("a"), metrics.number("ab"), metrics.number("bad")),
             (Some(3.0), Some(4), None)
         );
-        assert_eq!(metrics.by_shard("a_b").collect::<Vec<_>>(), [(2, 1.0), (10, 0.0)]);
+        assert_eq!(metrics.by_shard("a_b").collect::<Vec<_>>(), [(ShardId(2), 1.0), (ShardId(10), 0.0)]);
         assert_eq!(metrics.label("info", "version"), Some("0.1.0"));
         assert_eq!((metrics.value("none"), metrics.label("info", "none")), (None, None));
     }

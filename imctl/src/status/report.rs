@@ -12,11 +12,22 @@ pub(crate) struct Status {
     pub(super) processes: Vec<Process>,
     /// `None`: unknown.
     pub(super) shards: Option<Vec<Shard>>,
+    /// The change of the number of shards that is in progress.
+    pub(super) shards_change: Option<ShardsChange>,
     /// Messages, or bodies, in the dead-letter queue; `None`: unknown, or there is no such queue yet.
     pub(super) dead_letters: Option<u32>,
     pub(super) stores: Stores,
     /// Migrations of this version that the schema does not have; `None`: unknown.
     pub(super) migrations_pending: Option<usize>,
+}
+
+/// A change of the number of shards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ShardsChange {
+    pub(super) from: u16,
+    pub(super) to: u16,
+    /// `announced`, `paused`, `draining`, `retiring` or `removing`.
+    pub(super) phase: &'static str,
 }
 
 /// Something that is wrong.

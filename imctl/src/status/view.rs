@@ -2,7 +2,7 @@
 
 use shared::ids::unix_millis;
 
-use super::report::{Process, Shard, Status, Store};
+use super::report::{Process, Shard, ShardsChange, Status, Store};
 use crate::text::{duration, or_dash, printable, table, yes};
 
 /// All tables, and what is wrong at the end.
@@ -15,6 +15,9 @@ pub(super) fn text(status: &Status) -> String {
         let header =
             ["shard", "owner", "consumers", "ready bodies", "unacked bodies", "oldest body", "held messages"];
         parts.push(table(&header, shards.iter().map(shard)));
+    }
+    if let Some(ShardsChange { from, to, phase }) = &status.shards_change {
+        parts.push(format!("the number of shards changes from {from} to {to}: {phase}"));
     }
     parts.push(format!("dead letters: {}", or_dash(status.dead_letters)));
     let mut last = Vec::new();

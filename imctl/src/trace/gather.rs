@@ -7,7 +7,7 @@ use shared::message::MessageId;
 use shared::mysql::{Pool, inspection, members};
 use shared::redis::inbox::Inboxes;
 use shared::redis::inspection::Inspection;
-use shared::shard::{ShardCount, ShardId};
+use shared::shard::{ShardId, ShardLayout};
 use worker::intake::dead_letter_queue::DeadLetterQueue;
 
 use super::report::{Message, Numbered, Queue, Reader, Stored};
@@ -35,7 +35,7 @@ pub(super) struct Stores<'c> {
     pub(super) pool: Pool,
     pub(super) inspection: Inspection,
     inboxes: Inboxes,
-    shards: ShardCount,
+    shards: ShardLayout,
 }
 
 impl<'c> Stores<'c> {
@@ -135,7 +135,7 @@ pub(super) async fn trace(
         trace_id: id.trace_id().to_string(),
         conversation: conversation.key().to_owned(),
         sender: sender.as_str().to_owned(),
-        shard: shard.0,
+        shard: shard.number(),
         state,
         conclusion,
         is_renumbered: rules::is_renumbered(numbered.as_ref(), stored.as_ref()),

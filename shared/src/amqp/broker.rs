@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use super::Topology;
 use super::addresses::{Addresses, ConnectError};
+use super::topology::is_not_found;
 use crate::backoff::Backoff;
 use crate::config::{Amqp, ConfigError};
 use crate::health::Check;
@@ -74,11 +75,6 @@ impl BrokerError {
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Lapin(error) if is_not_found(error))
     }
-}
-
-/// Whether an exchange or a queue does not exist (404).
-pub(super) fn is_not_found(error: &lapin::Error) -> bool {
-    matches!(error.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 404)
 }
 
 /// The state of the connection.

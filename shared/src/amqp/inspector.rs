@@ -7,9 +7,9 @@ use tokio::time::timeout;
 
 use super::Topology;
 use super::addresses::Addresses;
-use super::broker::{BrokerError, is_not_found};
+use super::broker::BrokerError;
 use super::management::Management;
-use super::topology::has_other_arguments;
+use super::topology::{Removal, has_other_arguments, is_not_found};
 use crate::config::{Amqp, ConfigError};
 use crate::shard::ShardId;
 
@@ -114,6 +114,23 @@ impl Inspector {
             })?;
         }
         Ok(missing)
+    }
+
+    /// Declares all durable exchanges and queues, as a process does when it starts.
+    ///
+    /// # Errors
+    /// [`InspectError`]
+    pub async fn declare(&self) -> Result<(), InspectError> {
+        bounded(self.topology.declare(&self.connection)).await.map_err(|source| self.error(source))
+    }
+
+    /// Removes the queue of a shard that no process publishes to or consumes, if it is empty.
+    ///
+    /// # Errors
+    /// [`InspectError`]
+    pub async fn remove(&self, shard: ShardId) -> Result<Removal, InspectError> {
+        let asked = async |channel: &Channel| self.topology.remove_shard_queue(channel, shard).await;
+        Ok(self.ask(asked).await?.unwrap_or(Removal::Gone))
     }
 
     /// Asks on a channel of its own, because an answer that something does not exist closes the channel.

@@ -204,7 +204,7 @@ mod tests {
     use warp::http::StatusCode;
 
     use super::*;
-    use crate::shard::ShardCount;
+    use crate::shard::ShardLayout;
 
     /// A management API that gives each queue this policy, or no permission.
     async fn fake(policy: Arc<Mutex<Option<Value>>>) -> String {
@@ -229,7 +229,7 @@ mod tests {
 
     fn watch(management_url: &str, on_harmful_policy: OnHarmfulPolicy, health: &Health) -> PolicyWatch {
         let settings = Amqp { management_url: management_url.into(), on_harmful_policy, ..Amqp::default() };
-        PolicyWatch::new(&settings, Topology::new("im", ShardCount::new(2).unwrap()), health).unwrap()
+        PolicyWatch::new(&settings, Topology::new("im", ShardLayout::new(2).unwrap()), health).unwrap()
     }
 
     #[tokio::test]

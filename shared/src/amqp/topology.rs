@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
+use parking_lot::RwLock;
 
-use crate::shard::{ShardCount, ShardId};
+use crate::shard::{ShardId, ShardLayout};
+use crate::shard_state::ShardState;
 
 /// The number of deliveries after which the broker drops a batch. It must never do so: an outage that kills workers
 /// repeatedly is no reason to lose messages. The default of RabbitMQ 4 is 20.
@@ -27,9 +29,21 @@ const PUSH_QUEUE_EXPIRES_MS: i32 = 60_000;
 #[derive(Debug, Clone)]
 pub struct Topology {
     prefix: String,
-    shards: ShardCount,
+    /// Shared by all clones.
+    state: Arc<RwLock<ShardState>>,
     /// The queue that was declared last has the arguments of an earlier version.
     has_earlier_arguments: Arc<AtomicBool>,
+}
+
+/// What became of a queue that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It does not exist (any more).
+    Gone,
+    /// It has messages, and nobody consumes it.
+    NotEmpty,
+    /// It is consumed.
+    InUse,
 }
 
 /// The arguments of durable queues. RabbitMQ refuses another declaration of an existing queue, so a queue keeps the arguments
@@ -46,8 +60,9 @@ enum Arguments {
 impl Topology {
     /// Names with this prefix.
     #[must_use]
-    pub fn new(prefix: &str, shards: ShardCount) -> Self {
-        Self { prefix: prefix.to_owned(), shards, has_earlier_arguments: Arc::default() }
+    pub fn new(prefix: &str, shards: ShardLayout) -> Self {
+        let state = Arc::new(RwLock::new(ShardState::stable(shards)));
+        Self { prefix: prefix.to_owned(), state, has_earlier_arguments: Arc::default() }
     }
 
     /// Begins all names.
@@ -55,10 +70,26 @@ impl Topology {
         &self.prefix
     }
 
-    /// The number of work queues.
+    /// Follows a change of the number of shards, in all clones.
+    pub fn follow(&self, state: ShardState) {
+        *self.state.write() = state;
+    }
+
+    /// The layout of which every shard has an owner.
     #[must_use]
-    pub fn shards(&self) -> ShardCount {
-        self.shards
+    pub fn shards(&self) -> ShardLayout {
+        self.state.read().main()
+    }
+
+    /// The layout of a shard that is consumed now.
+    #[must_use]
+    pub fn layout_of(&self, shard: ShardId) -> Option<ShardLayout> {
+        self.state.read().consumes().into_iter().find(|layout| layout.has(shard))
+    }
+
+    /// The shards whose queues must exist.
+    fn declared(&self) -> Vec<ShardId> {
+        self.state.read().declares().into_iter().flat_map(ShardLayout::all).collect()
     }
 
     /// The direct exchange to which gateways publish batches, with [`shard_key`](Self::shard_key).
@@ -105,7 +136,7 @@ impl Topology {
             channel = self.declare_either(connection, channel, queue).await?;
         }
         self.bind(&channel, self.dead_queue(), self.dead_queue(), ShortString::default()).await?;
-        for shard in self.shards.all() {
+        for shard in self.declared() {
             self.bind(&channel, self.shard_queue(shard), self.messages_exchange(), self.shard_key(shard))
                 .await?;
         }
@@ -155,7 +186,7 @@ impl Topology {
 
     /// The durable queues: those of the shards and the dead-letter queue.
     pub(super) fn queues(&self) -> Vec<ShortString> {
-        let shards = self.shards.all().map(|shard| self.shard_queue(shard));
+        let shards = self.declared().into_iter().map(|shard| self.shard_queue(shard));
         std::iter::once(self.dead_queue()).chain(shards).collect()
     }
 
@@ -169,7 +200,7 @@ impl Topology {
             channel.exchange_declare(name, kind, passive, FieldTable::default()).await?;
         }
         self.inspect(channel, self.dead_queue()).await?;
-        for shard in self.shards.all() {
+        for shard in self.declared() {
             self.inspect(channel, self.shard_queue(shard)).await?;
         }
         Ok(())
@@ -182,6 +213,35 @@ impl Topology {
     pub async fn inspect_shard_queue(&self, channel: &Channel, shard: ShardId) -> lapin::Result<(u32, u32)> {
         let queue = self.inspect(channel, self.shard_queue(shard)).await?;
         Ok((queue.message_count(), queue.consumer_count()))
+    }
+
+    /// Removes the queue of a shard of an earlier layout, if it is empty and unused. Nothing is lost: from the first step on
+    /// nobody can publish to it. `channel` may be closed then.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn remove_shard_queue(&self, channel: &Channel, shard: ShardId) -> lapin::Result<Removal> {
+        let queue = self.shard_queue(shard);
+        // A quorum queue cannot be deleted on the condition that it is empty and unused.
+        let (exchange, key) = (self.messages_exchange(), self.shard_key(shard));
+        match channel.queue_unbind(queue.clone(), exchange, key, FieldTable::default()).await {
+            Ok(()) => {}
+            Err(error) if is_not_found(&error) => return Ok(Removal::Gone),
+            Err(error) => return Err(error),
+        }
+        let state = match self.inspect(channel, queue.clone()).await {
+            Ok(state) => state,
+            Err(error) if is_not_found(&error) => return Ok(Removal::Gone),
+            Err(error) => return Err(error),
+        };
+        Ok(match (state.consumer_count(), state.message_count()) {
+            (0, 0) => {
+                channel.queue_delete(queue, QueueDeleteOptions::default()).await?;
+                Removal::Gone
+            }
+            (0, _) => Removal::NotEmpty,
+            _ => Removal::InUse,
+        })
     }
 
     /// The number of messages in the dead-letter queue that are ready.
@@ -285,6 +345,11 @@ impl Topology {
     ) -> lapin::Result<()> {
         on.queue_bind(queue, to, key, QueueBindOptions::default(), FieldTable::default()).await
     }
+}
+
+/// Whether an exchange or a queue does not exist (404).
+pub(super) fn is_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(error) if error.get_id() == 404)
 }
 
 /// Whether a queue exists with other arguments (406).

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::load::ConfigError;
 use super::store_tls::StoreTls;
-use crate::shard::ShardCount;
+use crate::shard::ShardLayout;
 
 /// An address that may contain a password, which is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -244,8 +244,8 @@ impl Default for Amqp {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shards {
-    /// The number of work queues. It is stored at the first start, and another value is refused afterwards. If not given: the
-    /// stored number, or [`ShardCount::DEFAULT`] at the first start.
+    /// The number of work queues at the first start, which stores it; 2 if not given. Afterwards the stored number counts, which
+    /// `imctl shards set` changes, and another value is ignored with a warning.
     pub count: Option<u16>,
 }
 
@@ -254,10 +254,10 @@ impl Shards {
     ///
     /// # Errors
     /// Names `shards.count`.
-    pub fn checked(&self) -> Result<Option<ShardCount>, ConfigError> {
+    pub fn checked(&self) -> Result<Option<ShardLayout>, ConfigError> {
         let checked = |count| {
-            ShardCount::new(count).ok_or_else(|| {
-                ConfigError::key("shards.count", format!("{count} is not in 1..={}", ShardCount::MAX))
+            ShardLayout::new(count).ok_or_else(|| {
+                ConfigError::key("shards.count", format!("{count} is not in 1..={}", ShardLayout::MAX))
             })
         };
         self.count.map(checked).transpose()

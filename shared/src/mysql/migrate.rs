@@ -43,6 +43,8 @@ const FILES: &[(&str, &str)] = &[
     file!("0032_account_look_alike_version.sql"),
     file!("0038_user_profile.sql"),
     file!("0039_group_notice.sql"),
+    file!("0041_shard_process.sql"),
+    file!("0042_shard_drained.sql"),
     file!("0050_timeline_extra.sql"),
     file!("0051_message_reaction.sql"),
     file!("0052_reaction_summary.sql"),

@@ -15,7 +15,7 @@ use shared::amqp::broker::BrokerError;
 use shared::amqp::{Broker, Topology};
 use shared::envelope;
 use shared::message::Numbered;
-use shared::shard::{ShardCount, ShardId};
+use shared::shard::{ShardId, ShardLayout};
 use tokio::time::timeout;
 
 use crate::commit::pending::{DeliveryTag, Pending};
@@ -113,7 +113,9 @@ impl ShardConsumer {
         let consumer =
             channel.basic_consume(queue, ShortString::default(), options, FieldTable::default()).await?;
         let topology = broker.topology().clone();
-        let decoder = Decoder::new(topology.shards());
+        // Without it every message would be rejected.
+        let layout = topology.layout_of(shard).ok_or(ConsumeError::Cancelled)?;
+        let decoder = Decoder::new(layout);
         Ok(Self { shard, topology, channel, consumer, decoder })
     }
 
@@ -203,12 +205,12 @@ impl ShardConsumer {
 /// Decodes bodies into messages.
 #[derive(Debug)]
 struct Decoder {
-    shards: ShardCount,
+    shards: ShardLayout,
     arrivals: u64,
 }
 
 impl Decoder {
-    fn new(shards: ShardCount) -> Self {
+    fn new(shards: ShardLayout) -> Self {
         Self { shards, arrivals: 0 }
     }
 
@@ -248,10 +250,12 @@ impl Decoder {
     /// message with the right shard in the wrong queue (published by an operator) is accepted: row locks make that safe.
     fn misrouted(&self, meant: u32, message: &Numbered) -> Option<(String, Vec<u8>)> {
         let shard = self.shards.of(&message.conversation);
-        (u32::from(shard.0) != meant).then(|| {
+        (shard.0 != meant).then(|| {
             let count = self.shards.get();
-            let reason =
-                format!("sent to shard {meant}, but belongs to shard {shard} of {count}: check shards.count");
+            let reason = format!(
+                "sent to shard {}, but belongs to shard {shard} of {count}: check shards.count",
+                ShardId(meant)
+            );
             (reason, envelope::encode_batch(shard, std::iter::once(message)))
         })
     }
@@ -270,7 +274,7 @@ mod tests {
     }
 
     fn decode(bodies: &[Vec<u8>]) -> Intake {
-        let mut decoder = Decoder::new(ShardCount::new(8).unwrap());
+        let mut decoder = Decoder::new(ShardLayout::new(8).unwrap());
         let mut intake = Intake::default();
         for (tag, body) in (1..).zip(bodies) {
             let delivery =

@@ -104,7 +104,7 @@ fn headers(letter: &DeadLetter) -> FieldTable {
     let reason: String = letter.reason.chars().take(REASON_CHARS_MAX).collect();
     let mut headers = FieldTable::default();
     headers.insert(REASON.into(), AMQPValue::LongString(reason.into()));
-    headers.insert(SHARD.into(), AMQPValue::LongUInt(u32::from(letter.shard.0)));
+    headers.insert(SHARD.into(), AMQPValue::LongUInt(letter.shard.0));
     headers.insert(TIME_MS.into(), AMQPValue::LongLongInt(unix_millis()));
     headers
 }

@@ -4,6 +4,7 @@
 //! counts these returns (RabbitMQ 4 drops a message after 20), so a dead letter that was returned a few times is
 //! published anew, which resets the count.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use lapin::message::BasicGetMessage;
@@ -14,7 +15,7 @@ use shared::amqp::Topology;
 use shared::amqp::addresses::{Addresses, ConnectError};
 use shared::config::{Amqp, ConfigError};
 use shared::envelope;
-use shared::shard::ShardId;
+use shared::shard::{ShardId, ShardLayout};
 use tokio::time::timeout;
 use xxhash_rust::xxh64::xxh64;
 
@@ -118,6 +119,18 @@ impl DeadLetter {
     fn destination(&self) -> Option<u32> {
         envelope::decode_batch(&self.body).map_or(self.shard, |batch| Some(batch.shard))
     }
+
+    /// Its shard in `layout`, and the body for it. Messages of an earlier layout get the shard of their conversation; `None` if
+    /// they have several, or cannot be decoded.
+    fn for_layout(&self, layout: ShardLayout) -> Option<(ShardId, Cow<'_, [u8]>)> {
+        if let Some(shard) = self.destination().map(ShardId).filter(|shard| layout.has(*shard)) {
+            return Some((shard, Cow::Borrowed(&self.body)));
+        }
+        let batch = envelope::decode_batch(&self.body).ok().filter(|batch| batch.refused.is_empty())?;
+        let mut shards = batch.messages.iter().map(|message| layout.of(&message.conversation));
+        let shard = shards.next().filter(|first| shards.all(|shard| shard == *first))?;
+        Some((shard, Cow::Owned(envelope::encode_batch(shard, batch.messages.iter()))))
+    }
 }
 
 fn integer(value: &AMQPValue) -> Option<i64> {
@@ -174,12 +187,11 @@ impl DeadLetterQueue {
     /// # Errors
     /// [`DeadLetterError`]; the dead letter remains.
     pub async fn replay(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
-        let shards = self.topology.shards();
-        let shard = letter.destination().and_then(|n| shards.all().find(|shard| u32::from(shard.0) == n));
-        let Some(shard) = shard else {
-            return Err(DeadLetterError::NoShard { id: letter.id.clone(), shards: shards.get() });
+        let layout = self.topology.shards();
+        let Some((shard, body)) = letter.for_layout(layout) else {
+            return Err(DeadLetterError::NoShard { id: letter.id.clone(), shards: layout.get() });
         };
-        self.publish(letter, self.topology.messages_exchange(), self.key(shard), None).await?;
+        self.publish(&letter.id, &body, (self.topology.messages_exchange(), self.key(shard)), None).await?;
         self.discard(letter).await
     }
 
@@ -202,7 +214,7 @@ impl DeadLetterQueue {
     pub async fn close(self, remaining: &[DeadLetter]) -> Result<(), DeadLetterError> {
         for letter in remaining.iter().filter(|letter| letter.returns >= REPUBLISH_AFTER) {
             let (queue, headers) = (self.topology.dead_queue(), letter.headers.clone());
-            self.publish(letter, queue, ShortString::default(), Some(headers)).await?;
+            self.publish(&letter.id, &letter.body, (queue, ShortString::default()), Some(headers)).await?;
             self.discard(letter).await?;
         }
         Ok(timeout(TIMEOUT, self.connection.close(200, "bye".into())).await??)
@@ -211,9 +223,9 @@ impl DeadLetterQueue {
     /// One at a time, so that a confirmation cannot belong to another publish.
     async fn publish(
         &self,
-        letter: &DeadLetter,
-        exchange: ShortString,
-        key: ShortString,
+        id: &str,
+        body: &[u8],
+        (exchange, key): (ShortString, ShortString),
         headers: Option<FieldTable>,
     ) -> Result<(), DeadLetterError> {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
@@ -223,12 +235,11 @@ impl DeadLetterQueue {
         if let Some(headers) = headers {
             properties = properties.with_headers(headers);
         }
-        let published = async {
-            self.channel.basic_publish(exchange, key, options, &letter.body, properties).await?.await
-        };
+        let published =
+            async { self.channel.basic_publish(exchange, key, options, body, properties).await?.await };
         match timeout(TIMEOUT, published).await?? {
             Confirmation::Ack(None) => Ok(()),
-            _ => Err(DeadLetterError::Refused(letter.id.clone())),
+            _ => Err(DeadLetterError::Refused(id.to_owned())),
         }
     }
 }

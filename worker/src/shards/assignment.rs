@@ -12,12 +12,12 @@
 use std::collections::BTreeMap;
 
 use shared::redis::liveness_registry::LiveWorkers;
-use shared::shard::{ShardCount, ShardId};
+use shared::shard::{ShardId, ShardLayout};
 use xxhash_rust::xxh64::xxh64;
 
 /// The shards of each live worker, rising; a worker without a shard is not in it.
 #[must_use]
-pub fn owners(workers: &LiveWorkers, shards: ShardCount) -> BTreeMap<&str, Vec<ShardId>> {
+pub fn owners(workers: &LiveWorkers, shards: ShardLayout) -> BTreeMap<&str, Vec<ShardId>> {
     let mut owners: BTreeMap<&str, Vec<ShardId>> = BTreeMap::new();
     if workers.ids.is_empty() {
         return owners;
@@ -45,7 +45,7 @@ pub fn owners(workers: &LiveWorkers, shards: ShardCount) -> BTreeMap<&str, Vec<S
 
 /// The shards of `me`, which is one of `workers`, rising.
 #[must_use]
-pub(crate) fn shards_of(me: &str, workers: &LiveWorkers, shards: ShardCount) -> Vec<ShardId> {
+pub(crate) fn shards_of(me: &str, workers: &LiveWorkers, shards: ShardLayout) -> Vec<ShardId> {
     owners(workers, shards).remove(me).unwrap_or_default()
 }
 
@@ -65,7 +65,7 @@ mod tests {
         LiveWorkers { ids: ids.into_iter().map(Into::into).collect(), know_shares }
     }
 
-    fn owner_of_each(workers: &LiveWorkers, shards: ShardCount) -> BTreeMap<ShardId, String> {
+    fn owner_of_each(workers: &LiveWorkers, shards: ShardLayout) -> BTreeMap<ShardId, String> {
         let mut owner_of_each = BTreeMap::new();
         for worker in &workers.ids {
             for shard in shards_of(worker, workers, shards) {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_single_worker_has_every_shard() {
-        let shards = ShardCount::new(8).unwrap();
+        let shards = ShardLayout::new(8).unwrap();
         for know_shares in [false, true] {
             assert_eq!(shards_of("a", &live(["a"], know_shares), shards).len(), 8);
         }
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn two_workers_have_one_of_two_shards_each_whatever_their_names() {
-        let shards = ShardCount::new(2).unwrap();
+        let shards = ShardLayout::new(2).unwrap();
         for n in 0..100 {
             let workers = live([format!("worker-{n}"), format!("worker-{}", n + 1)], true);
             assert!(owners(&workers, shards).values().all(|of| of.len() == 1), "{n}");
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn few_shards_move_when_a_worker_joins() {
-        let shards = ShardCount::new(64).unwrap();
+        let shards = ShardLayout::new(64).unwrap();
         let moved = |before: usize| {
             let names = |count: usize| (0..count).map(|n| format!("worker-{n}"));
             let (before, after) = (live(names(before), true), live(names(before + 1), true));
@@ -114,7 +114,7 @@ mod tests {
             workers in proptest::collection::btree_set("[a-z0-9-]{1,12}", 1..9),
             count in 1u16..64,
         ) {
-            let (shards, workers) = (ShardCount::new(count).unwrap(), live(workers, true));
+            let (shards, workers) = (ShardLayout::new(count).unwrap(), live(workers, true));
             owner_of_each(&workers, shards);
             let sizes: Vec<usize> = workers.ids.iter().map(|id| shards_of(id, &workers, shards).len()).collect();
             let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
@@ -127,7 +127,7 @@ mod tests {
             newcomer in "[A-Z]{1,12}",
             count in 1u16..64,
         ) {
-            let shards = ShardCount::new(count).unwrap();
+            let shards = ShardLayout::new(count).unwrap();
             let before = live(workers.clone(), false);
             let after = live(workers.into_iter().chain([newcomer.clone()]).collect::<BTreeSet<_>>(), false);
             let (before, after) = (owner_of_each(&before, shards), owner_of_each(&after, shards));

@@ -20,8 +20,8 @@ use crate::intake::consumer::ConsumeError;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// For the answers about all shards.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The owner of this shard reports the dead letters.
-const OF_DEAD_LETTERS: ShardId = ShardId(0);
+/// The owner of the shard with this number, of any layout, reports the dead letters.
+const OF_DEAD_LETTERS: u16 = 0;
 
 /// Sets the gauges of the shards in `owned`, once per second, until `stop`.
 pub(crate) async fn report_backlog(
@@ -35,6 +35,9 @@ pub(crate) async fn report_backlog(
         let shards = owned.borrow().clone();
         for shard in reported.iter().filter(|shard| !shards.contains(shard)) {
             forget(*shard);
+        }
+        if reports_dead_letters(&reported) && !reports_dead_letters(&shards) {
+            metrics::gauge!(DEAD_LETTERS).set(0.0);
         }
         let asking = timeout(TIMEOUT, ask(&broker, &mut channel, &shards));
         let Some(answer) = stop.run_until_stopped(asking).await else { return };
@@ -58,7 +61,7 @@ async fn ask(broker: &Broker, channel: &mut Option<Channel>, shards: &[ShardId])
         let (ready, _) = broker.topology().inspect_shard_queue(channel, *shard).await?;
         metrics::gauge!(WORKER_READY_BODIES, "shard" => shard.to_string()).set(f64::from(ready));
     }
-    if shards.contains(&OF_DEAD_LETTERS) {
+    if reports_dead_letters(shards) {
         let letters = broker.topology().dead_letters(channel).await?;
         metrics::gauge!(DEAD_LETTERS).set(f64::from(letters));
     }
@@ -68,7 +71,8 @@ async fn ask(broker: &Broker, channel: &mut Option<Channel>, shards: &[ShardId])
 /// Another worker reports the shard now.
 fn forget(shard: ShardId) {
     metrics::gauge!(WORKER_READY_BODIES, "shard" => shard.to_string()).set(0.0);
-    if shard == OF_DEAD_LETTERS {
-        metrics::gauge!(DEAD_LETTERS).set(0.0);
-    }
+}
+
+fn reports_dead_letters(shards: &[ShardId]) -> bool {
+    shards.iter().any(|shard| shard.number() == OF_DEAD_LETTERS)
 }

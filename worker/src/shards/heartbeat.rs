@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::health::{Check, Health};
-use shared::redis::liveness_registry::WorkerRegistry;
-use shared::shard::{ShardCount, ShardId};
+use shared::redis::liveness_registry::{LiveWorkers, WorkerRegistry};
+use shared::shard::ShardId;
+use shared::shard_state::ShardState;
 use shared::shutdown::Shutdown;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -29,7 +30,9 @@ pub(crate) const EXPIRY: Duration = Duration::from_secs(4);
 pub(crate) struct Heartbeat {
     me: String,
     registry: WorkerRegistry,
-    shards: ShardCount,
+    state: watch::Receiver<ShardState>,
+    /// The live workers, as of the last heartbeat that reached Redis.
+    workers: Option<LiveWorkers>,
     context: Arc<ShardContext>,
     health: Health,
     /// Passes while the last heartbeat reached Redis.
@@ -54,14 +57,14 @@ impl Heartbeat {
     pub(crate) fn new(
         me: String,
         registry: WorkerRegistry,
-        shards: ShardCount,
+        state: watch::Receiver<ShardState>,
         context: Arc<ShardContext>,
         health: Health,
     ) -> Self {
         let (redis, assigned) = (health.check("redis"), health.check("shards"));
         let (running, (owned, _)) = (BTreeMap::new(), watch::channel(Vec::new()));
         let standby = Standby::default();
-        Self { me, registry, shards, context, health, redis, assigned, running, standby, owned }
+        Self { me, registry, state, workers: None, context, health, redis, assigned, running, standby, owned }
     }
 
     /// The shards of this worker, rising; changes can be awaited.
@@ -75,23 +78,23 @@ impl Heartbeat {
     pub(crate) async fn run(mut self, stop: Shutdown) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_stopped(ticks.tick()).await.is_some() {
-            self.restart_ended(&stop).await;
-            match self.registry.beat(&self.me).await {
-                Ok(workers) => {
-                    self.redis.pass();
-                    self.assign(&shards_of(&self.me, &workers, self.shards), &stop);
-                    self.assigned.pass();
-                    if let Some(owners) = self.standby.update(&self.me, &workers, self.shards) {
-                        tracing::info!(
-                            worker.id = %self.me, shards = self.shards.get(), %owners,
-                            "Worker {} is standing by: other workers own all shards; it takes over when one of them \
-                             stops (shards.count is fixed at the first start)", self.me
-                        );
+        loop {
+            let beats = tokio::select! {
+                () = stop.stopping() => break,
+                _ = ticks.tick() => true,
+                Ok(()) = self.state.changed() => false,
+            };
+            if beats {
+                self.restart_ended(&stop).await;
+                match self.registry.beat(&self.me).await {
+                    Ok(workers) => {
+                        self.redis.pass();
+                        self.workers = Some(workers);
                     }
+                    Err(error) => self.redis.fail(error.to_string()),
                 }
-                Err(error) => self.redis.fail(error.to_string()),
             }
+            self.take_shards(&stop);
         }
         for running in self.running.values() {
             running.stop.stop();
@@ -112,6 +115,25 @@ impl Heartbeat {
             }
         }
         metrics::gauge!(shared::metrics::WORKER_SHARDS).set(0.0);
+    }
+
+    /// Takes the shards of this worker in all layouts that are consumed, by the workers that are known to live.
+    fn take_shards(&mut self, stop: &Shutdown) {
+        let Some(workers) = self.workers.take() else { return };
+        let state = *self.state.borrow_and_update();
+        let mine: Vec<ShardId> =
+            state.consumes().into_iter().flat_map(|layout| shards_of(&self.me, &workers, layout)).collect();
+        self.assign(&mine, stop);
+        self.assigned.pass();
+        let layout = state.main();
+        if let Some(owners) = self.standby.update(&self.me, &workers, layout) {
+            tracing::info!(
+                worker.id = %self.me, shards = layout.get(), %owners,
+                "Worker {} is standing by: other workers own all shards; it takes over when one of them stops \
+                 (`imctl shards set` changes the number of shards)", self.me
+            );
+        }
+        self.workers = Some(workers);
     }
 
     /// Starts the tasks of shards again that have panicked, whether Redis is reachable or not.

@@ -2,6 +2,9 @@
 
 pub mod assignment;
 pub(crate) mod backlog;
+pub(crate) mod drain;
+mod gauges;
 pub(crate) mod heartbeat;
+pub mod resharding;
 pub(crate) mod shard_task;
 mod standby;

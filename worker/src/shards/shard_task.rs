@@ -15,7 +15,6 @@ use shared::amqp::{Broker, EventStream};
 use shared::backoff::Backoff;
 use shared::concurrency_limit::ConcurrencyLimit;
 use shared::health::Check;
-use shared::metrics::{WORKER_HELD, WORKER_OLDEST_BODY, WORKER_UNACKED_BODIES};
 use shared::redis::inbox::Inboxes;
 use shared::redis::sequence::Sequence;
 use shared::shard::ShardId;
@@ -37,6 +36,9 @@ use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::intake::watchdog::{Finding, LOOK_INTERVAL, Watchdog};
 use crate::settle::Deliveries;
 
+use super::drain::{DRAIN_INTERVAL, Drain, Drained};
+use super::gauges::Gauges;
+
 /// Longest delay of an acknowledgement. It costs the broker as much as a message (both are written to its log), and one
 /// acknowledgement covers all deliveries before it, so they are collected. After a crash, the next owner of the shard
 /// receives what was committed and not acknowledged once more.
@@ -54,6 +56,8 @@ pub(crate) struct ShardContext {
     /// acknowledgements included.
     pub(crate) publishing: Arc<Broker>,
     pub(crate) ledger: MysqlLedger,
+    /// Where a shard is recorded whose queue is committed to its end.
+    pub(crate) drain: Drain,
     /// The source of fresh sequence numbers.
     pub(crate) sequence: Sequence,
     pub(crate) inboxes: Inboxes,
@@ -82,7 +86,7 @@ impl ShardTask {
     /// A task for `shard`. `check` passes while its queue is consumed.
     #[must_use]
     pub(crate) fn new(shard: ShardId, context: Arc<ShardContext>, check: Check) -> Self {
-        let events = EventStream::new(Arc::clone(&context.publishing), Some(u32::from(shard.0)));
+        let events = EventStream::new(Arc::clone(&context.publishing), Some(shard.0));
         Self { shard, context, events, check, silent_sessions: 0 }
     }
 
@@ -137,6 +141,9 @@ impl ShardTask {
             beacon: interval(BEACON_INTERVAL),
             watchdog: Watchdog::new(Instant::now()),
             look: interval(LOOK_INTERVAL),
+            drained: Drained::default(),
+            is_drained: false,
+            drain_look: interval(DRAIN_INTERVAL),
             check: &self.check,
             silent_sessions: &mut self.silent_sessions,
         };
@@ -172,6 +179,10 @@ struct Session<'t> {
     beacon: Interval,
     watchdog: Watchdog,
     look: Interval,
+    drained: Drained,
+    /// That is recorded.
+    is_drained: bool,
+    drain_look: Interval,
     check: &'t Check,
     silent_sessions: &'t mut u32,
 }
@@ -226,6 +237,7 @@ impl Session<'_> {
                     let mut intake = intake?;
                     self.register(&mut intake);
                     self.watchdog.delivered(Instant::now());
+                    self.drained = Drained::default();
                     self.is_consumed();
                     return Ok(Some(intake));
                 }
@@ -233,6 +245,9 @@ impl Session<'_> {
                 () = ack_due => self.acknowledge().await?,
                 _ = self.beacon.tick() => self.events.beacon().await,
                 _ = self.look.tick() => self.look_at_queue().await?,
+                _ = self.drain_look.tick(), if self.context.drain.is_draining(self.shard) => {
+                    self.look_whether_drained().await?;
+                }
             }
         }
     }
@@ -253,6 +268,16 @@ impl Session<'_> {
                 }
             }
             Finding::Waiting | Finding::Idle => {}
+        }
+        Ok(())
+    }
+
+    /// Looks whether the queue, to which nobody publishes any more, is committed to its end.
+    async fn look_whether_drained(&mut self) -> Result<(), ConsumeError> {
+        let is_settled = self.deliveries.unacknowledged() == 0 && self.committer.held() == 0;
+        let looked = if is_settled { Some(self.consumer.inspect().await?) } else { None };
+        if self.drained.look(looked) && !self.is_drained {
+            self.is_drained = self.context.drain.record(self.shard).await;
         }
         Ok(())
     }
@@ -339,36 +364,6 @@ impl Session<'_> {
         let acks = self.deliveries.acks();
         self.gauges.set(self.committer.held(), &self.deliveries);
         self.consumer.acknowledge(acks).await
-    }
-}
-
-/// The gauges of one shard, looked up once.
-struct Gauges {
-    held: metrics::Gauge,
-    unacked: metrics::Gauge,
-    oldest: metrics::Gauge,
-}
-
-impl Gauges {
-    fn new(shard: ShardId) -> Self {
-        let gauge = |name| metrics::gauge!(name, "shard" => shard.to_string());
-        Self {
-            held: gauge(WORKER_HELD),
-            unacked: gauge(WORKER_UNACKED_BODIES),
-            oldest: gauge(WORKER_OLDEST_BODY),
-        }
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "bounded by the prefetch window")]
-    fn set(&self, held: usize, deliveries: &Deliveries) {
-        self.held.set(held as f64);
-        self.unacked.set(deliveries.unacknowledged() as f64);
-        self.oldest(deliveries);
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "seconds since the Unix epoch are far below 2^52")]
-    fn oldest(&self, deliveries: &Deliveries) {
-        self.oldest.set(deliveries.oldest_published_s().unwrap_or(0) as f64);
     }
 }
 

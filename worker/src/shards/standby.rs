@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use shared::redis::liveness_registry::LiveWorkers;
-use shared::shard::{ShardCount, ShardId};
+use shared::shard::{ShardId, ShardLayout};
 
 use super::assignment::owners;
 
@@ -20,7 +20,7 @@ pub(super) struct Owners(BTreeMap<String, Vec<ShardId>>);
 
 impl Standby {
     /// Which worker has which shard if `me` has none, and if that differs from the last report.
-    pub(super) fn update(&mut self, me: &str, workers: &LiveWorkers, shards: ShardCount) -> Option<&Owners> {
+    pub(super) fn update(&mut self, me: &str, workers: &LiveWorkers, shards: ShardLayout) -> Option<&Owners> {
         let owners = owners(workers, shards);
         if owners.contains_key(me) || owners.is_empty() {
             self.reported = None;
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_worker_without_a_shard_reports_the_owners_when_they_change() {
-        let one = ShardCount::new(1).unwrap();
+        let one = ShardLayout::new(1).unwrap();
         let live = |ids: &[&str]| LiveWorkers {
             ids: ids.iter().map(|&id| id.to_owned()).collect(),
             know_shares: true,

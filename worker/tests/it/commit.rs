@@ -172,7 +172,7 @@ async fn event_batches_are_numbered_and_a_beacon_repeats_the_last_number() {
     let mut ends = Ends::new().await;
     let worker = ends.start_worker().await;
     let chat = group("group_1");
-    let shard = u32::from(ends.shard_of(&chat).0);
+    let shard = ends.shard_of(&chat).0;
     for seq in 1..=2 {
         ends.publish(&[message(&chat, seq, "alice", &format!("a{seq}"))]).await;
         ends.next_committed().await;

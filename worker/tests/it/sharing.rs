@@ -42,7 +42,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
 }
 
 /// The shards that this worker consumes.
-fn shards_of(app: &App) -> BTreeSet<u16> {
+fn shards_of(app: &App) -> BTreeSet<u32> {
     app.shards().iter().map(|shard| shard.0).collect()
 }
 

@@ -24,7 +24,7 @@ use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{self, Ping, Pool};
 use shared::permission::Actor;
 use shared::redis::inbox::Inboxes;
-use shared::shard::{ShardCount, ShardId};
+use shared::shard::{ShardId, ShardLayout};
 use testbed::stack::{Stores, Urls};
 use worker::app::App;
 use worker::config::{Commit, Config};
@@ -90,7 +90,7 @@ impl Ends {
     pub(crate) async fn on(settings: Config) -> Self {
         let pool = mysql::connect(&settings.mysql, Ping::BeforeUse, TIMEOUT).await.unwrap();
         mysql::migrate(&pool).await.unwrap();
-        let topology = Topology::new(&settings.amqp.prefix, ShardCount::new(SHARDS).unwrap());
+        let topology = Topology::new(&settings.amqp.prefix, ShardLayout::new(SHARDS).unwrap());
         let url = settings.amqp.url.expose();
         let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
         topology.declare(&connection).await.unwrap();

@@ -29,7 +29,7 @@ async fn shards_that_move_with_full_windows_keep_their_seqs() {
     let chats: Vec<_> = (0..SHARDS)
         .map(|shard| {
             let mut names = (0..).map(|n| group(&format!("group_{n}")));
-            names.find(|chat| ends.shard_of(chat).0 == shard).unwrap()
+            names.find(|chat| ends.shard_of(chat).number() == shard).unwrap()
         })
         .collect();
     let first = ends.start_worker().await;

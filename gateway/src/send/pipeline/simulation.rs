@@ -265,7 +265,10 @@ async fn run(seed: u64) -> Shared {
         FakeBroker { world: Arc::clone(&world), in_flight: Arc::clone(&in_flight), tasks: tasks.clone() };
     let context = PipelineContext::new(&limits, Arc::clone(&in_flight));
     let numbering = FakeNumbering(Arc::clone(&world));
-    let pipeline = tokio::spawn(Pipeline::new(ShardId(0), queue, numbering, broker, context).run());
+    let gate = Arc::clone(context.gate());
+    gate.open();
+    let pipeline = Pipeline::new(ShardId(0), queue, numbering, broker, context);
+    let pipeline = tokio::spawn(pipeline.run(watch::channel(false).1));
     let deadlines = tokio::spawn(Arc::clone(&in_flight).keep_deadlines(tasks.clone()));
     let places = Arc::new(Semaphore::new(MESSAGES));
     for number in 0..MESSAGES {
@@ -274,6 +277,7 @@ async fn run(seed: u64) -> Shared {
             if state.chance(70) { Duration::ZERO } else { state.up_to_ms(500) }
         };
         tokio::time::sleep(pause).await;
+        gate.looked(true);
         sender.try_send(admit(&world, number, &places)).unwrap();
         let mut state = world.lock();
         if state.chance(10) {

@@ -14,5 +14,5 @@ pub use conversations::{
 pub use messages::{
     DuplicateId, StoredMessage, duplicate_ids, keys_with_messages_after, messages_with_id, seqs_after,
 };
-pub use server::{has_unique_ids, server_version, stored_shard_count};
+pub use server::{has_unique_ids, server_version};
 pub use users::{account_created_at_ms, blocked_by, conversation_counts, revoked_before_ms};

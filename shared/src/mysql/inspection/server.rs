@@ -23,11 +23,3 @@ pub async fn has_unique_ids(pool: &Pool) -> sqlx::Result<bool> {
     .await?;
     Ok(columns == 3)
 }
-
-/// The number of shards that was stored at the first start, as text; `None` before it. Stores nothing.
-///
-/// # Errors
-/// The database's; also if there are no tables yet.
-pub async fn stored_shard_count(pool: &Pool) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar("SELECT value FROM setting WHERE name = 'shards.count'").fetch_optional(pool).await
-}

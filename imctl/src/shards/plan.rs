@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use shared::redis::liveness_registry::{LiveWorkers, WorkerRegistry};
-use shared::shard::ShardCount;
+use shared::shard::ShardLayout;
 use uuid::Uuid;
 use worker::shards::assignment::owners;
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(
     shards: Option<u16>,
     output: Output,
 ) -> anyhow::Result<Ending> {
-    let (shards, live) = match shards.and_then(ShardCount::new) {
+    let (shards, live) = match shards.and_then(ShardLayout::new) {
         // A question about another deployment than the configured one.
         Some(shards) => (shards, LiveWorkers { ids: Vec::new(), know_shares: true }),
         None => {
@@ -52,7 +52,7 @@ pub(crate) async fn run(
     Ok(Ending::Good)
 }
 
-fn plan(live: &LiveWorkers, workers: usize, shards: ShardCount) -> Plan {
+fn plan(live: &LiveWorkers, workers: usize, shards: ShardLayout) -> Plan {
     let drawn = std::iter::repeat_with(|| Uuid::new_v4().to_string());
     let ids = live.ids.iter().cloned().chain(drawn).take(workers).collect();
     let planned = LiveWorkers { ids, know_shares: live.know_shares };
@@ -60,7 +60,7 @@ fn plan(live: &LiveWorkers, workers: usize, shards: ShardCount) -> Plan {
     let worker = |id: &String| Worker {
         id: id.clone(),
         is_live: live.ids.contains(id),
-        shards: owned.get(id.as_str()).into_iter().flatten().map(|shard| shard.0).collect(),
+        shards: owned.get(id.as_str()).into_iter().flatten().map(|shard| shard.number()).collect(),
     };
     Plan {
         shards: shards.get(),
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_plan_has_each_shard_once_and_live_workers_first() {
         let live = LiveWorkers { ids: vec!["a".to_owned()], know_shares: true };
-        let plan = plan(&live, 3, ShardCount::new(16).unwrap());
+        let plan = plan(&live, 3, ShardLayout::new(16).unwrap());
         let shares = plan.workers.iter().map(|worker| worker.is_live).collect::<Vec<_>>();
         assert_eq!(shares, [true, false, false]);
         assert!(plan.workers.iter().all(|worker| (5..=6).contains(&worker.shards.len())));
