@@ -35,7 +35,9 @@ async fn send(client: &mut Client, conversation: &str, msg_id: &str, payload: Va
     let mut payload = payload;
     payload["ack"] = "stored".into();
     let frame = json!({"cmd": 2, "msg_id": msg_id, "conversation_id": conversation, "payload": payload});
-    client.request(2, frame.to_string()).await.unwrap()
+    client.send(frame.to_string()).await.unwrap();
+    // A refusal at the commit comes as a second answer to all connections, too.
+    client.wait_for(|packet| packet.cmd == 2 && packet.msg_id.as_deref() == Some(msg_id)).await.unwrap()
 }
 
 /// Sends a message to the group and returns its number.

@@ -23,7 +23,7 @@ This page is made from the code; a test compares both. After a change of a key: 
 
 /// The sources of the sections of each program; those of a program win over those of both.
 const BOTH: [&str; 2] = ["shared/src/config/sections.rs", "shared/src/config/ops.rs"];
-const GATEWAY: [&str; 7] = [
+const GATEWAY: [&str; 8] = [
     "gateway/src/config.rs",
     "gateway/src/config/limits.rs",
     "gateway/src/config/listen.rs",

@@ -71,6 +71,7 @@ struct Seen {
 
 impl Stream {
     /// Numbers one message of each group again and again. A message without a number is tried again, with the same id.
+    #[expect(clippy::disallowed_methods, reason = "the test waits for it")]
     fn start(sequence: Sequence) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);

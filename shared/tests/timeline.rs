@@ -17,7 +17,7 @@ use shared::message::{Numbered, Stored};
 use shared::mysql::positions::{self, Advance};
 use shared::mysql::settings::{self, ShardCountError, first_shard_state};
 use shared::mysql::timeline::{self, Direction};
-use shared::mysql::{self, Ping, Pool, Transaction, Tx, conversations};
+use shared::mysql::{self, Ping, Pool, Transaction, Tx, conversations, message_ids};
 use shared::shard::ShardLayout;
 use shared::shard_state::ShardState;
 use sqlx::Connection as _;
@@ -180,7 +180,7 @@ async fn an_id_is_stored_once_per_sender_and_conversation_byte_for_byte() {
     let mut tx = pool.sqlx_pool().begin().await.unwrap();
     let unknown = message(&here, "dave", "m1");
     let asked: Vec<_> = all.iter().map(|(_, m)| m).chain([&unknown]).collect();
-    let mut found = timeline::find_ids(&mut tx, &asked).await.unwrap();
+    let mut found = message_ids::find_ids(&mut tx, &asked).await.unwrap();
     found.sort_by_key(|id| id.seq);
     let found: Vec<_> =
         found.iter().map(|id| (id.seq.0, id.sender_id.as_str(), id.msg_id.as_str())).collect();

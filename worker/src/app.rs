@@ -30,7 +30,7 @@ use shared::traces::{TraceExport, TraceSettings};
 use shared::{advertised_address, telemetry};
 use tokio::sync::watch;
 
-use crate::commit::ledger::MysqlLedger;
+use crate::commit::mysql_ledger::MysqlLedger;
 use crate::config::{Config, Traces};
 use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::shards::backlog::report_backlog;

@@ -31,15 +31,19 @@ struct Body {
 #[derive(Deserialize)]
 struct Outcome {
     code: u16,
-    #[serde(default)]
-    payload: Why,
+    payload: Option<Why>,
 }
 
-#[derive(Deserialize, Default)]
-struct Why {
-    #[serde(default)]
-    message: String,
-    retry_after_ms: Option<u64>,
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Why {
+    Message(String),
+    Retry {
+        message: String,
+        retry_after_ms: u64,
+    },
+    /// Of a reply with code 0.
+    Other(serde::de::IgnoredAny),
 }
 
 pub(super) async fn send(id: &str, call: Call) -> Answer {
@@ -63,7 +67,12 @@ pub(super) async fn send(id: &str, call: Call) -> Answer {
         return Ok(json_text(reply));
     }
     let status = StatusCode::from_u16(outcome.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Ok(retryable_error(status, &outcome.payload.message, outcome.payload.retry_after_ms))
+    let (message, retry_after_ms) = match outcome.payload {
+        Some(Why::Message(message)) => (message, None),
+        Some(Why::Retry { message, retry_after_ms }) => (message, Some(retry_after_ms)),
+        Some(Why::Other(_)) | None => (String::new(), None),
+    };
+    Ok(retryable_error(status, &message, retry_after_ms))
 }
 
 /// The one reply of `outbox`. It comes by the deadline of the message.

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use shared::conversation::Conversation;
 use shared::ids::{ConnectionId, Seq, UserId, unix_millis};
 use shared::message::{Message, Reuse};
-use shared::mysql::{Pool, timeline};
+use shared::mysql::{Pool, message_ids};
 use shared::permission::{Action, Denied, Permissions};
 use shared::redis::sequence::Sequence;
 use shared::shard::ShardLayout;
@@ -253,7 +253,7 @@ impl Sends {
             return Ok(None);
         }
         let Message { conversation, sender, msg_id, kind, .. } = &admitted.message;
-        let found = timeline::find_id(&self.pool, conversation, sender, msg_id).await;
+        let found = message_ids::find_id(&self.pool, conversation, sender, msg_id).await;
         let Some(stored) = found.map_err(|error| ApiError::database(&error))? else { return Ok(None) };
         let earlier = |content_differs| Ok(Some(Earlier { seq: stored.seq, content_differs }));
         match stored.reuse_by(kind) {

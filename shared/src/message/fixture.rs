@@ -4,7 +4,8 @@
 
 use proto::v1;
 
-use super::kind::{Body, MessageKind};
+use super::body::Body;
+use super::kind::MessageKind;
 use super::value::Numbered;
 
 /// A text of `sender` in the conversation with this key. Change the fields that matter to the test.

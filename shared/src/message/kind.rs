@@ -2,12 +2,9 @@
 
 use std::borrow::Cow;
 
-use xxhash_rust::xxh64::xxh64;
-
+use super::body::Body;
+use super::fingerprint::Fingerprint;
 use crate::ids::Seq;
-
-/// Largest body, in bytes.
-pub const BODY_BYTES_MAX: usize = 4096;
 
 pub(super) const TEXT: u32 = 1;
 pub(super) const IMAGE: u32 = 2;
@@ -17,34 +14,6 @@ pub(super) const REACTION: u32 = 5;
 pub(super) const PIN: u32 = 6;
 /// The first and the last of the app's own types.
 pub const APP_TYPES: std::ops::RangeInclusive<u32> = 100..=255;
-/// Largest reaction, in bytes.
-pub const REACTION_BYTES_MAX: usize = 32;
-
-/// The kind of a message and a short hash of its content, nine decimal digits: enough to tell a retry from another message with
-/// the same id. Not for security, and the same in all versions, because Redis stores it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint(u32);
-
-/// The part of a fingerprint below its kind.
-const HASHES: u32 = 1_000_000;
-const FINGERPRINTS: u32 = 1_000 * HASHES;
-
-impl Fingerprint {
-    /// Reads a fingerprint; `None` if the number is not one.
-    pub(crate) fn from_number(number: i64) -> Option<Self> {
-        u32::try_from(number).ok().filter(|number| *number < FINGERPRINTS).map(Self)
-    }
-
-    fn msg_type(self) -> u32 {
-        self.0 / HASHES
-    }
-}
-
-impl std::fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:09}", self.0)
-    }
-}
 
 /// What a message is to an earlier one of the same sender with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,64 +24,6 @@ pub enum Reuse {
     OtherContent,
     /// Something else: another kind, or another change. It must not be answered as if it were done.
     OtherMessage,
-}
-
-/// What a message says: 1 to [`BODY_BYTES_MAX`] bytes of UTF-8, or nothing once the message was recalled.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Body(String);
-
-/// The reason why a text cannot be the body of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    /// It is empty.
-    #[error("content is empty")]
-    Empty,
-    /// It has this many bytes, more than [`BODY_BYTES_MAX`].
-    #[error("content is over 4096 bytes")]
-    TooLong(usize),
-}
-
-impl Body {
-    /// Checks the length of `text`.
-    ///
-    /// # Errors
-    /// [`BodyError`]
-    pub fn new(text: String) -> Result<Self, BodyError> {
-        match text.len() {
-            0 => Err(BodyError::Empty),
-            1..=BODY_BYTES_MAX => Ok(Self(text)),
-            bytes => Err(BodyError::TooLong(bytes)),
-        }
-    }
-
-    /// The same of a message that may have no content.
-    ///
-    /// # Errors
-    /// [`BodyError::TooLong`]
-    pub fn new_or_empty(text: String) -> Result<Self, BodyError> {
-        if text.is_empty() { Ok(Self(text)) } else { Self::new(text) }
-    }
-
-    /// Checks a reaction: 1 to [`REACTION_BYTES_MAX`] bytes without white space and control characters. `None` if it is
-    /// none.
-    #[must_use]
-    pub fn reaction(text: String) -> Option<Self> {
-        let is_allowed = |c: char| !c.is_whitespace() && !c.is_control();
-        let fits = (1..=REACTION_BYTES_MAX).contains(&text.len());
-        (fits && text.chars().all(is_allowed)).then_some(Self(text))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl AsRef<str> for Body {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
 }
 
 /// The kind of a message with its body: owned in a [`Message`], borrowed (`MessageKind<&str>`) where it is only shown.
@@ -291,7 +202,7 @@ impl MessageKind {
     #[must_use]
     pub(super) fn from_stored(msg_type: u32, content: String, fields: ChangeFields) -> Self {
         let recalls = recalled_number(msg_type, &content);
-        Self::from_parts(msg_type, Body(content), recalls, fields)
+        Self::from_parts(msg_type, Body::from_stored(content), recalls, fields)
     }
 
     /// The kind as it is shown.
@@ -361,9 +272,7 @@ impl MessageKind {
     /// The fingerprint of the kind with its body.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        let hash = xxh64(self.comparable().as_bytes(), 0) % u64::from(HASHES);
-        #[expect(clippy::cast_possible_truncation, reason = "it is below 10^6")]
-        Fingerprint(self.msg_type().min(999) * HASHES + hash as u32)
+        Fingerprint::new(self.msg_type(), &self.comparable())
     }
 
     /// What a message of this kind is to the earlier one that had the fingerprint `first`.
@@ -408,7 +317,7 @@ impl MessageKind {
             | Self::App { content: body, .. }
             | Self::Edit { content: Some(body), .. }
             | Self::Reaction { reaction: body, .. }
-            | Self::Unknown { content: body, .. } => body.0,
+            | Self::Unknown { content: body, .. } => body.into_string(),
             Self::Edit { content: None, .. } | Self::Pin { .. } => String::new(),
         }
     }

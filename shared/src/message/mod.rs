@@ -9,16 +9,18 @@
 //! The fields of a message are named in `value.rs`, in `message.proto`, in the statements of the table (`mysql::timeline`)
 //! and in the gateway's JSON (`wire::message`), and nowhere else.
 
+mod body;
 mod extra;
+mod fingerprint;
 pub mod fixture;
 mod kind;
 mod reactions;
 mod value;
 
+pub use body::{BODY_BYTES_MAX, Body, BodyError, REACTION_BYTES_MAX};
 pub use extra::{Details, MENTIONS_MAX, Mentions, MentionsError};
-pub use kind::{
-    APP_TYPES, BODY_BYTES_MAX, Body, BodyError, Fingerprint, MessageKind, REACTION_BYTES_MAX, Reuse,
-};
+pub use fingerprint::Fingerprint;
+pub use kind::{APP_TYPES, MessageKind, Reuse};
 pub use reactions::{FirstUser, ReactionSummary, SHOWN_USERS_MAX};
 pub use value::{
     Message, MessageError, MessageId, Numbered, Stored, origin_from_wire, origin_to_wire, read_event,

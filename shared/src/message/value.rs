@@ -6,8 +6,9 @@ use opentelemetry::trace::TraceId;
 use proto::v1;
 use tracing::field::DisplayValue;
 
+use super::body::{BODY_BYTES_MAX, Body, REACTION_BYTES_MAX};
 use super::extra::{Details, Extra};
-use super::kind::{self, BODY_BYTES_MAX, Body, ChangeFields, MessageKind, REACTION_BYTES_MAX};
+use super::kind::{self, ChangeFields, MessageKind};
 use super::reactions::ReactionSummary;
 use crate::conversation::{Conversation, ConversationError};
 use crate::ids::{ConnectionId, IdError, MsgId, Seq, UserId};

@@ -15,6 +15,7 @@ pub mod groups;
 pub mod inspection;
 pub mod look_alikes;
 pub mod members;
+pub mod message_ids;
 mod migrate;
 mod migration_lock;
 mod multi_row;

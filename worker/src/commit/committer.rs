@@ -245,8 +245,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                     }
                     Verdict::Unchanged => {
                         committed.settled.push(delivery);
-                        let unchanged = FinalSeq::new(&pending.message, pending.message.seq, false);
-                        committed.facts.final_seqs.push(unchanged);
+                        committed.facts.final_seqs.push(FinalSeq::unchanged(&pending.message));
                     }
                     Verdict::Refuse(denied) => {
                         committed.settled.push(delivery);

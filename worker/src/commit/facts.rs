@@ -56,6 +56,11 @@ impl FinalSeq {
     pub(super) fn new(message: &Numbered, seq: Seq, changed: bool) -> Self {
         Self { id: message.id(), seq, changed }
     }
+
+    /// The number that the sender was told stays, although no entry has it.
+    pub(super) fn unchanged(message: &Numbered) -> Self {
+        Self::new(message, message.seq, false)
+    }
 }
 
 /// A message is not stored, although its sender was told that it was accepted.

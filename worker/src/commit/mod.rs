@@ -14,6 +14,7 @@ pub(crate) mod facts;
 pub(crate) mod gap_buffer;
 pub(crate) mod ledger;
 mod ledger_error;
+pub(crate) mod mysql_ledger;
 pub mod pending;
 pub(crate) mod permission_cache;
 pub mod plan;

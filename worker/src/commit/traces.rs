@@ -78,6 +78,7 @@ fn verdict_name(verdict: &Verdict) -> &'static str {
         Verdict::Hold => "held",
         Verdict::Renumber => "renumbered",
         Verdict::Known { .. } => "duplicate",
+        Verdict::Unchanged => "unchanged",
         Verdict::Refuse(_) => "refused",
     }
 }

@@ -27,7 +27,7 @@ use crate::announce::inbox_writer::InboxWriter;
 use crate::announce::update_queue::inbox_updates;
 use crate::commit::committer::Committer;
 use crate::commit::facts::Committed;
-use crate::commit::ledger::MysqlLedger;
+use crate::commit::mysql_ledger::MysqlLedger;
 use crate::commit::pending::DeliveryTag;
 use crate::commit::traces;
 use crate::config::ShardSettings;

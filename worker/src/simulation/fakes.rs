@@ -10,8 +10,8 @@ use shared::ids::{MsgId, Seq, UserId};
 use shared::message::{Message, MessageKind, Numbered};
 use shared::mysql::changes::{ChangeFacts, ChangeQuery, ChangeWrites};
 use shared::mysql::conversations::Head;
+use shared::mysql::message_ids::StoredId;
 use shared::mysql::rosters::RosterQuery;
-use shared::mysql::timeline::StoredId;
 use shared::permission::{GroupRoster, Roster};
 
 use super::operations::Fault;

@@ -1,11 +1,5 @@
+use super::super::fingerprint::FINGERPRINTS;
 use super::*;
-
-#[test]
-fn a_body_has_1_to_4096_bytes() {
-    assert_eq!(Body::new(String::new()), Err(BodyError::Empty));
-    assert!(Body::new("x".repeat(BODY_BYTES_MAX)).is_ok());
-    assert_eq!(Body::new("\u{e9}".repeat(2_049)), Err(BodyError::TooLong(4_098)));
-}
 
 #[test]
 fn a_kind_is_the_same_after_it_was_stored() {
@@ -105,17 +99,6 @@ fn a_recalled_message_has_no_body() {
         MessageKind::from_stored(TEXT, String::new(), ChangeFields::default()).as_deref(),
         MessageKind::Text("")
     );
-}
-
-#[test]
-fn a_reaction_is_short_and_without_white_space() {
-    let thumb = "\u{1f44d}";
-    for right in ["+1", thumb, "\u{301}", &"x".repeat(32), &thumb.repeat(8)] {
-        assert_eq!(Body::reaction(right.to_owned()).unwrap().as_str(), right);
-    }
-    for wrong in ["", " ", "a b", "a\n", "\u{7f}", "\u{2003}", &"x".repeat(33), &thumb.repeat(9)] {
-        assert_eq!(Body::reaction(wrong.to_owned()), None, "{wrong:?}");
-    }
 }
 
 #[test]
