@@ -10,6 +10,8 @@ pub const TEXT: u32 = 1;
 pub const IMAGE: u32 = 2;
 /// A recall of an earlier message.
 pub const RECALL: u32 = 3;
+/// The types of change entries: recalls, edits, reactions and pins. They count as no message.
+pub const CHANGES: std::ops::RangeInclusive<u32> = 3..=6;
 
 /// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -212,9 +212,9 @@ function recalled(message: Message): Message {
   return { ...rest, content: "", recalled: true };
 }
 
-function edited({ content, meta, mentions, edited_at, send_time }: WireMessage): Partial<Message> {
+function edited({ content, keeps_content, meta, mentions, send_time }: WireMessage): Partial<Message> {
   // What the edit does not name stays.
-  return camel({ content, meta, edited_at: edited_at ?? send_time, mentions });
+  return camel({ content: keeps_content ? undefined : content, meta, edited_at: send_time, mentions });
 }
 
 function react(all: readonly Reaction[], reaction: string, user: string, remove: boolean): Reaction[] | undefined {

@@ -51,6 +51,8 @@ export interface WireMessage {
   recalled?: boolean;
   recall_seq?: number;
   edit_seq?: number;
+  /** The edit leaves the content as it is, and `content` is empty. */
+  keeps_content?: boolean;
   react_seq?: number;
   pin_seq?: number;
   reaction?: string;

@@ -167,7 +167,7 @@ impl Conversation {
     fn news(&mut self, page: &[StoredMessage], me: &str) {
         let news = page.iter().filter(|message| message.seq > self.info.last_seq);
         let unread = news.filter(|message| {
-            let counts = message.msg_type != crate::message::RECALL && !message.recalled;
+            let counts = !crate::message::CHANGES.contains(&message.msg_type) && !message.recalled;
             counts && message.sender_id != me && message.seq > self.info.read_seq
         });
         self.info.unread += unread.count() as u64;
