@@ -69,23 +69,7 @@ impl Chaos {
         );
         let builder = self.builder(&course);
         let options = Options { course, seed: self.seed, per_second: self.per_second, readers: self.readers };
-        let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);
-        bar.set_message("starting the system");
-        let mut system = builder.on_own_servers().await?;
-        bar.suspend(|| println!("{}", Injection::HEAD));
-        let tell = |progress: Progress<'_>| match progress {
-            Progress::Step(text) => bar.set_message(text),
-            Progress::Injected(injection) => bar.suspend(|| println!("{injection}")),
-        };
-        let outcome = run(&mut system, &options, tell).await;
-        bar.finish_and_clear();
-        if !outcome.as_ref().is_ok_and(Outcome::is_good) {
-            system.keep_logs();
-        }
-        system.stop().await;
-        let outcome = outcome?;
-        println!("{outcome}");
+        let outcome = run_shown(builder, &options, Some(Injection::HEAD)).await?;
         if let Some(file) = self.json {
             std::fs::write(&file, serde_json::to_vec_pretty(&outcome)?)
                 .with_context(|| file.display().to_string())?;
@@ -138,4 +122,32 @@ impl Chaos {
         }
         builder
     }
+}
+
+/// Runs the faults of `options` on a system of its own, with its progress on the terminal; `head` stands above the faults.
+pub(super) async fn run_shown(
+    builder: Builder,
+    options: &Options,
+    head: Option<&str>,
+) -> anyhow::Result<Outcome> {
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);
+    bar.set_message("starting the system");
+    let mut system = builder.on_own_servers().await?;
+    if let Some(head) = head {
+        bar.suspend(|| println!("{head}"));
+    }
+    let tell = |progress: Progress<'_>| match progress {
+        Progress::Step(text) => bar.set_message(text),
+        Progress::Injected(injection) => bar.suspend(|| println!("{injection}")),
+    };
+    let outcome = run(&mut system, options, tell).await;
+    bar.finish_and_clear();
+    if !outcome.as_ref().is_ok_and(Outcome::is_good) {
+        system.keep_logs();
+    }
+    system.stop().await;
+    let outcome = outcome?;
+    println!("{outcome}");
+    Ok(outcome)
 }

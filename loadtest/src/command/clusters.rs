@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use chaos::{Cluster, Course, Fault, Injection, Options, Outcome, Progress, run};
+use chaos::{Cluster, Course, Fault, Injection, Options, Outcome};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use testbed::stack::{Builder, Install, require_for_clusters};
+
+use super::chaos::run_shown;
 
 /// Lose servers of clusters while messages flow, and judge whether every promise was kept.
 ///
@@ -81,24 +82,8 @@ impl Clusters {
             per_second: self.per_second,
             readers: 15,
         };
-        let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);
-        bar.set_message("starting the system");
         let builder = cluster.of(Builder::new().unlimited().many_shards().linked());
-        let mut system = builder.on_own_servers().await?;
-        let tell = |progress: Progress<'_>| match progress {
-            Progress::Step(text) => bar.set_message(text),
-            Progress::Injected(injection) => bar.suspend(|| println!("{injection}")),
-        };
-        let outcome = run(&mut system, &options, tell).await;
-        bar.finish_and_clear();
-        if !outcome.as_ref().is_ok_and(Outcome::is_good) {
-            system.keep_logs();
-        }
-        system.stop().await;
-        let outcome = outcome?;
-        println!("{outcome}");
-        Ok(outcome)
+        run_shown(builder, &options, None).await
     }
 }
 
