@@ -132,16 +132,12 @@ impl App {
 
         let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
         mysql::migrate(&pool).await.map_err(|e| StartError::Migrate(e.to_string()))?;
-        let (me, configured) = (uuid::Uuid::new_v4().to_string(), config.shards.checked()?);
+        let configured = config.shards.checked()?;
         let follower = ShardFollower::join(pool.clone(), me.clone(), "worker", configured).await?;
         let state = follower.state();
         let redis = redis::connect(&config.redis, config.start.wait()).await?;
         let topology = topology(&config.amqp.prefix, *state.borrow());
-        let broker = |name: &str| {
-            let check = health.check(format!("rabbitmq, {name}"));
-            Broker::new(&config.amqp, topology.clone(), &format!("worker, {name}"), check).map(Arc::new)
-        };
-        let (consuming, publishing) = (broker("consuming")?, broker("publishing")?);
+        let (consuming, publishing) = brokers(&config, &topology, &health)?;
         let wait = config.start.wait();
         tokio::try_join!(consuming.wait_until_up(wait), publishing.wait_until_up(wait))?;
 
@@ -242,6 +238,19 @@ fn start_traces(config: &Config, me: &str) -> Result<Option<TraceExport>, Config
         program: "im-worker",
         instance: me,
     })
+}
+
+/// The connections to RabbitMQ: one to consume, and one to publish, which may be blocked.
+fn brokers(
+    config: &Config,
+    topology: &Topology,
+    health: &Health,
+) -> Result<(Arc<Broker>, Arc<Broker>), ConfigError> {
+    let broker = |name: &str| {
+        let check = health.check(format!("rabbitmq, {name}"));
+        Broker::new(&config.amqp, topology.clone(), &format!("worker, {name}"), check).map(Arc::new)
+    };
+    Ok((broker("consuming")?, broker("publishing")?))
 }
 
 /// The names of exchanges and queues, as of `state`.

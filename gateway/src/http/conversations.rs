@@ -1,17 +1,15 @@
 //! `/api/conversations`: a user's list, the messages of a conversation, and the read positions of its members.
 
 use serde::Serialize;
-use shared::conversation::{Conversation, ConversationError};
-use shared::ids::{Seq, UserId};
+use shared::ids::Seq;
 use shared::mysql::positions::ListedPosition;
 
 use super::answer::{Answer, json, json_text, rendered};
-use super::call::{Call, user};
+use super::call::Call;
+use super::conversation_id::{conversation, reader};
 use super::paging::{cursor, limit, truncate};
-use super::path::NAMED;
 use super::refusals::{method_not_allowed, not_found};
 use super::{one_message, send};
-use crate::budget::Payer;
 use crate::wire::api_error::ApiError;
 use crate::wire::listing::{EntryView, Listing};
 use crate::wire::request::PullRequest;
@@ -53,27 +51,6 @@ async fn list(call: Call) -> Answer {
         })
     };
     Ok(json_text(call.deps.reads.conversations(reader(&call)?, before, limit, render).await?))
-}
-
-/// The user who reads, and who pays for it.
-pub(super) fn reader(call: &Call) -> Result<(&Payer, &UserId), ApiError> {
-    Ok((&call.payer, call.user()?))
-}
-
-pub(super) fn conversation(id: &str, call: &Call) -> Result<Conversation, ApiError> {
-    // A `conversation_id` in the query string stands in the path already: the private chat with the user `to`.
-    if id == NAMED {
-        if call.parameter("conversation_id").is_some() {
-            return Err(ApiError::malformed("conversation_id and to are both given: send one of them"));
-        }
-        let why = "the parameter conversation_id or to is missing";
-        let to = call.parameter("to").ok_or_else(|| ApiError::malformed(why))?;
-        return Ok(Conversation::between(call.user()?, &user(&to)?));
-    }
-    Conversation::parse(id, call.user()?).map_err(|error| match error {
-        ConversationError::NotYours => ApiError::Forbidden(error.to_string()),
-        _ => ApiError::Malformed(error.to_string()),
-    })
 }
 
 async fn messages(id: &str, call: Call) -> Answer {

@@ -11,6 +11,7 @@ mod answer;
 mod body;
 mod call;
 mod client_address;
+mod conversation_id;
 mod conversations;
 mod cors;
 mod deps;

@@ -8,7 +8,7 @@ use shared::mysql::timeline;
 
 use super::answer::{Answer, json_text, rendered};
 use super::call::Call;
-use super::conversations::{conversation, reader};
+use super::conversation_id::{conversation, reader};
 use super::paging::limit;
 use crate::features::Feature;
 use crate::wire::api_error::ApiError;

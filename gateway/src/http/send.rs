@@ -12,7 +12,7 @@ use warp::http::StatusCode;
 
 use super::answer::{Answer, json_text, retryable_error};
 use super::call::Call;
-use super::conversations::conversation;
+use super::conversation_id::conversation;
 use crate::identity::Identity;
 use crate::outbox::{Outbox, OutboxLimits};
 use crate::wire::api_error::ApiError;

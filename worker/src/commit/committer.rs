@@ -222,12 +222,8 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                 above = above.max(pending.seq);
                 let delivery = pending.delivery;
                 match *verdict {
-                    Verdict::Take => {
-                        advanced.push(delivery);
-                        self.stored(pending, &mut committed, &mut counts);
-                    }
-                    Verdict::Jump { skipped } => {
-                        counts.skipped += skipped;
+                    Verdict::Take | Verdict::Jump { .. } => {
+                        counts.skipped += verdict.skipped();
                         advanced.push(delivery);
                         self.stored(pending, &mut committed, &mut counts);
                     }

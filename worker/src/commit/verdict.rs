@@ -36,6 +36,14 @@ impl Verdict {
         matches!(self, Verdict::Take | Verdict::Jump { .. })
     }
 
+    /// The missing sequence numbers below it that are skipped after the gap timeout.
+    pub(crate) fn skipped(self) -> u64 {
+        match self {
+            Verdict::Jump { skipped } => skipped,
+            _ => 0,
+        }
+    }
+
     /// No message will have this sequence number: the one that has it is not stored under it.
     #[must_use]
     pub(crate) fn voids(self) -> bool {

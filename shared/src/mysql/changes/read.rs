@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::super::multi_row::MultiRow;
 use super::super::{Tx, timeline};
-use super::{ChangeFacts, ChangeQuery, ReactionQuery};
+use super::values::{ChangeFacts, ChangeQuery, ReactionQuery};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
 use crate::message::{FirstUser, ReactionSummary, SHOWN_USERS_MAX};

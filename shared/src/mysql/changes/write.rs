@@ -6,7 +6,7 @@ use sqlx::AssertSqlSafe;
 
 use super::super::Tx;
 use super::super::multi_row::MultiRow;
-use super::{AddedReaction, ChangeWrites, EVERYONE};
+use super::values::{AddedReaction, ChangeWrites, EVERYONE};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
 use crate::message::{Mentions, Numbered, ReactionSummary, SHOWN_USERS_MAX, Stored};
