@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use proto::v1;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use shared::ids::{Seq, UNIX_MILLIS_MAX, UserId};
 use shared::message::{
@@ -14,8 +14,15 @@ use shared::meta::Meta;
 use super::json_size::escaped_bytes;
 
 /// A message as clients see it, borrowed from a row or an event.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct MessageView<'a> {
+    plain: Plain<'a>,
+    more: Option<Box<More<'a>>>,
+}
+
+/// The fields that a plain message has.
+#[derive(Debug, Clone, Serialize)]
+struct Plain<'a> {
     msg_id: &'a str,
     seq: Seq,
     sender_id: &'a str,
@@ -28,8 +35,6 @@ pub struct MessageView<'a> {
     /// The message that this one recalls.
     #[serde(skip_serializing_if = "Option::is_none")]
     recall_seq: Option<Seq>,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    more: Option<Box<More<'a>>>,
 }
 
 /// The fields that a plain message does not have.
@@ -75,6 +80,23 @@ impl<'a> From<&'a ReactionSummary> for ReactionView<'a> {
     }
 }
 
+impl Serialize for MessageView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Both<'v, 'a> {
+            #[serde(flatten)]
+            plain: &'v Plain<'a>,
+            #[serde(flatten)]
+            more: &'v More<'a>,
+        }
+        // Nearly all messages are plain, and flattened fields cost more than those of one struct.
+        match &self.more {
+            None => self.plain.serialize(serializer),
+            Some(more) => Both { plain: &self.plain, more }.serialize(serializer),
+        }
+    }
+}
+
 impl<'a> MessageView<'a> {
     fn new(
         msg_id: &'a str,
@@ -83,7 +105,7 @@ impl<'a> MessageView<'a> {
         kind: MessageKind<&'a str>,
         send_time: i64,
     ) -> Self {
-        Self {
+        let plain = Plain {
             msg_id,
             seq,
             sender_id,
@@ -93,8 +115,8 @@ impl<'a> MessageView<'a> {
             send_time: send_time.clamp(0, UNIX_MILLIS_MAX),
             recalled: false,
             recall_seq: kind.recalls(),
-            more: More::of_change(kind),
-        }
+        };
+        Self { plain, more: More::of_change(kind) }
     }
 
     /// The view of `message` under its number `seq`.
@@ -119,14 +141,14 @@ impl<'a> MessageView<'a> {
 
     /// The number of bytes of its content.
     pub(super) fn content_len(&self) -> usize {
-        self.content.len()
+        self.plain.content.len()
     }
 
     /// The number of bytes of its content, and of what it has beside, in JSON.
     #[must_use]
     pub fn content_bytes(&self) -> usize {
         let more = self.more.as_ref().map_or(0, |more| more.bytes());
-        escaped_bytes(self.content) + more
+        escaped_bytes(self.plain.content) + more
     }
 
     /// The message as JSON, to be put into any number of frames.
@@ -169,7 +191,8 @@ impl<'a> More<'a> {
 
 impl<'a> From<&'a Stored> for MessageView<'a> {
     fn from(row: &'a Stored) -> Self {
-        let view = Self { recalled: row.is_recalled, ..Self::of(&row.message, row.seq) };
+        let mut view = Self::of(&row.message, row.seq);
+        view.plain.recalled = row.is_recalled;
         if row.edited_at.is_none() && row.reactions.is_empty() {
             return view;
         }
@@ -203,7 +226,7 @@ mod tests {
     fn a_stored_send_time_beyond_the_limits_is_shown_at_the_limit() {
         for (stored, shown) in [(i64::MIN, 0), (-1, 0), (5, 5), (i64::MAX, UNIX_MILLIS_MAX)] {
             let event = v1::StoredMessage { send_time_ms: stored, ..v1::StoredMessage::default() };
-            assert_eq!(MessageView::from(&event).send_time, shown, "{stored}");
+            assert_eq!(MessageView::from(&event).plain.send_time, shown, "{stored}");
         }
     }
 
