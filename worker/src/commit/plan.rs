@@ -82,9 +82,9 @@ pub fn plan(situation: &Situation<'_>) -> Plan {
             walk.step(at);
         }
         last_seqs.push(walk.head);
-        if batch.messages()[group.clone()].iter().any(|pending| concerns(&pending.message)) {
+        if let Some(targets) = walk.targets {
             changes.resize_with(index, ChangeWrites::default);
-            changes.push(walk.targets.into_writes());
+            changes.push(targets.into_writes());
         }
     }
     Plan { verdicts, heads: last_seqs, changes }
@@ -96,7 +96,9 @@ struct Walk<'a> {
     known: &'a [Option<KnownMessage>],
     refusals: &'a [Option<Denied>],
     roster: Option<&'a Roster>,
-    targets: Targets<'a>,
+    facts: Option<&'a ChangeFacts>,
+    /// `None` before the first message that needs it: nearly always.
+    targets: Option<Targets<'a>>,
     /// The last sequence number so far.
     head: Seq,
     voided_before: Option<&'a BTreeSet<Seq>>,
@@ -137,7 +139,8 @@ impl<'a> Walk<'a> {
             known: &known[group.clone()],
             refusals: &refusals[group],
             roster: rosters.get(index).copied(),
-            targets: Targets::new(facts.get(index)),
+            facts: facts.get(index),
+            targets: None,
             head,
             voided_before,
             voided_now: BTreeSet::new(),
@@ -207,23 +210,32 @@ impl<'a> Walk<'a> {
     fn late(&mut self, at: usize) -> Verdict {
         let message = &self.messages[at].message;
         let Some(target) = message.kind.changes() else { return Verdict::Renumber };
-        let taken = self.taken(target);
-        let roster = self.roster.unwrap_or(&Roster::NoGroup);
-        self.targets.check(message, roster, taken).map_or_else(Verdict::Refuse, |()| Verdict::Renumber)
+        let (taken, roster) = (self.taken(target), self.roster());
+        self.targets().check(message, roster, taken).map_or_else(Verdict::Refuse, |()| Verdict::Renumber)
     }
 
     /// The verdict about a message whose turn it is: `verdict`, unless it is a change that is not allowed or changes nothing.
     fn take(&mut self, at: usize, verdict: Verdict) -> Verdict {
+        if concerns(&self.messages[at].message) { self.take_change(at, verdict) } else { verdict }
+    }
+
+    fn take_change(&mut self, at: usize, verdict: Verdict) -> Verdict {
         let pending = &self.messages[at];
-        if !concerns(&pending.message) {
-            return verdict;
-        }
         let taken = pending.message.kind.changes().and_then(|target| self.taken(target));
-        match self.targets.apply(pending, self.roster.unwrap_or(&Roster::NoGroup), taken) {
+        let roster = self.roster();
+        match self.targets().apply(pending, roster, taken) {
             Ok(Applied::Stored) => verdict,
             Ok(Applied::Unchanged) => Verdict::Unchanged,
             Err(denied) => Verdict::Refuse(denied),
         }
+    }
+
+    fn roster(&self) -> &'a Roster {
+        self.roster.unwrap_or(&Roster::NoGroup)
+    }
+
+    fn targets(&mut self) -> &mut Targets<'a> {
+        self.targets.get_or_insert_with(|| Targets::new(self.facts))
     }
 
     /// The message that this plan stores under `seq`.
