@@ -161,7 +161,7 @@ impl Extra {
         ChangeFields { target: self.target, removes: self.remove, keeps_content: self.keeps_content }
     }
 
-    /// `None` if there are none.
+    /// The details; `None` for a message without any.
     pub(super) fn into_details(self) -> Option<Box<Details>> {
         let Self { meta, reply_to, mentions, .. } = self;
         let details = Details { meta, reply_to, mentions };

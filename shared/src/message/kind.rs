@@ -123,7 +123,7 @@ impl<B> MessageKind<B> {
 
     /// Whether it has fields in the column `extra`.
     #[must_use]
-    pub fn has_extra(&self) -> bool {
+    pub(super) fn has_extra(&self) -> bool {
         matches!(self, Self::Edit { .. } | Self::Reaction { .. } | Self::Pin { .. })
     }
 

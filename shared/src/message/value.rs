@@ -69,10 +69,16 @@ impl Message {
         }
     }
 
+    /// Whether it has nothing in the column and field `extra`.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.details.is_none() && !self.kind.has_extra()
+    }
+
     /// The value of the column and field `extra`; `None` for a plain message.
     #[must_use]
     pub fn extra(&self) -> Option<String> {
-        if self.details.is_none() && !self.kind.has_extra() {
+        if self.is_plain() {
             return None;
         }
         Extra::new(self.kind.change_fields(), self.details.as_deref()).encode()

@@ -38,7 +38,7 @@ static INSERT_EXTRA: LazyLock<MultiRow> = LazyLock::new(|| {
 /// transaction back, since earlier rows may have been written.
 pub async fn insert(tx: &mut Tx, rows: &[(Seq, &Numbered)]) -> sqlx::Result<()> {
     let now = unix_millis();
-    let is_plain = |(_, message): &(Seq, &Numbered)| message.details.is_none() && !message.kind.has_extra();
+    let is_plain = |(_, message): &(Seq, &Numbered)| message.is_plain();
     if !rows.iter().all(is_plain) {
         let (plain, others): (Vec<_>, Vec<_>) = rows.iter().copied().partition(is_plain);
         insert_plain(tx, &plain, now).await?;
@@ -81,10 +81,18 @@ fn bind_row<'q>(query: Statement<'q>, seq: Seq, message: &'q Numbered, now: i64)
         .bind(now)
 }
 
-static FIND_TARGETS: LazyLock<MultiRow> = LazyLock::new(|| {
-    let before = format!("SELECT {COLUMNS} FROM timeline_message WHERE conversation_id = ? AND seq IN (");
-    MultiRow::new(&before, "?", ",", ")")
-});
+/// A statement that selects the columns that [`stored`] reads, in its order.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra FROM timeline_message ",
+            $rest
+        )
+    };
+}
+
+static FIND_TARGETS: LazyLock<MultiRow> =
+    LazyLock::new(|| MultiRow::new(select!("WHERE conversation_id = ? AND seq IN ("), "?", ",", ")"));
 
 /// Those of `seqs` in a conversation that are stored.
 ///
@@ -109,13 +117,11 @@ pub async fn find_targets(
     Ok(found)
 }
 
-/// The columns that [`stored`] reads, in its order.
-const COLUMNS: &str = "seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra";
-/// The same of table `t` in a join.
+/// The columns that [`stored`] reads, of table `t` in a join.
 pub(super) const COLUMNS_OF_T: &str =
     "t.seq, t.msg_id, t.sender_id, t.content, t.msg_type, t.send_time, t.is_recalled, t.extra";
 
-/// Reads a row of [`COLUMNS`].
+/// Reads a row.
 pub(super) fn stored(conversation: &Conversation, row: &MySqlRow) -> sqlx::Result<Stored> {
     let (kind, details, edited_at, has_reactions) =
         Stored::read(row.try_get(4)?, row.try_get(3)?, row.try_get(7)?);
@@ -156,10 +162,8 @@ pub async fn read(
     direction: Direction,
     limit: u32,
 ) -> sqlx::Result<Vec<Stored>> {
-    const FORWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra \
-                           FROM timeline_message WHERE conversation_id = ? AND seq > ? ORDER BY seq LIMIT ?";
-    const BACKWARD: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra \
-                            FROM timeline_message WHERE conversation_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?";
+    const FORWARD: &str = select!("WHERE conversation_id = ? AND seq > ? ORDER BY seq LIMIT ?");
+    const BACKWARD: &str = select!("WHERE conversation_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?");
     let (text, cursor) = match direction {
         Direction::Forward => (FORWARD, cursor),
         Direction::Backward if cursor == Seq::ZERO => (BACKWARD, Seq(i64::MAX as u64)),
@@ -183,6 +187,11 @@ async fn with_reactions(
 /// Sequence numbers that one page without changes looks at: some milliseconds, whatever is between.
 pub const WINDOW: u64 = 5_000;
 
+/// Messages without change entries between two numbers, the newest first.
+const NEWEST_MESSAGES: &str = select!(
+    "WHERE conversation_id = ? AND seq > ? AND seq <= ? AND msg_type NOT BETWEEN 3 AND 6 ORDER BY seq DESC LIMIT ?"
+);
+
 /// Messages without the change entries between them.
 #[derive(Debug)]
 pub struct Messages {
@@ -205,20 +214,19 @@ pub async fn read_messages(
     direction: Direction,
     limit: u32,
 ) -> sqlx::Result<Messages> {
+    const FORWARD: &str = select!(
+        "WHERE conversation_id = ? AND seq > ? AND seq <= ? AND msg_type NOT BETWEEN 3 AND 6 ORDER BY seq LIMIT ?"
+    );
     // Read before the rows: what is committed in between is above it, and left for the next page.
     let last = conversations::last_seqs(pool, &[conversation]).await?.first().copied().unwrap_or(Seq::ZERO);
-    let (low, high, order) = match direction {
-        Direction::Forward => (cursor.0, last.0.min(cursor.0.saturating_add(WINDOW)), "ASC"),
+    let (low, high, text) = match direction {
+        Direction::Forward => (cursor.0, last.0.min(cursor.0.saturating_add(WINDOW)), FORWARD),
         Direction::Backward => {
             let high = if cursor == Seq::ZERO { last.0 } else { last.0.min(cursor.0 - 1) };
-            (high.saturating_sub(WINDOW), high, "DESC")
+            (high.saturating_sub(WINDOW), high, NEWEST_MESSAGES)
         }
     };
-    let text = format!(
-        "SELECT {COLUMNS} FROM timeline_message WHERE conversation_id = ? AND seq > ? AND seq <= ? \
-         AND msg_type NOT BETWEEN 3 AND 6 ORDER BY seq {order} LIMIT ?"
-    );
-    let rows = sqlx::query(AssertSqlSafe(text)).bind(conversation.key()).bind(low).bind(high).bind(limit);
+    let rows = sqlx::query(text).bind(conversation.key()).bind(low).bind(high).bind(limit);
     let rows = rows.fetch_all(pool).await?;
     let (looked_to, has_more) = match direction {
         Direction::Forward => (Seq(high.max(cursor.0)), high < last.0),
@@ -236,10 +244,8 @@ pub async fn last_message(
     conversation: &Conversation,
     seq: Seq,
 ) -> sqlx::Result<Option<Stored>> {
-    const TEXT: &str = "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra \
-                        FROM timeline_message WHERE conversation_id = ? AND seq > ? AND seq <= ? \
-                        AND msg_type NOT BETWEEN 3 AND 6 ORDER BY seq DESC LIMIT 1";
-    let rows = sqlx::query(TEXT).bind(conversation.key()).bind(seq.0.saturating_sub(WINDOW)).bind(seq.0);
+    let rows = sqlx::query(NEWEST_MESSAGES).bind(conversation.key());
+    let rows = rows.bind(seq.0.saturating_sub(WINDOW)).bind(seq.0).bind(1_u32);
     let rows = rows.fetch_all(pool).await?;
     Ok(with_reactions(pool, conversation, &rows).await?.pop())
 }

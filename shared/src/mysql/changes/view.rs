@@ -127,8 +127,7 @@ pub async fn pins(pool: &Pool, conversation: &Conversation, floor: Seq) -> sqlx:
     Ok(pinned)
 }
 
-/// The number of messages above `above` that mention `user`, and the first of them. Those that mention everyone count
-/// above `joined`, too.
+/// The number of messages above `above` that mention `user` or everyone, and the first of them.
 ///
 /// # Errors
 /// The database's.
@@ -138,7 +137,7 @@ pub async fn mentions_above(
     user: &UserId,
     above: Seq,
 ) -> sqlx::Result<Option<(u64, Seq)>> {
-    // A message may mention everyone, and its own sender is not told.
+    // Its sender is not counted for a message that mentions everyone.
     let row = sqlx::query(
         "SELECT COUNT(DISTINCT m.seq), MIN(m.seq) FROM message_mention m \
          JOIN timeline_message t ON t.conversation_id = m.conversation_id AND t.seq = m.seq \
