@@ -184,7 +184,7 @@ impl Change {
     }
 }
 
-/// What `imctl status` says: nothing is wrong, and so many shards are consumed.
+/// Checks that `imctl status` reports no fault and this number of consumed shards.
 async fn expect_healthy(system: &System, shards: usize) {
     wait_for("a healthy status", TIMEOUT, async || {
         let printed = imctl(system, &["status"]).output()?;

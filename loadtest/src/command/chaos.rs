@@ -95,7 +95,7 @@ impl Chaos {
         let clusters: Vec<Cluster> = faults.iter().filter_map(|fault| fault.cluster()).collect();
         anyhow::ensure!(
             clusters.is_empty() || !faults.iter().any(|f| matches!(f, Fault::Wire(..))),
-            "give faults of clusters without faults of wires: there are none to a cluster"
+            "faults of clusters and faults of wires cannot be combined: the connections to a cluster are not wires of the testbed"
         );
         anyhow::ensure!(
             clusters.iter().all(|one| clusters.iter().all(|other| one.fits(*other))),

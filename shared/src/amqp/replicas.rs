@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// So many replicas survive the loss of one node.
+/// The fewest replicas with which a queue survives the loss of one node.
 const REPLICAS_WANTED: usize = 3;
 /// How often too few replicas are logged again.
 const LOG_INTERVAL: Duration = Duration::from_secs(3_600);

@@ -55,7 +55,7 @@ pub(super) async fn connect(
     }
 }
 
-/// The task that keeps a client connected. Ended when dropped: whoever waits for an answer gets an error.
+/// The task that keeps a client connected. Dropping it ends the task, and open commands fail.
 #[derive(Debug)]
 pub(super) struct Connecting(AbortHandle);
 
