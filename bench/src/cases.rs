@@ -190,7 +190,7 @@ fn name(messages: &[Numbered]) -> ConversationName<'_> {
 
 fn push(messages: &[Numbered]) -> Utf8Bytes {
     let rendered: Vec<_> = views(messages).iter().map(MessageView::rendered).collect();
-    let rendered: Vec<_> = rendered.iter().map(AsRef::as_ref).collect();
+    let rendered: Vec<_> = rendered.iter().map(String::as_str).collect();
     reply::push(&name(messages), &rendered, Seq(messages.len() as u64))
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use ahash::AHashSet;
 use proto::v1;
-use serde_json::value::RawValue;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{MsgId, Seq, UserId};
 use shared::message::origin_from_wire;
@@ -249,7 +248,7 @@ struct RenderedMessage {
     seq: Seq,
     /// The connection of this gateway that sent it.
     sent_by: Option<u64>,
-    json: Box<RawValue>,
+    json: String,
 }
 
 /// One frame for all readers of a group; one for each of the two users of a private chat, who have different peers.
@@ -285,7 +284,7 @@ fn frame<'m>(
     messages: impl Iterator<Item = &'m RenderedMessage>,
 ) -> Option<Utf8Bytes> {
     let mut last = None;
-    let messages: Vec<&RawValue> =
+    let messages: Vec<&str> =
         messages.inspect(|message| last = Some(message.seq)).map(|message| &*message.json).collect();
     last.map(|last| reply::push(conversation, &messages, last))
 }

@@ -51,12 +51,7 @@ impl<'a, P: Serialize> Frame<'a, P> {
     }
 
     pub(super) fn render(&self) -> Utf8Bytes {
-        self.render_about(128)
-    }
-
-    /// As [`render`](Self::render), with a buffer of `bytes` to begin with.
-    pub(super) fn render_about(&self, bytes: usize) -> Utf8Bytes {
-        let mut text = Vec::with_capacity(bytes);
+        let mut text = Vec::with_capacity(128);
         // Strings and numbers only: serialization cannot fail.
         let written = serde_json::to_writer(&mut text, self).ok();
         written.and_then(|()| Utf8Bytes::try_from(text).ok()).unwrap_or_default()

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use proto::v1;
 use serde::{Serialize, Serializer};
-use serde_json::value::{RawValue, to_raw_value};
 use shared::ids::{Seq, UNIX_MILLIS_MAX, UserId};
 use shared::message::{
     Details, FirstUser, Mentions, Message, MessageKind, ReactionSummary, SHOWN_USERS_MAX, Stored, read_event,
@@ -12,6 +11,10 @@ use shared::message::{
 use shared::meta::Meta;
 
 use super::json_size::escaped_bytes;
+use super::json_text::{push_number, push_string};
+
+/// Ids, numbers and names of fields of a message beside its content, in bytes, roughly.
+pub(super) const FIELDS_BYTES: usize = 192;
 
 /// A message as clients see it, borrowed from a row or an event.
 #[derive(Debug, Clone)]
@@ -151,11 +154,37 @@ impl<'a> MessageView<'a> {
         escaped_bytes(self.plain.content) + more
     }
 
+    /// Appends the message as JSON.
+    pub(super) fn write(&self, json: &mut String) {
+        // Every field by name: the compiler reports one that is forgotten here.
+        let Plain { msg_id, seq, sender_id, content, msg_type, send_time, recalled, recall_seq } =
+            &self.plain;
+        if self.more.is_some() || *recalled || recall_seq.is_some() {
+            // Strings and numbers only: serialization cannot fail.
+            json.push_str(&serde_json::to_string(self).unwrap_or_default());
+            return;
+        }
+        json.push_str(r#"{"msg_id":"#);
+        push_string(json, msg_id);
+        json.push_str(r#","seq":"#);
+        push_number(json, seq.0);
+        json.push_str(r#","sender_id":"#);
+        push_string(json, sender_id);
+        json.push_str(r#","content":"#);
+        push_string(json, content);
+        json.push_str(r#","msg_type":"#);
+        push_number(json, *msg_type);
+        json.push_str(r#","send_time":"#);
+        push_number(json, *send_time);
+        json.push('}');
+    }
+
     /// The message as JSON, to be put into any number of frames.
     #[must_use]
-    pub fn rendered(&self) -> Box<RawValue> {
-        // Strings and numbers only: serialization cannot fail.
-        to_raw_value(self).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    pub fn rendered(&self) -> String {
+        let mut json = String::with_capacity(self.content_len() + FIELDS_BYTES);
+        self.write(&mut json);
+        json
     }
 }
 
@@ -242,7 +271,19 @@ mod tests {
         let row = Stored::new(numbered.message.clone(), Seq(7));
         let event = numbered.into_event(Seq(7));
         let text = MessageView::from(&event).rendered();
-        assert_eq!(text.get(), MessageView::from(&row).rendered().get());
-        assert!(text.get().ends_with(r#""meta":{"a":1.0},"reply_to":2,"mentions":["*"]}"#), "{text}");
+        assert_eq!(text, MessageView::from(&row).rendered());
+        assert!(text.ends_with(r#""meta":{"a":1.0},"reply_to":2,"mentions":["*"]}"#), "{text}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_plain_message_is_written_as_the_serializer_writes_it(
+            content in "(?s).*", id in "\\PC{1,64}", seq: u64, send_time: i64, recalled: bool,
+        ) {
+            let kind = MessageKind::Text(content.as_str());
+            let mut view = MessageView::new(&id, Seq(seq), &id, kind, send_time);
+            view.plain.recalled = recalled;
+            proptest::prop_assert_eq!(view.rendered(), serde_json::to_string(&view).unwrap());
+        }
     }
 }

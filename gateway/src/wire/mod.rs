@@ -9,6 +9,7 @@ pub mod denied;
 mod fields;
 mod frame;
 pub mod json_size;
+mod json_text;
 pub mod listing;
 pub mod message;
 pub mod name;

@@ -1,13 +1,13 @@
 //! Replies, pushes and events: every frame that the server sends, except errors.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use shared::ids::{DeviceId, MsgId, Seq, UserId};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::frame::Frame;
+use super::json_text::{push_number, push_string};
 use super::listing::{EntryView, Listing};
-use super::message::MessageView;
+use super::message::{FIELDS_BYTES, MessageView};
 use super::name::ConversationName;
 use super::request::Cmd;
 use super::version::PROTOCOL;
@@ -53,8 +53,46 @@ pub fn login(
 /// The reply to a chat message (cmd 2), first or corrected: its sequence number.
 #[must_use]
 pub fn chat(msg_id: &MsgId, conversation: &ConversationName<'_>, seq: Seq) -> Utf8Bytes {
-    let frame = Bare { msg_id: Some(msg_id.as_str()), seq: Some(seq), ..Frame::new(Cmd::CHAT, 0) };
-    frame.about(conversation).render()
+    let mut json = String::with_capacity(128);
+    json.push_str(r#"{"cmd":2,"code":0,"msg_id":"#);
+    push_string(&mut json, msg_id.as_str());
+    write_name(&mut json, conversation);
+    json.push_str(r#","seq":"#);
+    push_number(&mut json, seq.0);
+    json.push('}');
+    json.into()
+}
+
+fn write_name(json: &mut String, conversation: &ConversationName<'_>) {
+    json.push_str(r#","conversation_id":"#);
+    push_string(json, conversation.id());
+    if let Some(peer) = conversation.peer() {
+        json.push_str(r#","peer":"#);
+        push_string(json, peer);
+    }
+}
+
+/// Messages of one conversation in a frame, up to the cursor.
+fn write_messages<M>(
+    begin: &str,
+    conversation: &ConversationName<'_>,
+    messages: &[M],
+    bytes: usize,
+    write: impl Fn(&M, &mut String),
+) -> String {
+    // Few contents have many escapes: for those the buffer grows.
+    let mut json = String::with_capacity(conversation.id().len() + bytes + FIELDS_BYTES);
+    json.push_str(begin);
+    write_name(&mut json, conversation);
+    json.push_str(r#","payload":["#);
+    for (n, message) in messages.iter().enumerate() {
+        if n > 0 {
+            json.push(',');
+        }
+        write(message, &mut json);
+    }
+    json.push_str(r#"],"next_cursor_seq":"#);
+    json
 }
 
 /// The reply to a chat message whose id was used for an earlier one with another content: the earlier one's sequence number, and
@@ -84,17 +122,12 @@ pub fn pull(
     next: Seq,
     has_more: bool,
 ) -> Utf8Bytes {
-    let frame = Frame {
-        payload: Some(messages),
-        next_cursor_seq: Some(next),
-        has_more: Some(has_more),
-        ..Frame::new(Cmd::PULL, 0)
-    }
-    .about(conversation);
-    // About 192 bytes per message for ids, numbers and field names, beside its content. Few contents have many escapes: for
-    // those the buffer grows.
-    let bytes: usize = messages.iter().map(|message| message.content_len() + 192).sum();
-    frame.render_about(conversation.id().len() + bytes + 192)
+    let bytes = messages.iter().map(|message| message.content_len() + FIELDS_BYTES).sum();
+    let begin = r#"{"cmd":3,"code":0"#;
+    let mut json = write_messages(begin, conversation, messages, bytes, MessageView::write);
+    push_number(&mut json, next.0);
+    json.push_str(if has_more { r#","has_more":true}"# } else { r#","has_more":false}"# });
+    json.into()
 }
 
 /// The reply to an ack (cmd 4): the stored read position.
@@ -105,11 +138,14 @@ pub fn ack(conversation: &ConversationName<'_>, position: Seq) -> Utf8Bytes {
 
 /// A push (cmd 5) of rendered messages. `last`: the sequence number of the last one.
 #[must_use]
-pub fn push(conversation: &ConversationName<'_>, messages: &[&RawValue], last: Seq) -> Utf8Bytes {
-    let bytes: usize = messages.iter().map(|message| message.get().len() + 1).sum();
-    let frame = Frame { payload: Some(messages), next_cursor_seq: Some(last), ..Frame::new(Cmd::PUSH, 0) }
-        .about(conversation);
-    frame.render_about(conversation.id().len() + bytes + 192)
+pub fn push(conversation: &ConversationName<'_>, messages: &[&str], last: Seq) -> Utf8Bytes {
+    let bytes = messages.iter().map(|message| message.len() + 1).sum();
+    let begin = r#"{"cmd":5,"code":0"#;
+    let mut json =
+        write_messages(begin, conversation, messages, bytes, |message, json| json.push_str(message));
+    push_number(&mut json, last.0);
+    json.push('}');
+    json.into()
 }
 
 /// The reply to a sync (cmd 6) of `reader`.
@@ -185,5 +221,39 @@ pub fn event(conversation: Option<&ConversationName<'_>>, event: Event<'_>) -> U
     match conversation {
         Some(conversation) => frame.about(conversation).render(),
         None => frame.render(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::conversation::Conversation;
+
+    use super::*;
+
+    /// What is written by hand is what the serializer writes.
+    #[test]
+    fn frames_have_the_fields_of_the_envelope_in_its_order() {
+        for key in ["group_\"1\"", "private_al\\ice bob"] {
+            let conversation = Conversation::from_key(key).unwrap();
+            let name = ConversationName::of(&conversation, "bob");
+            let id = MsgId::parse("\"m1\"").unwrap();
+            let bare = Bare { msg_id: Some(id.as_str()), seq: Some(Seq(7)), ..Frame::new(Cmd::CHAT, 0) };
+            assert_eq!(chat(&id, &name, Seq(7)), bare.about(&name).render());
+            let event = proto::v1::StoredMessage { content: "a\nb".to_owned(), ..Default::default() };
+            let messages = [MessageView::from(&event), MessageView::from(&event)];
+            let page = Frame {
+                payload: Some(&messages),
+                next_cursor_seq: Some(Seq(8)),
+                has_more: Some(true),
+                ..Frame::new(Cmd::PULL, 0)
+            };
+            assert_eq!(pull(&name, &messages, Seq(8), true), page.about(&name).render());
+            let rendered = messages.each_ref().map(MessageView::rendered);
+            let rendered: Vec<&str> = rendered.iter().map(String::as_str).collect();
+            let pushed =
+                Frame { payload: Some(&messages), next_cursor_seq: Some(Seq(8)), ..Frame::new(Cmd::PUSH, 0) };
+            assert_eq!(push(&name, &rendered, Seq(8)), pushed.about(&name).render());
+            assert_eq!(push(&name, &[], Seq(8)).as_str().matches("[]").count(), 1);
+        }
     }
 }
