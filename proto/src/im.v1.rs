@@ -28,8 +28,8 @@ pub struct ChatMessage {
     pub msg_id: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub content: ::prost::alloc::string::String,
-    /// 1 text, 2 image, 3 recall: content is the number of the recalled message. 4 edit, 5 reaction, 6 pin: extra has the
-    /// number of the message that is changed. 100 to 255: the app's own.
+    /// 1 text, 2 image, 3 recall: content is the number of the recalled message. 4 edit, 5 reaction, 6 pin: rare.extra has
+    /// the number of the message that is changed. 8 system. 100 to 255: the app's own.
     #[prost(uint32, tag = "7")]
     pub msg_type: u32,
     /// Milliseconds since 1970, by the client's clock or else the gateway's.
@@ -44,12 +44,19 @@ pub struct ChatMessage {
     /// The sender has sent this id before: the worker announces its final number again.
     #[prost(bool, tag = "11")]
     pub retry: bool,
+    /// Absent in nearly all messages. One field for all that is rare: each further optional field costs every message.
+    #[prost(message, optional, boxed, tag = "13")]
+    pub rare: ::core::option::Option<::prost::alloc::boxed::Box<RareFields>>,
+}
+/// The fields that few messages have.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RareFields {
     /// Only of a message whose trace is recorded.
-    #[prost(message, optional, tag = "12")]
+    #[prost(message, optional, tag = "1")]
     pub trace: ::core::option::Option<TraceContext>,
     /// What a message has beside its content, as in the column extra of its row; absent in a plain message. A JSON object:
     /// shared/src/message/extra.rs has the fields.
-    #[prost(string, optional, tag = "16")]
+    #[prost(string, optional, tag = "2")]
     pub extra: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// The place of a message in its trace. A process that does not know it, or exports no traces, passes it on or ignores it.
@@ -81,12 +88,9 @@ pub struct StoredMessage {
     pub origin: ::core::option::Option<Origin>,
     #[prost(bool, tag = "8")]
     pub reply_when_stored: bool,
-    /// Only of a message whose trace is recorded.
-    #[prost(message, optional, tag = "9")]
-    pub trace: ::core::option::Option<TraceContext>,
     /// As in ChatMessage.
-    #[prost(string, optional, tag = "16")]
-    pub extra: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, boxed, tag = "10")]
+    pub rare: ::core::option::Option<::prost::alloc::boxed::Box<RareFields>>,
 }
 /// One connection of one gateway process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -16,9 +16,9 @@ pub(super) struct PushTraces {
 
 impl PushTraces {
     pub(super) fn begin(committed: &v1::Committed) -> Self {
-        let traces = committed.messages.iter().filter_map(|message| message.trace.as_ref());
-        let pushes = traces.filter_map(|trace| {
-            let mut trace = MessageTrace::from_wire(trace)?;
+        let traces =
+            committed.messages.iter().filter_map(|message| MessageTrace::of_rare(message.rare.as_deref()));
+        let pushes = traces.filter_map(|mut trace| {
             let span = trace.enter("push", SpanKind::Consumer)?;
             Some((trace, span.remote()))
         });

@@ -251,8 +251,7 @@ impl Numbered {
             origin,
             reply_when_stored,
             retry,
-            trace,
-            extra,
+            rare,
         } = wire;
         replace(wire_conversation, conversation.key());
         replace(sender_id, sender.as_str());
@@ -265,8 +264,7 @@ impl Numbered {
         *origin = self.origin.map(origin_to_wire);
         *reply_when_stored = self.reply_when_stored;
         *retry = self.retry;
-        *trace = self.trace.as_deref().map(MessageTrace::to_wire);
-        *extra = self.message.extra();
+        *rare = rare_fields(self.trace.as_deref(), self.message.extra());
     }
 
     /// Checks the protobuf form, and moves its content.
@@ -285,7 +283,7 @@ impl Numbered {
             retry: wire.retry,
             origin: wire.origin.map(origin_from_wire),
             reply_when_stored: wire.reply_when_stored,
-            trace: wire.trace.as_ref().and_then(MessageTrace::from_wire).map(Box::new),
+            trace: MessageTrace::of_rare(wire.rare.as_deref()).map(Box::new),
         })
     }
 
@@ -298,10 +296,9 @@ impl Numbered {
     /// The form for the event that it is stored under `seq`.
     #[must_use]
     pub fn into_event(self, seq: Seq) -> v1::StoredMessage {
-        let extra = self.message.extra();
+        let rare = rare_fields(self.trace.as_deref(), self.message.extra());
         let Message { conversation: _, sender, msg_id, kind, details: _, send_time_ms } = self.message;
         v1::StoredMessage {
-            extra,
             seq: seq.0,
             msg_id: msg_id.as_str().to_owned(),
             sender_id: sender.as_str().to_owned(),
@@ -310,9 +307,22 @@ impl Numbered {
             send_time_ms,
             origin: self.origin.map(origin_to_wire),
             reply_when_stored: self.reply_when_stored,
-            trace: self.trace.as_deref().map(MessageTrace::to_wire),
+            rare,
         }
     }
+}
+
+/// The field `rare`; `None`, without an allocation, if it would be empty.
+fn rare_fields(trace: Option<&MessageTrace>, extra: Option<String>) -> Option<Box<v1::RareFields>> {
+    if trace.is_none() && extra.is_none() {
+        return None;
+    }
+    Some(Box::new(v1::RareFields { trace: trace.map(MessageTrace::to_wire), extra }))
+}
+
+/// The JSON that a message has beside its content.
+fn extra_of(rare: Option<&v1::RareFields>) -> Option<&str> {
+    rare.and_then(|rare| rare.extra.as_deref())
 }
 
 /// The ids of a message that can be stored, and what it has beside.
@@ -320,7 +330,7 @@ type Checked = (Conversation, UserId, MsgId, Option<Extra>);
 
 fn check(wire: &v1::ChatMessage) -> Result<Checked, MessageError> {
     limit((1..=Seq::MAX.0).contains(&wire.seq), "seq is 0 or beyond 2^53 - 1")?;
-    let extra = wire.extra.as_deref().map(Extra::decode).transpose().map_err(MessageError::Limit)?;
+    let extra = extra_of(wire.rare.as_deref()).map(Extra::decode).transpose().map_err(MessageError::Limit)?;
     let fields = extra.as_ref().map_or_else(ChangeFields::default, Extra::change_fields);
     check_content(wire.msg_type, &wire.content, fields)?;
     Ok((
@@ -356,7 +366,7 @@ fn limit(ok: bool, what: &'static str) -> Result<(), MessageError> {
 /// The kind and the details of a message in an event, for readers.
 #[must_use]
 pub fn read_event(event: &v1::StoredMessage) -> (MessageKind<&str>, Option<Box<Details>>) {
-    let Some(extra) = event.extra.as_deref() else {
+    let Some(extra) = extra_of(event.rare.as_deref()) else {
         return (MessageKind::of_stored(event.msg_type, &event.content, ChangeFields::default()), None);
     };
     // An event is shown, never stored: one of a later version is shown as far as it can.

@@ -74,6 +74,12 @@ impl MessageTrace {
         }
     }
 
+    /// The trace of a message in a body or an event; `None` if it has none.
+    #[must_use]
+    pub fn of_rare(rare: Option<&v1::RareFields>) -> Option<Self> {
+        Self::from_wire(rare?.trace.as_ref()?)
+    }
+
     /// Reads the protobuf form. `None` if it is malformed or not sampled: the message has no trace then.
     #[must_use]
     pub fn from_wire(wire: &v1::TraceContext) -> Option<Self> {

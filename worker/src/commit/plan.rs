@@ -98,7 +98,7 @@ struct Walk<'a> {
     roster: Option<&'a Roster>,
     facts: Option<&'a ChangeFacts>,
     /// `None` before the first message that needs it: nearly always.
-    targets: Option<Targets<'a>>,
+    targets: Option<Box<Targets<'a>>>,
     /// The last sequence number so far.
     head: Seq,
     voided_before: Option<&'a BTreeSet<Seq>>,
@@ -146,7 +146,8 @@ impl<'a> Walk<'a> {
             voided_now: BTreeSet::new(),
             overdue,
             holding: false,
-            first_copies: AHashMap::new(),
+            // A single message has no copies, and allocates nothing.
+            first_copies: AHashMap::with_capacity(if messages.len() == 1 { 0 } else { messages.len() }),
             displaced: AHashMap::new(),
             inverted: inverted(messages),
             base: verdicts.len(),
@@ -207,6 +208,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The verdict about a message whose turn is over: it gets another one, unless it is a change that is refused then, too.
+    #[inline(never)]
     fn late(&mut self, at: usize) -> Verdict {
         let message = &self.messages[at].message;
         let Some(target) = message.kind.changes() else { return Verdict::Renumber };
@@ -219,6 +221,7 @@ impl<'a> Walk<'a> {
         if concerns(&self.messages[at].message) { self.take_change(at, verdict) } else { verdict }
     }
 
+    #[inline(never)]
     fn take_change(&mut self, at: usize, verdict: Verdict) -> Verdict {
         let pending = &self.messages[at];
         let taken = pending.message.kind.changes().and_then(|target| self.taken(target));
@@ -235,7 +238,7 @@ impl<'a> Walk<'a> {
     }
 
     fn targets(&mut self) -> &mut Targets<'a> {
-        self.targets.get_or_insert_with(|| Targets::new(self.facts))
+        self.targets.get_or_insert_with(|| Box::new(Targets::new(self.facts)))
     }
 
     /// The message that this plan stores under `seq`.
