@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use testbed::client::{Assignment, Client, Pace, Progress, Reader, Reading, Report, Sender};
+use testbed::client::{Assignment, Client, Pace, Progress, Reader, Reading, Report, Sender, Targets};
 use testbed::judge::Lists;
 use testbed::stack::{System, wait_for};
 use tokio::task::JoinSet;
@@ -100,7 +100,9 @@ impl Participants {
         });
         let mut orders = std::iter::from_fn(move || orders.next());
         let mut index = 0;
-        for Plan { conversation, senders: users, readers } in plans {
+        for (number, Plan { conversation, senders: users, readers }) in plans.into_iter().enumerate() {
+            // Every other conversation has edits and reactions between its texts.
+            let mix = (number % 2 == 1).then(Arc::<Targets>::default);
             let mut watched = Watched { senders: Vec::new(), readers: Vec::new() };
             for (user, order) in readers.into_iter().zip(orders.by_ref()) {
                 watched.readers.push(participants.read(Reader::new(user, conversation.clone(), order)));
@@ -112,7 +114,8 @@ impl Participants {
                 index += 1;
                 let conversation = conversation.clone();
                 let assignment = Assignment { conversation, messages: 0, size: SIZE, pace };
-                let sender = Sender::new(user, assignment, order, Arc::clone(report))?;
+                let mut sender = Sender::new(user, assignment, order, Arc::clone(report))?;
+                sender.mix.clone_from(&mix);
                 watched.senders.push(participants.send(sender, start));
             }
             participants.watched.push(watched);

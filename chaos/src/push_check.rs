@@ -31,7 +31,7 @@ pub(crate) async fn without_pushes(
         let mut missing = Vec::new();
         for _ in 0..PUSHES_MISSED_MAX {
             let n = sender.sent.len();
-            sender.sent.push(Sent { acked: None, repeated: true });
+            sender.sent.push(Sent { repeated: true, ..Sent::default() });
             let seq = client.say(&conversation, &sender.msg_id(n), &sender.content(n)).await?;
             sender.sent[n].acked = Some(seq);
             let received = wait_for("a push", PUSH_TIMEOUT, async || {

@@ -50,7 +50,7 @@ async fn requests_beyond_the_peak_are_answered_in_time() {
     // A delay to RabbitMQ and small batches, so that a debug build can be overloaded.
     let builder = Builder::new().unlimited().linked().set("IM__LIMITS__BATCH_MESSAGES_MAX", 4);
     let mut system = builder.on_own_servers().await.unwrap();
-    let how = Overload { connections: 40, factor: 3.0, seconds: 10.0, narrow: true };
+    let how = Overload { connections: 40, factor: 3.0, seconds: 10.0, texts_only: false, narrow: true };
     let report = overload(&mut system, how, |_| {}).await.unwrap();
     println!("{report}");
     system.stop().await;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use testbed::client::{Chat, Packet, Sender, Sent, chat_frame, websocket};
+use testbed::client::{Packet, Sender, websocket};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -126,16 +126,10 @@ pub(super) async fn run(
 }
 
 fn next(sender: &mut Sender, in_flight: &mut HashMap<usize, Instant>, counts: &Counts) -> Message {
-    let n = sender.sent.len();
-    sender.sent.push(Sent { acked: None, repeated: false });
+    let n = sender.add();
     in_flight.insert(n, Instant::now());
     Counts::count(&counts.offered);
-    Message::text(chat_frame(&Chat {
-        conversation: sender.conversation.clone(),
-        msg_id: sender.msg_id(n),
-        content: sender.content(n),
-        stored: false,
-    }))
+    Message::text(sender.frame(n, false))
 }
 
 fn record(
@@ -161,16 +155,13 @@ fn record(
         match answer.code {
             0 => Counts::count(&counts.accepted),
             429 | 503 => Counts::count(&counts.refused),
+            code if sender.sent[n].kind.may_end_with(code) => Counts::count(&counts.refused),
             _ => Counts::count(&counts.odd),
         }
     }
-    let sent = &mut sender.sent[n];
     match answer.code {
-        0 => {
-            sent.repeated |= sent.acked.is_some_and(|before| Some(before) != answer.seq);
-            sent.acked = answer.seq;
-        }
-        _ => sent.repeated = true,
+        0 => drop(sender.record_ack(n, answer.seq.context("code 0 without seq")?)),
+        code => drop(sender.record_refusal(n, code)),
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ pub struct Overload {
     pub factor: f64,
     /// How long it lasts.
     pub seconds: f64,
+    /// Only texts. Otherwise every other group has edits and reactions between them.
+    pub texts_only: bool,
     /// With a delay to RabbitMQ, so that the peak is below what this machine can offer.
     pub narrow: bool,
 }
@@ -30,7 +32,7 @@ pub struct OverloadReport {
     pub offered_per_second: f64,
     /// Messages accepted per second during the overload.
     pub goodput_per_second: f64,
-    /// Answers 429 and 503 during the overload.
+    /// Answers 429 and 503 during the overload, and changes whose message was not found.
     pub refused: u64,
     /// Messages that a client did not send, because too many were unanswered.
     pub held_back: u64,

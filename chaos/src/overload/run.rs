@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
-use testbed::client::{Assignment, Chat, Client, Pace, Report, Sender};
+use testbed::client::{Assignment, Chat, Client, Pace, Report, Sender, Targets};
 use testbed::judge::judge;
 use testbed::stack::{Direction, End, System, wait_for};
 use tokio::sync::watch;
@@ -53,7 +53,7 @@ pub async fn overload(
     }
     let counts = Arc::new(Counts::new()?);
     let (mode, watched) = watch::channel(Mode::Window(0));
-    let mut connections = connect(&system.ws_urls(), overload.connections, &watched, &counts).await?;
+    let mut connections = connect(&system.ws_urls(), overload, &watched, &counts).await?;
     tell("measuring the peak".to_owned());
     mode.send_replace(Mode::Window(PEAK_WINDOW));
     sleep(WARM_UP).await;
@@ -103,17 +103,20 @@ pub async fn overload(
 /// Opens the connections, each of a member of one of the groups.
 async fn connect(
     gateways: &[String],
-    connections: usize,
+    Overload { connections, texts_only, .. }: Overload,
     mode: &watch::Receiver<Mode>,
     counts: &Arc<Counts>,
 ) -> anyhow::Result<JoinSet<anyhow::Result<Sender>>> {
     let mut tasks = JoinSet::new();
+    let mixes: Vec<Option<Arc<Targets>>> =
+        (0..GROUPS).map(|group| (!texts_only && group % 2 == 1).then(Arc::default)).collect();
     for n in 0..connections {
         let gateway = gateways[n % gateways.len()].clone();
         let (user, group) = (format!("load{n}"), format!("group_load{}", n % GROUPS));
         Client::connect(&gateway, &user).await?.pull(&group, 0, 1).await?;
         let assignment = Assignment { conversation: group, messages: 0, size: SIZE, pace: Pace::Window(1) };
-        let sender = Sender::new(user, assignment, Vec::new(), Arc::new(Report::default()))?;
+        let mut sender = Sender::new(user, assignment, Vec::new(), Arc::new(Report::default()))?;
+        sender.mix.clone_from(&mixes[n % GROUPS]);
         let (mode, counts) = (mode.clone(), Arc::clone(counts));
         tasks.spawn(async move { connection::run(&gateway, sender, mode, &counts).await });
     }

@@ -28,6 +28,7 @@ pub enum ConnectionState {
 /// What a client tells its program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "nearly all events are messages")]
 pub enum Event {
     /// A message. Those of one conversation come in its order and without gaps, also those that were missed while
     /// offline.

@@ -25,7 +25,7 @@ pub use core::Start;
 pub use error::Error;
 pub use event::{ConnectionState, Event, MembershipChange};
 pub use events::Events;
-pub use message::{CHANGES, Delivery, Draft, IMAGE, Message, Outgoing, RECALL, Refusal, TEXT};
+pub use message::{CHANGES, Delivery, Draft, IMAGE, Message, Outgoing, RECALL, Refusal, SYSTEM, TEXT};
 pub use people::{
     Blocks, Group, Groups, Invitation, Invitations, MadeGroup, Member, NewGroup, Page, Position, Profile,
     Profiles,

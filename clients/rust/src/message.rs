@@ -12,6 +12,14 @@ pub const IMAGE: u32 = 2;
 pub const RECALL: u32 = 3;
 /// The types of change entries: recalls, edits, reactions and pins. They count as no message.
 pub const CHANGES: std::ops::RangeInclusive<u32> = 3..=6;
+/// A change of the group, which the server tells in `meta`. It counts as no message.
+pub const SYSTEM: u32 = 8;
+
+/// Whether messages of this type count as unread.
+#[must_use]
+pub(crate) fn counts(msg_type: u32) -> bool {
+    !CHANGES.contains(&msg_type) && msg_type != SYSTEM
+}
 
 /// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -154,6 +154,7 @@ impl Queue {
 
 /// What [`Queue::take`] found.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are messages")]
 pub(crate) enum Taken {
     Event(Event),
     Nothing,
@@ -182,9 +183,7 @@ mod tests {
             sender_id: "a".into(),
             content: String::new(),
             msg_type: 1,
-            send_time: 0,
-            recalled: false,
-            recall_seq: None,
+            ..StoredMessage::default()
         };
         Event::Message(Message { conversation_id: "group_1".into(), peer: None, mine: false, message })
     }

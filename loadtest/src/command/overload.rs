@@ -24,6 +24,9 @@ pub(crate) struct Overload {
     /// How long the overload lasts.
     #[arg(long, default_value_t = 60.0)]
     seconds: f64,
+    /// Send only texts. Otherwise every other group has edits and reactions between its texts.
+    #[arg(long)]
+    texts_only: bool,
     /// Add a delay to RabbitMQ, so that the peak is below what this machine can send.
     #[arg(long)]
     narrow: bool,
@@ -59,6 +62,7 @@ impl Overload {
             connections: self.connections,
             factor: self.factor,
             seconds: self.seconds,
+            texts_only: self.texts_only,
             narrow: self.narrow,
         };
         let report = overload::overload(&mut system, overload, |step| bar.set_message(step)).await;

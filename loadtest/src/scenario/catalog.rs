@@ -5,7 +5,9 @@ use futures_util::future::LocalBoxFuture;
 use super::outcome::Outcome;
 use super::scale::Scale;
 use super::target::Target;
-use super::{backlog, big_group, fanout, growth, idle, many, pulls, slow_readers, steady, storm, sync_storm};
+use super::{
+    backlog, big_group, fanout, growth, idle, many, pulls, reactions, slow_readers, steady, storm, sync_storm,
+};
 use testbed::stack::Builder;
 
 type Run = for<'a> fn(&'a mut Target, &'a Scale) -> LocalBoxFuture<'a, anyhow::Result<Outcome>>;
@@ -96,6 +98,7 @@ scenarios! {
     "storm", "2,000 users of 20 groups each reconnect, sync, and pull 200 messages", usual, sync_storm::sync_storm, None, false;
     "slow-readers", "clients that read little or nothing among fast ones", usual, slow_readers::slow_readers, None, false;
     "pulls", "pages of 50 recent messages, the same one and different ones", usual, pulls::pulls, None, false;
+    "reactions", "2,000 reactions a second into a group of 1,000 connected members, then 10,000 to one message", usual, reactions::reactions, None, false;
     "worker-away", "all workers killed for 30 s under a steady rate", usual, backlog::worker_away, KILLS, false;
     "backlog", "a million messages accepted without workers, then drained", usual, backlog::backlog, KILLS, false;
     "growth-conversations", "the price of a message as conversations grow to 100,000", usual, growth::conversations, COUNTS, false;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use testbed::client::Targets;
 
 /// The load of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -77,13 +78,15 @@ pub(super) struct Participants<'a> {
     pub(super) private: bool,
     /// Begins all names.
     pub(super) name: String,
+    /// What the senders send beside texts.
+    pub(super) mix: Option<Arc<Targets>>,
     /// By group: further members, which a scenario connects by itself.
     pub(super) guests: BTreeMap<usize, Vec<String>>,
 }
 
 impl<'a> Participants<'a> {
     pub(super) fn new(load: &'a Load, name: String) -> Self {
-        Self { load, private: false, name, guests: BTreeMap::new() }
+        Self { load, private: false, name, mix: None, guests: BTreeMap::new() }
     }
 
     /// The user at this place of this group; listeners follow the senders.

@@ -14,6 +14,7 @@ mod many;
 mod outcome;
 mod pages;
 mod pulls;
+mod reactions;
 mod run;
 mod sampler;
 mod scale;

@@ -166,6 +166,7 @@ fn senders(
         let assignment = Assignment { conversation, messages, size: load.size, pace };
         let mut sender = Sender::new(user, assignment, order, Arc::clone(report))?;
         sender.stored = load.stored;
+        sender.mix.clone_from(&participants.mix);
         sender.credentials = deployment.credentials().clone();
         Ok(sender)
     };

@@ -6,19 +6,22 @@ mod connection;
 mod credentials;
 mod home;
 mod http;
+mod mix;
 mod pace;
 mod reader;
 mod refusals;
 mod report;
 mod sender;
+mod sending;
 
 pub use connection::{Client, Synced};
 pub use credentials::Credentials;
 pub use http::Http;
 pub use im_client::protocol::{
-    Caller, Chat, ConnectError, Ended, Entry, Error, Packet, Socket, StoredMessage, chat_frame, http_base,
-    pull_frame, websocket,
+    Caller, Chat, ConnectError, Ended, Entry, Error, Packet, Reactions, Socket, StoredMessage, chat_frame,
+    http_base, pull_frame, websocket,
 };
+pub use mix::{Kind, Targets};
 pub use pace::{Assignment, Pace};
 pub use reader::{Reader, Reading};
 pub use refusals::{Refusal, Refusals, Request, cause};

@@ -10,14 +10,17 @@ use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
 use im_client::protocol::{Chat, ConnectError, Ended, Refused, Reply, Socket, chat_frame};
+use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::backoff::Backoff;
 use super::credentials::Credentials;
+use super::mix::{Kind, Targets};
 use super::pace::{Assignment, Pace};
 use super::refusals::{Request, cause};
 use super::report::{Progress, Report, messages_in};
+use super::sending::Sending;
 
 /// A message without a reply after this time is sent again on a new connection.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
@@ -33,10 +36,12 @@ const FRAMES_AT_ONCE: usize = 64;
 const RETRY_DEFAULT_MS: u64 = 1_000;
 
 /// State of one message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sent {
     /// The sequence number in the last reply with code 0.
     pub acked: Option<u64>,
+    /// What it is.
+    pub kind: Kind,
     /// It was sent more than once, or got a second reply with another sequence number: its place among its sender's own
     /// messages is not promised.
     pub repeated: bool,
@@ -53,6 +58,8 @@ pub struct Sender {
     pub size: usize,
     /// Whether replies are requested at the commit.
     pub stored: bool,
+    /// Not only texts, but also changes of these.
+    pub mix: Option<Arc<Targets>>,
     /// How the user proves who it is.
     pub credentials: Credentials,
     /// By message.
@@ -80,7 +87,7 @@ impl Sender {
         report: Arc<Report>,
     ) -> anyhow::Result<Self> {
         let Assignment { conversation, messages, size, pace } = assignment;
-        let sent = vec![Sent { acked: None, repeated: false }; messages];
+        let sent = vec![Sent::default(); messages];
         let latency = Histogram::new_with_max(120_000_000, 3)?;
         let begun = (0..messages).map(|_| AtomicU64::new(0)).collect();
         let progress = Arc::default();
@@ -89,6 +96,7 @@ impl Sender {
             conversation,
             size,
             stored: false,
+            mix: None,
             credentials: Credentials::default(),
             sent,
             latency,
@@ -115,13 +123,55 @@ impl Sender {
         content
     }
 
-    fn frame(&self, n: usize) -> String {
-        chat_frame(&Chat {
-            conversation: self.conversation.clone(),
-            msg_id: self.msg_id(n),
-            content: self.content(n),
-            stored: self.stored,
-        })
+    /// Adds a message to those that are sent. Returns its index.
+    pub fn add(&mut self) -> usize {
+        let n = self.sent.len();
+        self.sent.push(Sent::default());
+        self.choose_kind(n);
+        n
+    }
+
+    fn choose_kind(&mut self, n: usize) {
+        if let Some(targets) = &self.mix {
+            self.sent[n].kind = targets.kind(&self.user, n);
+        }
+    }
+
+    /// Records the sequence number of a reply with code 0. Returns whether an earlier reply had another one.
+    pub fn record_ack(&mut self, n: usize, seq: u64) -> bool {
+        let sent = &mut self.sent[n];
+        let is_corrected = sent.acked.is_some_and(|before| before != seq);
+        sent.repeated |= is_corrected;
+        if let Some(targets) = self.mix.as_ref().filter(|_| sent.acked.is_none() && sent.kind == Kind::Text) {
+            targets.acked(&self.user, seq);
+        }
+        sent.acked = Some(seq);
+        is_corrected
+    }
+
+    /// Records a refusal. Returns whether it is final.
+    pub fn record_refusal(&mut self, n: usize, code: u16) -> bool {
+        let sent = &mut self.sent[n];
+        sent.repeated = true;
+        let is_final = sent.kind.may_end_with(code);
+        if is_final {
+            sent.acked = None;
+        }
+        is_final
+    }
+
+    /// The frame of message `n`; `stored`: the reply is requested at the commit.
+    #[must_use]
+    pub fn frame(&self, n: usize, stored: bool) -> String {
+        let (conversation, msg_id, content) = (self.conversation.clone(), self.msg_id(n), self.content(n));
+        match self.sent[n].kind {
+            Kind::Text => chat_frame(&Chat { conversation, msg_id, content, stored }),
+            kind => {
+                let payload = kind.payload(&content, stored);
+                json!({"cmd": 2, "msg_id": msg_id, "conversation_id": conversation, "payload": payload})
+                    .to_string()
+            }
+        }
     }
 
     /// Sends all messages and waits until each is acknowledged.
@@ -130,7 +180,7 @@ impl Sender {
     /// A refusal that a retry does not change, or two minutes without an acknowledgement.
     pub async fn run(&mut self, start: Instant) -> anyhow::Result<()> {
         sleep_until(start).await;
-        let mut state = State {
+        let mut state = Sending {
             next: 0,
             begun: BTreeMap::new(),
             flights: HashMap::new(),
@@ -194,13 +244,13 @@ impl Sender {
     async fn converse(
         &mut self,
         mut socket: Socket,
-        state: &mut State,
+        state: &mut Sending,
         start: Instant,
     ) -> anyhow::Result<bool> {
         loop {
             for _ in 0..FRAMES_AT_ONCE {
                 let Some(n) = self.next_to_send(state, start) else { break };
-                if socket.feed(Message::text(self.frame(n))).await.is_err() {
+                if socket.feed(Message::text(self.frame(n, self.stored))).await.is_err() {
                     return Ok(false);
                 }
             }
@@ -234,7 +284,7 @@ impl Sender {
         }
     }
 
-    fn has_sent_all(&self, state: &State) -> bool {
+    fn has_sent_all(&self, state: &Sending) -> bool {
         match &self.pace {
             Pace::Endless { stop, .. } => stop.is_cancelled(),
             Pace::Window(_) | Pace::Schedule(_) => state.next == self.sent.len(),
@@ -250,7 +300,7 @@ impl Sender {
     }
 
     /// Chooses the next message and records it as sent.
-    fn next_to_send(&mut self, state: &mut State, start: Instant) -> Option<usize> {
+    fn next_to_send(&mut self, state: &mut Sending, start: Instant) -> Option<usize> {
         let now = Instant::now();
         if state.backoff.not_before(now).is_some() {
             return None;
@@ -260,7 +310,7 @@ impl Sender {
         Some(n)
     }
 
-    fn choose(&mut self, state: &mut State, start: Instant, now: Instant) -> Option<usize> {
+    fn choose(&mut self, state: &mut Sending, start: Instant, now: Instant) -> Option<usize> {
         let due_again = now + ANSWER_TIMEOUT;
         if let Some(&(due, n)) = state.again.first()
             && due <= now
@@ -278,7 +328,9 @@ impl Sender {
             return None;
         }
         if n == self.sent.len() {
-            self.sent.push(Sent { acked: None, repeated: false });
+            self.add();
+        } else {
+            self.choose_kind(n);
         }
         state.next += 1;
         // An endless sender has no place here for its later messages.
@@ -300,7 +352,7 @@ impl Sender {
         }
     }
 
-    fn wake_at(&self, state: &State, start: Instant) -> Instant {
+    fn wake_at(&self, state: &Sending, start: Instant) -> Instant {
         let now = Instant::now();
         let latest = now + ANSWER_TIMEOUT;
         let again = state.again.first().map(|(due, _)| *due);
@@ -313,7 +365,7 @@ impl Sender {
         next.map_or(latest, |next| next.max(not_before)).min(latest)
     }
 
-    fn take(&mut self, frame: Message, state: &mut State) -> anyhow::Result<()> {
+    fn take(&mut self, frame: Message, state: &mut Sending) -> anyhow::Result<()> {
         let text = match frame {
             Message::Text(text) => text,
             Message::Close(Some(frame)) => {
@@ -340,13 +392,10 @@ impl Sender {
         }
     }
 
-    fn take_ack(&mut self, n: usize, seq: u64, state: &mut State) -> anyhow::Result<()> {
-        let sent = &mut self.sent[n];
-        if sent.acked.is_some_and(|before| before != seq) {
-            sent.repeated = true;
+    fn take_ack(&mut self, n: usize, seq: u64, state: &mut Sending) -> anyhow::Result<()> {
+        if self.record_ack(n, seq) {
             self.report.corrected.fetch_add(1, Ordering::Relaxed);
         }
-        sent.acked = Some(seq);
         self.progress.acked(seq);
         let Some(begun) = state.begun.remove(&n) else { return Ok(()) };
         state.last_success = Instant::now();
@@ -359,13 +408,23 @@ impl Sender {
     }
 
     /// The message is sent again when the gateway says so; a refusal that a retry does not change ends the run.
-    fn take_refusal(&mut self, n: usize, code: u16, payload: &str, state: &mut State) -> anyhow::Result<()> {
+    fn take_refusal(
+        &mut self,
+        n: usize,
+        code: u16,
+        payload: &str,
+        state: &mut Sending,
+    ) -> anyhow::Result<()> {
         let (message, wait) = match serde_json::from_str(payload) {
             Ok(Refused::Later { message, retry_after_ms }) => (message, retry_after_ms),
             Ok(Refused::Sentence(message)) => (message, None),
             Err(_) => (Cow::Borrowed(payload), None),
         };
         self.report.refusals.count(Request::Message, code, &message);
+        if self.record_refusal(n, code) {
+            state.begun.remove(&n);
+            return Ok(());
+        }
         if !matches!(code, 429 | 500 | 503) {
             let cause = cause(Request::Message, code, &message);
             anyhow::bail!(
@@ -375,7 +434,6 @@ impl Sender {
             );
         }
         self.report.refused.fetch_add(1, Ordering::Relaxed);
-        self.sent[n].repeated = true;
         let (now, wait) = (Instant::now(), Duration::from_millis(wait.unwrap_or(RETRY_DEFAULT_MS)));
         if code == 429 {
             // The limit is the user's: its other messages would be refused too.
@@ -384,18 +442,4 @@ impl Sender {
         state.again.insert((now + wait, n));
         Ok(())
     }
-}
-
-struct State {
-    next: usize,
-    /// Unanswered messages, and when each was first sent or due.
-    begun: BTreeMap<usize, Instant>,
-    /// Messages without a reply to their last sending, and when each is sent again.
-    flights: HashMap<usize, Instant>,
-    /// Messages that wait to be sent again, and from when on.
-    again: BTreeSet<(Instant, usize)>,
-    backoff: Backoff,
-    /// The pause before the next connection, if the gateway named one.
-    reconnect_after: Option<Duration>,
-    last_success: Instant,
 }

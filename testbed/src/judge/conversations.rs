@@ -1,12 +1,13 @@
 //! Pulls all conversations and applies the rules.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::rules::{Renumbered, judge_list};
 use super::verdict::Verdict;
-use crate::client::{Chat, Client, Sender, StoredMessage};
+use crate::client::{Client, Packet, Sender, StoredMessage};
 
 /// Sends the message again: the reply must have the sequence number under which it is stored.
 async fn judge_retry(
@@ -17,19 +18,21 @@ async fn judge_retry(
 ) -> anyhow::Result<()> {
     let Renumbered { n, acked, seq, .. } = *found;
     let mut client = Client::connect_with(&sender.credentials, gateway, &sender.user).await?;
-    let chat = Chat {
-        conversation: sender.conversation.clone(),
-        msg_id: sender.msg_id(n),
-        content: sender.content(n),
-        stored: true,
-    };
+    let msg_id = sender.msg_id(n);
     // The sender may have used up what its rate limit allows.
-    let told = client.chat_until_taken(&chat).await?.seq;
+    let told = loop {
+        client.send(sender.frame(n, true)).await?;
+        let is_reply = |packet: &Packet| packet.cmd == 2 && packet.msg_id.as_deref() == Some(&*msg_id);
+        let reply = client.wait_for(is_reply).await?;
+        match reply.retry_after_ms() {
+            Some(wait) => tokio::time::sleep(Duration::from_millis(wait)).await,
+            None => break reply.seq,
+        }
+    };
     if told == Some(seq) {
         verdict.renumbered += 1;
     } else {
-        let example =
-            || format!("misnumbered: {} acked as {acked} is {seq}, a retry says {told:?}", chat.msg_id);
+        let example = || format!("misnumbered: {} acked as {acked} is {seq}, a retry says {told:?}", msg_id);
         verdict.record(|v| &mut v.misnumbered, example);
     }
     Ok(())

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::changes::{applied, changed_nothing, judge_state};
 use super::verdict::Verdict;
-use crate::client::{Reader, Sender, StoredMessage};
+use crate::client::{Kind, Reader, Sender, StoredMessage};
 
 /// A message that is stored under another sequence number than its sender was last told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +26,10 @@ pub fn judge_list(senders: &[&Sender], list: &[StoredMessage], verdict: &mut Ver
             verdict.record(|v| &mut v.unordered, || format!("{} after {}", pair[1].seq, pair[0].seq));
         }
     }
+    judge_state(list, verdict);
     let mut renumbered = Vec::new();
     for (at, places) in places_of(senders, list, verdict).iter().enumerate() {
-        judge_sender(at, senders[at], places, &mut renumbered, verdict);
+        judge_sender((at, senders[at]), list, places, &mut renumbered, verdict);
     }
     renumbered
 }
@@ -50,7 +52,7 @@ fn places_of(senders: &[&Sender], list: &[StoredMessage], verdict: &mut Verdict)
             verdict.record(|v| &mut v.foreign, || format!("foreign: {message:?}"));
             continue;
         };
-        if message.content != senders[at].content(n) {
+        if !is_as_sent(senders[at], n, message) {
             verdict.record(|v| &mut v.altered, || format!("altered: {message:?}"));
         }
         if places[at][n].replace(message.seq).is_some() {
@@ -63,10 +65,32 @@ fn places_of(senders: &[&Sender], list: &[StoredMessage], verdict: &mut Verdict)
     places
 }
 
+/// Whether a message has the content with which it was sent, unless it was edited: then the state is judged.
+fn is_as_sent(sender: &Sender, n: usize, message: &StoredMessage) -> bool {
+    match sender.sent[n].kind {
+        Kind::Text => message.edited_at.is_some() || message.content == sender.content(n),
+        Kind::Edit { target } => message.edit_seq == Some(target) && message.content == sender.content(n),
+        Kind::Reaction { target, reaction, removes } => {
+            (message.react_seq, message.reaction.as_deref(), message.remove)
+                == (Some(target), Some(reaction), removes)
+        }
+    }
+}
+
+/// Whether an acknowledged message that is not in the list need not be there.
+fn may_be_missing(sender: &Sender, n: usize, acked: u64, list: &[StoredMessage]) -> bool {
+    match sender.sent[n].kind {
+        Kind::Reaction { target, reaction, removes } => {
+            changed_nothing(list, &sender.user, (target, reaction, removes), acked)
+        }
+        Kind::Text | Kind::Edit { .. } => false,
+    }
+}
+
 /// Compares the acknowledgements of one sender with the places of its messages.
 fn judge_sender(
-    at: usize,
-    sender: &Sender,
+    (at, sender): (usize, &Sender),
+    list: &[StoredMessage],
     places: &[Option<u64>],
     renumbered: &mut Vec<Renumbered>,
     verdict: &mut Verdict,
@@ -76,9 +100,11 @@ fn judge_sender(
         if let Some(acked) = sent.acked {
             verdict.acked += 1;
             match place {
-                None => {
-                    verdict.record(|v| &mut v.lost, || format!("lost: {} with seq {acked}", sender.msg_id(n)))
-                }
+                None if may_be_missing(sender, n, acked, list) => {}
+                None => verdict.record(
+                    |v| &mut v.lost,
+                    || format!("lost: {} with seq {acked}: {:?}", sender.msg_id(n), sent.kind),
+                ),
                 Some(seq) if *seq != acked => renumbered.push(Renumbered { sender: at, n, acked, seq: *seq }),
                 Some(_) => {}
             }
@@ -133,9 +159,10 @@ pub fn judge_follower(reader: &Reader, list: &[StoredMessage], verdict: &mut Ver
             verdict.record(|v| &mut v.undercut, example);
         }
     }
-    if reader.seen != list {
+    let (applied_seen, applied_list) = (applied(&reader.seen), applied(list));
+    if applied_seen != applied_list {
         let example = || {
-            let first = reader.seen.iter().zip(list).position(|(seen, there)| seen != there);
+            let first = applied_seen.iter().zip(&applied_list).position(|(seen, there)| seen != there);
             let (seen, there) = (reader.seen.len(), list.len());
             format!(
                 "{} has {seen} of {there} messages of {}; first difference at {first:?}",
@@ -159,7 +186,7 @@ mod tests {
         let mut sender =
             Sender::new("alice".into(), assignment, Vec::new(), Arc::new(Report::default())).unwrap();
         for (n, sent) in sender.sent.iter_mut().enumerate() {
-            *sent = Sent { acked: Some(n as u64 + 1), repeated: false };
+            *sent = Sent { acked: Some(n as u64 + 1), ..Sent::default() };
         }
         sender
     }
@@ -170,10 +197,7 @@ mod tests {
             seq: n as u64 + 1,
             sender_id: sender.user.clone(),
             content: sender.content(n),
-            msg_type: 1,
-            send_time: 0,
-            recalled: false,
-            recall_seq: None,
+            ..StoredMessage::default()
         };
         (0..3).map(message).collect()
     }

@@ -25,6 +25,8 @@ pub struct Verdict {
     pub reordered: usize,
     /// Gateways whose list differs from that of the first one.
     pub different: usize,
+    /// Messages that do not show what the edits and reactions after them say.
+    pub stale: usize,
     /// Messages that appeared at or below a cursor that a client had been given.
     pub undercut: usize,
     /// One example of each kind of violation.
@@ -44,10 +46,20 @@ impl Verdict {
             unordered,
             reordered,
             different,
+            stale,
             undercut,
             ..
         } = self;
-        lost + doubled + misnumbered + altered + foreign + unordered + reordered + different + undercut == 0
+        lost + doubled
+            + misnumbered
+            + altered
+            + foreign
+            + unordered
+            + reordered
+            + different
+            + stale
+            + undercut
+            == 0
     }
 
     pub(super) fn record(
@@ -68,7 +80,7 @@ impl fmt::Display for Verdict {
         write!(
             f,
             "{}: {} acked, {} renumbered, lost {}, doubled {}, misnumbered {}, altered {}, foreign {}, unordered {}, reordered {}, \
-             different {}, undercut {}",
+             different {}, stale {}, undercut {}",
             if self.is_good() { "kept" } else { "BROKEN" },
             self.acked,
             self.renumbered,
@@ -80,6 +92,7 @@ impl fmt::Display for Verdict {
             self.unordered,
             self.reordered,
             self.different,
+            self.stale,
             self.undercut
         )?;
         self.examples.iter().try_for_each(|example| write!(f, "\n  {example}"))

@@ -167,7 +167,7 @@ impl Conversation {
     fn news(&mut self, page: &[StoredMessage], me: &str) {
         let news = page.iter().filter(|message| message.seq > self.info.last_seq);
         let unread = news.filter(|message| {
-            let counts = !crate::message::CHANGES.contains(&message.msg_type) && !message.recalled;
+            let counts = crate::message::counts(message.msg_type) && !message.recalled;
             counts && message.sender_id != me && message.seq > self.info.read_seq
         });
         self.info.unread += unread.count() as u64;
@@ -222,9 +222,7 @@ mod tests {
             sender_id: "bob".into(),
             content: "c".into(),
             msg_type: 1,
-            send_time: 0,
-            recalled: false,
-            recall_seq: None,
+            ..StoredMessage::default()
         };
         seqs.iter().map(message).collect()
     }

@@ -59,8 +59,8 @@ impl Packet {
     }
 }
 
-/// A message in a pull or push.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// A message in a pull or push, or in a list of conversations.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct StoredMessage {
     /// The message id.
     pub msg_id: String,
@@ -70,7 +70,7 @@ pub struct StoredMessage {
     pub sender_id: String,
     /// The content.
     pub content: String,
-    /// 1 text, 2 image, 3 recall.
+    /// 1 text, 2 image, 3 recall, 4 edit, 5 reaction, 6 pin, 8 a change of the group, 100 to 255 the app's own.
     pub msg_type: u32,
     /// Milliseconds since 1970.
     pub send_time: i64,
@@ -80,6 +80,50 @@ pub struct StoredMessage {
     /// The message that it recalls.
     #[serde(default)]
     pub recall_seq: Option<u64>,
+    /// The message that it edits.
+    #[serde(default)]
+    pub edit_seq: Option<u64>,
+    /// In an edit: the content stays as it is.
+    #[serde(default)]
+    pub keeps_content: bool,
+    /// The message that it reacts to.
+    #[serde(default)]
+    pub react_seq: Option<u64>,
+    /// In a reaction: which one.
+    #[serde(default)]
+    pub reaction: Option<String>,
+    /// The message that it pins.
+    #[serde(default)]
+    pub pin_seq: Option<u64>,
+    /// In a reaction or a pin: it is taken back.
+    #[serde(default)]
+    pub remove: bool,
+    /// A JSON object of the app's own; in a change of the group, what was changed.
+    #[serde(default)]
+    pub meta: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The message that it answers.
+    #[serde(default)]
+    pub reply_to: Option<u64>,
+    /// The users that it mentions; `["*"]` is everyone.
+    #[serde(default)]
+    pub mentions: Vec<String>,
+    /// When it was edited last, in milliseconds since 1970 by its sender's clock.
+    #[serde(default)]
+    pub edited_at: Option<i64>,
+    /// In the order of the earliest one that still stands.
+    #[serde(default)]
+    pub reactions: Vec<Reactions>,
+}
+
+/// The users with the same reaction to a message.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Reactions {
+    /// The reaction.
+    pub reaction: String,
+    /// How many users.
+    pub count: u32,
+    /// The first 20 of them, in the order of reacting.
+    pub user_ids: Vec<String>,
 }
 
 /// A conversation in the reply to a sync.
@@ -96,7 +140,13 @@ pub struct Entry {
     pub last_ack_seq: Option<u64>,
     /// The unread count.
     pub unread: Option<u64>,
-    /// The last message.
+    /// How many unread messages mention the user.
+    #[serde(default)]
+    pub mentions: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub mention_seq: Option<u64>,
+    /// The last message that is no change.
     pub last_message: Option<StoredMessage>,
     /// Whether the user is no longer a member.
     #[serde(default)]
