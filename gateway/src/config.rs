@@ -206,6 +206,8 @@ pub struct Groups {
     pub members_added_per_day: u32,
     /// Only users with an account may be added to groups. Not with tokens of your own server, whose users have none.
     pub members_need_accounts: bool,
+    /// Members see changes of their groups as entries of type 8. Must be equal on all gateways.
+    pub system_messages: bool,
 }
 
 impl Default for Groups {
@@ -219,6 +221,7 @@ impl Default for Groups {
             made_per_day: 200,
             members_added_per_day: 10_000,
             members_need_accounts: false,
+            system_messages: true,
         }
     }
 }

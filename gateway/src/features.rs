@@ -20,14 +20,24 @@ pub(crate) enum Feature {
     Reactions,
     /// Pinned messages.
     Pins,
+    /// Changes of groups as entries of their timelines.
+    System,
     /// Profiles of users, and what groups show beside their names.
     Profiles,
 }
 
 impl Feature {
     /// In the order in which clients are told them.
-    const ALL: [Self; 7] =
-        [Self::Edits, Self::Meta, Self::Replies, Self::Mentions, Self::Reactions, Self::Pins, Self::Profiles];
+    const ALL: [Self; 8] = [
+        Self::Edits,
+        Self::Meta,
+        Self::Replies,
+        Self::Mentions,
+        Self::Reactions,
+        Self::Pins,
+        Self::System,
+        Self::Profiles,
+    ];
 
     /// The name that clients know it by.
     fn name(self) -> &'static str {
@@ -38,6 +48,7 @@ impl Feature {
             Self::Mentions => "mentions",
             Self::Reactions => "reactions",
             Self::Pins => "pins",
+            Self::System => "system",
             Self::Profiles => "profiles",
         }
     }
@@ -51,6 +62,7 @@ impl Feature {
             Self::Mentions => "messages.mentions",
             Self::Reactions => "messages.reactions",
             Self::Pins => "messages.pins",
+            Self::System => "groups.system_messages",
             Self::Profiles => "profiles.enabled",
         }
     }
@@ -64,6 +76,7 @@ impl Feature {
             Self::Mentions => messages.mentions,
             Self::Reactions => messages.reactions,
             Self::Pins => messages.pins,
+            Self::System => config.groups.system_messages,
             Self::Profiles => config.profiles.enabled,
         }
     }
@@ -131,11 +144,11 @@ mod tests {
     #[test]
     fn a_feature_that_is_switched_off_is_not_listed_and_names_its_setting() {
         let mut config = Config::default();
-        let all = ["edit", "meta", "reply", "mentions", "reactions", "pins", "profiles"];
+        let all = ["edit", "meta", "reply", "mentions", "reactions", "pins", "system", "profiles"];
         assert_eq!(Features::of(&config).names(), all);
         assert_eq!(Features::of(&config).require(Feature::Profiles), Ok(()));
         config.profiles.enabled = false;
-        assert_eq!(Features::of(&config).names(), all[..6]);
+        assert_eq!(Features::of(&config).names(), all[..7]);
         let refused = Features::of(&config).require(Feature::Profiles).unwrap_err();
         assert_eq!(refused.code(), 400);
         assert!(refused.message().contains("profiles.enabled = false"), "{}", refused.message());

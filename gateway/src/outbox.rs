@@ -6,9 +6,10 @@
 //! if the client reads too slowly they are dropped, and the client gets a resync.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -262,6 +263,15 @@ impl Outbox {
     /// The next frame of the reply lane.
     pub fn pop_reply(&self) -> Option<Utf8Bytes> {
         self.state.lock().take_reply()
+    }
+
+    /// The one reply of an outbox without a connection. It comes by the deadline of the message.
+    pub async fn one_reply(&self) -> Utf8Bytes {
+        poll_fn(|cx| {
+            self.watch(cx);
+            self.pop_reply().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     /// The reason to close, if the connection has to close.

@@ -706,6 +706,7 @@ async fn the_documented_calls_are_answered_as_documented() {
     let system = Builder::new()
         .unlimited()
         .set("IM__GROUPS__AUTO_CREATE", "false")
+        .set("IM__GROUPS__SYSTEM_MESSAGES", "true")
         .set("IM__AUTH__ACCOUNTS", "true")
         .for_test()
         .await

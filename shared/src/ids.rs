@@ -129,6 +129,14 @@ impl UserId {
     }
 }
 
+impl UserId {
+    /// The sender that is shown of what the operator does in nobody's name.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self(Arc::from("operator"))
+    }
+}
+
 impl MsgId {
     /// As [`UserId::from_stored`].
     pub(crate) fn from_stored(text: &str) -> Self {

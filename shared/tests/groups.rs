@@ -8,14 +8,14 @@ use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
 use shared::mysql::groups::{
-    self, AddMembers, Changed, CreateGroup, DismissGroup, GroupChange, GroupError, GroupSizes, JoinGroup,
+    self, AddMembers, Changed, CreateGroup, DismissGroup, GroupChange, GroupError, GroupPolicy, JoinGroup,
     MemberUpdate, RemoveMember, UpdateGroup, UpdateMember,
 };
 use shared::mysql::{self, Ping, Pool, access, blocks, conversations, members};
 use shared::permission::{Action, Actor, Denied, GroupSettings, Membership, Permissions, Relation, Role};
 use testbed::stack::Stores;
 
-const SIZES: GroupSizes = GroupSizes { large_above: 10, members_max: 30 };
+const SIZES: GroupPolicy = GroupPolicy { large_above: 10, members_max: 30, has_system_entries: true };
 
 async fn migrated(stores: &Stores) -> Pool {
     let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };

@@ -8,9 +8,9 @@ use futures_util::FutureExt as _;
 use shared::amqp::PolicyWatch;
 use shared::config::ConfigError;
 use shared::health::Health;
-use shared::ids::UserId;
+use shared::ids::{ConnectionId, UserId};
 use shared::mysql::Pool;
-use shared::mysql::groups::GroupSizes;
+use shared::mysql::groups::GroupPolicy;
 use shared::redis::device_ranks::DeviceRanks;
 use shared::redis::inbox::Inboxes;
 use shared::redis::liveness_registry::LivenessRegistry;
@@ -35,7 +35,7 @@ use crate::hub::Hub;
 use crate::id_profile::IdProfile;
 use crate::membership::{
     Barriers, GATEWAY_EXPIRY, GroupChanges, InboxUpdates, LiveGateways, Loaded, Memberships, OpenGroups,
-    QuotaSettings, Quotas, follow_change_log,
+    QuotaSettings, Quotas, Telling, follow_change_log,
 };
 use crate::presence::{Online, online};
 use crate::processes::Processes;
@@ -43,7 +43,7 @@ use crate::push::fanout::{EventTargets, Fanout};
 use crate::push::listener::Listener;
 use crate::rates::Rates;
 use crate::read::{ReadDeps, ReadSettings, Reads};
-use crate::send::{InFlight, Numbering, PipelineContext, Pipelines, Sends};
+use crate::send::{InFlight, Numbering, PipelineContext, Pipelines, Sends, SystemEntries};
 use crate::typing::Typing;
 use crate::{connection, http};
 
@@ -66,7 +66,8 @@ pub(super) struct Builder {
 /// Membership, as other parts use it.
 struct Groups {
     memberships: Arc<Memberships>,
-    changes: Arc<GroupChanges>,
+    policy: GroupPolicy,
+    inbox_updates: InboxUpdates,
     quotas: Arc<Quotas>,
     barriers: Arc<Barriers>,
     live: Arc<LiveGateways>,
@@ -93,6 +94,7 @@ impl Builder {
         let devices = self.devices(&announcer);
         let in_flight = Arc::new(InFlight::new());
         let sends = self.sends(&groups, &in_flight, follower);
+        let changes = self.group_changes(&groups, &sends);
         self.tasks.spawn_essential("key files", Arc::clone(&tokens).follow_files(self.tasks.clone()));
         let revocations = self.revocations(&announcer, revoked).await?;
         let reads = self.reads(&groups, &announcer)?;
@@ -123,7 +125,7 @@ impl Builder {
             reads,
             budgets: Arc::clone(&self.budgets),
             memberships: groups.memberships,
-            changes: groups.changes,
+            changes,
             quotas: groups.quotas,
             profile_changes: Rates::per_minute(self.config.profiles.changes_per_minute),
             online,
@@ -166,14 +168,18 @@ impl Builder {
     async fn groups(&self, announcer: &Announcer) -> Groups {
         let Stores { pool, redis, .. } = &self.stores;
         let settings = &self.config.groups;
-        let sizes = GroupSizes { large_above: settings.large_above, members_max: settings.members_max };
+        let policy = GroupPolicy {
+            large_above: settings.large_above,
+            members_max: settings.members_max,
+            has_system_entries: settings.system_messages,
+        };
         let inboxes = Inboxes::new(redis.clone(), self.config.inbox.ttl_s);
         let inbox_updates = InboxUpdates::new(inboxes.clone(), self.tasks.clone());
         let quotas = Arc::new(quotas(settings, pool));
         let open_groups = OpenGroups {
             auto_create: settings.auto_create,
             ids: settings.id_profile,
-            sizes,
+            policy,
             quotas: Arc::clone(&quotas),
             announcer: announcer.clone(),
             inbox_updates: inbox_updates.clone(),
@@ -186,14 +192,24 @@ impl Builder {
         let live = LiveGateways::join(registry, self.gateway).await;
         self.tasks.spawn_essential("heartbeat", Arc::clone(&live).stay(self.tasks.clone()));
         let barriers = Arc::new(Barriers::new(self.gateway, announcer.clone(), Arc::clone(&live)));
-        let changes = GroupChanges::new(
-            pool.clone(),
-            Arc::clone(&memberships),
-            Arc::clone(&barriers),
-            inbox_updates,
-            sizes,
-        );
-        Groups { memberships, changes: Arc::new(changes), quotas, barriers, live, inboxes }
+        Groups { memberships, policy, inbox_updates, quotas, barriers, live, inboxes }
+    }
+
+    /// Changes of groups, and the entries about them.
+    fn group_changes(&self, groups: &Groups, sends: &Arc<Sends>) -> Arc<GroupChanges> {
+        let pool = &self.stores.pool;
+        // Connections are counted from 1.
+        let origin = ConnectionId { gateway: self.gateway, connection: 0 };
+        let entries = SystemEntries::new(pool.clone(), Arc::clone(sends), origin, self.tasks.clone());
+        let entries = Arc::new(entries);
+        self.tasks.spawn_essential("system entries", Arc::clone(&entries).run());
+        let telling = Telling {
+            barriers: Arc::clone(&groups.barriers),
+            inbox_updates: groups.inbox_updates.clone(),
+            entries: Box::new(entries),
+        };
+        let memberships = Arc::clone(&groups.memberships);
+        Arc::new(GroupChanges::new(pool.clone(), memberships, telling, groups.policy))
     }
 
     fn presence(&self, groups: &Groups) -> Online {

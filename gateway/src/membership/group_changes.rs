@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use proto::v1;
 use proto::v1::event::Kind;
 use shared::conversation::Conversation;
 use shared::ids::UserId;
 use shared::mysql::groups::{
-    self, AcceptInvitation, AddMembers, CreateGroup, DismissGroup, GroupChange, GroupSizes, MemberUpdate,
+    self, AcceptInvitation, AddMembers, CreateGroup, DismissGroup, GroupChange, GroupPolicy, MemberUpdate,
     RemoveMember, UpdateGroup, UpdateMember,
 };
+use shared::mysql::system_entries::EntryId;
 use shared::mysql::{Pool, blocks};
 use shared::permission::Actor;
 
@@ -24,15 +26,31 @@ use crate::wire::api_error::ApiError;
 /// How long a call waits until its change is recorded in inboxes. The recording goes on after that.
 const INBOX_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Sends the entries of timelines about changes of groups.
+pub(crate) trait SendEntries: std::fmt::Debug + Send + Sync {
+    /// Sends the entries of `group` up to `last`. The future ends when they are stored, or after a time limit.
+    fn send(&self, group: &Conversation, last: EntryId) -> BoxFuture<'static, ()>;
+}
+
 /// Changes groups and blocks. When one of its calls returns, the change holds on every live gateway, or the barrier has
 /// timed out.
 #[derive(Debug)]
 pub(crate) struct GroupChanges {
     pool: Pool,
     memberships: Arc<Memberships>,
-    barriers: Arc<Barriers>,
-    inbox_updates: InboxUpdates,
-    sizes: GroupSizes,
+    telling: Telling,
+    policy: GroupPolicy,
+}
+
+/// Who has to know of a committed change.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    /// The other gateways.
+    pub(crate) barriers: Arc<Barriers>,
+    /// The inboxes of those who join and leave.
+    pub(crate) inbox_updates: InboxUpdates,
+    /// The timeline.
+    pub(crate) entries: Box<dyn SendEntries>,
 }
 
 /// What a change is about, as far as its event tells.
@@ -44,16 +62,15 @@ enum ChangeKind {
 }
 
 impl GroupChanges {
-    /// Changes are committed through `pool` and announced through `barriers`.
+    /// Changes are committed through `pool`.
     #[must_use]
     pub(crate) fn new(
         pool: Pool,
         memberships: Arc<Memberships>,
-        barriers: Arc<Barriers>,
-        inbox_updates: InboxUpdates,
-        sizes: GroupSizes,
+        telling: Telling,
+        policy: GroupPolicy,
     ) -> Self {
-        Self { pool, memberships, barriers, inbox_updates, sizes }
+        Self { pool, memberships, telling, policy }
     }
 
     /// Creates a group. Returns the users who are invited, because they want to be asked.
@@ -121,7 +138,7 @@ impl GroupChanges {
             user_ids: invited.iter().map(|user| user.as_str().to_owned()).collect(),
             by: by.as_str().to_owned(),
         };
-        self.barriers.announce(Kind::Invited(event)).await;
+        self.telling.barriers.announce(Kind::Invited(event)).await;
     }
 
     /// Removes a member, or lets it leave.
@@ -165,7 +182,7 @@ impl GroupChanges {
                 blocked,
             };
             self.memberships.block_changed(&change);
-            self.barriers.announce(Kind::BlockChanged(change)).await;
+            self.telling.barriers.announce(Kind::BlockChanged(change)).await;
         }
         Ok(())
     }
@@ -177,15 +194,20 @@ impl GroupChanges {
         change: &C,
         kind: ChangeKind,
     ) -> Result<Vec<UserId>, ApiError> {
-        let changed = groups::change(&self.pool, group, self.sizes, change).await;
+        let changed = groups::change(&self.pool, group, self.policy, change).await;
         let mut changed = changed.map_err(|error| refusal(&error))?;
         let invited = std::mem::take(&mut changed.invited);
+        let entry = changed.entry;
         let Some(mut event) = event(group, &changed) else { return Ok(invited) };
         event.settings |= kind == ChangeKind::Settings;
         event.dismissed = kind == ChangeKind::Dismissal;
         self.memberships.changed(&event);
-        let recorded = tokio::time::timeout(INBOX_TIMEOUT, self.inbox_updates.record(changed, group));
-        let _ = tokio::join!(self.barriers.announce(Kind::MembershipChanged(event)), recorded);
+        let recorded = tokio::time::timeout(INBOX_TIMEOUT, self.telling.inbox_updates.record(changed, group));
+        let _ = tokio::join!(self.telling.barriers.announce(Kind::MembershipChanged(event)), recorded);
+        // Afterwards: new members get it as a push, and a group that was just made has it from the start.
+        if let Some(entry) = entry {
+            self.telling.entries.send(group, entry).await;
+        }
         Ok(invited)
     }
 }

@@ -7,7 +7,7 @@ use ahash::AHashMap;
 use proto::v1;
 use shared::conversation::Conversation;
 use shared::ids::UserId;
-use shared::mysql::groups::GroupSizes;
+use shared::mysql::groups::GroupPolicy;
 use shared::mysql::{self, Pool, members};
 use shared::permission::{HistoryRange, Permissions};
 use shared::shutdown::Shutdown;
@@ -30,7 +30,7 @@ pub(crate) struct OpenGroups {
     /// Which ids such a group may have.
     pub(crate) ids: IdProfile,
     /// Limits of groups.
-    pub(crate) sizes: GroupSizes,
+    pub(crate) policy: GroupPolicy,
     /// Limits of the users who make and join them.
     pub(crate) quotas: Arc<Quotas>,
     /// Announces joins.

@@ -39,7 +39,7 @@ mod view;
 
 pub(crate) use barrier::Barriers;
 pub(crate) use change_log::follow_change_log;
-pub(crate) use group_changes::GroupChanges;
+pub(crate) use group_changes::{GroupChanges, SendEntries, Telling};
 pub(crate) use inbox_updates::InboxUpdates;
 pub(crate) use liveness::{GATEWAY_EXPIRY, Live, LiveGateways};
 pub(crate) use memberships::{Memberships, OpenGroups};

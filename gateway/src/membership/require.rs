@@ -61,10 +61,10 @@ impl Memberships {
                 self.join(group, user).await
             }
             Relation::NoGroup if self.open_groups.auto_create => {
-                let OpenGroups { ids, sizes, .. } = self.open_groups;
+                let OpenGroups { ids, policy, .. } = self.open_groups;
                 ids.check_group(group).map_err(ApiError::malformed)?;
                 self.open_groups.quotas.make_by_use(user).await?;
-                groups::create_open(&self.pool, group, sizes).await.map_err(|e| refusal(&e))?;
+                groups::create_open(&self.pool, group, policy).await.map_err(|e| refusal(&e))?;
                 self.join(group, user).await
             }
             relation => {
@@ -76,8 +76,8 @@ impl Memberships {
 
     /// `user` joins an open group.
     async fn join(&self, group: &Conversation, user: &UserId) -> Result<Permissions, ApiError> {
-        let sizes = self.open_groups.sizes;
-        let changed = groups::change(&self.pool, group, sizes, &JoinGroup { user }).await;
+        let policy = self.open_groups.policy;
+        let changed = groups::change(&self.pool, group, policy, &JoinGroup { user }).await;
         let changed = changed.map_err(|e| refusal(&e))?;
         let (membership, joined_muted) = (Membership::new(changed.history), changed.joined_muted);
         if let Some(event) = event(group, &changed) {

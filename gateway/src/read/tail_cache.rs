@@ -117,7 +117,7 @@ enum LastMessage {
 /// Where to read the last message after `rows`, newest first, were added; `None`: the cached one is still right. It is read by
 /// its number, so that a commit in between does not make it newer than the count.
 fn last_message(tail: &Tail, rows: &[unread::Counted]) -> Option<LastMessage> {
-    if let Some(newest) = rows.iter().find(|row| row.changes.is_none()) {
+    if let Some(newest) = rows.iter().find(|row| row.is_message) {
         return Some(LastMessage::At(newest.seq));
     }
     match &tail.last_message {
@@ -134,7 +134,7 @@ struct TailMessage {
     seq: Seq,
     /// Hash of the user id, in 8 bytes instead of 64.
     sender: u64,
-    /// It is neither a change entry nor recalled.
+    /// It is a message, and not recalled.
     counts: bool,
 }
 
@@ -190,6 +190,7 @@ mod tests {
         unread::Counted {
             seq: Seq(seq),
             sender_id: sender.to_owned(),
+            is_message: recalls.is_none(),
             counts: recalls.is_none(),
             changes: recalls.map(Seq),
             is_recall: recalls.is_some(),
@@ -211,6 +212,9 @@ mod tests {
         assert_eq!(last_message(&tail(Some(5)), &[reaction(8, 6), row(7, "bob", None)]), at(7));
         assert_eq!(last_message(&tail(Some(5)), &[reaction(7, 4), reaction(6, 3)]), None);
         assert_eq!(last_message(&tail(Some(5)), &[reaction(7, 4), reaction(6, 5)]), at(5), "it changed");
+        let system = |seq| unread::Counted { is_message: false, counts: false, ..row(seq, "bob", None) };
+        assert_eq!(last_message(&tail(Some(5)), &[system(7), row(6, "bob", None)]), at(6));
+        assert_eq!(last_message(&tail(Some(5)), &[system(7)]), None);
         let below = Some(LastMessage::Below(Seq(6)));
         assert_eq!(last_message(&tail(None), &[reaction(7, 4), reaction(6, 5)]), below);
     }

@@ -169,6 +169,23 @@ impl Sends {
         }
     }
 
+    /// Takes a system entry. No permission of its sender and no rate is checked. The reply comes when it is stored.
+    pub(super) fn submit_system(&self, message: Message, origin: ConnectionId, reply_to: ReplyTo) {
+        let deadline = Instant::now() + self.limits.deadline;
+        let reply = PendingReply::new(reply_to, message.id(), deadline);
+        let Some((reply, permit)) = self.take_place(reply) else { return };
+        let (reply_when_stored, may_be_retry) = (true, true);
+        self.queue(Admitted { message, origin, reply_when_stored, may_be_retry, reply, permit });
+    }
+
+    fn take_place(&self, reply: PendingReply) -> Option<(PendingReply, OwnedSemaphorePermit)> {
+        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+            return Some((reply, permit));
+        }
+        reply.refuse(&try_again("this gateway has as many messages in flight as it can hold"));
+        None
+    }
+
     /// Takes a place for the message; `None` if it was refused.
     fn admit(
         &self,
@@ -193,10 +210,7 @@ impl Sends {
             reply.refuse(&ApiError::RateLimited { message, retry_after_ms });
             return None;
         }
-        let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
-            reply.refuse(&try_again("this gateway has as many messages in flight as it can hold"));
-            return None;
-        };
+        let (reply, permit) = self.take_place(reply)?;
         Some(Admitted { message, origin: by.origin, reply_when_stored, may_be_retry, reply, permit })
     }
 

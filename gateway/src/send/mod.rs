@@ -16,9 +16,11 @@ mod reseed;
 mod routes;
 mod sampling;
 mod shard_publisher;
+mod system_entries;
 
 pub(crate) use admission::Sends;
 pub(crate) use in_flight::InFlight;
 pub(crate) use numbering::Numbering;
 pub(crate) use pipeline::PipelineContext;
 pub(crate) use pipelines::Pipelines;
+pub(crate) use system_entries::SystemEntries;

@@ -147,8 +147,8 @@ impl ChangePolicy {
         now_ms: i64,
     ) -> Option<RecallTarget> {
         let Facts { message, stored_at } = found?;
-        // A change entry is nothing to recall, except that a recall has its own sentence.
-        if message.kind.changes().is_some() && message.kind.recalls().is_none() {
+        // A change entry or a system entry is nothing to recall, except that a recall has its own sentence.
+        if !message.kind.counts() && message.kind.recalls().is_none() {
             return None;
         }
         Some(RecallTarget {

@@ -14,6 +14,7 @@ pub mod listing;
 pub mod message;
 pub mod name;
 pub(crate) mod number;
+pub(crate) mod outcome;
 pub mod reply;
 pub mod request;
 pub(crate) mod retry_delay;

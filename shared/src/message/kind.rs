@@ -12,6 +12,7 @@ pub(super) const RECALL: u32 = 3;
 pub(super) const EDIT: u32 = 4;
 pub(super) const REACTION: u32 = 5;
 pub(super) const PIN: u32 = 6;
+pub(super) const SYSTEM: u32 = 8;
 /// The first and the last of the app's own types.
 pub const APP_TYPES: std::ops::RangeInclusive<u32> = 100..=255;
 
@@ -65,6 +66,8 @@ pub enum MessageKind<B = Body> {
         /// The pin is taken off.
         removes: bool,
     },
+    /// A change of the group that its members see. Made by gateways only; `meta` says what it is.
+    System,
     /// A kind of a later version: shown, and never accepted.
     Unknown {
         /// Its number in the protocol.
@@ -96,6 +99,7 @@ impl<B> MessageKind<B> {
             Self::Edit { .. } => EDIT,
             Self::Reaction { .. } => REACTION,
             Self::Pin { .. } => PIN,
+            Self::System => SYSTEM,
             Self::App { msg_type, .. } | Self::Unknown { msg_type, .. } => *msg_type,
         }
     }
@@ -117,8 +121,15 @@ impl<B> MessageKind<B> {
             | Self::Edit { target, .. }
             | Self::Reaction { target, .. }
             | Self::Pin { target, .. } => Some(*target),
-            Self::Text(_) | Self::Image(_) | Self::App { .. } | Self::Unknown { .. } => None,
+            Self::Text(_) | Self::Image(_) | Self::App { .. } | Self::System | Self::Unknown { .. } => None,
         }
+    }
+
+    /// Whether it counts as unread, and is shown as the last message of its conversation: it is no change entry, and no
+    /// system entry.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.changes().is_none() && !matches!(self, Self::System)
     }
 
     /// Whether it has fields in the column `extra`.
@@ -139,7 +150,7 @@ impl<B> MessageKind<B> {
         matches!(self, Self::Text(_) | Self::Image(_) | Self::App { .. })
     }
 
-    /// The content that readers see: `None` in a recall and in a pin.
+    /// The content that readers see: `None` in a recall, in a pin, and in a system entry.
     #[must_use]
     pub fn body(&self) -> Option<&B> {
         match self {
@@ -148,7 +159,7 @@ impl<B> MessageKind<B> {
             | Self::App { content: body, .. }
             | Self::Unknown { content: body, .. } => Some(body),
             Self::Edit { content, .. } => content.as_ref(),
-            Self::Recall(_) | Self::Reaction { .. } | Self::Pin { .. } => None,
+            Self::Recall(_) | Self::Reaction { .. } | Self::Pin { .. } | Self::System => None,
         }
     }
 
@@ -183,6 +194,7 @@ impl<B> MessageKind<B> {
             }
             (REACTION, _, Some(target)) => Self::Reaction { target, reaction: content, removes },
             (PIN, _, Some(target)) => Self::Pin { target, removes },
+            (SYSTEM, ..) => Self::System,
             (msg_type, ..) if APP_TYPES.contains(&msg_type) => Self::App { msg_type, content },
             (msg_type, ..) => Self::Unknown { msg_type, content },
         }
@@ -222,6 +234,7 @@ impl MessageKind {
                 MessageKind::Reaction { target: *target, reaction: reaction.as_str(), removes: *removes }
             }
             Self::Pin { target, removes } => MessageKind::Pin { target: *target, removes: *removes },
+            Self::System => MessageKind::System,
             Self::Unknown { msg_type, content } => {
                 MessageKind::Unknown { msg_type: *msg_type, content: content.as_str() }
             }
@@ -265,7 +278,7 @@ impl MessageKind {
             | Self::App { content, .. }
             | Self::Unknown { content, .. } => *content = body,
             Self::Edit { content, .. } => *content = Some(body),
-            Self::Recall(_) | Self::Reaction { .. } | Self::Pin { .. } => {}
+            Self::Recall(_) | Self::Reaction { .. } | Self::Pin { .. } | Self::System => {}
         }
     }
 
@@ -318,7 +331,7 @@ impl MessageKind {
             | Self::Edit { content: Some(body), .. }
             | Self::Reaction { reaction: body, .. }
             | Self::Unknown { content: body, .. } => body.into_string(),
-            Self::Edit { content: None, .. } | Self::Pin { .. } => String::new(),
+            Self::Edit { content: None, .. } | Self::Pin { .. } | Self::System => String::new(),
         }
     }
 }

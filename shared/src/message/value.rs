@@ -345,9 +345,10 @@ fn check_content(msg_type: u32, content: &str, fields: ChangeFields) -> Result<(
     let ChangeFields { target, keeps_content, .. } = fields;
     let is_change = matches!(msg_type, kind::EDIT | kind::REACTION | kind::PIN);
     let is_app = kind::APP_TYPES.contains(&msg_type);
-    let is_known = is_change || is_app || matches!(msg_type, kind::TEXT | kind::IMAGE | kind::RECALL);
-    limit(is_known, "msg_type is not 1 to 6 or 100 to 255")?;
-    let may_be_empty = is_app || msg_type == kind::EDIT || msg_type == kind::PIN;
+    let is_first = matches!(msg_type, kind::TEXT | kind::IMAGE | kind::RECALL);
+    let is_known = is_change || is_app || is_first || msg_type == kind::SYSTEM;
+    limit(is_known, "msg_type is not 1 to 6, 8, or 100 to 255")?;
+    let may_be_empty = is_app || matches!(msg_type, kind::EDIT | kind::PIN | kind::SYSTEM);
     limit(may_be_empty || !content.is_empty(), "content is empty")?;
     limit(content.len() <= BODY_BYTES_MAX, "content is over 4096 bytes")?;
     limit(!keeps_content || content.is_empty(), "an edit without content has content")?;

@@ -52,6 +52,7 @@ const FILES: &[(&str, &str)] = &[
     file!("0054_message_edit.sql"),
     file!("0055_message_mention.sql"),
     file!("0056_unchanged_entry.sql"),
+    file!("0065_system_entry.sql"),
 ];
 
 /// Builds the migration of `NNNN_description.sql`, as `sqlx::migrate!` does: the same version, description and checksum.

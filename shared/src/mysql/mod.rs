@@ -30,6 +30,7 @@ pub mod revocations;
 pub mod rosters;
 mod session;
 pub mod settings;
+pub mod system_entries;
 pub mod timeline;
 mod transaction;
 pub mod unread;

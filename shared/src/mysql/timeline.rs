@@ -189,7 +189,7 @@ pub const WINDOW: u64 = 5_000;
 
 /// Messages without change entries between two numbers, the newest first.
 const NEWEST_MESSAGES: &str = select!(
-    "WHERE conversation_id = ? AND seq > ? AND seq <= ? AND msg_type NOT BETWEEN 3 AND 6 ORDER BY seq DESC LIMIT ?"
+    "WHERE conversation_id = ? AND seq > ? AND seq <= ? AND msg_type NOT IN (3, 4, 5, 6, 8) ORDER BY seq DESC LIMIT ?"
 );
 
 /// Messages without the change entries between them.
@@ -215,7 +215,7 @@ pub async fn read_messages(
     limit: u32,
 ) -> sqlx::Result<Messages> {
     const FORWARD: &str = select!(
-        "WHERE conversation_id = ? AND seq > ? AND seq <= ? AND msg_type NOT BETWEEN 3 AND 6 ORDER BY seq LIMIT ?"
+        "WHERE conversation_id = ? AND seq > ? AND seq <= ? AND msg_type NOT IN (3, 4, 5, 6, 8) ORDER BY seq LIMIT ?"
     );
     // Read before the rows: what is committed in between is above it, and left for the next page.
     let last = conversations::last_seqs(pool, &[conversation]).await?.first().copied().unwrap_or(Seq::ZERO);

@@ -17,7 +17,9 @@ pub struct Counted {
     pub seq: Seq,
     /// The user who sent it.
     pub sender_id: String,
-    /// It counts as unread for others than its sender: it is no change entry and was not recalled.
+    /// It is shown as the last message of its conversation while no newer one is: it is no change entry, and no system entry.
+    pub is_message: bool,
+    /// It counts as unread for others than its sender: it is such a message, and was not recalled.
     pub counts: bool,
     /// The message that it changes, if it is a change entry.
     pub changes: Option<Seq>,
@@ -54,7 +56,8 @@ pub async fn newest(
             Ok(Counted {
                 seq: Seq(row.try_get(0)?),
                 sender_id: row.try_get(1)?,
-                counts: kind.changes().is_none() && !is_recalled,
+                is_message: kind.counts(),
+                counts: kind.counts() && !is_recalled,
                 changes: kind.changes(),
                 is_recall: kind.recalls().is_some(),
                 mentions: details.is_some_and(|details| details.mentions.is_some()),
@@ -78,7 +81,7 @@ pub async fn count(
     let counted: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM (SELECT sender_id, msg_type, is_recalled FROM timeline_message \
          WHERE conversation_id = ? AND seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?) t \
-         WHERE sender_id <> ? AND msg_type NOT BETWEEN 3 AND 6 AND NOT is_recalled",
+         WHERE sender_id <> ? AND msg_type NOT IN (3, 4, 5, 6, 8) AND NOT is_recalled",
     )
     .bind(conversation.key())
     .bind(after.0)

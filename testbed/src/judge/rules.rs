@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use im_client::SYSTEM;
+
 use super::changes::{applied, changed_nothing, judge_state};
 use super::verdict::Verdict;
 use crate::client::{Kind, Reader, Sender, StoredMessage};
@@ -42,7 +44,8 @@ fn places_of(senders: &[&Sender], list: &[StoredMessage], verdict: &mut Verdict)
     let of: HashMap<&str, usize> =
         senders.iter().enumerate().map(|(at, sender)| (sender.user.as_str(), at)).collect();
     let mut places: Places = senders.iter().map(|sender| vec![None; sender.sent.len()]).collect();
-    for message in list {
+    // The server tells who made a group and who joined it.
+    for message in list.iter().filter(|message| message.msg_type != SYSTEM) {
         let at = of.get(message.sender_id.as_str()).copied();
         let n = message.msg_id.rsplit_once('-').and_then(|(_, n)| n.parse::<usize>().ok());
         let known = at
@@ -219,6 +222,15 @@ mod tests {
         assert_eq!(verdict(|_, list| list[1].content.push('!')).altered, 1);
         assert_eq!(verdict(|_, list| list[1].sender_id = "bob".into()).foreign, 1);
         assert_eq!(verdict(|_, list| list[1].msg_id = "alice-7".into()).foreign, 1);
+        let joined = verdict(|_, list| {
+            list.push(StoredMessage {
+                seq: 4,
+                sender_id: "alice".into(),
+                msg_type: SYSTEM,
+                ..StoredMessage::default()
+            });
+        });
+        assert!(joined.is_good(), "{joined}");
         assert_eq!(verdict(|_, list| list[2].seq = 9).renumbered, 1, "a retry decides");
         assert_eq!(verdict(|_, list| list.swap(0, 1)).unordered, 1);
         let doubled = verdict(|_, list| {

@@ -192,7 +192,9 @@ impl Builder {
             amqp: stores.amqp_url.clone(),
         };
         let prefix = stores.amqp_prefix.clone();
-        Box::pin(self.many_shards().start(Backing::Test(Box::new(stores)), urls, &prefix)).await
+        // Most tests are easier to read if the first message of a group has the number 1.
+        let test = self.many_shards().set_default("IM__GROUPS__SYSTEM_MESSAGES", false);
+        Box::pin(test.start(Backing::Test(Box::new(stores)), urls, &prefix)).await
     }
 
     fn make_folder(&self) -> anyhow::Result<(Option<TemporaryFolder>, PathBuf)> {

@@ -93,6 +93,7 @@ impl<'a> Targets<'a> {
             MessageKind::Text(_)
             | MessageKind::Image(_)
             | MessageKind::App { .. }
+            | MessageKind::System
             | MessageKind::Unknown { .. } => {
                 self.mention(pending.seq, message, roster)?;
                 Ok(Applied::Stored)
@@ -119,11 +120,14 @@ impl<'a> Targets<'a> {
         // The age of a message is checked by the gateway when it accepts the change.
         let expired_after_ms = None;
         let action = match &message.kind {
-            MessageKind::Recall(_) => Action::Recall(found.map(|stored| RecallTarget {
-                is_recall: false,
-                is_own: is_own(stored),
-                expired_after_ms,
-            })),
+            MessageKind::Recall(_) => {
+                let found = found.filter(|stored| stored.kind.counts());
+                Action::Recall(found.map(|stored| RecallTarget {
+                    is_recall: false,
+                    is_own: is_own(stored),
+                    expired_after_ms,
+                }))
+            }
             MessageKind::Edit { content, .. } => Action::Edit(found.map(|stored| EditTarget {
                 is_editable: stored.kind.accepts(content.as_ref()),
                 is_own: is_own(stored),

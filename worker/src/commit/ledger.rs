@@ -213,7 +213,9 @@ impl Attempt {
             let messages = self.batch.messages()[group.clone()].iter().map(|pending| &pending.message);
             refusals.extend(messages.map(|m| {
                 let relation = versioned.roster.relation(&m.conversation, &m.sender);
-                relation.check(Action::Send, || self.now_ms).err()
+                let refusal = relation.check(Action::Send, || self.now_ms).err();
+                // A system entry is the gateway's: who left is shown as its sender.
+                refusal.filter(|_| m.kind != MessageKind::System)
             }));
         }
         refusals

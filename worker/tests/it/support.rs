@@ -19,7 +19,7 @@ use shared::envelope;
 use shared::ids::{ConnectionId, Seq, UserId};
 use shared::message::Numbered;
 use shared::message::fixture::numbered;
-use shared::mysql::groups::{self, AddMembers, GroupSizes};
+use shared::mysql::groups::{self, AddMembers, GroupPolicy};
 use shared::mysql::timeline::{self, Direction};
 use shared::mysql::{self, Ping, Pool};
 use shared::permission::Actor;
@@ -34,7 +34,8 @@ pub(crate) const GAP_TIMEOUT: Duration = Duration::from_millis(700);
 const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const SHARDS: u16 = 4;
 /// A group with more than ten members is a large group.
-pub(crate) const SIZES: GroupSizes = GroupSizes { large_above: 10, members_max: 100 };
+pub(crate) const SIZES: GroupPolicy =
+    GroupPolicy { large_above: 10, members_max: 100, has_system_entries: false };
 
 /// Settings of a worker on the servers at `urls`.
 pub(crate) fn settings(urls: &Urls, amqp_prefix: &str) -> Config {

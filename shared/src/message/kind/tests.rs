@@ -13,6 +13,7 @@ fn a_kind_is_the_same_after_it_was_stored() {
         MessageKind::Reaction { target: Seq(7), reaction: body(), removes: true },
         MessageKind::Pin { target: Seq(7), removes: false },
         MessageKind::App { msg_type: 100, content: body() },
+        MessageKind::System,
         MessageKind::Unknown { msg_type: 9, content: body() },
     ] {
         let (msg_type, content) = (kind.msg_type(), kind.content().into_owned());

@@ -1,11 +1,12 @@
 //! The transaction around every change of a group.
 
 use super::error::GroupError;
-use super::policy::{GroupSizes, LARGE_LINGERS_MS};
+use super::policy::{GroupPolicy, LARGE_LINGERS_MS};
 use super::read::find_in;
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
 use crate::mysql::conversations::Head;
+use crate::mysql::system_entries::{self, EntryId, SystemEntry};
 use crate::mysql::{Pool, Transaction, Tx, access, run_tx};
 use crate::permission::HistoryRange;
 
@@ -26,6 +27,8 @@ pub struct Changed {
     pub joined_muted: bool,
     /// Users who have to be told that they are invited.
     pub invited: Vec<UserId>,
+    /// The entry of the timeline that has to be sent (see [`system_entries`](crate::mysql::system_entries)).
+    pub entry: Option<EntryId>,
 }
 
 /// The effect of a change on the list of members.
@@ -38,6 +41,8 @@ pub struct Difference {
     pub(super) invited: Vec<UserId>,
     /// Nothing is changed but invitations.
     pub(super) invites_only: bool,
+    /// What members see of it.
+    pub(super) entry: Option<SystemEntry>,
 }
 
 /// A change of a group, for [`change`]. It may run several times, so it changes nothing outside of the transaction.
@@ -65,15 +70,15 @@ pub trait GroupChange: Sync {
 pub async fn change<C: GroupChange>(
     pool: &Pool,
     group: &Conversation,
-    sizes: GroupSizes,
+    policy: GroupPolicy,
     change: &C,
 ) -> Result<Changed, GroupError> {
-    run_tx(pool, &ChangeTransaction { group, sizes, change }).await
+    run_tx(pool, &ChangeTransaction { group, policy, change }).await
 }
 
 struct ChangeTransaction<'c, C> {
     group: &'c Conversation,
-    sizes: GroupSizes,
+    policy: GroupPolicy,
     change: &'c C,
 }
 
@@ -88,30 +93,47 @@ impl<C: GroupChange> Transaction for ChangeTransaction<'_, C> {
         let Some(difference) = self.change.apply(tx, self.group, head.last_seq).await? else {
             return Ok(Changed::default());
         };
-        let Difference { joined, history, left, joined_muted, invited, invites_only } = difference;
+        let Difference { joined, history, left, joined_muted, invited, invites_only, entry } = difference;
         if invites_only {
             return Ok(Changed { invited, ..Changed::default() });
         }
         let mut merges_head = false;
         if !joined.is_empty() || !left.is_empty() {
-            merges_head = count_members(tx, self.group, self.sizes).await?;
+            merges_head = count_members(tx, self.group, self.policy).await?;
         }
-        let version = access::raise(tx, self.group, head).await?;
-        Ok(Changed { version: Some(version), joined, history, left, merges_head, joined_muted, invited })
+        let version = Some(access::raise(tx, self.group, head).await?);
+        let entry = self.write_entry(tx, entry).await?;
+        Ok(Changed { version, joined, history, left, merges_head, joined_muted, invited, entry })
+    }
+}
+
+impl<C> ChangeTransaction<'_, C> {
+    async fn write_entry(
+        &self,
+        tx: &mut Tx,
+        entry: Option<SystemEntry>,
+    ) -> Result<Option<EntryId>, GroupError> {
+        let Some(entry) = entry.filter(|_| self.policy.has_system_entries) else { return Ok(None) };
+        if !entry.is_shown_in_large_groups()
+            && find_in(tx, self.group).await?.is_some_and(|group| group.is_large)
+        {
+            return Ok(None);
+        }
+        Ok(Some(system_entries::insert(tx, self.group, &entry).await?))
     }
 }
 
 /// Counts the members, which also repairs a count that was wrong, and switches the group between large and small. Returns
 /// whether its `last_seq` is to be merged into syncs.
-async fn count_members(tx: &mut Tx, group: &Conversation, sizes: GroupSizes) -> Result<bool, GroupError> {
+async fn count_members(tx: &mut Tx, group: &Conversation, policy: GroupPolicy) -> Result<bool, GroupError> {
     let members: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM group_member WHERE group_id = ?")
         .bind(group.key())
         .fetch_one(&mut *tx)
         .await?;
     let members = u32::try_from(members).unwrap_or(u32::MAX);
-    sizes.check(members)?;
+    policy.check(members)?;
     let was_large = find_in(tx, group).await?.is_some_and(|found| found.is_large);
-    let is_large = sizes.is_large(was_large, members);
+    let is_large = policy.is_large(was_large, members);
     sqlx::query(
         "UPDATE chat_group SET members = ?, is_large = ?, large_until = IF(?, ?, large_until) WHERE group_id = ?",
     )

@@ -3,11 +3,12 @@
 use super::change::{Changed, Difference, GroupChange, change};
 use super::consent::{consenting, invite};
 use super::error::GroupError;
-use super::policy::GroupSizes;
+use super::policy::GroupPolicy;
 use super::read::find_in;
 use super::rows::{insert_members, set_role};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
+use crate::mysql::system_entries::{SystemChange, SystemEntry};
 use crate::mysql::{Pool, Tx, is_duplicate_key};
 use crate::permission::{Actor, HistoryRange, Role};
 
@@ -61,7 +62,12 @@ impl GroupChange for CreateGroup {
         if let Some(owner) = &self.owner {
             set_role(tx, group, owner, Role::Owner).await?;
         }
-        Ok(Some(Difference { joined, history, invited, ..Difference::default() }))
+        // Everyone who uses an open group joins it: a list of that would be no news.
+        let entry = (!self.is_open).then(|| {
+            let others = joined.iter().filter(|user| Some(*user) != self.owner.as_ref());
+            SystemEntry::new(SystemChange::Created, &by, others.cloned().collect())
+        });
+        Ok(Some(Difference { joined, history, invited, entry, ..Difference::default() }))
     }
 }
 
@@ -72,7 +78,7 @@ impl GroupChange for CreateGroup {
 pub async fn create_open(
     pool: &Pool,
     group: &Conversation,
-    sizes: GroupSizes,
+    policy: GroupPolicy,
 ) -> Result<Changed, GroupError> {
     let new = CreateGroup {
         name: String::new(),
@@ -81,7 +87,7 @@ pub async fn create_open(
         history_from_start: true,
         is_open: true,
     };
-    match change(pool, group, sizes, &new).await {
+    match change(pool, group, policy, &new).await {
         Err(GroupError::Exists) => Ok(Changed::default()),
         created => created,
     }

@@ -9,8 +9,9 @@ use super::members::join_all;
 use super::rows::{existing, role_of};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
+use crate::mysql::system_entries::{SystemChange, SystemEntry};
 use crate::mysql::{Pool, Tx};
-use crate::permission::Role;
+use crate::permission::{Actor, Role};
 
 /// Joins a group by an invitation. It counts while the one who invited may still add members.
 #[derive(Debug, Clone)]
@@ -34,7 +35,12 @@ impl GroupChange for AcceptInvitation<'_> {
         if role_of(tx, group, &by).await?.is_none_or(|role| role < Role::Admin) {
             return Err(GroupError::NoInvitation);
         }
-        join_all(tx, group, &found, vec![self.user.clone()], last_seq).await
+        let joined = join_all(tx, group, &found, vec![self.user.clone()], last_seq).await?;
+        Ok(joined.map(|difference| {
+            let by = Actor::User(self.user.clone());
+            let entry = SystemEntry::new(SystemChange::Joined, &by, difference.joined.clone());
+            Difference { entry: Some(entry), ..difference }
+        }))
     }
 }
 

@@ -11,6 +11,7 @@ use super::rows::{existing, insert_members, relation_of, role_of, roles, set_mut
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
 use crate::mysql::Tx;
+use crate::mysql::system_entries::{SystemChange, SystemEntry};
 use crate::permission::{Action, Actor, Relation, Role};
 
 /// Adds users (at most [`ADDED_MAX`](super::ADDED_MAX)), or invites those who want to be asked: for the owner and admins.
@@ -38,7 +39,10 @@ impl GroupChange for AddMembers<'_> {
         let (added, invited) = consenting(tx, self.by, others).await?;
         let invited = invite(tx, group, self.by, invited).await?;
         match join_all(tx, group, &found, added, last_seq).await? {
-            Some(difference) => Ok(Some(Difference { invited, ..difference })),
+            Some(difference) => {
+                let entry = SystemEntry::new(SystemChange::Joined, self.by, difference.joined.clone());
+                Ok(Some(Difference { invited, entry: Some(entry), ..difference }))
+            }
             None if invited.is_empty() => Ok(None),
             None => Ok(Some(Difference { invited, invites_only: true, ..Difference::default() })),
         }
@@ -126,7 +130,9 @@ impl GroupChange for RemoveMember<'_> {
             .bind(self.user.as_str())
             .execute(&mut *tx)
             .await?;
-        Ok(Some(Difference { left: vec![self.user.clone()], ..Difference::default() }))
+        let change = if is_self { SystemChange::Left } else { SystemChange::Removed };
+        let entry = SystemEntry::new(change, self.by, vec![self.user.clone()]);
+        Ok(Some(Difference { left: vec![self.user.clone()], entry: Some(entry), ..Difference::default() }))
     }
 }
 
@@ -163,7 +169,8 @@ impl GroupChange for UpdateMember<'_> {
         let relation = relation_of(tx, group, &found, self.by).await?;
         relation.check(Action::Read, unix_millis)?;
         let target = role_of(tx, group, self.user).await?.ok_or(GroupError::NoSuchMember)?;
-        if let Some(role) = self.update.role.filter(|role| *role != target) {
+        let new_role = self.update.role.filter(|role| *role != target);
+        if let Some(role) = new_role {
             relation.check(Action::SetRole { target }, unix_millis)?;
             if role == Role::Owner {
                 demote_owner(tx, group).await?;
@@ -179,7 +186,9 @@ impl GroupChange for UpdateMember<'_> {
             relation.check(Action::MuteMember { target: role }, unix_millis)?;
             set_muted_until(tx, group, self.user, until).await?;
         }
-        Ok(Some(Difference::default()))
+        let entry = new_role
+            .map(|role| SystemEntry::new(SystemChange::Role { role }, self.by, vec![self.user.clone()]));
+        Ok(Some(Difference { entry, ..Difference::default() }))
     }
 }
 

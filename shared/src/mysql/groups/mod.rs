@@ -22,6 +22,6 @@ pub use create::{CreateGroup, create_open};
 pub use error::GroupError;
 pub use invitations::{AcceptInvitation, Invitation, decline, invitations_of};
 pub use members::{AddMembers, JoinGroup, MemberUpdate, RemoveMember, UpdateMember};
-pub use policy::{ADDED_MAX, GroupSizes, NAME_CHARS_MAX, NOTICE_BYTES_MAX, NewcomerHistory};
+pub use policy::{ADDED_MAX, GroupPolicy, NAME_CHARS_MAX, NOTICE_BYTES_MAX, NewcomerHistory};
 pub use read::{Group, find};
 pub use update::{DismissGroup, UpdateGroup};

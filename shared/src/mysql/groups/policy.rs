@@ -14,17 +14,19 @@ pub const NOTICE_BYTES_MAX: usize = 1_024;
 /// inbox lives, so every cursor that was handed out while the group was large has expired by then.
 pub(super) const LARGE_LINGERS_MS: i64 = 8 * 86_400_000;
 
-/// The limits on the number of members.
+/// What the operator has set for groups.
 #[derive(Debug, Clone, Copy)]
-pub struct GroupSizes {
+pub struct GroupPolicy {
     /// A group with more members is large and gets no inbox entries. It is small again below nine tenths of this, so that
     /// one member who joins and leaves does not switch it each time.
     pub large_above: u32,
     /// Most members of a group.
     pub members_max: u32,
+    /// Members see changes of the group as entries of its timeline.
+    pub has_system_entries: bool,
 }
 
-impl GroupSizes {
+impl GroupPolicy {
     /// Whether a group that now has `members` members is large.
     pub(super) fn is_large(self, was_large: bool, members: u32) -> bool {
         if was_large {
@@ -79,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_group_becomes_large_above_the_limit_and_small_below_nine_tenths_of_it() {
-        let sizes = GroupSizes { large_above: 10, members_max: 30 };
+        let sizes = GroupPolicy { large_above: 10, members_max: 30, has_system_entries: false };
         for (was_large, members, expected) in [
             (false, 0, false),
             (false, 10, false),
@@ -98,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_group_has_a_largest_size() {
-        let sizes = GroupSizes { large_above: 10, members_max: 30 };
+        let sizes = GroupPolicy { large_above: 10, members_max: 30, has_system_entries: false };
         assert!(sizes.check(30).is_ok());
         assert!(matches!(sizes.check(31), Err(GroupError::Full(30))));
     }

@@ -8,6 +8,7 @@ use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
 use crate::meta::Meta;
 use crate::mysql::Tx;
+use crate::mysql::system_entries::{SystemChange, SystemEntry};
 use crate::permission::{Action, Actor};
 
 /// Changes a group's settings: for the owner and admins. A setting that is `None` stays as it is.
@@ -67,7 +68,11 @@ impl GroupChange for UpdateGroup<'_> {
         .bind(group.key())
         .execute(&mut *tx)
         .await?;
-        Ok(Some(Difference::default()))
+        let renamed = self.name.filter(|name| *name != found.name);
+        let entry = renamed.map(|name| {
+            SystemEntry::new(SystemChange::Renamed { name: name.to_owned() }, self.by, Vec::new())
+        });
+        Ok(Some(Difference { entry, ..Difference::default() }))
     }
 }
 
