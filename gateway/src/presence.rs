@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use crate::hub::Hub;
 use crate::membership::{Live as _, LiveGateways};
 
-/// Users that wait to be recorded; if more change, all users are recorded again.
+/// Users that wait to be recorded; if more change, all users are recorded again, and the entries of those who have gone
+/// expire.
 const QUEUED_USERS_MAX: usize = 16_384;
 /// Users recorded in one round trip.
 const BATCH_USERS_MAX: usize = 500;
@@ -69,6 +70,7 @@ pub(crate) fn online(
         hub,
         queued,
         overflowed,
+        unrecorded: AHashSet::new(),
         revision: 0,
         checked: Instant::now(),
         all_recorded: None,
@@ -81,6 +83,8 @@ struct Recorder {
     hub: Arc<Hub>,
     queued: mpsc::Receiver<UserId>,
     overflowed: Arc<AtomicBool>,
+    /// Users whose change is not recorded yet, also those who have gone: nothing else would remove their entries.
+    unrecorded: AHashSet<UserId>,
     /// The revision that Redis has if it lost nothing.
     revision: u64,
     checked: Instant,
@@ -97,8 +101,11 @@ impl Recorder {
             let Some(changed) = shutdown.run_until_stopped(idle).await else { return };
             let done = match changed {
                 Ok(0) => return,
-                Ok(_) => self.record(users.drain(..).collect::<AHashSet<_>>().into_iter().collect()).await,
-                Err(_) => Ok(()),
+                Ok(_) => {
+                    self.unrecorded.extend(users.drain(..));
+                    self.record_changes().await
+                }
+                Err(_) => self.record_changes().await,
             };
             let done = match done {
                 Ok(()) if self.checked.elapsed() >= CHECK_INTERVAL => self.check().await,
@@ -107,11 +114,26 @@ impl Recorder {
             if let Err(error) = done {
                 tracing::warn!(%error, "presence was not recorded in Redis: all users are recorded again after a pause");
                 self.all_recorded = None;
+                if self.unrecorded.len() > QUEUED_USERS_MAX {
+                    self.unrecorded.clear();
+                }
                 if !shutdown.sleep(CHECK_INTERVAL).await {
                     return;
                 }
             }
         }
+    }
+
+    async fn record_changes(&mut self) -> Result<(), RedisError> {
+        if self.unrecorded.is_empty() {
+            return Ok(());
+        }
+        let users: Vec<UserId> = self.unrecorded.iter().cloned().collect();
+        for users in users.chunks(BATCH_USERS_MAX) {
+            self.record(users.to_vec()).await?;
+        }
+        self.unrecorded.clear();
+        Ok(())
     }
 
     async fn record(&mut self, users: Vec<UserId>) -> Result<(), RedisError> {
