@@ -478,7 +478,7 @@ async fn a_conversation_is_shown_and_each_kind_of_damage_is_found() {
             &["messages_missing"],
         ),
         (
-            "INSERT INTO user_conversation_state VALUES ('bob', 'group_1', 6, 0)",
+            "INSERT INTO user_conversation_state (user_id, conversation_id, last_ack_seq, updated_at) VALUES ('bob', 'group_1', 6, 0)",
             "DELETE FROM user_conversation_state WHERE user_id = 'bob'",
             &["position_above_head"],
         ),

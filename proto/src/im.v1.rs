@@ -126,7 +126,10 @@ pub struct EventBatch {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
-    #[prost(oneof = "event::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16")]
+    #[prost(
+        oneof = "event::Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16, 20, 21"
+    )]
     pub kind: ::core::option::Option<event::Kind>,
 }
 /// Nested message and enum types in `Event`.
@@ -157,6 +160,10 @@ pub mod event {
         Invited(super::Invited),
         #[prost(message, tag = "16")]
         TokensRevoked(super::TokensRevoked),
+        #[prost(message, tag = "20")]
+        ViewSettingsChanged(super::ViewSettingsChanged),
+        #[prost(message, tag = "21")]
+        ConversationCleared(super::ConversationCleared),
     }
 }
 /// Messages of one conversation that were committed together, by rising seq.
@@ -314,4 +321,42 @@ pub struct TokensRevoked {
     /// Tokens issued up to this time are revoked; milliseconds since 1970.
     #[prost(int64, tag = "2")]
     pub not_before_ms: i64,
+}
+/// What a user has set for one conversation changed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ViewSettingsChanged {
+    #[prost(string, tag = "1")]
+    pub conversation: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub user_id: ::prost::alloc::string::String,
+    /// The connection that changed them, which gets no event; absent for a call over HTTP.
+    #[prost(message, optional, tag = "3")]
+    pub origin: ::core::option::Option<Origin>,
+    /// All of them after the change.
+    #[prost(message, optional, tag = "4")]
+    pub settings: ::core::option::Option<ViewSettings>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ViewSettings {
+    /// Milliseconds since 1970; -1 for ever, 0 if the conversation is not muted.
+    #[prost(int64, tag = "1")]
+    pub muted_until: i64,
+    #[prost(bool, tag = "2")]
+    pub pinned: bool,
+    #[prost(bool, tag = "3")]
+    pub archived: bool,
+    #[prost(bool, tag = "4")]
+    pub marked_unread: bool,
+    #[prost(string, optional, tag = "5")]
+    pub draft: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// A user cleared a conversation: nothing up to seq is shown to it any more.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ConversationCleared {
+    #[prost(string, tag = "1")]
+    pub conversation: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub user_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub seq: u64,
 }

@@ -228,10 +228,10 @@ async fn read_positions_move_forward_and_stop_at_the_newest_message() {
     let (here, alice) = (group("here"), UserId::parse("alice").unwrap());
     store(&pool, &[(10, message(&here, "bob", "m1"))]).await.unwrap();
     let to = |seq| positions::advance(&pool, &alice, &here, Seq(seq));
-    assert_eq!(to(0).await.unwrap(), Advance { position: Seq(0), moved: false });
-    assert_eq!(to(4).await.unwrap(), Advance { position: Seq(4), moved: true });
-    assert_eq!(to(3).await.unwrap(), Advance { position: Seq(4), moved: false });
-    assert_eq!(to(99).await.unwrap(), Advance { position: Seq(10), moved: true });
+    assert_eq!(to(0).await.unwrap(), Advance { position: Seq(0), moved: false, unmarked: false });
+    assert_eq!(to(4).await.unwrap(), Advance { position: Seq(4), moved: true, unmarked: false });
+    assert_eq!(to(3).await.unwrap(), Advance { position: Seq(4), moved: false, unmarked: false });
+    assert_eq!(to(99).await.unwrap(), Advance { position: Seq(10), moved: true, unmarked: false });
 }
 
 /// The id of the connection that is used, and the number of its pings.

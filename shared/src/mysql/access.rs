@@ -13,7 +13,7 @@ use super::conversations::{self, Head};
 use super::multi_row::MultiRow;
 use super::{Pool, Tx};
 use crate::conversation::Conversation;
-use crate::ids::unix_millis;
+use crate::ids::{UserId, unix_millis};
 
 /// Most changes that are read at once.
 const CHANGES_MAX: u32 = 1_000;
@@ -43,13 +43,39 @@ pub(crate) async fn raise(tx: &mut Tx, conversation: &Conversation, head: Head) 
         .bind(conversation.key())
         .execute(&mut *tx)
         .await?;
-    sqlx::query("INSERT INTO access_change (conversation_id, version, changed_at) VALUES (?, ?, ?)")
-        .bind(conversation.key())
-        .bind(version)
-        .bind(unix_millis())
-        .execute(&mut *tx)
-        .await?;
+    log(tx, conversation, version, None).await?;
     Ok(version)
+}
+
+/// Adds to the change log that `user` has cleared a conversation whose access version is `version` and stays so.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn log_clear(
+    tx: &mut Tx,
+    conversation: &Conversation,
+    version: u64,
+    user: &UserId,
+) -> sqlx::Result<()> {
+    log(tx, conversation, version, Some(user)).await
+}
+
+async fn log(
+    tx: &mut Tx,
+    conversation: &Conversation,
+    version: u64,
+    user: Option<&UserId>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO access_change (conversation_id, version, changed_at, user_id) VALUES (?, ?, ?, ?)",
+    )
+    .bind(conversation.key())
+    .bind(version)
+    .bind(unix_millis())
+    .bind(user.map(UserId::as_str))
+    .execute(&mut *tx)
+    .await
+    .map(drop)
 }
 
 /// One entry of the change log. Ids are assigned when transactions write them, not when they commit: an id that was
@@ -64,11 +90,13 @@ pub struct Change {
     pub version: u64,
     /// The time of the change, in milliseconds since 1970, by the clock of the process that made it.
     pub changed_at: i64,
+    /// The user who cleared the conversation; `None` if permissions changed.
+    pub cleared_by: Option<UserId>,
 }
 
 static SKIPPED: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::new(
-        "SELECT id, conversation_id, version, changed_at FROM access_change WHERE id IN (",
+        "SELECT id, conversation_id, version, changed_at, user_id FROM access_change WHERE id IN (",
         "?",
         ",",
         ") ORDER BY id",
@@ -90,7 +118,7 @@ pub async fn changes_after(pool: &Pool, id: u64, skipped: &[u64]) -> sqlx::Resul
         rows.extend(query.fetch_all(pool).await?);
     }
     let after = sqlx::query(
-        "SELECT id, conversation_id, version, changed_at FROM access_change WHERE id > ? ORDER BY id LIMIT ?",
+        "SELECT id, conversation_id, version, changed_at, user_id FROM access_change WHERE id > ? ORDER BY id LIMIT ?",
     );
     rows.extend(after.bind(id).bind(CHANGES_MAX).fetch_all(pool).await?);
     let mut changes = Vec::with_capacity(rows.len());
@@ -103,6 +131,7 @@ pub async fn changes_after(pool: &Pool, id: u64, skipped: &[u64]) -> sqlx::Resul
                     conversation,
                     version: row.try_get(2)?,
                     changed_at: row.try_get(3)?,
+                    cleared_by: row.try_get::<Option<&str>, _>(4)?.map(UserId::from_stored),
                 });
             }
             Err(error) => tracing::error!(%key, %error, "ill-formed id in access_change"),

@@ -42,9 +42,13 @@ pub async fn permissions(
     Ok((settings, permissions))
 }
 
+// What a member has cleared is hidden from it like what came before its floor.
 static MEMBERSHIPS: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::new(
-        "SELECT user_id, role, muted_until, join_seq, floor_seq FROM group_member WHERE group_id = ? AND user_id IN (",
+        "SELECT m.user_id, m.role, m.muted_until, m.join_seq, \
+         CAST(GREATEST(m.floor_seq, COALESCE(s.cleared_seq, 0)) AS UNSIGNED) \
+         FROM group_member m LEFT JOIN user_conversation_state s \
+         ON s.user_id = m.user_id AND s.conversation_id = m.group_id WHERE m.group_id = ? AND m.user_id IN (",
         "?",
         ",",
         ")",

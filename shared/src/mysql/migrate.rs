@@ -52,6 +52,9 @@ const FILES: &[(&str, &str)] = &[
     file!("0054_message_edit.sql"),
     file!("0055_message_mention.sql"),
     file!("0056_unchanged_entry.sql"),
+    file!("0060_conversation_settings.sql"),
+    file!("0061_cleared_conversation.sql"),
+    file!("0062_access_change_user.sql"),
     file!("0065_system_entry.sql"),
 ];
 

@@ -35,6 +35,7 @@ pub mod timeline;
 mod transaction;
 pub mod unread;
 pub mod user_settings;
+pub mod views;
 
 pub use connect::{ConnectError, connect, is_unavailable};
 pub use fault::Fault;

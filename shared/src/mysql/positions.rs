@@ -17,9 +17,12 @@ pub struct Advance {
     pub position: Seq,
     /// It was lower before the update.
     pub moved: bool,
+    /// The conversation was marked as unread, and is no longer.
+    pub unmarked: bool,
 }
 
-/// Moves the read position forward to `to`, at most to the newest message. It never moves back.
+/// Moves the read position forward to `to`, at most to the newest message. It never moves back. Whatever `to` is, the
+/// conversation is not marked as unread any more.
 ///
 /// # Errors
 /// The database's.
@@ -31,15 +34,18 @@ pub async fn advance(
 ) -> sqlx::Result<Advance> {
     // No transaction: each statement moves forward only, so any interleaving ends at the largest position asked for.
     let newest = super::conversations::last_seqs(pool, &[conversation]).await?;
-    let before = position(pool, user, conversation).await?;
+    let (before, unmarked) = position(pool, user, conversation).await?;
     let to = to.min(newest.first().copied().unwrap_or(Seq::ZERO));
     if to <= before {
-        return Ok(Advance { position: before, moved: false });
+        if unmarked {
+            unmark(pool, user, conversation).await?;
+        }
+        return Ok(Advance { position: before, moved: false, unmarked });
     }
     sqlx::query(
         "INSERT INTO user_conversation_state (user_id, conversation_id, last_ack_seq, updated_at) VALUES (?, ?, ?, ?) \
          ON DUPLICATE KEY UPDATE last_ack_seq = GREATEST(last_ack_seq, VALUES(last_ack_seq)), \
-         updated_at = VALUES(updated_at)",
+         updated_at = VALUES(updated_at), is_marked_unread = FALSE",
     )
     .bind(user.as_str())
     .bind(conversation.key())
@@ -47,18 +53,30 @@ pub async fn advance(
     .bind(crate::ids::unix_millis())
     .execute(pool)
     .await?;
-    Ok(Advance { position: position(pool, user, conversation).await?, moved: true })
+    Ok(Advance { position: position(pool, user, conversation).await?.0, moved: true, unmarked })
 }
 
-async fn position(pool: &Pool, user: &UserId, conversation: &Conversation) -> sqlx::Result<Seq> {
-    let stored: Option<u64> = sqlx::query_scalar(
-        "SELECT last_ack_seq FROM user_conversation_state WHERE user_id = ? AND conversation_id = ?",
+/// The read position, and whether the conversation is marked as unread.
+async fn position(pool: &Pool, user: &UserId, conversation: &Conversation) -> sqlx::Result<(Seq, bool)> {
+    let stored: Option<(u64, bool)> = sqlx::query_as(
+        "SELECT last_ack_seq, is_marked_unread FROM user_conversation_state WHERE user_id = ? AND conversation_id = ?",
     )
     .bind(user.as_str())
     .bind(conversation.key())
     .fetch_optional(pool)
     .await?;
-    Ok(stored.map_or(Seq::ZERO, Seq))
+    Ok(stored.map_or((Seq::ZERO, false), |(position, is_marked)| (Seq(position), is_marked)))
+}
+
+async fn unmark(pool: &Pool, user: &UserId, conversation: &Conversation) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE user_conversation_state SET is_marked_unread = FALSE WHERE user_id = ? AND conversation_id = ?",
+    )
+    .bind(user.as_str())
+    .bind(conversation.key())
+    .execute(pool)
+    .await
+    .map(drop)
 }
 
 static OF_USER: LazyLock<MultiRow> = LazyLock::new(|| {

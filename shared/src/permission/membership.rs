@@ -103,6 +103,14 @@ pub struct HistoryRange {
     pub floor: Seq,
 }
 
+impl HistoryRange {
+    /// Messages at or below this number are never unread.
+    #[must_use]
+    pub fn counted_from(self) -> Seq {
+        self.join_seq.max(self.floor)
+    }
+}
+
 /// One user's membership in one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Membership {

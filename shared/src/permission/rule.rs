@@ -287,6 +287,13 @@ impl Permissions {
         self.history.floor
     }
 
+    /// The same where messages up to `seq` are not shown.
+    #[must_use]
+    pub fn hiding_up_to(mut self, seq: Seq) -> Self {
+        self.history.floor = self.history.floor.max(seq);
+        self
+    }
+
     /// The rule, see [`Relation::check`].
     ///
     /// # Errors
