@@ -1,5 +1,6 @@
 //! The configuration of a gateway.
 
+mod conversations;
 mod limits;
 mod listen;
 mod messages;
@@ -15,6 +16,7 @@ use shared::amqp::PolicyWatch;
 use shared::config::{Amqp, ConfigError, Log, Mysql, Ops, Program, Redis, Secret, Shards, Start};
 
 pub use crate::id_profile::IdProfile;
+pub use conversations::{Conversations, Presence};
 pub use listen::Listen;
 
 pub use limits::Limits;
@@ -47,6 +49,10 @@ pub struct Config {
     pub messages: Messages,
     /// `[profiles]`
     pub profiles: Profiles,
+    /// `[conversations]`
+    pub conversations: Conversations,
+    /// `[presence]`
+    pub presence: Presence,
     /// `[inbox]`
     pub inbox: Inbox,
     /// `[limits]`

@@ -22,13 +22,17 @@ pub(crate) enum Feature {
     Pins,
     /// Changes of groups as entries of their timelines.
     System,
+    /// What users set for their conversations, and clearing them.
+    Settings,
     /// Profiles of users, and what groups show beside their names.
     Profiles,
+    /// Events about who is connected.
+    PresenceEvents,
 }
 
 impl Feature {
     /// In the order in which clients are told them.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Edits,
         Self::Meta,
         Self::Replies,
@@ -36,7 +40,9 @@ impl Feature {
         Self::Reactions,
         Self::Pins,
         Self::System,
+        Self::Settings,
         Self::Profiles,
+        Self::PresenceEvents,
     ];
 
     /// The name that clients know it by.
@@ -49,7 +55,9 @@ impl Feature {
             Self::Reactions => "reactions",
             Self::Pins => "pins",
             Self::System => "system",
+            Self::Settings => "settings",
             Self::Profiles => "profiles",
+            Self::PresenceEvents => "presence_events",
         }
     }
 
@@ -63,7 +71,9 @@ impl Feature {
             Self::Reactions => "messages.reactions",
             Self::Pins => "messages.pins",
             Self::System => "groups.system_messages",
+            Self::Settings => "conversations.settings",
             Self::Profiles => "profiles.enabled",
+            Self::PresenceEvents => "presence.events",
         }
     }
 
@@ -77,7 +87,9 @@ impl Feature {
             Self::Reactions => messages.reactions,
             Self::Pins => messages.pins,
             Self::System => config.groups.system_messages,
+            Self::Settings => config.conversations.settings,
             Self::Profiles => config.profiles.enabled,
+            Self::PresenceEvents => config.presence.events,
         }
     }
 }
@@ -144,13 +156,32 @@ mod tests {
     #[test]
     fn a_feature_that_is_switched_off_is_not_listed_and_names_its_setting() {
         let mut config = Config::default();
-        let all = ["edit", "meta", "reply", "mentions", "reactions", "pins", "system", "profiles"];
+        let all = [
+            "edit",
+            "meta",
+            "reply",
+            "mentions",
+            "reactions",
+            "pins",
+            "system",
+            "settings",
+            "profiles",
+            "presence_events",
+        ];
         assert_eq!(Features::of(&config).names(), all);
         assert_eq!(Features::of(&config).require(Feature::Profiles), Ok(()));
         config.profiles.enabled = false;
+        config.conversations.settings = false;
+        config.presence.events = false;
         assert_eq!(Features::of(&config).names(), all[..7]);
-        let refused = Features::of(&config).require(Feature::Profiles).unwrap_err();
-        assert_eq!(refused.code(), 400);
-        assert!(refused.message().contains("profiles.enabled = false"), "{}", refused.message());
+        for (feature, setting) in [
+            (Feature::Profiles, "profiles.enabled"),
+            (Feature::Settings, "conversations.settings"),
+            (Feature::PresenceEvents, "presence.events"),
+        ] {
+            let refused = Features::of(&config).require(feature).unwrap_err();
+            assert_eq!(refused.code(), 400);
+            assert!(refused.message().contains(&format!("{setting} = false")), "{}", refused.message());
+        }
     }
 }

@@ -41,6 +41,8 @@ mod send;
 mod shares;
 mod tls;
 mod typing;
+mod views;
+mod watches;
 pub mod wire;
 mod write_timeout;
 

@@ -257,7 +257,9 @@ async fn changes_are_limited_and_a_feature_that_is_switched_off_says_so() {
     let off = builder.for_test().await.unwrap();
     let (nobody, ann) = (Http::of_nobody(&off.http_urls()[0]), http(&off, 0, "ann"));
     let api = nobody.ok("GET", "/api", None).await.unwrap();
-    assert_eq!(api["features"], json!(["edit", "reply", "mentions", "reactions", "pins"]));
+    let features = api["features"].as_array().unwrap();
+    assert!(!features.is_empty(), "others are on");
+    assert!(!features.iter().any(|one| one == "profiles" || one == "meta"), "{features:?}");
     let limits = json!({"content_bytes": 4096, "mentions": 50, "frame_bytes": 65536, "heartbeat_ms": 30000});
     assert_eq!(api["limits"], limits);
     ann.ok("POST", "/api/groups", Some(json!({"conversation_id": "group_team"}))).await.unwrap();

@@ -23,8 +23,9 @@ This page is made from the code; a test compares both. After a change of a key: 
 
 /// The sources of the sections of each program; those of a program win over those of both.
 const BOTH: [&str; 2] = ["shared/src/config/sections.rs", "shared/src/config/ops.rs"];
-const GATEWAY: [&str; 8] = [
+const GATEWAY: [&str; 9] = [
     "gateway/src/config.rs",
+    "gateway/src/config/conversations.rs",
     "gateway/src/config/limits.rs",
     "gateway/src/config/listen.rs",
     "gateway/src/config/messages.rs",

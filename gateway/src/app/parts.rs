@@ -31,6 +31,7 @@ use crate::auth::token::Tokens;
 use crate::budget::Budgets;
 use crate::config::{self, Config};
 use crate::devices::Devices;
+use crate::features::Features;
 use crate::hub::Hub;
 use crate::id_profile::IdProfile;
 use crate::membership::{
@@ -45,6 +46,8 @@ use crate::rates::Rates;
 use crate::read::{ReadDeps, ReadSettings, Reads};
 use crate::send::{InFlight, Numbering, PipelineContext, Pipelines, Sends, SystemEntries};
 use crate::typing::Typing;
+use crate::views::Views;
+use crate::watches::{WatchDeps, Watches};
 use crate::{connection, http};
 
 /// The shortest time to wait for the push queue, which takes a moment even if all stores are available.
@@ -91,6 +94,7 @@ impl Builder {
         self.tasks.spawn_essential("events to other gateways", announcing);
         let groups = self.groups(&announcer).await;
         let online = self.presence(&groups);
+        let watches = self.watches(&online);
         let devices = self.devices(&announcer);
         let in_flight = Arc::new(InFlight::new());
         let sends = self.sends(&groups, &in_flight, follower);
@@ -109,15 +113,17 @@ impl Builder {
             budgets: Arc::clone(&self.budgets),
             online: online.clone(),
             devices: Arc::clone(&devices),
-            typing: Arc::new(Typing::new(Arc::clone(&groups.memberships), announcer)),
+            typing: Arc::new(Typing::new(Arc::clone(&groups.memberships), announcer.clone())),
+            watches: Arc::clone(&watches),
             logins: self.logins(&groups.memberships),
             tokens: Arc::clone(&tokens),
             revocations: Arc::clone(&revocations),
             shutdown: listening.clone(),
         });
         self.tasks.spawn_essential("gauges", set_gauges(Arc::clone(&connections), self.tasks.clone()));
-        self.receive_events(&groups, in_flight, &revocations, devices).await?;
+        self.receive_events(&groups, in_flight, &revocations, (devices, watches)).await?;
         groups.barriers.hello().await;
+        let views = self.views(&groups, announcer);
         Ok(http::Deps {
             settings: http::HttpSettings::of(&self.config),
             commit: self.commit,
@@ -128,6 +134,7 @@ impl Builder {
             changes,
             quotas: groups.quotas,
             profile_changes: Rates::per_minute(self.config.profiles.changes_per_minute),
+            views,
             online,
             processes: Arc::new(self.processes()),
             accounts: self.accounts()?,
@@ -220,6 +227,33 @@ impl Builder {
         online
     }
 
+    fn watches(&self, online: &Online) -> Arc<Watches> {
+        let redis = &self.stores.redis;
+        let watches = Arc::new(Watches::new(WatchDeps {
+            pool: self.stores.pool.clone(),
+            hub: Arc::clone(&self.hub),
+            budgets: Arc::clone(&self.budgets),
+            online: online.clone(),
+            presence: Presence::new(redis.clone(), self.gateway),
+            registry: LivenessRegistry::gateways(redis.clone(), GATEWAY_EXPIRY),
+            features: Features::of(&self.config),
+            users_max: self.config.presence.watched_users_max,
+            deadline: Duration::from_millis(self.config.limits.request_deadline_ms),
+        }));
+        self.tasks.spawn_essential("presence events", Arc::clone(&watches).follow(self.tasks.clone()));
+        watches
+    }
+
+    fn views(&self, groups: &Groups, announcer: Announcer) -> Views {
+        Views {
+            pool: self.stores.pool.clone(),
+            memberships: Arc::clone(&groups.memberships),
+            barriers: Arc::clone(&groups.barriers),
+            announcer,
+            inbox_updates: InboxUpdates::new(groups.inboxes.clone(), self.tasks.clone()),
+        }
+    }
+
     /// The admission of messages, and a pipeline for each shard.
     fn sends(&self, groups: &Groups, in_flight: &Arc<InFlight>, follower: ShardFollower) -> Arc<Sends> {
         let Stores { pool, redis, publishing, .. } = &self.stores;
@@ -299,7 +333,7 @@ impl Builder {
         groups: &Groups,
         in_flight: Arc<InFlight>,
         revocations: &Arc<Revocations>,
-        devices: Arc<Devices>,
+        (devices, watches): (Arc<Devices>, Arc<Watches>),
     ) -> anyhow::Result<()> {
         let targets = EventTargets {
             hub: Arc::clone(&self.hub),
@@ -308,6 +342,7 @@ impl Builder {
             in_flight,
             revocations: Arc::clone(revocations),
             devices,
+            watches,
         };
         let fanout = Fanout::new(self.gateway, targets, self.tasks.clone());
         let check = self.health.check("push queue");

@@ -34,6 +34,8 @@ pub enum Query {
     Sync(RequestContext, SyncRequest),
     /// cmd 8
     Typing(RequestContext, Conversation),
+    /// cmd 9
+    Watch(RequestContext, Vec<UserId>),
 }
 
 impl Query {
@@ -45,6 +47,7 @@ impl Query {
             Self::Ack(..) => "ack",
             Self::Sync(..) => "sync",
             Self::Typing(..) => "typing",
+            Self::Watch(..) => "watch",
         }
     }
 }
@@ -132,6 +135,7 @@ impl Backend for Deps {
         self.memberships.disconnected(who);
         self.online.changed(&who.user);
         self.devices.gone(who);
+        self.watches.gone(who.origin.connection);
     }
 
     fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), ApiError>> {
@@ -187,6 +191,9 @@ impl Backend for Deps {
             Query::Typing(context, conversation) => {
                 let typing = Arc::clone(&self.typing);
                 self.shutdown.spawn(typing.notice(context, conversation, reply_to))
+            }
+            Query::Watch(context, users) => {
+                self.shutdown.spawn(Arc::clone(&self.watches).watch(context, users, reply_to))
             }
         };
     }

@@ -18,6 +18,7 @@ use crate::presence::Online;
 use crate::read::Reads;
 use crate::send::Sends;
 use crate::typing::Typing;
+use crate::watches::Watches;
 
 /// The parts of the gateway that connections use.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Deps {
     pub(crate) online: Online,
     pub(crate) devices: Arc<Devices>,
     pub(crate) typing: Arc<Typing>,
+    pub(crate) watches: Arc<Watches>,
     pub(crate) logins: Arc<Logins<Loaded>>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) revocations: Arc<Revocations>,

@@ -175,6 +175,7 @@ impl Backend for FakeBackend {
             Query::Ack(context, ..) => format!("ack {}", context.msg_id.unwrap_or_default()),
             Query::Sync(context, ..) => format!("sync {}", context.msg_id.unwrap_or_default()),
             Query::Typing(context, ..) => format!("typing {}", context.msg_id.unwrap_or_default()),
+            Query::Watch(context, ..) => format!("watch {}", context.msg_id.unwrap_or_default()),
         };
         self.answer(text, reply_to);
     }

@@ -185,6 +185,7 @@ impl LoggedIn {
             Request::Ack(cursor) => Action::Query(Query::Ack(context(), conversation()?, cursor)),
             Request::Sync(sync) => Action::Query(Query::Sync(context(), sync)),
             Request::Typing => Action::Query(Query::Typing(context(), conversation()?)),
+            Request::Watch(users) => Action::Query(Query::Watch(context(), users)),
         })
     }
 }

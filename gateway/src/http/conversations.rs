@@ -1,4 +1,4 @@
-//! `/api/conversations`: a user's list, the messages of a conversation, and the read positions of its members.
+//! `/api/conversations`: a user's list and its views, the messages of a conversation, and the read positions of its members.
 
 use serde::Serialize;
 use shared::ids::Seq;
@@ -9,7 +9,7 @@ use super::call::Call;
 use super::conversation_id::{conversation, reader};
 use super::paging::{cursor, limit, truncate};
 use super::refusals::{method_not_allowed, not_found};
-use super::{one_message, send};
+use super::{one_message, send, views};
 use crate::wire::api_error::ApiError;
 use crate::wire::listing::{EntryView, Listing};
 use crate::wire::request::PullRequest;
@@ -23,6 +23,9 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         ("GET", [id, "messages", seq, "reactions"]) => Box::pin(one_message::reactions(id, seq, call)).await,
         ("GET", [id, "pins"]) => Box::pin(one_message::pins(id, call)).await,
         ("GET", [id, "positions"]) => positions(id, call).await,
+        ("PATCH", [id]) => views::update(id, call).await,
+        ("DELETE", [id]) => views::clear(id, call).await,
+        (_, [_]) => Err(method_not_allowed("PATCH, DELETE")),
         (_, [_, "messages"]) => Err(method_not_allowed("GET, POST")),
         (_, [] | [_, "positions" | "pins"] | [_, "messages", _] | [_, "messages", _, "reactions"]) => {
             Err(method_not_allowed("GET"))

@@ -17,6 +17,7 @@ use crate::presence::Online;
 use crate::processes::Processes;
 use crate::rates::Rates;
 use crate::read::Reads;
+use crate::views::Views;
 
 /// The parts of the gateway that HTTP calls use.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Deps {
     pub(crate) quotas: Arc<Quotas>,
     /// Of the users who change their profiles; `None` for no limit.
     pub(crate) profile_changes: Option<Rates<UserId>>,
+    /// What users set for their conversations.
+    pub(crate) views: Views,
     pub(crate) online: Online,
     pub(crate) pool: Pool,
     pub(crate) tokens: Arc<Tokens>,

@@ -35,6 +35,7 @@ mod specification;
 mod upgrade;
 mod users;
 mod version;
+mod views;
 mod web;
 
 pub(crate) use deps::Deps;

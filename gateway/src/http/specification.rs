@@ -26,14 +26,15 @@ macro_rules! schemas {
 }
 
 /// The files of `docs/api/schemas`.
-const SCHEMAS: [(&str, &str); 29] = schemas![
+const SCHEMAS: [(&str, &str); 34] = schemas![
     "client.ack.json" "client.chat.json" "client.heartbeat.json" "client.json" "client.login.json"
-    "client.pull.json" "client.sync.json" "client.typing.json"
-    "event.ack.json" "event.dismissed.json" "event.group_updated.json" "event.invited.json"
-    "event.joined.json" "event.left.json" "event.read.json" "event.resync.json"
-    "event.token_expiring.json" "event.typing.json"
+    "client.pull.json" "client.sync.json" "client.typing.json" "client.watch.json"
+    "event.ack.json" "event.cleared.json" "event.dismissed.json" "event.group_updated.json" "event.invited.json"
+    "event.joined.json" "event.left.json" "event.presence.json" "event.read.json" "event.resync.json"
+    "event.settings.json" "event.token_expiring.json" "event.typing.json"
     "server.ack.json" "server.chat.json" "server.error.json" "server.heartbeat.json" "server.json"
     "server.login.json" "server.pull.json" "server.push.json" "server.sync.json" "server.typing.json"
+    "server.watch.json"
     "types.json"
 ];
 

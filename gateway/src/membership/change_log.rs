@@ -7,7 +7,7 @@ use ahash::AHashMap;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::UserId;
 use shared::mysql::access::{self, CHANGES_KEPT_MS, Change};
-use shared::mysql::{self, changes, members};
+use shared::mysql::{self, changes, members, views};
 use shared::shutdown::Shutdown;
 
 use super::log_position::LogPosition;
@@ -116,6 +116,7 @@ impl ChangeLog {
             for (conversation, changes) in merged(&changes) {
                 apply(&self.memberships, conversation, changes).await?;
             }
+            apply_clears(&self.memberships, &changes).await?;
             for change in &changes {
                 position.advance(change.id, Instant::now());
             }
@@ -130,7 +131,7 @@ impl ChangeLog {
 
 fn merged(changes: &[Change]) -> AHashMap<&Conversation, Merged> {
     let mut all: AHashMap<&Conversation, Merged> = AHashMap::new();
-    for change in changes {
+    for change in changes.iter().filter(|change| change.cleared_by.is_none()) {
         let Change { version, changed_at, .. } = *change;
         let new = Merged { first: version, last: version, since: changed_at };
         let merged = all.entry(&change.conversation).or_insert(new);
@@ -139,6 +140,21 @@ fn merged(changes: &[Change]) -> AHashMap<&Conversation, Merged> {
         merged.since = merged.since.min(changed_at);
     }
     all
+}
+
+/// Reads again what those have cleared who are connected here and cleared something lately.
+async fn apply_clears(memberships: &Memberships, changes: &[Change]) -> Result<(), mysql::Error> {
+    let view = &memberships.view;
+    let mut users: Vec<UserId> = changes.iter().filter_map(|change| change.cleared_by.clone()).collect();
+    users.sort_unstable();
+    users.dedup();
+    users.retain(|user| view.hub().is_here(user.as_str()));
+    for (user, cleared) in views::cleared_of(&memberships.pool, &users).await? {
+        for (conversation, seq) in cleared {
+            view.conversation_cleared(&user, &conversation, seq);
+        }
+    }
+    Ok(())
 }
 
 async fn apply(

@@ -1,7 +1,8 @@
-//! Records changes of membership in the inboxes of the users concerned.
+//! Records changes of membership, and of views, in the inboxes of the users concerned.
 
 use shared::backoff::Backoff;
 use shared::conversation::Conversation;
+use shared::ids::UserId;
 use shared::mysql::groups::Changed;
 use shared::redis::inbox::{Change, InboxUpdate, Inboxes};
 use shared::shutdown::Shutdown;
@@ -28,26 +29,36 @@ impl InboxUpdates {
     /// Records in the inboxes of the users that joined or left that their membership in `group` changed. The task goes on
     /// if the returned handle is dropped.
     pub(super) fn record(&self, changed: Changed, group: &Conversation) -> JoinHandle<()> {
-        let (inboxes, group, tasks) = (self.inboxes.clone(), group.clone(), self.tasks.clone());
+        let joined = changed.joined.into_iter().map(|user| (user, Change::Joined(changed.history.join_seq)));
+        let left = changed.left.into_iter().map(|user| (user, Change::Other));
+        self.record_all(joined.chain(left).collect(), group.clone())
+    }
+
+    /// Records in the inbox of `user` that its view of `conversation` changed, likewise.
+    pub(crate) fn record_view(&self, user: UserId, conversation: Conversation) -> JoinHandle<()> {
+        self.record_all(vec![(user, Change::Other)], conversation)
+    }
+
+    fn record_all(&self, changes: Vec<(UserId, Change)>, conversation: Conversation) -> JoinHandle<()> {
+        let (inboxes, tasks) = (self.inboxes.clone(), self.tasks.clone());
         self.tasks.spawn(async move {
             let mut backoff = Backoff::dependency();
-            let conversation = &group;
-            let updated = |change| move |user| InboxUpdate { user, conversation, change };
+            let conversation = &conversation;
             for _ in 0..ATTEMPTS_MAX {
-                let joined = changed.joined.iter().map(updated(Change::Joined(changed.history.join_seq)));
-                let left = changed.left.iter().map(updated(Change::Other));
-                match inboxes.record(joined.chain(left)).await {
+                let updates = changes.iter();
+                let updates = updates.map(|(user, change)| InboxUpdate { user, conversation, change: *change });
+                match inboxes.record(updates).await {
                     Ok(()) => return,
                     // A Redis that is restarted meanwhile has its inboxes built anew from the database.
                     Err(error) => {
-                        tracing::warn!(%group, %error, "recording a change in inboxes failed: trying again")
+                        tracing::warn!(%conversation, %error, "recording a change in inboxes failed: trying again")
                     }
                 }
                 if !tasks.sleep(backoff.next_delay()).await {
                     return;
                 }
             }
-            tracing::error!(%group, attempts = ATTEMPTS_MAX, "a change was not recorded in all inboxes");
+            tracing::error!(%conversation, attempts = ATTEMPTS_MAX, "a change was not recorded in all inboxes");
         })
     }
 }

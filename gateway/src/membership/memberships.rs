@@ -6,7 +6,7 @@ use std::time::Instant;
 use ahash::AHashMap;
 use proto::v1;
 use shared::conversation::Conversation;
-use shared::ids::UserId;
+use shared::ids::{Seq, UserId};
 use shared::mysql::groups::GroupPolicy;
 use shared::mysql::{self, Pool, members};
 use shared::permission::{HistoryRange, Permissions};
@@ -77,6 +77,17 @@ impl Memberships {
         self.view.cache().permissions(conversation, user)
     }
 
+    /// `permissions` with what `user` has cleared, as far as that is known here.
+    #[must_use]
+    pub(crate) fn without_cleared(
+        &self,
+        permissions: Permissions,
+        conversation: &Conversation,
+        user: &UserId,
+    ) -> Permissions {
+        permissions.hiding_up_to(self.view.cleared().of(user, conversation))
+    }
+
     /// Whether the group is known to have no entries in inboxes, because it is, or was lately, too large.
     #[must_use]
     pub(crate) fn merges_head(&self, conversation: &Conversation) -> bool {
@@ -143,6 +154,15 @@ impl Memberships {
     /// A user blocked another one, or takes its messages again; as [`changed`](Self::changed).
     pub(crate) fn block_changed(&self, change: &v1::BlockChanged) -> bool {
         self.reloader.follow(self.view.block_changed(change))
+    }
+
+    /// A user cleared a conversation; as [`changed`](Self::changed).
+    pub(crate) fn conversation_cleared(&self, cleared: &v1::ConversationCleared) -> bool {
+        let conversation = Conversation::from_key(&cleared.conversation);
+        let (Ok(conversation), Ok(user)) = (conversation, UserId::parse(&cleared.user_id)) else {
+            return false;
+        };
+        self.view.conversation_cleared(&user, &conversation, Seq(cleared.seq))
     }
 
     /// Resolves when all changes that were heard of by now are applied.

@@ -11,6 +11,9 @@
 //!   accepted while the database is unavailable.
 //! * Barriers ([`barrier`]): a change through a gateway is answered when all live gateways ([`liveness`]) have applied it.
 //!
+//! What users have cleared is hidden from them like what came before they joined; it is kept beside ([`cleared`]), since it
+//! outlasts memberships, and in the same three ways.
+//!
 //! [`view`] is the synchronous whole of cache, states and freshness, which the simulation drives; [`memberships`] and
 //! [`require`] are the entrances for requests, [`group_changes`] the one for changes. A sender is checked once more at the
 //! commit, under the lock of the change.
@@ -18,6 +21,7 @@
 mod barrier;
 mod cache;
 mod change_log;
+mod cleared;
 mod departures;
 mod event;
 mod freshness;

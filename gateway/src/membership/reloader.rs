@@ -8,7 +8,7 @@ use ahash::AHashSet;
 use shared::backoff::Backoff;
 use shared::conversation::Conversation;
 use shared::ids::UserId;
-use shared::mysql::{self, Pool, blocks, members};
+use shared::mysql::{self, Pool, blocks, members, views};
 use shared::shutdown::Shutdown;
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -154,11 +154,13 @@ impl Reloader {
         let marks = self.view.marks();
         let groups = members::groups_of(&self.pool, users);
         let blockers = blocks::blockers_of(&self.pool, users);
-        let (groups, blockers) = futures_util::try_join!(groups, blockers)?;
+        let cleared = views::cleared_of(&self.pool, users);
+        let (groups, blockers, cleared) = futures_util::try_join!(groups, blockers, cleared)?;
         // Copied, not moved: a user may log in on two devices at once.
         let loaded = |user| Loaded {
             groups: groups.get(user).cloned().unwrap_or_default(),
             blockers: blockers.get(user).cloned().unwrap_or_default(),
+            cleared: cleared.get(user).cloned().unwrap_or_default(),
             marks,
         };
         Ok(users.iter().map(loaded).collect())

@@ -4,14 +4,13 @@ use std::time::Instant;
 
 use proto::v1::event::Kind as EventKind;
 use shared::conversation::{Conversation, Kind};
-use shared::ids::{UserId, unix_millis};
+use shared::ids::{Seq, UserId, unix_millis};
 use shared::mysql::groups::{self, GroupError, INVITATIONS_MAX, JoinGroup};
-use shared::mysql::members;
+use shared::mysql::{members, views};
 use shared::permission::{Action, Denied, GroupSettings, Membership, Permissions, Relation};
 
 use super::event::event;
 use super::memberships::{Memberships, OpenGroups};
-use super::reloader::blockers;
 use crate::wire::api_error::ApiError;
 use crate::wire::denied;
 
@@ -36,14 +35,51 @@ impl Memberships {
         }
     }
 
+    /// The same for reading: what `user` has cleared is hidden, too.
+    ///
+    /// # Errors
+    /// As [`require`](Self::require).
+    pub(crate) async fn require_to_read(
+        &self,
+        conversation: &Conversation,
+        user: &UserId,
+    ) -> Result<Permissions, ApiError> {
+        // Looked up before and after: the user may log in or disconnect meanwhile. Permissions that come from the database
+        // have it already.
+        let cleared = self.view.cleared().of(user, conversation);
+        let permissions = self.require(conversation, user).await?;
+        Ok(self.without_cleared(permissions, conversation, user).hiding_up_to(cleared))
+    }
+
+    /// Checks that `user` is inside `conversation`. It does not join an open group on the way.
+    ///
+    /// # Errors
+    /// 403, 404, or 503 where the database is unavailable.
+    pub(crate) async fn require_inside(
+        &self,
+        conversation: &Conversation,
+        user: &UserId,
+    ) -> Result<(), ApiError> {
+        let permissions = match (self.known(conversation, user), conversation.kind()) {
+            (Some(known), _) => known,
+            (None, Kind::Private(..)) => self.require_participant(conversation, user).await?,
+            (None, Kind::Group) => {
+                let found = members::permissions(&self.pool, conversation, user).await;
+                found.map_err(|e| ApiError::database(&e))?.1
+            }
+        };
+        Ok(permissions.check(Action::Read, unix_millis)?)
+    }
+
     async fn require_participant(
         &self,
         conversation: &Conversation,
         user: &UserId,
     ) -> Result<Permissions, ApiError> {
         let peer = conversation.peer_of(user.as_str()).ok_or(Denied::NotParticipant)?;
-        let blockers = blockers(&self.pool, user).await.map_err(|e| ApiError::database(&e))?;
-        Ok(Permissions::of_participant(blockers.contains(peer)))
+        let found = views::of_participant(&self.pool, conversation, user, peer).await;
+        let (is_blocked, cleared) = found.map_err(|e| ApiError::database(&e))?;
+        Ok(Permissions::of_participant(is_blocked).hiding_up_to(cleared))
     }
 
     async fn require_member(&self, group: &Conversation, user: &UserId) -> Result<Permissions, ApiError> {
@@ -93,7 +129,10 @@ impl Memberships {
             let found = members::permissions(&self.pool, group, user).await;
             return Ok(found.map_err(|e| ApiError::database(&e))?.1);
         }
-        Ok(Permissions::of_member(GroupSettings::default(), membership))
+        // It may have been a member before.
+        let views = views::of_user(&self.pool, user, &[group]).await.map_err(|e| ApiError::database(&e))?;
+        let cleared = views.get(group).and_then(|view| view.cleared).unwrap_or(Seq::ZERO);
+        Ok(Permissions::of_member(GroupSettings::default(), membership).hiding_up_to(cleared))
     }
 
     /// `user` has joined a group that has no other member here. If the group cannot be read now, the event leads to a

@@ -17,6 +17,7 @@ use shared::permission::{GroupSettings, HistoryRange, Membership};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::cache::PermissionCache;
+use super::cleared::ClearedBounds;
 use super::freshness::Freshness;
 use super::group_event::{Change, Context, Effect, Event, MemberReading, Reading, Step};
 use super::recent_changes::{Mark, RecentChanges, Since};
@@ -63,6 +64,8 @@ pub(super) struct Marks {
 pub(crate) struct Loaded {
     pub(super) groups: Vec<GroupMembership>,
     pub(super) blockers: AHashSet<UserId>,
+    /// What the user has cleared.
+    pub(super) cleared: Vec<(Conversation, Seq)>,
     /// As of before the reading.
     pub(super) marks: Marks,
 }
@@ -83,6 +86,7 @@ struct Serial {
 pub(super) struct View {
     hub: Arc<Hub>,
     cache: PermissionCache,
+    cleared: ClearedBounds,
     freshness: Freshness,
     serial: Mutex<Serial>,
 }
@@ -93,6 +97,7 @@ impl View {
         Self {
             hub,
             cache: PermissionCache::default(),
+            cleared: ClearedBounds::default(),
             freshness: Freshness::new(now),
             serial: Mutex::default(),
         }
@@ -100,6 +105,10 @@ impl View {
 
     pub(super) fn cache(&self) -> &PermissionCache {
         &self.cache
+    }
+
+    pub(super) fn cleared(&self) -> &ClearedBounds {
+        &self.cleared
     }
 
     pub(super) fn freshness(&self) -> &Freshness {
@@ -143,6 +152,17 @@ impl View {
         let Ok(blocked) = UserId::parse(&change.other_id) else { return Outcome::default() };
         let concerned = self.hub.is_here(blocked.as_str());
         Outcome { concerned, reload: self.blockers_changed(&blocked), current: false }
+    }
+
+    /// `user` has cleared a conversation up to `seq`. Returns whether it is connected here.
+    pub(super) fn conversation_cleared(&self, user: &UserId, conversation: &Conversation, seq: Seq) -> bool {
+        // Under the lock, so that a user who disconnects at this moment leaves nothing behind.
+        let _serial = self.serial.lock();
+        let is_here = self.hub.is_here(user.as_str());
+        if is_here {
+            self.cleared.raise(user, [(conversation.clone(), seq)]);
+        }
+        is_here
     }
 
     // The list of changes in the database.
@@ -212,6 +232,8 @@ impl View {
         let mut serial = self.serial.lock();
         let mut reloads = Vec::new();
         if self.hub.is_here(user.as_str()) {
+            // Before anything about the user is known: whoever finds its permissions here finds what it has cleared.
+            self.cleared.raise(user, loaded.cleared);
             match serial.blocks.since(user, loaded.marks.blocks) {
                 Since::Unchanged => self.cache.set_blockers(user, loaded.blockers),
                 // The reading may be older.
@@ -257,6 +279,7 @@ impl View {
         let mut serial = self.serial.lock();
         let Some(groups) = self.hub.deregister(identity) else { return };
         self.cache.forget_blockers(&identity.user);
+        self.cleared.forget(&identity.user);
         for group in groups {
             let _ = self.on(&mut serial, &group, Event::Disconnected(identity.user.clone()), now);
         }

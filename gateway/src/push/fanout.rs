@@ -17,6 +17,8 @@ use crate::devices::Devices;
 use crate::hub::Hub;
 use crate::membership::{Barriers, Memberships};
 use crate::send::InFlight;
+use crate::views::settings_of;
+use crate::watches::Watches;
 use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
 use crate::wire::name::ConversationName;
@@ -32,6 +34,7 @@ pub(crate) struct EventTargets {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) devices: Arc<Devices>,
+    pub(crate) watches: Arc<Watches>,
 }
 
 /// Hands each event to the parts and connections that it concerns.
@@ -62,13 +65,18 @@ impl Fanout {
             v1::event::Kind::PositionMoved(moved) => self.position_moved(&moved),
             v1::event::Kind::MembershipChanged(changed) => self.targets.memberships.changed(&changed),
             v1::event::Kind::Refused(refused) => self.refused(&refused),
-            v1::event::Kind::BlockChanged(changed) => self.targets.memberships.block_changed(&changed),
+            v1::event::Kind::BlockChanged(changed) => {
+                self.targets.watches.block_changed(&changed);
+                self.targets.memberships.block_changed(&changed)
+            }
             v1::event::Kind::Typing(typing) => self.typing(&typing),
             v1::event::Kind::Fence(barrier) => self.barrier(barrier),
             v1::event::Kind::FenceReached(reached) => self.targets.barriers.answered(&reached),
             v1::event::Kind::DeviceConnected(connected) => self.targets.devices.connected(&connected),
             v1::event::Kind::Invited(invited) => self.invited(&invited),
             v1::event::Kind::TokensRevoked(revoked) => self.tokens_revoked(&revoked),
+            v1::event::Kind::ViewSettingsChanged(changed) => self.settings_changed(&changed),
+            v1::event::Kind::ConversationCleared(cleared) => self.cleared(&cleared),
         };
         if useful { self.useful.increment(1) } else { self.useless.increment(1) }
     }
@@ -198,6 +206,22 @@ impl Fanout {
     fn may_see_reader(&self, conversation: &Conversation, peer: &str) -> bool {
         let permissions = user(peer).and_then(|peer| self.targets.memberships.known(conversation, &peer));
         permissions.is_some_and(|it| it.relation == Relation::Participant { is_blocked: false })
+    }
+
+    fn settings_changed(&self, changed: &v1::ViewSettingsChanged) -> bool {
+        let Some(conversation) = conversation(&changed.conversation) else { return false };
+        let name = ConversationName::of(&conversation, &changed.user_id);
+        let settings = &settings_of(changed);
+        let frame = reply::event(Some(&name), Event::Settings { settings });
+        self.notify_others(&changed.user_id, changed.origin.as_ref(), &frame)
+    }
+
+    fn cleared(&self, cleared: &v1::ConversationCleared) -> bool {
+        let Some(conversation) = conversation(&cleared.conversation) else { return false };
+        self.targets.memberships.conversation_cleared(cleared);
+        let name = ConversationName::of(&conversation, &cleared.user_id);
+        let frame = reply::event(Some(&name), Event::Cleared { seq: Seq(cleared.seq) });
+        self.notify_others(&cleared.user_id, None, &frame)
     }
 
     fn invited(&self, invited: &v1::Invited) -> bool {

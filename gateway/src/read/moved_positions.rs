@@ -34,7 +34,7 @@ type Key = (UserId, Conversation);
 pub(super) struct MovedPosition {
     pub(super) position: Seq,
     /// Messages up to here are not unread, whatever the position is.
-    pub(super) join_seq: Seq,
+    pub(super) counted_from: Seq,
     /// The connection that moved it, which gets no event.
     pub(super) origin: ConnectionId,
     /// Who pays for the count.
@@ -127,7 +127,7 @@ impl MovedPositions {
             let next = self.waiting.lock().take();
             let Some((key, moved)) = next else { return };
             let (user, conversation) = &key;
-            let counted_from = moved.position.max(moved.join_seq);
+            let counted_from = moved.position.max(moved.counted_from);
             let summary = self.tails.summary(conversation, moved.position, user, counted_from);
             let unread = match timeout(COUNT_TIMEOUT, summary).await {
                 Ok(Ok(summary)) => {
@@ -161,7 +161,7 @@ mod tests {
 
     fn moved(position: u64) -> MovedPosition {
         let origin = ConnectionId { gateway: 1, connection: 1 };
-        MovedPosition { position: Seq(position), join_seq: Seq::ZERO, origin, payer: Payer::Operator }
+        MovedPosition { position: Seq(position), counted_from: Seq::ZERO, origin, payer: Payer::Operator }
     }
 
     #[test]

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId};
-use shared::mysql::Pool;
 use shared::mysql::positions::{self, Advance, ListedPosition};
+use shared::mysql::{Pool, views};
 use shared::permission::Relation;
 use shared::redis::inbox::{Change, InboxUpdate, Inboxes};
 
 use super::moved_positions::{MovedPosition, MovedPositions};
+use crate::announce::Announcer;
 use crate::budget::Payer;
 use crate::identity::Identity;
 use crate::membership::Memberships;
+use crate::views::settings_changed;
 use crate::wire::api_error::ApiError;
 
 /// Moves and lists read positions.
@@ -22,6 +24,7 @@ pub(super) struct ReadPositions {
     inboxes: Inboxes,
     memberships: Arc<Memberships>,
     moved: MovedPositions,
+    announcer: Announcer,
 }
 
 impl ReadPositions {
@@ -30,8 +33,9 @@ impl ReadPositions {
         inboxes: Inboxes,
         memberships: Arc<Memberships>,
         moved: MovedPositions,
+        announcer: Announcer,
     ) -> Self {
-        Self { pool, inboxes, memberships, moved }
+        Self { pool, inboxes, memberships, moved, announcer }
     }
 
     /// Moves the read position forward to `cursor`, records it in the user's inbox, and announces it to the user's other
@@ -45,11 +49,11 @@ impl ReadPositions {
         conversation: &Conversation,
         cursor: Seq,
     ) -> Result<Advance, ApiError> {
-        let permissions = self.memberships.require(conversation, &by.user).await?;
+        let permissions = self.memberships.require_to_read(conversation, &by.user).await?;
         let advance = positions::advance(&self.pool, &by.user, conversation, cursor)
             .await
             .map_err(|e| ApiError::database(&e))?;
-        if !advance.moved {
+        if !(advance.moved || advance.unmarked) {
             return Ok(advance);
         }
         let update = InboxUpdate { user: &by.user, conversation, change: Change::Other };
@@ -59,14 +63,33 @@ impl ReadPositions {
                 "Cannot record the read position of user {} in its inbox; the next sync lacks it", by.user
             );
         }
-        let moved = MovedPosition {
-            position: advance.position,
-            join_seq: permissions.history.join_seq,
-            origin: by.origin,
-            payer: payer.clone(),
-        };
-        self.moved.announce(&by.user, conversation, moved);
+        if advance.unmarked {
+            self.announce_unmarked(by, conversation).await;
+        }
+        if advance.moved {
+            let moved = MovedPosition {
+                position: advance.position,
+                counted_from: permissions.history.counted_from(),
+                origin: by.origin,
+                payer: payer.clone(),
+            };
+            self.moved.announce(&by.user, conversation, moved);
+        }
         Ok(advance)
+    }
+
+    /// The conversation is not marked as unread any more. If that cannot be announced, a sync tells it.
+    async fn announce_unmarked(&self, by: &Identity, conversation: &Conversation) {
+        match views::settings(&self.pool, &by.user, conversation).await {
+            Ok(settings) => {
+                let origin = Some(by.origin);
+                self.announcer.announce(settings_changed(&by.user, conversation, &settings, origin));
+            }
+            Err(error) => tracing::warn!(
+                user.id = %by.user, conversation.id = %conversation, %error,
+                "Cannot read the settings of user {} for {conversation}; its other devices see them with the next sync", by.user
+            ),
+        }
     }
 
     /// The read positions of at most `limit` members whose ids are above `cursor`, by id. Those who have blocked `user` are left

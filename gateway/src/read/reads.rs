@@ -94,8 +94,8 @@ impl Reads {
         let members = || Arc::clone(&memberships);
         let lists =
             ConversationLists::new(pool.clone(), inboxes.clone(), members(), Arc::clone(&tails), inbox_ttl_s);
-        let moved = MovedPositions::new(tails, announcer, tasks.clone());
-        let positions = ReadPositions::new(pool.clone(), inboxes, members(), moved);
+        let moved = MovedPositions::new(tails, announcer.clone(), tasks.clone());
+        let positions = ReadPositions::new(pool.clone(), inboxes, members(), moved, announcer);
         let pages = PageReader::new(pool.clone(), concurrency, tasks);
         Self { pool, memberships, pages, positions, lists, budgets, deadline }
     }
@@ -114,7 +114,7 @@ impl Reads {
         let bytes = page_bytes(request.limit);
         let begun = self.begin(payer, cost::PULL, bytes, to).await?;
         let page = async {
-            let floor = self.memberships.require(conversation, user).await?.floor();
+            let floor = self.memberships.require_to_read(conversation, user).await?.floor();
             self.pages.read(page_key(conversation.clone(), user, request, floor)).await
         };
         let page = within(begun.deadline, page).await?;
@@ -138,7 +138,7 @@ impl Reads {
     {
         let begun = self.begin(payer, cost::PULL, page_bytes(SINGLE_READ_ENTRIES), None).await?;
         let found = async {
-            let floor = self.memberships.require(conversation, user).await?.floor();
+            let floor = self.memberships.require_to_read(conversation, user).await?.floor();
             read(&self.pool, conversation, floor).await.map_err(|error| ApiError::database(&error))
         };
         let rendered = render(within(begun.deadline, found).await?)?;

@@ -153,6 +153,11 @@ impl Sends {
         let admitted = self.admit(by, conversation, request, reply_to)?;
         let reference = Reference::of(&admitted.message);
         let known = self.memberships.known_to_send(&admitted.message.conversation, &by.user);
+        // A plain message refers to nothing that its sender may have cleared.
+        let known = known.map(|permissions| match reference {
+            Reference::None => permissions,
+            _ => self.memberships.without_cleared(permissions, &admitted.message.conversation, &by.user),
+        });
         match (known, reference.looked_up()) {
             (Some(permissions), None) => match check(reference, &permissions) {
                 Ok(()) => {
@@ -279,7 +284,7 @@ impl Sends {
 
     async fn check(&self, admitted: &Admitted, reference: Reference) -> Result<(), ApiError> {
         let Message { conversation, sender: user, kind, .. } = &admitted.message;
-        let permissions = self.memberships.require(conversation, user).await?;
+        let permissions = self.memberships.require_to_read(conversation, user).await?;
         let referring = Referring { conversation, user, permissions: &permissions, kind, reference };
         self.limits.changes.check(&self.pool, &self.sequence, &referring).await?;
         Ok(permissions.check(Action::Send, unix_millis)?)

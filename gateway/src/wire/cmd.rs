@@ -17,4 +17,5 @@ impl Cmd {
     pub const SYNC: i64 = 6;
     pub const EVENT: i64 = 7;
     pub const TYPING: i64 = 8;
+    pub const WATCH: i64 = 9;
 }

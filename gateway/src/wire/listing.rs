@@ -7,6 +7,7 @@ use serde::Serialize;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
 use shared::message::Stored;
+use shared::mysql::views::ViewSettings;
 
 use super::message::MessageView;
 
@@ -25,11 +26,15 @@ pub enum Listed {
         unread: u64,
         /// Those of them that mention the user, if there are any.
         mentions: Option<UnreadMentions>,
+        /// What the user has set, if that is not all at its default.
+        settings: Option<Box<ViewSettings>>,
         /// The newest message that is no change entry, if the user may see it.
         last_message: Option<Arc<Stored>>,
     },
     /// The user is no longer a member.
     Removed(Conversation),
+    /// The user has cleared it, and there is no newer message.
+    Cleared(Conversation),
 }
 
 /// The unread messages that mention a user.
@@ -81,10 +86,15 @@ enum State<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         mention_seq: Option<Seq>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        settings: Option<&'a ViewSettings>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         last_message: Option<MessageView<'a>>,
     },
     Removed {
         removed: bool,
+    },
+    Cleared {
+        cleared: bool,
     },
 }
 
@@ -92,26 +102,24 @@ impl<'a> EntryView<'a> {
     /// The JSON of one entry of `reader`.
     #[must_use]
     pub fn new(listed: &'a Listed, reader: &UserId) -> Self {
-        match listed {
-            Listed::Conversation { conversation, last_seq, last_ack_seq, unread, mentions, last_message } => {
-                Self {
-                    conversation_id: conversation.wire(),
-                    peer: conversation.peer_of(reader.as_str()),
-                    state: State::Member {
-                        last_seq: *last_seq,
-                        last_ack_seq: *last_ack_seq,
-                        unread: *unread,
-                        mentions: mentions.map(|mentions| mentions.count),
-                        mention_seq: mentions.map(|mentions| mentions.first),
-                        last_message: last_message.as_deref().map(MessageView::from),
-                    },
-                }
-            }
-            Listed::Removed(conversation) => Self {
-                conversation_id: conversation.wire(),
-                peer: None,
-                state: State::Removed { removed: true },
+        let state = match listed {
+            Listed::Conversation {
+                last_seq, last_ack_seq, unread, mentions, settings, last_message, ..
+            } => State::Member {
+                last_seq: *last_seq,
+                last_ack_seq: *last_ack_seq,
+                unread: *unread,
+                mentions: mentions.map(|mentions| mentions.count),
+                mention_seq: mentions.map(|mentions| mentions.first),
+                settings: settings.as_deref(),
+                last_message: last_message.as_deref().map(MessageView::from),
             },
-        }
+            Listed::Removed(_) => State::Removed { removed: true },
+            Listed::Cleared(_) => State::Cleared { cleared: true },
+        };
+        let (Listed::Conversation { conversation, .. }
+        | Listed::Removed(conversation)
+        | Listed::Cleared(conversation)) = listed;
+        Self { conversation_id: conversation.wire(), peer: conversation.peer_of(reader.as_str()), state }
     }
 }

@@ -19,3 +19,4 @@ pub mod reply;
 pub mod request;
 pub(crate) mod retry_delay;
 pub(crate) mod version;
+mod watch;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use shared::ids::{DeviceId, MsgId, Seq, UserId};
+use shared::mysql::views::ViewSettings;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::frame::Frame;
@@ -168,6 +169,22 @@ pub fn typing(conversation: &ConversationName<'_>) -> Utf8Bytes {
     Bare::new(Cmd::TYPING, 0).about(conversation).render()
 }
 
+/// The reply to a list of users to watch (cmd 9): each user, and whether it is online.
+#[must_use]
+pub fn watching(users: &[(UserId, bool)]) -> Utf8Bytes {
+    #[derive(Serialize)]
+    struct Watched<'a> {
+        user_id: &'a UserId,
+        online: bool,
+    }
+    #[derive(Serialize)]
+    struct Payload<'a> {
+        users: Vec<Watched<'a>>,
+    }
+    let users = users.iter().map(|(user_id, online)| Watched { user_id, online: *online }).collect();
+    Frame { payload: Some(Payload { users }), ..Frame::new(Cmd::WATCH, 0) }.render()
+}
+
 /// The payload of an event (cmd 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -212,6 +229,26 @@ pub enum Event<'a> {
     GroupUpdated,
     /// The group was dismissed.
     Dismissed,
+    /// The user set something for the conversation.
+    Settings {
+        /// All that is not at its default.
+        settings: &'a ViewSettings,
+    },
+    /// The user cleared the conversation.
+    Cleared {
+        /// Messages up to here are not shown any more.
+        seq: Seq,
+    },
+    /// A watched user came or went.
+    Presence {
+        /// The user.
+        user_id: &'a str,
+        /// It has a connection.
+        online: bool,
+        /// When it had one last, in milliseconds since 1970; `None` while it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last_seen: Option<i64>,
+    },
 }
 
 /// An event (cmd 7).

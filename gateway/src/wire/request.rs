@@ -7,12 +7,13 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shared::ids::{DeviceId, Seq};
+use shared::ids::{DeviceId, Seq, UserId};
 
 use super::api_error::ApiError;
 use super::chat::ChatRequest;
 pub use super::cmd::Cmd;
 use super::fields::{object, text_field, value, whole};
+use super::watch;
 
 /// Messages per pull without `limit`.
 const PULL_LIMIT_DEFAULT: u16 = 50;
@@ -68,6 +69,8 @@ pub enum Request {
     Sync(SyncRequest),
     /// cmd 8
     Typing,
+    /// cmd 9: the users to watch, at most 200.
+    Watch(Vec<UserId>),
 }
 
 impl Request {
@@ -128,6 +131,8 @@ struct Payload<'a> {
     direction: Option<&'a RawValue>,
     #[serde(borrow, default)]
     changes: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    user_ids: Option<&'a RawValue>,
 }
 
 /// Parses one text frame.
@@ -179,6 +184,7 @@ fn request<'a>(
         }
         Cmd::SYNC => Request::Sync(sync(fields, &payload(fields)?)?),
         Cmd::TYPING => Request::Typing,
+        Cmd::WATCH => Request::Watch(watch::parse(payload::<Payload<'_>>(fields)?.user_ids)?),
         other => {
             return Err(ApiError::Malformed(format!("cmd {other} is unknown: {COMMANDS}")));
         }
@@ -196,7 +202,7 @@ fn request<'a>(
     Ok(request)
 }
 
-const COMMANDS: &str = "0 heartbeat, 1 login, 2 chat, 3 pull, 4 ack, 6 sync, 8 typing";
+const COMMANDS: &str = "0 heartbeat, 1 login, 2 chat, 3 pull, 4 ack, 6 sync, 8 typing, 9 watch";
 
 fn login(payload: &Payload<'_>) -> Result<Request, ApiError> {
     let token: Option<String> = value(payload.token, "payload.token must be a string")?;

@@ -9,6 +9,7 @@ use gateway::wire::request::Cmd;
 use serde_json::Value;
 use shared::conversation::Conversation;
 use shared::ids::{DeviceId, MsgId, Seq, UserId};
+use shared::mysql::views::ViewSettings;
 use spec::api;
 use syn::{Fields, Item};
 
@@ -31,6 +32,17 @@ fn alice() -> UserId {
 
 fn private() -> Conversation {
     Conversation::between(&alice(), &UserId::parse("bob").unwrap())
+}
+
+/// Each of them set.
+fn all_settings() -> ViewSettings {
+    ViewSettings {
+        muted_until: -1,
+        pinned: true,
+        archived: true,
+        marked_unread: true,
+        draft: Some("Dear".to_owned()),
+    }
 }
 
 fn group() -> Conversation {
@@ -92,6 +104,9 @@ fn events_conform_to_their_schemas() {
             (Event::Ack { seq: Seq(7), unread: Some(2) }, "event.ack"),
             (Event::Read { user_id: "bob", seq: Seq(7) }, "event.read"),
             (Event::Typing { user_id: "bob" }, "event.typing"),
+            (Event::Settings { settings: &all_settings() }, "event.settings"),
+            (Event::Settings { settings: &ViewSettings::default() }, "event.settings"),
+            (Event::Cleared { seq: Seq(7) }, "event.cleared"),
         ] {
             assert_is(schema, &reply::event(Some(name), event));
         }
@@ -105,6 +120,10 @@ fn events_conform_to_their_schemas() {
     ] {
         assert_is(schema, &reply::event(Some(&team), event));
     }
+    for (online, last_seen) in [(true, None), (false, Some(1_700_000_000_000))] {
+        let presence = Event::Presence { user_id: "bob", online, last_seen };
+        assert_is("event.presence", &reply::event(None, presence));
+    }
     let expiring = Event::TokenExpiring { expires_at: 1_700_000_000_000 };
     assert_is("event.token_expiring", &reply::event(None, expiring));
 }
@@ -114,6 +133,8 @@ fn replies_conform_to_their_schemas() {
     let (private, group) = (private(), group());
     let (id, device) = (MsgId::parse("m1").unwrap(), DeviceId::parse("phone").unwrap());
     assert_is("server.heartbeat", &reply::heartbeat());
+    assert_is("server.watch", &reply::watching(&[]));
+    assert_is("server.watch", &reply::watching(&[(alice(), true), (alice(), false)]));
     assert_is("server.heartbeat", &reply::heartbeat_at(1_700_000_000_000_000));
     assert_is("server.login", &reply::login(&alice(), &device, 1_700_000_000_000, 30_000, &["profiles"]));
     for name in [ConversationName::of(&private, "alice"), ConversationName::of_group(&group)] {
@@ -135,9 +156,16 @@ fn replies_conform_to_their_schemas() {
             last_ack_seq: Seq(1),
             unread: 3,
             mentions: Some(UnreadMentions { count: 1, first: Seq(7) }),
+            settings: Some(Box::new(all_settings())),
             last_message,
         };
-        let mut entries = vec![entry(&private, None), entry(&group, None), Listed::Removed(group.clone())];
+        let mut entries = vec![
+            entry(&private, None),
+            entry(&group, None),
+            Listed::Removed(group.clone()),
+            Listed::Cleared(group.clone()),
+            Listed::Cleared(private.clone()),
+        ];
         entries.extend(stored().map(|message| entry(&group, Some(std::sync::Arc::new(message)))));
         let listing = Listing { entries, next: 9, has_more: true, reset, examined: 0, counted: 0 };
         assert_is("server.sync", &reply::sync(&listing, &alice()));

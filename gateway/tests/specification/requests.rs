@@ -80,7 +80,7 @@ proptest! {
     fn a_frame_with_other_values_is_understood_if_it_has_a_schema(
         frame in select(frames()),
         field in select(vec!["cmd", "msg_id", "cursor_seq", "payload", "conversation_id", "to"]),
-        in_payload in select(vec!["", "content", "msg_type", "recall_seq", "edit_seq", "react_seq", "reaction", "pin_seq", "remove", "meta", "reply_to", "mentions", "send_time", "ack", "limit", "direction", "token", "device_id"]),
+        in_payload in select(vec!["", "content", "msg_type", "recall_seq", "edit_seq", "react_seq", "reaction", "pin_seq", "remove", "meta", "reply_to", "mentions", "send_time", "ack", "limit", "direction", "token", "device_id", "user_ids"]),
         value in select(values()),
     ) {
         let mut frame = frame;

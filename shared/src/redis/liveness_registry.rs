@@ -50,6 +50,18 @@ impl LivenessRegistry {
         self.beat("").await
     }
 
+    /// The processes in the registry, each with the time of its last heartbeat by the clock of Redis, in seconds since 1970:
+    /// the live ones, and dead ones that no other process has removed yet.
+    ///
+    /// # Errors
+    /// Redis cannot be reached.
+    pub async fn heartbeats(&self) -> Result<Vec<(String, f64)>, RedisError> {
+        let all = |redis: fred::clients::Client| async move {
+            redis.zrange(self.key, 0, -1, None, false, None, true).await
+        };
+        self.client.at(self.key, all).await
+    }
+
     /// Removes `process`, so that the others need not wait for its expiry.
     ///
     /// # Errors

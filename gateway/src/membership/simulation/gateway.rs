@@ -531,5 +531,5 @@ impl Gateway {
 }
 
 fn loaded(user: &UserId, marks: Marks, truth: &Truth) -> Loaded {
-    Loaded { groups: truth.groups_of(user), blockers: truth.blockers_of(user), marks }
+    Loaded { groups: truth.groups_of(user), blockers: truth.blockers_of(user), cleared: Vec::new(), marks }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId};
-use shared::mysql::{Pool, changes, positions};
+use shared::mysql::views::{self, View, ViewSettings};
+use shared::mysql::{Pool, changes};
 use shared::permission::HistoryRange;
 use shared::redis::inbox::Entry;
 use tokio::sync::Semaphore;
@@ -39,12 +40,15 @@ pub(super) struct Entries {
 enum Details {
     /// The user is not in this group any more.
     NotAMember,
-    Member {
-        floor: Seq,
-        last_ack_seq: Seq,
-        summary: Summary,
-        mentions: Option<UnreadMentions>,
-    },
+    Member(Box<MemberDetails>),
+}
+
+#[derive(Debug, Clone)]
+struct MemberDetails {
+    floor: Seq,
+    view: View,
+    summary: Summary,
+    mentions: Option<UnreadMentions>,
 }
 
 impl Entries {
@@ -62,17 +66,17 @@ impl Entries {
     ) -> Result<(Fitting, u64), ApiError> {
         let all: Vec<&Conversation> = entries.iter().map(|entry| &entry.conversation).collect();
         let groups: Vec<&Conversation> = all.iter().copied().filter(|c| c.kind() == Kind::Group).collect();
-        let acks = positions::of_user(&self.pool, user, &all);
-        let (acks, histories) = futures_util::try_join!(acks, self.memberships.accesses(user, &groups))
+        let views = views::of_user(&self.pool, user, &all);
+        let (mut views, histories) = futures_util::try_join!(views, self.memberships.accesses(user, &groups))
             .map_err(|e| ApiError::database(&e))?;
         let permits = &Semaphore::new(AT_ONCE);
         let details = entries.iter().map(|entry| {
-            let last_ack_seq = acks.get(&entry.conversation).copied().unwrap_or(Seq::ZERO);
+            let view = views.remove(&entry.conversation).unwrap_or_default();
             let history = histories.get(&entry.conversation).copied();
             async move {
                 // The semaphore is never closed.
                 let _permit = permits.acquire().await.ok();
-                self.details(user, entry, history, last_ack_seq).await
+                self.details(user, entry, history, view).await
             }
         });
         let details = try_join_all(details).await.map_err(|e| ApiError::database(&e))?;
@@ -85,13 +89,14 @@ impl Entries {
         user: &UserId,
         entry: &Entry,
         history: Option<HistoryRange>,
-        last_ack_seq: Seq,
+        view: View,
     ) -> Result<Details, shared::mysql::Error> {
         if history.is_none() && entry.conversation.kind() == Kind::Group {
             return Ok(Details::NotAMember);
         }
         let HistoryRange { join_seq, floor } = history.unwrap_or_default();
-        let counted_from = last_ack_seq.max(join_seq).max(floor);
+        let floor = floor.max(view.cleared.unwrap_or(Seq::ZERO));
+        let counted_from = view.last_ack_seq.max(HistoryRange { join_seq, floor }.counted_from());
         let summary = self.tails.summary(&entry.conversation, entry.last_seq, user, counted_from).await?;
         let mentions = if summary.may_mention {
             changes::mentions_above(&self.pool, &entry.conversation, user, counted_from).await?
@@ -99,7 +104,7 @@ impl Entries {
             None
         };
         let mentions = mentions.map(|(count, first)| UnreadMentions { count, first });
-        Ok(Details::Member { floor, last_ack_seq, summary, mentions })
+        Ok(Details::Member(Box::new(MemberDetails { floor, view, summary, mentions })))
     }
 }
 
@@ -107,7 +112,7 @@ impl Details {
     fn counted(&self) -> u64 {
         match self {
             Self::NotAMember => 0,
-            Self::Member { summary, .. } => summary.counted,
+            Self::Member(member) => member.summary.counted,
         }
     }
 }
@@ -120,8 +125,8 @@ fn fitting(
 ) -> Fitting {
     let (mut page, mut bytes, mut last) = (Vec::with_capacity(entries.size_hint().0), 0, None);
     for (Entry { conversation, version, .. }, details) in entries {
-        if let Details::Member { summary, .. } = &details {
-            let last_message = summary.last_message.as_deref().map(MessageView::from);
+        if let Details::Member(member) = &details {
+            let last_message = member.summary.last_message.as_deref().map(MessageView::from);
             bytes += last_message.map_or(0, |message| message.content_bytes());
         }
         if bytes > bytes_max && last.is_some_and(|last| last != version) {
@@ -134,23 +139,28 @@ fn fitting(
 }
 
 fn listed(conversation: Conversation, details: Details, is_complete_list: bool) -> Option<Listed> {
-    let (floor, last_ack_seq, summary, mentions) = match details {
+    let MemberDetails { floor, view, summary, mentions } = match details {
         Details::NotAMember if is_complete_list => return None,
         Details::NotAMember => return Some(Listed::Removed(conversation)),
-        Details::Member { floor, last_ack_seq, summary, mentions } => {
-            (floor, last_ack_seq, summary, mentions)
-        }
+        Details::Member(member) => *member,
     };
     // A private chat without messages does not exist for its users.
     if summary.last_seq == Seq::ZERO && conversation.kind() != Kind::Group {
         return None;
     }
+    // A change of a cleared message does not bring the conversation back.
+    let newest = summary.last_message.as_ref().map_or(Seq::ZERO, |message| message.seq);
+    if view.cleared.is_some_and(|cleared| newest <= cleared) {
+        return (!is_complete_list).then_some(Listed::Cleared(conversation));
+    }
+    let settings = Some(view.settings).filter(|settings| *settings != ViewSettings::default());
     Some(Listed::Conversation {
         conversation,
         last_seq: summary.last_seq,
-        last_ack_seq,
+        last_ack_seq: view.last_ack_seq,
         unread: summary.unread,
         mentions,
+        settings: settings.map(Box::new),
         last_message: summary.last_message.filter(|message| message.seq > floor),
     })
 }
@@ -172,13 +182,23 @@ mod tests {
         let last_message = (last_seq > 0).then(|| Arc::new(message));
         let last_seq = Seq(last_seq);
         let summary = Summary { last_seq, last_message, unread: 3, may_mention: false, counted: 0 };
-        Details::Member { floor: Seq(floor), last_ack_seq: Seq(2), summary, mentions: None }
+        let view = View { last_ack_seq: Seq(2), ..View::default() };
+        Details::Member(Box::new(MemberDetails { floor: Seq(floor), view, summary, mentions: None }))
+    }
+
+    /// Cleared up to `cleared`, with its newest message at 7 and changes of messages up to 9.
+    fn cleared(cleared: u64, floor: u64) -> Details {
+        let Details::Member(mut details) = member(7, floor.max(cleared), 1) else { unreachable!() };
+        details.summary.last_seq = Seq(9);
+        details.view.cleared = Some(Seq(cleared));
+        Details::Member(details)
     }
 
     fn names(page: &[Listed]) -> Vec<String> {
         page.iter()
             .map(|listed| match listed {
                 Listed::Removed(conversation) => format!("removed {}", conversation.key()),
+                Listed::Cleared(conversation) => format!("cleared {}", conversation.key()),
                 Listed::Conversation { conversation, last_message, .. } => {
                     format!("{} {}", conversation.key(), last_message.is_some())
                 }
@@ -203,6 +223,27 @@ mod tests {
         assert_eq!((names(&page), cut_at), (expected.map(String::from).to_vec(), None));
         let (page, cut_at) = fitting(entries(), true, PAGE_BYTES_MAX);
         assert_eq!((names(&page), cut_at), (expected[1..].iter().map(|&s| s.to_owned()).collect(), None));
+    }
+
+    #[test]
+    fn a_cleared_conversation_is_told_once_and_comes_back_with_a_newer_message() {
+        let entries = || {
+            [
+                (entry("group_cleared", 1), cleared(7, 0)),
+                (entry("group_changed", 2), cleared(8, 0)),
+                (entry("group_newer", 3), cleared(6, 0)),
+                (entry("group_joined_again", 4), cleared(6, 9)),
+                (entry("private_a b", 5), cleared(9, 0)),
+            ]
+            .into_iter()
+        };
+        let (page, _) = fitting(entries(), false, PAGE_BYTES_MAX);
+        let newer = ["group_newer true", "group_joined_again false"];
+        let expected =
+            ["cleared group_cleared", "cleared group_changed", newer[0], newer[1], "cleared private_a b"];
+        assert_eq!(names(&page), expected);
+        let (page, _) = fitting(entries(), true, PAGE_BYTES_MAX);
+        assert_eq!(names(&page), newer, "a complete list does not have them");
     }
 
     #[test]
