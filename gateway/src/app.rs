@@ -1,6 +1,7 @@
 //! Starts a gateway and drains it.
 
 mod gauges;
+mod group_changes;
 mod parts;
 mod readiness;
 mod stores;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use shared::advertised_address;
 use shared::health::Health;
+use shared::live::Live;
 use shared::ops_listener;
 use shared::ops_routes::ops_routes;
 use shared::process::{self, Service};
@@ -24,10 +26,10 @@ use shared::traces::TraceExport;
 use crate::auth::revocations::Revoked;
 use crate::auth::token::Tokens;
 use crate::budget::{BudgetSettings, Budgets};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::http;
 use crate::hub::Hub;
-use crate::listen::{self, ListenSettings};
+use crate::listen::{self, Capacity, ListenSettings};
 use crate::tls::{Certificate, Handshake};
 use crate::wire::close::Close;
 use crate::wire::retry_delay::RetryDelay;
@@ -50,8 +52,9 @@ const FEW_CONNECTIONS_PART: usize = 10;
 #[must_use]
 pub fn run(load: Load<Config>, commit: &'static str) -> Pin<Box<dyn Future<Output = ExitCode>>> {
     Box::pin(process::run("gateway", load(), async move |config: Config| {
-        let reload = Reload::new(config.clone(), |config| &config.log, load);
-        process::serve(reload, Box::pin(App::start(config, commit))).await
+        let live = Arc::new(Live::new(Arc::new(config)));
+        let reload = Reload::new(Arc::clone(&live), config::live::KEYS, |config| &config.log, load);
+        process::serve(reload, Box::pin(App::start(live, commit))).await
     }))
 }
 
@@ -59,7 +62,7 @@ pub fn run(load: Load<Config>, commit: &'static str) -> Pin<Box<dyn Future<Outpu
 #[derive(Debug)]
 pub struct App {
     address: SocketAddr,
-    config: Arc<Config>,
+    live: Arc<Live<Config>>,
     health: Health,
     hub: Arc<Hub>,
     /// Stops the listener, connections and calls.
@@ -76,8 +79,8 @@ impl App {
     /// # Errors
     /// A key file is unusable ([`ConfigError`]), a store is unavailable, or the address is
     /// in use.
-    pub async fn start(config: Config, commit: &'static str) -> anyhow::Result<Self> {
-        let config = Arc::new(config);
+    pub async fn start(live: Arc<Live<Config>>, commit: &'static str) -> anyhow::Result<Self> {
+        let config = live.now();
         // First, since it needs no store: an unusable key file is an error of the configuration.
         let revoked = Arc::new(Revoked::default());
         let tokens = Arc::new(Tokens::new(&config.auth, Arc::clone(&revoked))?);
@@ -100,6 +103,7 @@ impl App {
             gateway,
             commit,
             config: Arc::clone(&config),
+            live: Arc::clone(&live),
             stores: stores.clone(),
             hub: Arc::clone(&hub),
             budgets: Arc::new(Budgets::new(BudgetSettings::of(&config.limits))),
@@ -109,13 +113,20 @@ impl App {
         let deps = builder.build(tokens, revoked, follower, &listening).await?;
 
         let routes = http::routes(deps, health.clone());
-        let settings =
-            ListenSettings::of(&config).within(open_files(config.limits.connections_max)).with_tls(tls);
+        let limits = &config.limits;
+        let capacity = Capacity::new(limits.connections_max, limits.address_pending_connections_max);
+        let capacity = Arc::new(capacity);
+        live.follow(&capacity, |capacity, config, tasks| {
+            let limits = &config.limits;
+            let connections_max = open_files(limits.connections_max);
+            capacity.set(connections_max, limits.address_pending_connections_max, tasks);
+        });
+        let settings = ListenSettings::of(&config, capacity).with_tls(tls);
         let address = listen::start(settings, routes, &listening)?;
         advertise(gateway, &config.ops.advertise, operations, &stores, &working).await;
         drop(starting);
         tracing::info!(%address, gateway = format!("{gateway:016x}"), "gateway started");
-        Ok(Self { address, config, health, hub, listening, working, stores, traces })
+        Ok(Self { address, live, health, hub, listening, working, stores, traces })
     }
 
     /// The address that it listens on.
@@ -128,7 +139,7 @@ impl App {
     /// once.
     async fn close_connections(&self) {
         let connections = self.hub.all();
-        let pause = Duration::from_millis(self.config.drain.spread_ms)
+        let pause = Duration::from_millis(self.live.now().drain.spread_ms)
             / u32::try_from(connections.len().max(1)).unwrap_or(u32::MAX);
         let mut next = tokio::time::Instant::now();
         for member in connections {
@@ -151,7 +162,7 @@ impl Service for App {
     async fn stop(self) {
         tracing::info!(connections = self.hub.connections(), "gateway drains");
         self.health.drain();
-        let grace = Duration::from_millis(self.config.drain.spread_ms) + FINISH_GRACE;
+        let grace = Duration::from_millis(self.live.now().drain.spread_ms) + FINISH_GRACE;
         self.listening.stop();
         let drained = async {
             self.close_connections().await;

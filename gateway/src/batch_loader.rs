@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use shared::permits::Permits;
 use shared::shutdown::Shutdown;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::wire::api_error::ApiError;
@@ -42,9 +43,9 @@ pub(crate) struct BatchLoader<K, T> {
     load: Box<LoadBatch<K, T>>,
     tasks: Shutdown,
     /// One permit per request that waits or is being answered.
-    room: Semaphore,
+    room: Permits,
     /// One permit per batch that is being loaded.
-    loading: Arc<Semaphore>,
+    loading: Permits,
     queue: Mutex<Queue<K, T>>,
 }
 
@@ -79,10 +80,16 @@ impl<K: Send + 'static, T: Send + 'static> BatchLoader<K, T> {
             policy,
             load,
             tasks,
-            room: Semaphore::new(policy.concurrency + policy.waiting_max),
-            loading: Arc::new(Semaphore::new(policy.concurrency)),
+            room: Permits::new(policy.concurrency + policy.waiting_max),
+            loading: Permits::new(policy.concurrency),
             queue: Mutex::new(Queue { waiting: VecDeque::new(), pause_ends: Instant::now() }),
         })
+    }
+
+    /// Changes how many batches are loaded at the same time, and how many requests may wait beside.
+    pub(crate) fn resize(&self, concurrency: usize, waiting_max: usize, tasks: &Shutdown) {
+        self.loading.resize(concurrency, tasks);
+        self.room.resize(concurrency + waiting_max, tasks);
     }
 
     /// The value of `key`, loaded after this call began.
@@ -90,7 +97,7 @@ impl<K: Send + 'static, T: Send + 'static> BatchLoader<K, T> {
     /// # Errors
     /// `overloaded` of the policy, or the error of the batch.
     pub(crate) async fn load(self: &Arc<Self>, key: K) -> Result<T, ApiError> {
-        let _room = self.room.try_acquire().map_err(|_| (self.policy.overloaded)())?;
+        let _room = self.room.semaphore().try_acquire().map_err(|_| (self.policy.overloaded)())?;
         let (reply, mut replied) = oneshot::channel();
         self.queue.lock().waiting.push_back(Request { key, reply });
         tokio::select! {
@@ -104,7 +111,7 @@ impl<K: Send + 'static, T: Send + 'static> BatchLoader<K, T> {
     async fn start_batches(self: &Arc<Self>) {
         loop {
             // The semaphore is never closed.
-            let Ok(permit) = Arc::clone(&self.loading).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(self.loading.semaphore()).acquire_owned().await else { return };
             let pause_ends = self.queue.lock().pause_ends;
             if pause_ends > Instant::now() {
                 sleep_until(pause_ends).await;

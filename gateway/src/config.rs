@@ -3,6 +3,7 @@
 mod conversations;
 mod limits;
 mod listen;
+pub(crate) mod live;
 mod messages;
 mod profiles;
 mod tls;

@@ -3,6 +3,7 @@
 //!
 //! `warp::serve` has none of the three, so hyper serves the routes directly.
 
+mod capacity;
 mod head_deadline;
 mod proxy_header;
 
@@ -22,7 +23,7 @@ use parking_lot::Mutex;
 use shared::shutdown::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use warp::filters::BoxedFilter;
 use warp::http::Version;
 use warp::http::uri::Authority;
@@ -32,6 +33,7 @@ use crate::config::Config;
 use crate::shares::{Share, Shares};
 use crate::tls::Handshake;
 use crate::write_timeout::WriteTimeout;
+pub(crate) use capacity::Capacity;
 use head_deadline::{HeadDeadline, HeadTimeouts, Watched};
 
 /// Connections that wait in the kernel to be accepted, such as those of all clients that reconnect at once.
@@ -91,10 +93,7 @@ pub(crate) struct Target {
 #[derive(Debug, Clone)]
 pub(crate) struct ListenSettings {
     address: SocketAddr,
-    /// Open connections; further ones wait in the kernel.
-    connections_max: usize,
-    /// Connections of one address that are not upgraded; further ones have little time for each request head.
-    pending_max: usize,
+    capacity: Arc<Capacity>,
     /// Load balancers, which have connections of many clients.
     trusted_proxies: Vec<IpNet>,
     /// Connections begin with a header of the PROXY protocol.
@@ -111,11 +110,10 @@ pub(crate) struct ListenSettings {
 
 impl ListenSettings {
     /// The settings that `config` has.
-    pub(crate) fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config, capacity: Arc<Capacity>) -> Self {
         Self {
             address: config.listen.address,
-            connections_max: config.limits.connections_max,
-            pending_max: config.limits.address_pending_connections_max,
+            capacity,
             trusted_proxies: config.listen.trusted_proxies.clone(),
             proxy_protocol: config.listen.proxy_protocol,
             header_timeout: Duration::from_millis(config.timeouts.http_header_ms),
@@ -130,19 +128,14 @@ impl ListenSettings {
         Self { tls, ..self }
     }
 
-    /// The same with at most this number of connections.
-    pub(crate) fn within(mut self, connections_max: usize) -> Self {
-        self.connections_max = self.connections_max.min(connections_max);
-        self
-    }
-
     /// The time for a request head of a client at `peer`, which has `pending` other connections that are not upgraded;
     /// `None` if it may have no further one.
     fn header_timeout(&self, pending: usize) -> Option<Duration> {
+        let (connections_max, pending_max) = self.capacity.get();
         // A few addresses must not take all connections.
-        let most = self.pending_max.max(self.connections_max / ADDRESS_PART);
+        let most = pending_max.max(connections_max / ADDRESS_PART);
         match pending {
-            _ if self.pending_max == 0 || pending < self.pending_max => Some(self.header_timeout),
+            _ if pending_max == 0 || pending < pending_max => Some(self.header_timeout),
             _ if pending < most => Some(HURRIED_HEADER_TIMEOUT.min(self.header_timeout)),
             _ => None,
         }
@@ -186,11 +179,8 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "the number of connections is far below 2^52")]
 async fn accept(listener: TcpListener, entrance: Arc<Entrance>) -> Infallible {
-    let connections_max = entrance.settings.connections_max;
-    metrics::gauge!(shared::metrics::GATEWAY_CONNECTIONS_LIMIT).set(connections_max as f64);
-    let permits = Arc::new(Semaphore::new(connections_max));
+    let permits = Arc::clone(entrance.settings.capacity.permits());
     loop {
         // The permit comes first: connections beyond the limit wait in the kernel.
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { continue };
@@ -379,18 +369,15 @@ mod tests {
     #[test]
     fn an_address_with_many_pending_connections_is_hurried_and_then_refused() {
         let mut config = Config::default();
-        config.limits.connections_max = 1_000;
-        config.limits.address_pending_connections_max = 100;
         config.listen.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
-        let settings = ListenSettings::of(&config);
+        let settings = ListenSettings::of(&config, Arc::new(Capacity::new(1_000, 100)));
         let [hurried, usual] = [1, 10].map(|s| settings.timeouts(Duration::from_secs(s)).idle.as_secs());
         assert_eq!((hurried, usual), (1, 75));
         let seconds = |pending| settings.header_timeout(pending).map(|timeout| timeout.as_secs());
         assert_eq!([0, 99, 100, 249, 250].map(seconds), [Some(10), Some(10), Some(1), Some(1), None]);
         assert!(settings.is_trusted("10.1.2.3".parse().unwrap()));
         assert!(!settings.is_trusted("192.0.2.1".parse().unwrap()));
-        config.limits.address_pending_connections_max = 0;
-        let settings = ListenSettings::of(&config);
+        let settings = ListenSettings::of(&config, Arc::new(Capacity::new(1_000, 0)));
         assert!(settings.header_timeout(1_000_000).is_some(), "no limit");
     }
 }

@@ -11,7 +11,7 @@ use shared::permission::Action;
 use crate::announce::Announcer;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
-use crate::rates::Rates;
+use crate::rates::{Rate, Rates};
 use crate::wire::api_error::ApiError;
 use crate::wire::context::RequestContext;
 use crate::wire::reply;
@@ -27,14 +27,14 @@ const BURST: u32 = 5;
 pub(crate) struct Typing {
     memberships: Arc<Memberships>,
     announcer: Announcer,
-    rates: Option<Rates<UserId>>,
+    rates: Rates<UserId>,
 }
 
 impl Typing {
     /// Announces through `announcer`.
     #[must_use]
     pub(crate) fn new(memberships: Arc<Memberships>, announcer: Announcer) -> Self {
-        Self { memberships, announcer, rates: Rates::new(PER_SECOND, BURST) }
+        Self { memberships, announcer, rates: Rates::new(Rate::per_second(PER_SECOND, BURST)) }
     }
 
     /// Announces a notice and answers it.
@@ -53,7 +53,7 @@ impl Typing {
 
     async fn announce(&self, context: &RequestContext, conversation: &Conversation) -> Result<(), ApiError> {
         let user = &context.by.user;
-        if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(user)) {
+        if let Err(retry_after_ms) = self.rates.take(user) {
             let message = "too many typing notices: at most 2 a second".to_owned();
             return Err(ApiError::RateLimited { message, retry_after_ms });
         }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use testbed::client::{Client, Http};
+use testbed::client::{Chat, Client, Http};
 use testbed::stack::{Builder, System, program, wait_for};
 
 const PATH: &str = "/api/admin/processes";
@@ -228,7 +228,10 @@ async fn a_hangup_applies_the_log_filter_and_says_what_needs_a_restart() {
         .map(|service| (service.process().unwrap().id(), service.log().to_owned()))
         .collect();
     for (text, line) in [
-        ("[log]\nfilter = \"info,shared=debug\"\n", "log.filter is \\\"info,shared=debug\\\"; nothing"),
+        (
+            "[log]\nfilter = \"info,shared=debug\"\n",
+            "log.filter changes from \\\"info\\\" to \\\"info,shared=debug\\\"",
+        ),
         ("[log]\nfilter = \"info\"\n[start]\nwait_s = 7\n", "need a restart: start.wait_s"),
         ("[log]\nfilter = \"a=b=c\"\n", "log.filter"),
         ("[log]\nfitler = \"info\"\n", "nothing changes"),
@@ -251,6 +254,89 @@ async fn a_hangup_applies_the_log_filter_and_says_what_needs_a_restart() {
     for service in system.services() {
         service.ready(TIMEOUT).await.unwrap();
     }
+}
+
+/// Writes the configuration, sends SIGHUP to all processes, and waits for the line of each log.
+async fn reload(system: &mut System, file: &std::path::Path, text: &str, lines: [&str; 2]) {
+    std::fs::write(file, text).unwrap();
+    let processes: Vec<_> = system
+        .services()
+        .map(|service| (service.process().unwrap().id(), service.log().to_owned()))
+        .collect();
+    for ((id, log), line) in processes.iter().zip(lines) {
+        let before = std::fs::read_to_string(log).unwrap().len();
+        let process = nix::unistd::Pid::from_raw(i32::try_from(*id).unwrap());
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGHUP).unwrap();
+        wait_for(line, TIMEOUT, async || {
+            let log = std::fs::read_to_string(log)?;
+            anyhow::ensure!(log[before..].contains(line), "{}", &log[before..]);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_changes_limits_for_clients_who_are_connected() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("im.toml");
+    std::fs::write(&file, "[limits]\nuser_messages_per_second = 0\nhttp_body_bytes_max = 60000\n").unwrap();
+    let mut system = Builder::new().gateways(1).workers(1).for_test().await.unwrap();
+    for service in system.services() {
+        service.terminate().await.unwrap();
+        service.set("IM_CONFIG", file.to_str().unwrap());
+        service.start_again().await.unwrap();
+    }
+    let mut alice = Client::connect(&system.ws_urls()[0], "alice").await.unwrap();
+    let mut n = 0;
+    // The code of each of some messages in a row, without waiting for answers in between.
+    let mut codes = async |alice: &mut Client, count: usize| {
+        let mut codes = Vec::new();
+        for _ in 0..count {
+            n += 1;
+            let chat = Chat {
+                conversation: "private_alice_bob".to_owned(),
+                msg_id: format!("m{n}"),
+                content: "hello".to_owned(),
+                stored: false,
+            };
+            codes.push(alice.chat(&chat).await.unwrap().code);
+        }
+        codes
+    };
+    assert_eq!(codes(&mut alice, 5).await, [0; 5]);
+    let alices = Http::of_user(&system.http_urls()[0], "alice");
+    let long = serde_json::json!({"user_id": "x".repeat(10_000)});
+    assert_ne!(alices.call("POST", "/api/blocks", Some(&long)).await.unwrap().0, 413);
+
+    let limits =
+        "[limits]\nuser_messages_per_second = 1\nuser_messages_burst = 2\nhttp_body_bytes_max = 1000\n";
+    let lines = [
+        "limits.http_body_bytes_max changes from 60000 to 1000; limits.user_messages_burst changes from 200 to 2; \
+         limits.user_messages_per_second changes from 0 to 1",
+        "commit.batch_messages_max changes from 1000 to 500",
+    ];
+    reload(&mut system, &file, &format!("{limits}[commit]\nbatch_messages_max = 500\n"), lines).await;
+    // On the connection that was open before.
+    let limited = codes(&mut alice, 10).await;
+    assert!(limited.starts_with(&[0, 0]) && limited.contains(&429), "{limited:?}");
+    assert_eq!(alices.call("POST", "/api/blocks", Some(&long)).await.unwrap().0, 413);
+
+    // A configuration that cannot be used, and a key that cannot change.
+    let broken = format!("{limits}batch_messages_max = 0\n[commit]\ntransactions_at_once = 0\n");
+    let lines = ["limits.batch_messages_max: 0 is not in", "commit.transactions_at_once: is not in"];
+    reload(&mut system, &file, &broken, lines).await;
+    assert!(codes(&mut alice, 10).await.contains(&429), "the limits of before apply");
+    let started = "[limits]\nuser_messages_per_second = 0\nrequest_deadline_ms = 4000\n[commit]\nprefetch_bodies = 100\n";
+    let lines = [
+        "these changes need a restart: limits.request_deadline_ms",
+        "commit.batch_messages_max changes from 500 to 1000; these changes need a restart: commit.prefetch_bodies",
+    ];
+    reload(&mut system, &file, started, lines).await;
+    assert_eq!(codes(&mut alice, 5).await, [0; 5]);
+    let same = ["The configuration was read again: nothing changes; these changes need a restart"; 2];
+    reload(&mut system, &file, started, same).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::permits::Permits;
+use crate::shutdown::Shutdown;
 
 /// The longest wait for a permit.
 const TIMEOUT: Duration = Duration::from_millis(25);
@@ -19,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_millis(25);
 /// A number of permits, granted in the order of requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ConcurrencyLimit {
-    permits: Arc<Semaphore>,
+    permits: Permits,
 }
 
 /// The permission to work, released when dropped.
@@ -32,15 +35,21 @@ impl ConcurrencyLimit {
     /// A limit of `concurrent` tasks; 0 counts as 1.
     #[must_use]
     pub fn new(concurrent: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(concurrent.max(1))) }
+        Self { permits: Permits::new(concurrent.max(1)) }
+    }
+
+    /// Changes the limit. Tasks that work already go on.
+    pub fn resize(&self, concurrent: usize, tasks: &Shutdown) {
+        self.permits.resize(concurrent.max(1), tasks);
     }
 
     /// Waits for a permit, at most for [`TIMEOUT`].
     pub async fn acquire(&self) -> Permit {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(self.permits.semaphore()).try_acquire_owned() {
             return Permit { _permit: Some(permit) };
         }
-        let waited = tokio::time::timeout(TIMEOUT, Arc::clone(&self.permits).acquire_owned()).await;
+        let acquiring = Arc::clone(self.permits.semaphore()).acquire_owned();
+        let waited = tokio::time::timeout(TIMEOUT, acquiring).await;
         Permit { _permit: waited.ok().and_then(Result::ok) }
     }
 }

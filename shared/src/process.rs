@@ -78,12 +78,12 @@ pub trait Service {
 /// The error of `start`; the failure of the service; `log.filter` is malformed; the signal handlers cannot be installed.
 pub async fn serve<C, A, E>(reload: Reload<C>, start: impl Future<Output = Result<A, E>>) -> Result<(), E>
 where
-    C: std::fmt::Debug,
+    C: std::fmt::Debug + 'static,
     A: Service,
     E: From<ConfigError> + From<std::io::Error>,
 {
     // Writes the last lines when it is dropped.
-    let (_logs, filter) = init_logs(reload.log())?;
+    let (_logs, filter) = init_logs(&reload.log())?;
     tls::init();
     tokio::select! {
         ended = run_until(crate::shutdown::signal(), start) => ended,

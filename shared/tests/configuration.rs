@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,9 @@ Every key of a gateway and a worker. A key is given in the file of `--config` (T
 [deploy/config/gateway.toml](../deploy/config/gateway.toml) and [deploy/config/worker.toml](../deploy/config/worker.toml)) \
 or in the environment, which wins: `mysql.url` is `IM__MYSQL__URL`, and lists are separated by commas there. Both programs \
 may have the same file and environment. How the keys are used together is in [operations](operations.md).
+
+Keys with \"yes\" in the column *reloaded* take effect at SIGHUP (`systemctl reload`), the others at the next start. Those \
+about the size of a connection's buffers and its malformed frames concern connections that open afterwards.
 
 This page is made from the code; a test compares both. After a change of a key: \
 `IM_UPDATE=1 cargo nextest run --workspace --test configuration`.
@@ -34,6 +37,9 @@ const GATEWAY: [&str; 9] = [
     "gateway/src/config/traces.rs",
     "gateway/src/id_profile.rs",
 ];
+/// Where the keys are listed that SIGHUP applies.
+const LIVE: [(&str, &str); 2] =
+    [("gateway", "gateway/src/config/live.rs"), ("worker", "worker/src/config/live.rs")];
 const WORKER: [&str; 1] = ["worker/src/config.rs"];
 
 fn root() -> PathBuf {
@@ -152,16 +158,27 @@ fn defaults(program: &str) -> BTreeMap<String, String> {
     defaults
 }
 
+/// The keys that a program applies at SIGHUP: the strings of the constant `LIVE`.
+fn live(program: &str) -> BTreeSet<String> {
+    let (_, file) = LIVE.iter().find(|(of, _)| *of == program).unwrap();
+    let text = std::fs::read_to_string(root().join(file)).unwrap();
+    let (_, list) = text.split_once("const LIVE: &[&str] =").unwrap();
+    let (list, _) = list.split_once("];").unwrap();
+    list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
 /// The rows of a program by section, in the order of the code: the key, and the rest of its row.
 fn rows(program: &str, own: &[&str]) -> Vec<(String, Vec<(String, String)>)> {
     let mut types = Types::read(&BOTH);
     let own = Types::read(own);
     types.structs.extend(own.structs);
     types.enums.extend(own.enums);
-    let defaults = defaults(program);
+    let (defaults, live) = (defaults(program), live(program));
     let row = |section: &str, (key, ty, doc): &Field| {
-        let default = defaults.get(&format!("{section}.{key}")).map_or("none", String::as_str);
-        (key.clone(), format!("{} | {default} | {doc} |", types.value(ty)))
+        let name = format!("{section}.{key}");
+        let default = defaults.get(&name).map_or("none", String::as_str);
+        let reloaded = if live.contains(&name) { "yes" } else { "" };
+        (key.clone(), format!("{} | {default} | {reloaded} | {doc} |", types.value(ty)))
     };
     let section = |(section, ty, _): &Field| {
         let fields = &types.structs[&name(ty)];
@@ -183,7 +200,7 @@ fn page() -> String {
         let of_worker = of_worker.map_or(&[][..], |(_, rows)| rows);
         write!(
             page,
-            "\n## `[{section}]`\n\n| key | of | value | default | meaning |\n|---|---|---|---|---|\n"
+            "\n## `[{section}]`\n\n| key | of | value | default | reloaded | meaning |\n|---|---|---|---|---|---|\n"
         )
         .unwrap();
         for (key, row) in &of_gateway {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use shared::amqp::broker::BrokerError;
 use shared::amqp::{Broker, PolicyWatch, Topology};
-use shared::concurrency_limit::ConcurrencyLimit;
 use shared::config::ConfigError;
 use shared::health::{Check, Health};
+use shared::live::Live;
 use shared::mysql::settings::ShardCountError;
 use shared::mysql::{self, ConnectError, Ping};
 use shared::ops_listener::{self, OpsListenerError};
@@ -31,7 +31,7 @@ use shared::{advertised_address, telemetry};
 use tokio::sync::watch;
 
 use crate::commit::mysql_ledger::MysqlLedger;
-use crate::config::{Config, Traces};
+use crate::config::{self, Config, Traces, TransactionLimits};
 use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::shards::backlog::report_backlog;
 use crate::shards::drain::Drain;
@@ -78,12 +78,13 @@ pub enum StartError {
 #[must_use]
 pub fn run(load: Load<Config>, commit: &'static str) -> Pin<Box<dyn Future<Output = ExitCode>>> {
     Box::pin(process::run("worker", load(), async move |config: Config| {
+        let live = Arc::new(Live::new(Arc::new(config)));
+        let reload = Reload::new(Arc::clone(&live), config::live::KEYS, |config| &config.log, load);
         let start = async {
-            let app = App::start(config.clone()).await?;
+            let app = App::follow(live).await?;
             shared::metrics::built_from(commit);
             anyhow::Ok(app)
         };
-        let reload = Reload::new(config.clone(), |config| &config.log, load);
         process::serve(reload, Box::pin(start)).await
     }))
 }
@@ -94,7 +95,7 @@ pub struct App {
     health: Health,
     ops_address: SocketAddr,
     shards: watch::Receiver<Vec<ShardId>>,
-    grace: Duration,
+    live: Arc<Live<Config>>,
     /// The heartbeat and the shards; stops first.
     working: Shutdown,
     /// Dead letters and the ops server, which are needed until the last shard is released.
@@ -119,6 +120,12 @@ impl App {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::follow(Arc::new(Live::new(Arc::new(config)))).await
+    }
+
+    /// The same with a configuration whose changes it follows.
+    async fn follow(live: Arc<Live<Config>>) -> Result<Self, StartError> {
+        let config = live.now();
         let settings = config.shard_settings()?;
         let metrics = telemetry::init_metrics().map_err(|e| StartError::Metrics(e.to_string()))?;
         let me = uuid::Uuid::new_v4().to_string();
@@ -157,7 +164,7 @@ impl App {
             inboxes: Inboxes::new(redis.clone(), config.inbox.ttl_s),
             dead_letters: DeadLetterPublisher::start(Arc::clone(&publishing), &serving),
             commits,
-            transactions: ConcurrencyLimit::new(config.commit.transactions_at_once),
+            transactions: transactions(&live),
             settings,
         };
         tracing::info!(
@@ -173,8 +180,8 @@ impl App {
         let reporting = report_backlog(Arc::clone(&consuming), shards.clone(), working.clone());
         working.spawn_essential("backlog of shards", reporting);
         drop(starting);
-        let (grace, brokers) = (config.drain.grace(), [consuming, publishing]);
-        Ok(Self { health, ops_address, shards, grace, working, serving, redis, brokers, traces })
+        let brokers = [consuming, publishing];
+        Ok(Self { health, ops_address, shards, live, working, serving, redis, brokers, traces })
     }
 
     /// Bound address of `/readyz`, `/healthz` and `/metrics`.
@@ -199,10 +206,11 @@ impl App {
     /// `drain.grace_ms`: the rest is left to other workers.
     pub async fn stop(self) -> bool {
         self.health.drain();
-        let in_time = self.working.finish(self.grace).await;
+        let grace = self.live.now().drain.grace();
+        let in_time = self.working.finish(grace).await;
         if !in_time {
             tracing::warn!(
-                grace_ms = self.grace.as_millis(),
+                grace_ms = grace.as_millis(),
                 "The current batches did not finish within the drain time; other workers process them again"
             );
         }
@@ -227,6 +235,13 @@ impl Service for App {
         tracing::info!("The worker stops; it finishes its current batches and releases its shards");
         App::stop(self).await;
     }
+}
+
+/// How transactions are made, as `live` says.
+fn transactions(live: &Live<Config>) -> Arc<TransactionLimits> {
+    let transactions = Arc::new(TransactionLimits::new(&live.now().commit));
+    live.follow(&transactions, |transactions, config, tasks| transactions.set(&config.commit, tasks));
+    transactions
 }
 
 /// Starts the export of traces by the worker with the id `me`, if an endpoint is configured.

@@ -1,12 +1,17 @@
 //! The worker's settings. Each key has a default for a single machine.
 
+pub(crate) mod live;
+
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
 use shared::amqp::PolicyWatch;
+use shared::concurrency_limit::ConcurrencyLimit;
 use shared::config::{Amqp, ConfigError, Log, Mysql, Ops, Program, Redis, Shards, Start};
+use shared::shutdown::Shutdown;
 use shared::traces::TraceSettings;
 
 /// All sections. Unknown keys are refused; keys that only a gateway has are ignored.
@@ -67,13 +72,44 @@ impl Default for Commit {
     }
 }
 
+/// How transactions are made, which can change while the worker runs.
+#[derive(Debug)]
+pub(crate) struct TransactionLimits {
+    at_once: ConcurrencyLimit,
+    messages_max: AtomicUsize,
+}
+
+impl TransactionLimits {
+    /// The checked values of [`Commit`].
+    pub(crate) fn new(commit: &Commit) -> Self {
+        Self {
+            at_once: ConcurrencyLimit::new(commit.transactions_at_once),
+            messages_max: AtomicUsize::new(commit.batch_messages_max),
+        }
+    }
+
+    /// Applies the checked values of `commit` from the next transaction on.
+    pub(crate) fn set(&self, commit: &Commit, tasks: &Shutdown) {
+        self.at_once.resize(commit.transactions_at_once, tasks);
+        self.messages_max.store(commit.batch_messages_max, Ordering::Relaxed);
+    }
+
+    /// The transactions that run at once; the queues of waiting shards gather larger batches meanwhile.
+    pub(crate) fn at_once(&self) -> &ConcurrencyLimit {
+        &self.at_once
+    }
+
+    /// A batch with this many messages takes no further body.
+    pub(crate) fn messages_max(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.messages_max.load(Ordering::Relaxed)).unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
 /// Settings of all shard tasks; the checked values of [`Commit`].
 #[derive(Debug, Clone, Copy)]
 pub struct ShardSettings {
     /// Most unacknowledged bodies per shard.
     pub prefetch_bodies: u16,
-    /// A batch with this many messages takes no further body.
-    pub batch_messages_max: NonZeroUsize,
     /// How long a missing sequence number is waited for.
     pub hole_timeout: Duration,
 }
@@ -153,10 +189,9 @@ impl Config {
         if !(100..=60_000).contains(&hole_timeout_ms) {
             return Err(ConfigError::key("commit.hole_timeout_ms", "is not in 100..=60000"));
         }
-        let size = NonZeroUsize::new(batch_messages_max).filter(|size| size.get() <= 10_000);
-        let Some(batch_messages_max) = size else {
+        if !(1..=10_000).contains(&batch_messages_max) {
             return Err(ConfigError::key("commit.batch_messages_max", "is not in 1..=10000"));
-        };
+        }
         // 0 means no limit for the broker.
         if !(1..=10_000).contains(&prefetch_bodies) {
             return Err(ConfigError::key("commit.prefetch_bodies", "is not in 1..=10000"));
@@ -165,7 +200,7 @@ impl Config {
             return Err(ConfigError::key("commit.transactions_at_once", "is not in 1..=4096"));
         }
         let hole_timeout = Duration::from_millis(hole_timeout_ms);
-        Ok(ShardSettings { prefetch_bodies, batch_messages_max, hole_timeout })
+        Ok(ShardSettings { prefetch_bodies, hole_timeout })
     }
 }
 
@@ -177,7 +212,7 @@ mod tests {
     fn the_defaults_are_valid() {
         let settings = Config::default().shard_settings().unwrap();
         assert_eq!(settings.hole_timeout, Duration::from_secs(2));
-        assert_eq!(settings.batch_messages_max.get(), 1_000);
+        assert_eq!(TransactionLimits::new(&Config::default().commit).messages_max().get(), 1_000);
     }
 
     #[test]

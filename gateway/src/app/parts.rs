@@ -8,8 +8,8 @@ use futures_util::FutureExt as _;
 use shared::amqp::PolicyWatch;
 use shared::config::ConfigError;
 use shared::health::Health;
-use shared::ids::{ConnectionId, UserId};
-use shared::mysql::Pool;
+use shared::ids::UserId;
+use shared::live::Live;
 use shared::mysql::groups::GroupPolicy;
 use shared::redis::device_ranks::DeviceRanks;
 use shared::redis::inbox::Inboxes;
@@ -28,23 +28,23 @@ use crate::auth::accounts::Accounts;
 use crate::auth::new_accounts::add_all_missing;
 use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
-use crate::budget::Budgets;
+use crate::budget::{BudgetSettings, Budgets};
 use crate::config::{self, Config};
 use crate::devices::Devices;
 use crate::features::Features;
 use crate::hub::Hub;
 use crate::id_profile::IdProfile;
 use crate::membership::{
-    Barriers, GATEWAY_EXPIRY, GroupChanges, InboxUpdates, LiveGateways, Loaded, Memberships, OpenGroups,
-    QuotaSettings, Quotas, Telling, follow_change_log,
+    Barriers, GATEWAY_EXPIRY, InboxUpdates, LiveGateways, Loaded, Memberships, OpenGroups, QuotaSettings,
+    Quotas, follow_change_log,
 };
 use crate::presence::{Online, online};
 use crate::processes::Processes;
 use crate::push::fanout::{EventTargets, Fanout};
 use crate::push::listener::Listener;
-use crate::rates::Rates;
+use crate::rates::{Rate, Rates};
 use crate::read::{ReadDeps, ReadSettings, Reads};
-use crate::send::{InFlight, Numbering, PipelineContext, Pipelines, Sends, SystemEntries};
+use crate::send::{InFlight, Numbering, PipelineContext, Pipelines, Sends};
 use crate::typing::Typing;
 use crate::views::Views;
 use crate::watches::{WatchDeps, Watches};
@@ -57,7 +57,10 @@ const BIND_TIMEOUT_MIN: Duration = Duration::from_secs(5);
 pub(super) struct Builder {
     pub(super) gateway: u64,
     pub(super) commit: &'static str,
+    /// As it was at the start.
     pub(super) config: Arc<Config>,
+    /// As it is at present.
+    pub(super) live: Arc<Live<Config>>,
     pub(super) stores: Stores,
     pub(super) hub: Arc<Hub>,
     pub(super) budgets: Arc<Budgets>,
@@ -67,14 +70,14 @@ pub(super) struct Builder {
 }
 
 /// Membership, as other parts use it.
-struct Groups {
-    memberships: Arc<Memberships>,
-    policy: GroupPolicy,
-    inbox_updates: InboxUpdates,
-    quotas: Arc<Quotas>,
-    barriers: Arc<Barriers>,
-    live: Arc<LiveGateways>,
-    inboxes: Inboxes,
+pub(super) struct Groups {
+    pub(super) memberships: Arc<Memberships>,
+    pub(super) policy: GroupPolicy,
+    pub(super) inbox_updates: InboxUpdates,
+    pub(super) quotas: Arc<Quotas>,
+    pub(super) barriers: Arc<Barriers>,
+    pub(super) live: Arc<LiveGateways>,
+    pub(super) inboxes: Inboxes,
 }
 
 impl Builder {
@@ -90,8 +93,7 @@ impl Builder {
         follower: ShardFollower,
         listening: &Shutdown,
     ) -> anyhow::Result<http::Deps> {
-        let (announcer, announcing) = announcer(Arc::clone(&self.stores.events));
-        self.tasks.spawn_essential("events to other gateways", announcing);
+        let announcer = self.announcer();
         let groups = self.groups(&announcer).await;
         let online = self.presence(&groups);
         let watches = self.watches(&online);
@@ -105,7 +107,7 @@ impl Builder {
         self.watch(&groups)?;
         let connections = Arc::new(connection::Deps {
             gateway: self.gateway,
-            settings: connection::ConnectionSettings::of(&self.config),
+            settings: Arc::new(connection::PresentSettings::of(&self.config)),
             hub: Arc::clone(&self.hub),
             sends,
             reads: Arc::clone(&reads),
@@ -120,12 +122,12 @@ impl Builder {
             revocations: Arc::clone(&revocations),
             shutdown: listening.clone(),
         });
-        self.tasks.spawn_essential("gauges", set_gauges(Arc::clone(&connections), self.tasks.clone()));
         self.receive_events(&groups, in_flight, &revocations, (devices, watches)).await?;
         groups.barriers.hello().await;
-        let views = self.views(&groups, announcer);
+        let profile_changes = self.follow(&connections, &groups);
         Ok(http::Deps {
             settings: http::HttpSettings::of(&self.config),
+            views: self.views(&groups, announcer),
             commit: self.commit,
             connections,
             reads,
@@ -133,8 +135,8 @@ impl Builder {
             memberships: groups.memberships,
             changes,
             quotas: groups.quotas,
-            profile_changes: Rates::per_minute(self.config.profiles.changes_per_minute),
-            views,
+            live: Arc::clone(&self.live),
+            profile_changes,
             online,
             processes: Arc::new(self.processes()),
             accounts: self.accounts()?,
@@ -143,6 +145,32 @@ impl Builder {
             revocations,
             shutdown: listening.clone(),
         })
+    }
+
+    fn announcer(&self) -> Announcer {
+        let (announcer, announcing) = announcer(Arc::clone(&self.stores.events));
+        self.tasks.spawn_essential("events to other gateways", announcing);
+        announcer
+    }
+
+    /// Sets the gauges; and what applies changes of the configuration, beside HTTP calls and the listener. Returns
+    /// the rates of changes of profiles.
+    fn follow(&self, connections: &Arc<connection::Deps>, groups: &Groups) -> Arc<Rates<UserId>> {
+        self.tasks.spawn_essential("gauges", set_gauges(Arc::clone(connections), self.tasks.clone()));
+        let live = &self.live;
+        live.follow(&connections.settings, |settings, config, _| settings.set(config));
+        live.follow(&connections.logins, |logins, config, tasks| {
+            let limits = &config.limits;
+            logins.resize(limits.logins_at_once, limits.logins_waiting_max, tasks);
+        });
+        live.follow(&connections.sends, |sends, config, tasks| sends.set_limits(&config.limits, tasks));
+        live.follow(&self.budgets, |budgets, config, tasks| {
+            budgets.set(BudgetSettings::of(&config.limits), tasks);
+        });
+        live.follow(&groups.quotas, |quotas, config, _| quotas.set(quota_settings(&config.groups)));
+        let profiles = Arc::new(Rates::new(profile_changes(&self.config)));
+        live.follow(&profiles, |rates, config, _| rates.set(profile_changes(config)));
+        profiles
     }
 
     /// Starts what makes the gateway ready or not, apart from the push queue.
@@ -182,7 +210,7 @@ impl Builder {
         };
         let inboxes = Inboxes::new(redis.clone(), self.config.inbox.ttl_s);
         let inbox_updates = InboxUpdates::new(inboxes.clone(), self.tasks.clone());
-        let quotas = Arc::new(quotas(settings, pool));
+        let quotas = Arc::new(Quotas::new(pool.clone(), quota_settings(settings)));
         let open_groups = OpenGroups {
             auto_create: settings.auto_create,
             ids: settings.id_profile,
@@ -200,23 +228,6 @@ impl Builder {
         self.tasks.spawn_essential("heartbeat", Arc::clone(&live).stay(self.tasks.clone()));
         let barriers = Arc::new(Barriers::new(self.gateway, announcer.clone(), Arc::clone(&live)));
         Groups { memberships, policy, inbox_updates, quotas, barriers, live, inboxes }
-    }
-
-    /// Changes of groups, and the entries about them.
-    fn group_changes(&self, groups: &Groups, sends: &Arc<Sends>) -> Arc<GroupChanges> {
-        let pool = &self.stores.pool;
-        // Connections are counted from 1.
-        let origin = ConnectionId { gateway: self.gateway, connection: 0 };
-        let entries = SystemEntries::new(pool.clone(), Arc::clone(sends), origin, self.tasks.clone());
-        let entries = Arc::new(entries);
-        self.tasks.spawn_essential("system entries", Arc::clone(&entries).run());
-        let telling = Telling {
-            barriers: Arc::clone(&groups.barriers),
-            inbox_updates: groups.inbox_updates.clone(),
-            entries: Box::new(entries),
-        };
-        let memberships = Arc::clone(&groups.memberships);
-        Arc::new(GroupChanges::new(pool.clone(), memberships, telling, groups.policy))
     }
 
     fn presence(&self, groups: &Groups) -> Online {
@@ -263,6 +274,7 @@ impl Builder {
         let sends = Arc::new(Sends::new(&self.config, memberships, pool.clone(), sequence.clone()));
         let numbering = Numbering::new(sequence, pool.clone());
         let context = PipelineContext::new(limits, Arc::clone(in_flight));
+        self.live.follow(context.limits(), |batches, config, tasks| batches.set(&config.limits, tasks));
         let (publishing, tasks) = (Arc::clone(publishing), self.tasks.clone());
         let pipelines = Pipelines::new(Arc::clone(&sends), numbering, context, publishing, tasks);
         self.tasks.spawn_essential("layout of the shards", follower.run(pipelines, self.tasks.clone()));
@@ -324,7 +336,11 @@ impl Builder {
         if accounts.is_some() && self.config.auth.id_profile == IdProfile::Safe {
             self.tasks.spawn(add_all_missing(pool.clone(), self.tasks.clone()));
         }
-        Ok(accounts.map(Arc::new))
+        let accounts = accounts.map(Arc::new);
+        if let Some(accounts) = &accounts {
+            self.live.follow(accounts, |accounts, config, _| accounts.set_limits(&config.limits));
+        }
+        Ok(accounts)
     }
 
     /// Receives events from here on: clients that connect later miss none.
@@ -357,12 +373,16 @@ impl Builder {
     }
 }
 
-fn quotas(groups: &config::Groups, pool: &Pool) -> Quotas {
-    let settings = QuotaSettings {
+/// How often a user may change its profile.
+fn profile_changes(config: &Config) -> Rate {
+    Rate::per_minute(config.profiles.changes_per_minute)
+}
+
+fn quota_settings(groups: &config::Groups) -> QuotaSettings {
+    QuotaSettings {
         groups_per_user_max: groups.per_user_max,
         made_per_day: groups.made_per_day,
         added_per_day: groups.members_added_per_day,
         members_need_accounts: groups.members_need_accounts,
-    };
-    Quotas::new(pool.clone(), settings)
+    }
 }

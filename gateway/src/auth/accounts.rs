@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use super::login_limits::{Attempt, LoginLimits};
 use super::new_accounts::NewAccounts;
 use super::password_rules::{PasswordRules, check_length};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
 
@@ -64,6 +64,11 @@ impl Accounts {
             },
             dummy_hash,
         }))
+    }
+
+    /// Applies the limits of `limits` from now on.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        self.limits.set(limits);
     }
 
     /// Creates an account.

@@ -7,13 +7,14 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use shared::ids::UserId;
 use shared::redis::login_attempts::{AccountLimits, LoginAttempts};
 use shared::redis::{self, RedisError};
 use tokio::time::timeout;
 
 use crate::config::Limits;
-use crate::rates::Rates;
+use crate::rates::{Rate, Rates};
 use crate::wire::api_error::ApiError;
 
 /// Longest wait for Redis.
@@ -34,29 +35,62 @@ pub(crate) struct Attempt<'a> {
 pub(crate) struct LoginLimits {
     redis: redis::Client,
     attempts: LoginAttempts,
-    per_address: u32,
-    account: AccountLimits,
+    settings: RwLock<LoginSettings>,
     /// For the time in which Redis is unavailable.
-    own_by_address: Option<Rates<IpAddr>>,
-    own_by_account: Option<Rates<(UserId, IpAddr)>>,
+    own_by_address: Rates<IpAddr>,
+    own_by_account: Rates<(UserId, IpAddr)>,
     is_failing: AtomicBool,
 }
 
-impl LoginLimits {
-    /// The limits of `limits`, counted in `redis`.
-    pub(crate) fn new(redis: redis::Client, limits: &Limits) -> Self {
+/// Attempts per minute; 0 for no limit.
+#[derive(Debug, Clone, Copy)]
+struct LoginSettings {
+    per_address: u32,
+    account: AccountLimits,
+}
+
+impl LoginSettings {
+    fn of(limits: &Limits) -> Self {
         Self {
-            attempts: LoginAttempts::new(redis.clone()),
-            redis,
             per_address: limits.address_logins_per_minute,
             account: AccountLimits {
                 per_address: limits.user_logins_per_minute,
                 unknown_addresses: limits.account_logins_per_minute,
             },
-            own_by_address: Rates::per_minute(limits.address_logins_per_minute),
-            own_by_account: Rates::per_minute(limits.user_logins_per_minute),
+        }
+    }
+
+    fn rates(self) -> (Rate, Rate) {
+        (Rate::per_minute(self.per_address), Rate::per_minute(self.account.per_address))
+    }
+}
+
+impl LoginLimits {
+    /// The limits of `limits`, counted in `redis`.
+    pub(crate) fn new(redis: redis::Client, limits: &Limits) -> Self {
+        let settings = LoginSettings::of(limits);
+        let (by_address, by_account) = settings.rates();
+        Self {
+            attempts: LoginAttempts::new(redis.clone()),
+            redis,
+            settings: RwLock::new(settings),
+            own_by_address: Rates::new(by_address),
+            own_by_account: Rates::new(by_account),
             is_failing: AtomicBool::new(false),
         }
+    }
+
+    /// Applies the limits of `limits` from now on.
+    pub(crate) fn set(&self, limits: &Limits) {
+        let settings = LoginSettings::of(limits);
+        let (by_address, by_account) = settings.rates();
+        *self.settings.write() = settings;
+        self.own_by_address.set(by_address);
+        self.own_by_account.set(by_account);
+    }
+
+    fn account(&self) -> AccountLimits {
+        self.settings.read().account
     }
 
     /// Counts an attempt to register from `address`.
@@ -75,9 +109,9 @@ impl LoginLimits {
     pub(crate) async fn take(&self, attempt: Attempt<'_>) -> Result<(), ApiError> {
         let Some(address) = attempt.address else { return Ok(()) };
         self.take_from(address).await.map_err(too_many)?;
-        let taken = match self.shared(self.attempts.take_at(attempt.user, address, self.account)).await {
+        let taken = match self.shared(self.attempts.take_at(attempt.user, address, self.account())).await {
             Some(taken) => taken,
-            None => take_own(self.own_by_account.as_ref(), &(attempt.user.clone(), address)),
+            None => take_own(&self.own_by_account, &(attempt.user.clone(), address)),
         };
         taken.map_err(too_many)
     }
@@ -85,14 +119,15 @@ impl LoginLimits {
     /// Records that the password of an attempt was right.
     pub(crate) async fn succeeded(&self, attempt: Attempt<'_>) {
         if let Some(address) = attempt.address {
-            self.shared(self.attempts.succeeded(attempt.user, address, self.account)).await;
+            self.shared(self.attempts.succeeded(attempt.user, address, self.account())).await;
         }
     }
 
     async fn take_from(&self, address: IpAddr) -> Result<(), Duration> {
-        match self.shared(self.attempts.take_from(address, self.per_address)).await {
+        let per_address = self.settings.read().per_address;
+        match self.shared(self.attempts.take_from(address, per_address)).await {
             Some(taken) => taken,
-            None => take_own(self.own_by_address.as_ref(), &address),
+            None => take_own(&self.own_by_address, &address),
         }
     }
 
@@ -123,8 +158,8 @@ impl LoginLimits {
     }
 }
 
-fn take_own<K: std::hash::Hash + Eq + Clone>(rates: Option<&Rates<K>>, key: &K) -> Result<(), Duration> {
-    rates.map_or(Ok(()), |rates| rates.take(key)).map_err(Duration::from_millis)
+fn take_own<K: std::hash::Hash + Eq + Clone>(rates: &Rates<K>, key: &K) -> Result<(), Duration> {
+    rates.take(key).map_err(Duration::from_millis)
 }
 
 fn too_many(wait: Duration) -> ApiError {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use shared::ids::UserId;
+use shared::permits::resize;
+use shared::shutdown::Shutdown;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -20,7 +22,7 @@ const FURTHER_PART: usize = 2;
 /// The budgets of all users of this gateway.
 #[derive(Debug)]
 pub(crate) struct Budgets {
-    settings: BudgetSettings,
+    settings: RwLock<BudgetSettings>,
     pub(super) reply_bytes: Arc<Semaphore>,
     /// Within `reply_bytes`: those of replies to users for whom others wait already.
     pub(super) further_reply_bytes: Arc<Semaphore>,
@@ -38,18 +40,30 @@ impl Budgets {
     /// No user has spent anything.
     #[must_use]
     pub(crate) fn new(settings: BudgetSettings) -> Self {
-        let further = (settings.reply_bytes_max / FURTHER_PART).max(REPLY_BYTES_MAX);
+        let further = further(settings);
         Self {
-            settings,
+            settings: RwLock::new(settings),
             reply_bytes: Arc::new(Semaphore::new(settings.reply_bytes_max)),
             further_reply_bytes: Arc::new(Semaphore::new(further)),
             users: Mutex::new(Users { budgets: AHashMap::new(), cleanup_at: USERS_MAX }),
         }
     }
 
+    /// Applies `settings` from now on.
+    pub(crate) fn set(&self, settings: BudgetSettings, tasks: &Shutdown) {
+        // The lock of the users first, as for a new budget: no user is missed.
+        let users = self.users.lock();
+        let before = std::mem::replace(&mut *self.settings.write(), settings);
+        resize(&self.reply_bytes, before.reply_bytes_max, settings.reply_bytes_max, tasks);
+        resize(&self.further_reply_bytes, further(before), further(settings), tasks);
+        for budget in users.budgets.values() {
+            budget.set(&before, &settings, tasks);
+        }
+    }
+
     /// Bytes of replies that wait for one user to read them, at most.
     pub(super) fn user_reply_bytes_max(&self) -> usize {
-        self.settings.user_reply_bytes_max
+        self.settings.read().user_reply_bytes_max
     }
 
     /// The budget of `user`, which all its connections and calls share.
@@ -64,10 +78,15 @@ impl Budgets {
             users.budgets.retain(|_, budget| Arc::strong_count(budget) > 1 || !budget.is_unused(now));
             users.cleanup_at = USERS_MAX.max(2 * users.budgets.len());
         }
-        let budget = Arc::new(UserBudget::new(&self.settings, now));
+        let budget = Arc::new(UserBudget::new(&self.settings.read(), now));
         users.budgets.insert(user.clone(), Arc::clone(&budget));
         budget
     }
+}
+
+/// The bytes of replies to users for whom others wait already.
+fn further(settings: BudgetSettings) -> usize {
+    (settings.reply_bytes_max / FURTHER_PART).max(REPLY_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use shared::permits::resize;
+use shared::shutdown::Shutdown;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
@@ -15,10 +17,17 @@ use crate::wire::retry_delay::RetryDelay;
 /// What one user may make this gateway do, over all its connections and calls.
 #[derive(Debug)]
 pub(crate) struct UserBudget {
-    rate: Option<CostRate>,
-    spent: Mutex<Spent>,
+    account: Mutex<Account>,
     reads: Arc<Semaphore>,
     pub(super) reply_bytes: Arc<Semaphore>,
+}
+
+/// What the user has spent, and how fast it regains that.
+#[derive(Debug)]
+struct Account {
+    /// `None`: no limit.
+    rate: Option<CostRate>,
+    spent: Spent,
 }
 
 /// The permit for one read. It is held until the read has ended.
@@ -28,23 +37,31 @@ pub(crate) struct ReadPermit(#[expect(dead_code, reason = "held, not read")] Opt
 impl UserBudget {
     pub(super) fn new(settings: &BudgetSettings, now: Instant) -> Self {
         Self {
-            rate: settings.user_cost,
-            spent: Mutex::new(Spent::nothing(now)),
+            account: Mutex::new(Account { rate: settings.user_cost, spent: Spent::nothing(now) }),
             reads: Arc::new(Semaphore::new(settings.user_reads_max)),
             reply_bytes: Arc::new(Semaphore::new(settings.user_reply_bytes_max)),
         }
     }
 
+    /// Applies `after` instead of `before` from now on. What is spent stays spent.
+    pub(super) fn set(&self, before: &BudgetSettings, after: &BudgetSettings, tasks: &Shutdown) {
+        self.account.lock().rate = after.user_cost;
+        resize(&self.reads, before.user_reads_max, after.user_reads_max, tasks);
+        resize(&self.reply_bytes, before.user_reply_bytes_max, after.user_reply_bytes_max, tasks);
+    }
+
     /// Spends the cost of work that is done.
     pub(crate) fn spend(&self, units: u32) {
-        if let Some(rate) = self.rate {
-            self.spent.lock().spend(rate, units, Instant::now());
+        let mut account = self.account.lock();
+        if let Some(rate) = account.rate {
+            account.spent.spend(rate, units, Instant::now());
         }
     }
 
     /// The time until the budget is not overdrawn.
     pub(crate) fn wait(&self) -> Duration {
-        self.rate.map_or(Duration::ZERO, |rate| self.spent.lock().wait(rate, Instant::now()))
+        let account = self.account.lock();
+        account.rate.map_or(Duration::ZERO, |rate| account.spent.wait(rate, Instant::now()))
     }
 
     /// Waits until the budget is not overdrawn.
@@ -69,7 +86,7 @@ impl UserBudget {
     }
 
     pub(super) fn is_unused(&self, now: Instant) -> bool {
-        self.spent.lock().is_nothing(now)
+        self.account.lock().spent.is_nothing(now)
     }
 }
 
@@ -154,5 +171,27 @@ mod tests {
         assert!((500..=1_500).contains(&retry_after_ms), "{retry_after_ms}");
         drop(payer(&budgets, "alice").begin_read(1).await);
         assert!((500..510).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_limits_apply_at_once_to_users_who_are_here() {
+        let (budgets, tasks) = (budgets(1_000, 100), Shutdown::new());
+        let alice = payer(&budgets, "alice");
+        let settings = |per_second, user_reads_max, user_reply_bytes_max| BudgetSettings {
+            user_cost: CostRate::new(per_second, 100),
+            user_reads_max,
+            user_reply_bytes_max,
+            reply_bytes_max: 10_000,
+        };
+        let Payer::User(budget) = &alice else { panic!("a user") };
+        budget.spend(1_100);
+        assert_eq!(budget.wait(), Duration::from_secs(1));
+        budgets.set(settings(0, 1, 3_000), &tasks);
+        assert_eq!(budget.wait(), Duration::ZERO);
+        assert_eq!(budget.reply_bytes.available_permits(), 3_000);
+        let _first = alice.begin_read(1).await;
+        let second = tokio::time::timeout(Duration::from_secs(1), alice.begin_read(1));
+        assert!(second.await.is_err());
+        assert_eq!(budgets.user_reply_bytes_max(), 3_000);
     }
 }

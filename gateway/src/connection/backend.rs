@@ -54,8 +54,8 @@ impl Query {
 
 /// The gateway, as one connection sees it.
 pub(crate) trait Backend: Send + Sync + 'static {
-    /// The settings.
-    fn settings(&self) -> &ConnectionSettings;
+    /// The settings of a connection that begins now.
+    fn settings(&self) -> Arc<ConnectionSettings>;
 
     /// The wall clock, in milliseconds since 1970.
     fn unix_millis(&self) -> i64;
@@ -106,8 +106,8 @@ pub(crate) trait Backend: Send + Sync + 'static {
 }
 
 impl Backend for Deps {
-    fn settings(&self) -> &ConnectionSettings {
-        &self.settings
+    fn settings(&self) -> Arc<ConnectionSettings> {
+        self.settings.now()
     }
 
     fn unix_millis(&self) -> i64 {
@@ -127,7 +127,7 @@ impl Backend for Deps {
     }
 
     fn register(&self, who: &Identity, outbox: &Arc<Outbox>) {
-        self.hub.register(who, outbox, self.settings.connections_per_user_max);
+        self.hub.register(who, outbox, self.settings().connections_per_user_max);
         self.online.changed(&who.user);
     }
 
@@ -139,7 +139,7 @@ impl Backend for Deps {
     }
 
     fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), ApiError>> {
-        let deadline = self.settings.request_deadline;
+        let deadline = self.settings().request_deadline;
         let (logins, memberships, user) =
             (Arc::clone(&self.logins), Arc::clone(&self.memberships), user.clone());
         let (budget, hub) = (self.budgets.of(&user), Arc::clone(&self.hub));

@@ -7,7 +7,7 @@ use shared::ids::ConnectionId;
 use shared::shutdown::Shutdown;
 
 use super::logins::Logins;
-use super::settings::ConnectionSettings;
+use super::settings::PresentSettings;
 use crate::auth::revocations::Revocations;
 use crate::auth::token::Tokens;
 use crate::budget::Budgets;
@@ -25,7 +25,7 @@ use crate::watches::Watches;
 pub(crate) struct Deps {
     /// The id of this process, as in [`shared::ids::ConnectionId::gateway`].
     pub(crate) gateway: u64,
-    pub(crate) settings: ConnectionSettings,
+    pub(crate) settings: Arc<PresentSettings>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) sends: Arc<Sends>,
     pub(crate) reads: Arc<Reads>,

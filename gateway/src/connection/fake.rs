@@ -86,8 +86,8 @@ impl FakeBackend {
 }
 
 impl Backend for FakeBackend {
-    fn settings(&self) -> &ConnectionSettings {
-        &self.settings
+    fn settings(&self) -> Arc<ConnectionSettings> {
+        Arc::new(self.settings.clone())
     }
 
     fn unix_millis(&self) -> i64 {

@@ -43,6 +43,11 @@ impl<T: Send + 'static> Logins<T> {
         Self { loader: BatchLoader::new(policy, load, tasks) }
     }
 
+    /// Changes how many queries run at the same time, and how many logins may wait.
+    pub(crate) fn resize(&self, concurrency: usize, waiting_max: usize, tasks: &Shutdown) {
+        self.loader.resize(concurrency, waiting_max, tasks);
+    }
+
     /// How many logins wait for the next query.
     #[must_use]
     pub fn waiting(&self) -> usize {

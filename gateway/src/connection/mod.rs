@@ -16,4 +16,4 @@ mod transport;
 
 pub(crate) use deps::Deps;
 pub(crate) use logins::Logins;
-pub(crate) use settings::ConnectionSettings;
+pub(crate) use settings::PresentSettings;

@@ -1,6 +1,9 @@
 //! What connections need of the configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::RwLock;
 
 use crate::config::{Config, Timeouts};
 use crate::features::Features;
@@ -19,6 +22,32 @@ pub(crate) struct ConnectionSettings {
     pub(crate) request_deadline: Duration,
     pub(crate) timeouts: Timeouts,
     pub(crate) features: Features,
+}
+
+/// The settings of connections that begin now. Those that are open keep what they began with.
+#[derive(Debug)]
+pub(crate) struct PresentSettings {
+    /// Of the whole process; they never change.
+    pub(crate) features: Features,
+    now: RwLock<Arc<ConnectionSettings>>,
+}
+
+impl PresentSettings {
+    /// The settings that `config` has.
+    pub(crate) fn of(config: &Config) -> Self {
+        let settings = ConnectionSettings::of(config);
+        Self { features: settings.features.clone(), now: RwLock::new(Arc::new(settings)) }
+    }
+
+    /// Those of a connection that begins now.
+    pub(crate) fn now(&self) -> Arc<ConnectionSettings> {
+        Arc::clone(&self.now.read())
+    }
+
+    /// Applies `config` to connections that begin from now on.
+    pub(crate) fn set(&self, config: &Config) {
+        *self.now.write() = Arc::new(ConnectionSettings::of(config));
+    }
 }
 
 impl ConnectionSettings {

@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use super::backend::Backend;
 use super::deadlines::{Deadlines, Due};
 use super::login::{Action, Anonymous, AnonymousAction, Authenticating, LoggedIn, VerifiedLogin};
+use super::settings::ConnectionSettings;
 use super::socket::Counted;
 use super::token_expiry::TokenExpiry;
 use super::transport::{Ended, SocketEvent, Transport};
@@ -44,6 +45,7 @@ enum Step<T> {
 /// The connection of one client.
 pub(crate) struct Connection<S, B: Backend> {
     backend: Arc<B>,
+    settings: Arc<ConnectionSettings>,
     origin: ConnectionId,
     transport: Transport<S>,
     outbox: Arc<Outbox>,
@@ -63,6 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
             outbox: Outbox::new(settings.outbox),
             timer: Box::pin(sleep_until(deadlines.next_check())),
             deadlines,
+            settings,
             backend,
         }
     }
@@ -97,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
 
     /// Reads frames until one is a login with a valid token.
     async fn wait_for_login(&mut self) -> Result<VerifiedLogin, Ended> {
-        let mut anonymous = Anonymous::new(self.backend.settings().malformed_frames_max);
+        let mut anonymous = Anonymous::new(self.settings.malformed_frames_max);
         loop {
             let action = match self.next_frame().await? {
                 Message::Text(text) => anonymous.on_text(&text),
@@ -153,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
             let retry_after_ms = RetryDelay::Reconnect.random_ms();
             return Err(Ended::Close(Close::GoingAway { retry_after_ms }));
         }
-        let malformed_max = self.backend.settings().malformed_frames_max;
+        let malformed_max = self.settings.malformed_frames_max;
         let (session, token) = authenticating.memberships_loaded(malformed_max);
         let (connection, user) = (self.origin.connection, session.who().user.as_str());
         tracing::debug!(connection, user, "logged in");
@@ -212,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
     }
 
     fn login_reply(&self, who: &Identity) -> Utf8Bytes {
-        let (settings, now) = (self.backend.settings(), self.backend.unix_millis());
+        let (settings, now) = (&self.settings, self.backend.unix_millis());
         reply::login(&who.user, &who.device, now, settings.timeouts.heartbeat_ms, &settings.features.names())
     }
 

@@ -139,7 +139,7 @@ impl Call {
     /// 401 before the body is read, without valid token or key; 400 with a message that names the field, 408 if the body
     /// is late, 413 if it is too long.
     pub(crate) async fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        self.json_up_to(self.deps.settings.body_bytes_max).await
+        self.json_up_to(self.deps.settings.body_bytes_max()).await
     }
 
     /// As [`json`](Self::json), with another limit.
@@ -157,7 +157,7 @@ impl Call {
     /// As [`json`](Self::json).
     pub(crate) async fn json_with_null<T: DeserializeOwned>(&self, nullable: &[&str]) -> Result<T, ApiError> {
         self.caller()?;
-        self.read_json(self.deps.settings.body_bytes_max, nullable).await
+        self.read_json(self.deps.settings.body_bytes_max(), nullable).await
     }
 
     /// As [`json`](Self::json), without authentication: for calls that authenticate.
@@ -165,7 +165,7 @@ impl Call {
     /// # Errors
     /// As [`json`](Self::json), without 401.
     pub(crate) async fn json_of_anyone<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        self.read_json(self.deps.settings.body_bytes_max, &[]).await
+        self.read_json(self.deps.settings.body_bytes_max(), &[]).await
     }
 
     async fn read_json<T: DeserializeOwned>(

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use shared::ids::UserId;
+use shared::live::Live;
 use shared::mysql::Pool;
 use shared::shutdown::Shutdown;
 
@@ -11,6 +12,7 @@ use crate::auth::accounts::Accounts;
 use crate::auth::revocations::Revocations;
 use crate::auth::token::Tokens;
 use crate::budget::Budgets;
+use crate::config::Config;
 use crate::connection;
 use crate::membership::{GroupChanges, Memberships, Quotas};
 use crate::presence::Online;
@@ -34,10 +36,12 @@ pub(crate) struct Deps {
     pub(crate) changes: Arc<GroupChanges>,
     /// Of the users who change groups.
     pub(crate) quotas: Arc<Quotas>,
-    /// Of the users who change their profiles; `None` for no limit.
-    pub(crate) profile_changes: Option<Rates<UserId>>,
     /// What users set for their conversations.
     pub(crate) views: Views,
+    /// What applies at the moment.
+    pub(crate) live: Arc<Live<Config>>,
+    /// Of the users who change their profiles.
+    pub(crate) profile_changes: Arc<Rates<UserId>>,
     pub(crate) online: Online,
     pub(crate) pool: Pool,
     pub(crate) tokens: Arc<Tokens>,

@@ -5,8 +5,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use shared::permits::Permits;
+use shared::shutdown::Shutdown;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::auth::caller::Caller;
 use crate::shares::{Share, Shares};
@@ -21,12 +24,12 @@ const ANONYMOUS_PART: usize = 2;
 /// The places for calls in progress.
 #[derive(Debug)]
 pub(super) struct Places {
-    all: Arc<Semaphore>,
+    all: Permits,
     /// Within `all`.
-    anonymous: Arc<Semaphore>,
-    operator: Arc<Semaphore>,
+    anonymous: Permits,
+    operator: Permits,
     by_address: Shares<IpAddr>,
-    address_max: usize,
+    address_max: AtomicUsize,
 }
 
 /// The place of one call, until it is dropped.
@@ -39,14 +42,17 @@ pub(super) struct Place {
 impl Places {
     /// `calls_max` places, of which an address has `address_max` (0: no limit), and some more for the operator.
     pub(super) fn new(calls_max: usize, address_max: usize) -> Self {
-        let places = |count: usize| Arc::new(Semaphore::new(count.max(1)));
-        Self {
-            all: places(calls_max),
-            anonymous: places(calls_max / ANONYMOUS_PART),
-            operator: places(calls_max / OPERATOR_PART),
-            by_address: Shares::new(),
-            address_max: if address_max == 0 { usize::MAX } else { address_max },
+        let [all, anonymous, operator] = sizes(calls_max).map(Permits::new);
+        let address_max = AtomicUsize::new(no_limit_if_0(address_max));
+        Self { all, anonymous, operator, by_address: Shares::new(), address_max }
+    }
+
+    /// Changes the number of places. Calls in progress go on.
+    pub(super) fn resize(&self, calls_max: usize, address_max: usize, tasks: &Shutdown) {
+        for (places, size) in [&self.all, &self.anonymous, &self.operator].into_iter().zip(sizes(calls_max)) {
+            places.resize(size, tasks);
         }
+        self.address_max.store(no_limit_if_0(address_max), Ordering::Relaxed);
     }
 
     /// Takes a place for a call of `caller` from `address`.
@@ -58,7 +64,8 @@ impl Places {
             let permit = permit(&self.operator).or_else(|_| permit(&self.all))?;
             return Ok(Place { _permits: [Some(permit), None], _share: None });
         }
-        let Some((share, _)) = self.by_address.take(&address, self.address_max) else {
+        let address_max = self.address_max.load(Ordering::Relaxed);
+        let Some((share, _)) = self.by_address.take(&address, address_max) else {
             return Err(ApiError::RateLimited {
                 message: "your address has its share of calls in progress: wait for their responses"
                     .to_owned(),
@@ -70,8 +77,17 @@ impl Places {
     }
 }
 
-fn permit(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
-    Arc::clone(places).try_acquire_owned().map_err(|_| {
+/// All places, those for calls without authentication, those of the operator.
+fn sizes(calls_max: usize) -> [usize; 3] {
+    [calls_max, calls_max / ANONYMOUS_PART, calls_max / OPERATOR_PART].map(|size| size.max(1))
+}
+
+fn no_limit_if_0(limit: usize) -> usize {
+    if limit == 0 { usize::MAX } else { limit }
+}
+
+fn permit(places: &Permits) -> Result<OwnedSemaphorePermit, ApiError> {
+    Arc::clone(places.semaphore()).try_acquire_owned().map_err(|_| {
         let message = "this gateway has the maximum number of calls in progress: try again";
         ApiError::unavailable(message, RetryDelay::Overloaded)
     })
@@ -85,6 +101,22 @@ mod tests {
 
     fn address(n: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, n])
+    }
+
+    #[tokio::test]
+    async fn more_and_fewer_places_apply_to_the_next_call() {
+        let (places, tasks) = (Places::new(1, 0), Shutdown::new());
+        let user = Ok(Caller::User(UserId::parse("alice").unwrap()));
+        let first = places.take(&user, address(1)).unwrap();
+        assert!(places.take(&user, address(1)).is_err());
+        places.resize(10, 2, &tasks);
+        let second = places.take(&user, address(1)).unwrap();
+        assert_eq!(places.take(&user, address(1)).unwrap_err().code(), 429);
+        places.resize(1, 0, &tasks);
+        drop((first, second));
+        tokio::task::yield_now().await;
+        let _only = places.take(&user, address(1)).unwrap();
+        assert_eq!(places.take(&user, address(1)).unwrap_err().code(), 503);
     }
 
     #[test]

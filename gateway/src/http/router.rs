@@ -14,6 +14,7 @@ use bytes::Buf;
 use futures_util::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 use shared::ids::UserId;
+use shared::shutdown::Shutdown;
 use tokio::time::{Instant, timeout_at};
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -34,8 +35,9 @@ use super::{
 };
 use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::{Payer, cost};
+use crate::config::Limits;
 use crate::listen::{Peer, network};
-use crate::rates::Rates;
+use crate::rates::{Rate, Rates};
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
 
@@ -61,20 +63,22 @@ async fn route(path: &[&str], call: Call) -> Answer {
 /// The state that all calls share.
 struct Router {
     deps: Arc<Deps>,
-    by_address: Option<Rates<IpAddr>>,
-    by_user: Option<Rates<UserId>>,
+    by_address: Rates<IpAddr>,
+    by_user: Rates<UserId>,
     places: Places,
 }
 
 /// All calls under `/api`.
 pub(super) fn routes(deps: Arc<Deps>) -> BoxedFilter<(Response,)> {
-    let settings = &deps.settings;
+    let live = Arc::clone(&deps.live);
+    let limits = &live.now().limits;
     let router = Arc::new(Router {
-        by_address: Rates::new(settings.address_rate.per_second, settings.address_rate.burst),
-        by_user: Rates::new(settings.user_rate.per_second, settings.user_rate.burst),
-        places: Places::new(settings.calls_max, settings.address_calls_max),
+        by_address: Rates::new(address_rate(limits)),
+        by_user: Rates::new(user_rate(limits)),
+        places: Places::new(limits.http_calls_max, limits.address_calls_at_once),
         deps,
     });
+    live.follow(&router, |router, config, tasks| router.set_limits(&config.limits, tasks));
     warp::path("api")
         .and(warp::method())
         .and(warp::path::full())
@@ -102,7 +106,23 @@ struct Request {
     body: Body,
 }
 
+fn address_rate(limits: &Limits) -> Rate {
+    Rate::per_second(limits.address_calls_per_second, limits.address_calls_burst)
+}
+
+fn user_rate(limits: &Limits) -> Rate {
+    Rate::per_second(limits.user_calls_per_second, limits.user_calls_burst)
+}
+
 impl Router {
+    /// Applies those of `limits` that can change while the process runs.
+    fn set_limits(&self, limits: &Limits, tasks: &Shutdown) {
+        self.by_address.set(address_rate(limits));
+        self.by_user.set(user_rate(limits));
+        self.places.resize(limits.http_calls_max, limits.address_calls_at_once, tasks);
+        self.deps.settings.set_limits(limits);
+    }
+
     async fn serve(self: Arc<Self>, request: Request) -> Response {
         if let Err(refused) = self.deps.settings.cross_origin.check(&request.headers) {
             return refusal(&refused);
@@ -173,14 +193,14 @@ impl Router {
         if let Ok(Some(operator)) = operator {
             return Ok(Ok(operator));
         }
-        take_token(self.by_address.as_ref(), &network(address))?;
+        take_token(&self.by_address, &network(address))?;
         if let Err(refused) = operator {
             return Ok(Err(refused));
         }
         let mode = self.deps.settings.auth_mode;
         match caller::user(&self.deps.tokens, mode, &request.headers, claims) {
             Ok(Some(login)) => {
-                take_token(self.by_user.as_ref(), &login.user)?;
+                take_token(&self.by_user, &login.user)?;
                 Ok(Ok(Caller::User(login.user)))
             }
             Ok(None) => Ok(Err(ApiError::Unauthenticated("send Authorization: Bearer <token>".to_owned()))),
@@ -203,8 +223,8 @@ impl Router {
     }
 }
 
-fn take_token<K: Hash + Eq + Clone>(rates: Option<&Rates<K>>, key: &K) -> Result<(), ApiError> {
-    rates.map_or(Ok(()), |rates| rates.take(key)).map_err(|retry_after_ms| ApiError::RateLimited {
+fn take_token<K: Hash + Eq + Clone>(rates: &Rates<K>, key: &K) -> Result<(), ApiError> {
+    rates.take(key).map_err(|retry_after_ms| ApiError::RateLimited {
         message: "you exceed the rate limit: slow down and try again".to_owned(),
         retry_after_ms,
     })

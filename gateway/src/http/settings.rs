@@ -1,21 +1,14 @@
 //! The settings of the HTTP side.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::cors::CrossOriginPolicy;
 use crate::auth::operator::OperatorKey;
-use crate::config::{AuthMode, Config};
+use crate::config::{AuthMode, Config, Limits};
 use crate::id_profile::IdProfile;
-
-/// A rate per second, and how many at once after a pause.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RateSettings {
-    /// 0 for no limit.
-    pub(crate) per_second: u32,
-    pub(crate) burst: u32,
-}
 
 /// The settings of HTTP calls and of the WebSocket handshake.
 #[derive(Debug)]
@@ -29,20 +22,12 @@ pub(crate) struct HttpSettings {
     pub(crate) operator: OperatorKey,
     /// Which ids new groups may have.
     pub(crate) group_ids: IdProfile,
-    /// Concurrent calls; a further one gets 503.
-    pub(crate) calls_max: usize,
-    /// Concurrent calls of one address; 0 for no limit.
-    pub(crate) address_calls_max: usize,
     /// From the end of the body to the response.
     pub(crate) deadline: Duration,
     /// Bytes of a body, unless the call has its own limit.
-    pub(crate) body_bytes_max: usize,
+    body_bytes_max: AtomicUsize,
     /// For the whole body.
     pub(crate) body_timeout: Duration,
-    /// Calls of one address.
-    pub(crate) address_rate: RateSettings,
-    /// Calls of one user.
-    pub(crate) user_rate: RateSettings,
 }
 
 impl HttpSettings {
@@ -56,19 +41,19 @@ impl HttpSettings {
             web_client: config.web.enabled,
             operator: OperatorKey::new(config.auth.api_key.clone()),
             group_ids: config.groups.id_profile,
-            calls_max: limits.http_calls_max,
-            address_calls_max: limits.address_calls_at_once,
             deadline: Duration::from_millis(limits.request_deadline_ms),
-            body_bytes_max: limits.http_body_bytes_max,
+            body_bytes_max: AtomicUsize::new(limits.http_body_bytes_max),
             body_timeout: Duration::from_millis(config.timeouts.http_body_ms),
-            address_rate: RateSettings {
-                per_second: limits.address_calls_per_second,
-                burst: limits.address_calls_burst,
-            },
-            user_rate: RateSettings {
-                per_second: limits.user_calls_per_second,
-                burst: limits.user_calls_burst,
-            },
         }
+    }
+
+    /// Bytes of a body, unless the call has its own limit.
+    pub(crate) fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Applies those of `limits` that can change while the process runs.
+    pub(super) fn set_limits(&self, limits: &Limits) {
+        self.body_bytes_max.store(limits.http_body_bytes_max, Ordering::Relaxed);
     }
 }

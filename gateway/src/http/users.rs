@@ -104,8 +104,7 @@ async fn update(call: Call) -> Answer {
 }
 
 fn take_change(user: &UserId, call: &Call) -> Result<(), ApiError> {
-    let taken = call.deps.profile_changes.as_ref().map_or(Ok(()), |rates| rates.take(user));
-    taken.map_err(|retry_after_ms| ApiError::RateLimited {
+    call.deps.profile_changes.take(user).map_err(|retry_after_ms| ApiError::RateLimited {
         message: "you change your profile too often: wait and try again".to_owned(),
         retry_after_ms,
     })

@@ -51,7 +51,7 @@ pub(super) fn route(call: &Call) -> Answer {
     if call.method() != "GET" {
         return Err(method_not_allowed("GET"));
     }
-    let settings = &call.deps.connections.settings;
+    let settings = call.deps.connections.settings.now();
     let has_meta = [Feature::Profiles, Feature::Meta].into_iter().any(|one| settings.features.is_on(one));
     let limits = Limits {
         content_bytes: BODY_BYTES_MAX,

@@ -3,6 +3,7 @@
 //!
 //! The operator has no quotas. A day begins at midnight UTC.
 
+use parking_lot::RwLock;
 use shared::ids::{UserId, unix_millis};
 use shared::mysql::Pool;
 use shared::mysql::quotas::{self, DayCounts};
@@ -28,14 +29,23 @@ pub(crate) struct QuotaSettings {
 #[derive(Debug)]
 pub(crate) struct Quotas {
     pool: Pool,
-    settings: QuotaSettings,
+    settings: RwLock<QuotaSettings>,
 }
 
 impl Quotas {
     /// Counts in `pool`.
     #[must_use]
     pub(crate) fn new(pool: Pool, settings: QuotaSettings) -> Self {
-        Self { pool, settings }
+        Self { pool, settings: RwLock::new(settings) }
+    }
+
+    /// Applies `settings` from now on.
+    pub(crate) fn set(&self, settings: QuotaSettings) {
+        *self.settings.write() = settings;
+    }
+
+    fn settings(&self) -> QuotaSettings {
+        *self.settings.read()
     }
 
     /// Counts that `by` makes a group with `members`, unless a limit is reached.
@@ -85,7 +95,7 @@ impl Quotas {
     }
 
     async fn check_members(&self, members: &[UserId]) -> Result<(), ApiError> {
-        if self.settings.members_need_accounts {
+        if self.settings().members_need_accounts {
             let unknown = quotas::without_account(&self.pool, members).await;
             if let Some(user) = unknown.map_err(|e| ApiError::database(&e))? {
                 return Err(ApiError::Forbidden(format!(
@@ -98,7 +108,7 @@ impl Quotas {
 
     /// Which of `members` is in as many groups as allowed.
     async fn full(&self, members: &[UserId]) -> Result<Option<String>, ApiError> {
-        let groups_max = self.settings.groups_per_user_max;
+        let groups_max = self.settings().groups_per_user_max;
         if groups_max == 0 {
             return Ok(None);
         }
@@ -108,13 +118,14 @@ impl Quotas {
     }
 
     async fn count(&self, by: &UserId, done: DayCounts) -> Result<(), ApiError> {
-        let QuotaSettings { made_per_day, added_per_day, .. } = self.settings;
+        let settings = self.settings();
+        let QuotaSettings { made_per_day, added_per_day, .. } = settings;
         if made_per_day == 0 && added_per_day == 0 {
             return Ok(());
         }
         let (day, ends_after_ms) = day(unix_millis());
         let counted = quotas::count(&self.pool, by, day, done).await.map_err(|e| ApiError::database(&e))?;
-        let Some(message) = self.settings.exceeded(done, counted) else { return Ok(()) };
+        let Some(message) = settings.exceeded(done, counted) else { return Ok(()) };
         if let Err(error) = quotas::uncount(&self.pool, by, day, done).await {
             tracing::warn!(user.id = %by, %error, "Cannot take back the refused counts of user {by}; they count until midnight");
         }

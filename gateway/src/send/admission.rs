@@ -11,9 +11,11 @@ use shared::ids::{ConnectionId, Seq, UserId, unix_millis};
 use shared::message::{Message, Reuse};
 use shared::mysql::{Pool, message_ids};
 use shared::permission::{Action, Denied, Permissions};
+use shared::permits::Permits;
 use shared::redis::sequence::Sequence;
 use shared::shard::ShardLayout;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use shared::shutdown::Shutdown;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::in_flight::{PendingReply, try_again};
@@ -25,7 +27,7 @@ use crate::features::Features;
 use crate::identity::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
-use crate::rates::Rates;
+use crate::rates::{Rate, Rates};
 use crate::wire::api_error::ApiError;
 use crate::wire::chat::ChatRequest;
 
@@ -55,28 +57,26 @@ pub(crate) struct Sends {
     memberships: Arc<Memberships>,
     /// `None` before the layout of the shards is known.
     routes: RwLock<Option<Routes<Admitted>>>,
-    rates: Option<Rates<UserId>>,
-    places: Arc<Semaphore>,
+    rates: Rates<UserId>,
+    places: Permits,
     pool: Pool,
     sequence: Sequence,
     features: Features,
     limits: AdmissionLimits,
+    changes: RwLock<ChangePolicy>,
     /// `None`: no message has a trace.
     sampler: Option<Sampler>,
 }
 
-/// What [`Sends`] allows.
+/// What [`Sends`] allows for as long as the process runs.
 #[derive(Debug, Clone, Copy)]
 struct AdmissionLimits {
     /// From the admission to the reply.
     deadline: Duration,
     /// From the sequence numbers of a batch to its confirm.
     batch: Duration,
-    /// Messages between admission and confirm.
-    in_flight: usize,
     /// Messages that wait for one pipeline.
     queue: usize,
-    changes: ChangePolicy,
 }
 
 /// The time for one batch, from its sequence numbers to its confirm: half of a request's time. A message that has less
@@ -95,22 +95,23 @@ impl Sends {
         sequence: Sequence,
     ) -> Self {
         let (limits, sampler) = (&config.limits, Sampler::new(&config.traces));
-        let rates = Rates::new(limits.user_messages_per_second, limits.user_messages_burst);
-        let places = Arc::new(Semaphore::new(limits.messages_in_flight_max));
-        let features = Features::of(config);
-        let edit_within = (limits.edit_within_ms > 0).then(|| Duration::from_millis(limits.edit_within_ms));
+        let rates = Rates::new(rate(limits));
+        let places = Permits::new(limits.messages_in_flight_max);
+        let (features, changes) = (Features::of(config), RwLock::new(ChangePolicy::of(limits)));
         let limits = AdmissionLimits {
             deadline: Duration::from_millis(limits.request_deadline_ms),
             batch: batch_timeout(limits),
-            in_flight: limits.messages_in_flight_max,
             queue: limits.shard_queue_messages_max,
-            changes: ChangePolicy {
-                recall_within: Duration::from_millis(limits.recall_within_ms),
-                edit_within,
-            },
         };
         let routes = RwLock::default();
-        Self { memberships, routes, rates, places, pool, sequence, features, limits, sampler }
+        Self { memberships, routes, rates, places, pool, sequence, features, limits, changes, sampler }
+    }
+
+    /// Applies those of `limits` that can change while the process runs. A message reads the same fields as without changes.
+    pub(crate) fn set_limits(&self, limits: &Limits, tasks: &Shutdown) {
+        self.rates.set(rate(limits));
+        self.places.resize(limits.messages_in_flight_max, tasks);
+        *self.changes.write() = ChangePolicy::of(limits);
     }
 
     /// Queues messages for the shards of `layout` from now on. `left` is what the pipelines before had left: those messages
@@ -133,8 +134,7 @@ impl Sends {
     /// The messages between admission and confirm, and the most that there may be.
     #[must_use]
     pub(crate) fn in_flight(&self) -> (usize, usize) {
-        let limit = self.limits.in_flight;
-        (limit.saturating_sub(self.places.available_permits()), limit)
+        (self.places.in_use(), self.places.size())
     }
 
     /// Takes a message. Its reply is sent through `reply_to`, now or within the deadline.
@@ -184,7 +184,7 @@ impl Sends {
     }
 
     fn take_place(&self, reply: PendingReply) -> Option<(PendingReply, OwnedSemaphorePermit)> {
-        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(self.places.semaphore()).try_acquire_owned() {
             return Some((reply, permit));
         }
         reply.refuse(&try_again("this gateway has as many messages in flight as it can hold"));
@@ -210,7 +210,7 @@ impl Sends {
             reply.refuse(&refusal);
             return None;
         }
-        if let Some(Err(retry_after_ms)) = self.rates.as_ref().map(|rates| rates.take(&by.user)) {
+        if let Err(retry_after_ms) = self.rates.take(&by.user) {
             let message = "you send faster than allowed: slow down and send this message again".to_owned();
             reply.refuse(&ApiError::RateLimited { message, retry_after_ms });
             return None;
@@ -286,7 +286,8 @@ impl Sends {
         let Message { conversation, sender: user, kind, .. } = &admitted.message;
         let permissions = self.memberships.require_to_read(conversation, user).await?;
         let referring = Referring { conversation, user, permissions: &permissions, kind, reference };
-        self.limits.changes.check(&self.pool, &self.sequence, &referring).await?;
+        let changes = *self.changes.read();
+        changes.check(&self.pool, &self.sequence, &referring).await?;
         Ok(permissions.check(Action::Send, unix_millis)?)
     }
 
@@ -296,6 +297,11 @@ impl Sends {
             None => admitted.reply.refuse(&try_again("the layout of the shards is not known yet")),
         }
     }
+}
+
+/// Messages of one user.
+fn rate(limits: &Limits) -> Rate {
+    Rate::per_second(limits.user_messages_per_second, limits.user_messages_burst)
 }
 
 /// What can be checked without a lookup.

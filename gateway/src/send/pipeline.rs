@@ -4,7 +4,7 @@
 //! the fate of each batch certain (see [`shared::amqp::publisher`]), and keeps sequence numbers and queue in the same
 //! order.
 //!
-//! Pipelines share a [`ConcurrencyLimit`]. A batch costs all processes together five times as much as a message: without
+//! Pipelines share a [`ConcurrencyLimit`](shared::concurrency_limit::ConcurrencyLimit). A batch costs all processes together five times as much as a message: without
 //! the limit, a medium load spreads over all shards in batches of one. With it, messages accumulate while a pipeline waits
 //! for its permit, and a single busy pipeline never waits.
 
@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::amqp::PublishError;
-use shared::concurrency_limit::ConcurrencyLimit;
 use shared::envelope;
 use shared::message::Numbered;
 use shared::permission::Denied;
@@ -21,12 +20,11 @@ use shared::traces::{Span, SpanKind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::admission::{Admitted, batch_timeout};
-use super::gate::Gate;
-use super::in_flight::{InFlight, InFlightMessage, try_again};
+use super::admission::Admitted;
+use super::in_flight::{InFlightMessage, try_again};
 use super::numbering::{AssignSeqs, AssignedSeq, NumberError};
+use super::pipeline_context::PipelineContext;
 use super::shard_publisher::PublishBatch;
-use crate::config::Limits;
 
 /// Ids, numbers and tags of a message beside its content, in bytes, roughly.
 const OVERHEAD_BYTES: usize = 128;
@@ -40,43 +38,6 @@ const FIRST_CHANNEL_TIMEOUT: Duration = Duration::from_secs(2);
 const GATE_INTERVAL: Duration = Duration::from_millis(100);
 /// Messages that are refused at once while the broker is unavailable.
 const REFUSED_AT_ONCE: usize = 64;
-
-/// What the pipelines of all shards share.
-#[derive(Debug, Clone)]
-pub(crate) struct PipelineContext {
-    in_flight: Arc<InFlight>,
-    batches: ConcurrencyLimit,
-    gate: Arc<Gate>,
-    batch_messages_max: usize,
-    batch_bytes_max: usize,
-    batch_timeout: Duration,
-    /// From the admission of a message to the deadline of its reply.
-    reply_timeout: Duration,
-}
-
-impl PipelineContext {
-    /// Batches within `limits`, whose replies are settled by `in_flight`.
-    #[must_use]
-    pub(crate) fn new(limits: &Limits, in_flight: Arc<InFlight>) -> Self {
-        Self {
-            in_flight,
-            batches: ConcurrencyLimit::new(limits.batches_at_once),
-            gate: Arc::new(Gate::new()),
-            batch_messages_max: limits.batch_messages_max,
-            batch_bytes_max: limits.batch_bytes_max,
-            batch_timeout: batch_timeout(limits),
-            reply_timeout: Duration::from_millis(limits.request_deadline_ms),
-        }
-    }
-}
-
-impl PipelineContext {
-    /// The gate before all pipelines.
-    #[must_use]
-    pub(super) fn gate(&self) -> &Arc<Gate> {
-        &self.gate
-    }
-}
 
 /// The messages of a pipeline that have no sequence number.
 #[derive(Debug)]
@@ -134,7 +95,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
     /// the messages without a sequence number.
     pub(super) async fn run(mut self, mut handover: watch::Receiver<bool>) -> Option<Unnumbered> {
         loop {
-            let batches = self.context.batches.clone();
+            let batches = self.context.limits.batches().clone();
             let permit = async {
                 if !self.refuse_until_ready().await || !self.wait_for_messages().await {
                     return None;
@@ -190,7 +151,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
     /// False when there will be no more messages.
     async fn wait_for_messages(&mut self) -> bool {
         if self.waiting.is_empty() {
-            return self.queue.recv_many(&mut self.waiting, self.context.batch_messages_max).await > 0;
+            return self.queue.recv_many(&mut self.waiting, self.context.limits.messages_max()).await > 0;
         }
         true
     }
@@ -212,7 +173,7 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
     /// those at the front, and batches of the few others would take as long as full ones.
     fn take_more(&mut self) {
         loop {
-            while self.waiting.len() < self.context.batch_messages_max {
+            while self.waiting.len() < self.context.limits.messages_max() {
                 let Ok(next) = self.queue.try_recv() else { break };
                 self.waiting.push(next);
             }
@@ -228,10 +189,10 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
 
     /// Cuts a batch off the waiting messages, none of which is late. The first one always fits.
     fn cut_batch(&mut self) -> Vec<Admitted> {
-        let mut bytes = 0;
+        let (mut bytes, bytes_max) = (0, self.context.limits.bytes_max());
         let fits = |message: &&Admitted| {
             bytes += message.message.kind.body_bytes() + OVERHEAD_BYTES;
-            bytes <= self.context.batch_bytes_max
+            bytes <= bytes_max
         };
         let count = self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len());
         metrics::counter!(shared::metrics::GATEWAY_REQUESTS, "cmd" => "chat").increment(count as u64);

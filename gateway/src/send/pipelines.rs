@@ -17,7 +17,8 @@ use tokio::sync::{oneshot, watch};
 use super::admission::Sends;
 use super::gate::Gate;
 use super::numbering::Numbering;
-use super::pipeline::{Pipeline, PipelineContext, Unnumbered};
+use super::pipeline::{Pipeline, Unnumbered};
+use super::pipeline_context::PipelineContext;
 use super::shard_publisher::ShardPublisher;
 
 /// Starts and replaces the pipelines of a gateway.

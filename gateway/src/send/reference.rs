@@ -17,6 +17,7 @@ use shared::redis::sequence::Sequence;
 
 use super::in_flight::try_again;
 use super::reseed::RESEED_MARGIN;
+use crate::config::Limits;
 use crate::wire::api_error::ApiError;
 
 /// Pauses between two looks for a message that is not stored yet.
@@ -111,6 +112,12 @@ pub(super) struct Referring<'a> {
 }
 
 impl ChangePolicy {
+    /// That of `limits`.
+    pub(super) fn of(limits: &Limits) -> Self {
+        let edit_within = (limits.edit_within_ms > 0).then(|| Duration::from_millis(limits.edit_within_ms));
+        Self { recall_within: Duration::from_millis(limits.recall_within_ms), edit_within }
+    }
+
     /// Looks the message up, and checks that it may be recalled, edited or answered. Waits without a limit for a message
     /// that is not stored yet: the caller has a deadline.
     ///

@@ -13,12 +13,53 @@ pub fn differing_keys(config: &impl Debug, sample: &str) -> Vec<String> {
     config.symmetric_difference(&sample).cloned().collect()
 }
 
+/// A key that has another value in a second configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// `limits.connections_max`
+    pub key: String,
+    /// Its value in the first configuration.
+    pub from: String,
+    /// Its value in the second one.
+    pub to: String,
+}
+
 /// The keys of which two configurations have different values, sorted. Secrets are not shown, and not compared.
 #[must_use]
-pub fn differing_values<C: Debug>(one: &C, other: &C) -> Vec<String> {
+pub fn differences<C: Debug>(one: &C, other: &C) -> Vec<Difference> {
     let (one, other) = (debug_values(&format!("{one:#?}")), debug_values(&format!("{other:#?}")));
     let keys = one.keys().chain(other.keys()).collect::<BTreeSet<_>>();
-    keys.into_iter().filter(|key| one.get(*key) != other.get(*key)).cloned().collect()
+    let differing = keys.into_iter().filter(|key| one.get(*key) != other.get(*key));
+    let value = |values: &BTreeMap<String, String>, key| values.get(key).cloned().unwrap_or_default();
+    differing
+        .map(|key| Difference { key: key.clone(), from: value(&one, key), to: value(&other, key) })
+        .collect()
+}
+
+/// The text of a TOML file in which each number and truth value, and the filter of logs, is another one: for tests of what a
+/// changed configuration changes.
+#[must_use]
+pub fn with_other_values(sample: &str) -> String {
+    let other = |line: &str| {
+        let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else {
+            return line.to_owned();
+        };
+        let value = match (value, value.parse::<u64>()) {
+            (_, Ok(number)) => (number + 1).to_string(),
+            ("true", _) => "false".to_owned(),
+            ("false", _) => "true".to_owned(),
+            _ if key == "filter" => "\"trace\"".to_owned(),
+            _ => value.to_owned(),
+        };
+        format!("{key} = {value}")
+    };
+    sample.lines().map(other).collect::<Vec<_>>().join("\n")
+}
+
+/// All keys of a configuration, sorted.
+#[must_use]
+pub fn keys(config: &impl Debug) -> Vec<String> {
+    debug_values(&format!("{config:#?}")).into_keys().collect()
 }
 
 /// In the pretty form, sections are indented by four spaces, their keys by eight, and the rest of a value by more.
@@ -31,9 +72,9 @@ fn debug_values(text: &str) -> BTreeMap<String, String> {
             (4, Some((name, _))) => section = name,
             (8, Some((name, value))) => {
                 key = format!("{section}.{name}");
-                values.insert(key.clone(), value.to_owned());
+                values.insert(key.clone(), value.trim_end_matches(',').to_owned());
             }
-            (9.., _) => values.entry(key.clone()).or_default().push_str(rest),
+            (8.., _) => values.entry(key.clone()).or_default().push_str(rest.trim_end_matches(',')),
             _ => {}
         }
     }

@@ -13,7 +13,6 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use shared::amqp::event_stream::BEACON_INTERVAL;
 use shared::amqp::{Broker, EventStream};
 use shared::backoff::Backoff;
-use shared::concurrency_limit::ConcurrencyLimit;
 use shared::health::Check;
 use shared::redis::inbox::Inboxes;
 use shared::redis::sequence::Sequence;
@@ -30,7 +29,7 @@ use crate::commit::facts::Committed;
 use crate::commit::mysql_ledger::MysqlLedger;
 use crate::commit::pending::DeliveryTag;
 use crate::commit::traces;
-use crate::config::ShardSettings;
+use crate::config::{ShardSettings, TransactionLimits};
 use crate::intake::consumer::{ConsumeError, Intake, ShardConsumer};
 use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::intake::watchdog::{Finding, LOOK_INTERVAL, Watchdog};
@@ -64,8 +63,7 @@ pub(crate) struct ShardContext {
     pub(crate) dead_letters: DeadLetterPublisher,
     /// Passes while the last transaction of any shard succeeded.
     pub(crate) commits: Check,
-    /// Limits the transactions that run at once; the queues of waiting shards gather larger batches meanwhile.
-    pub(crate) transactions: ConcurrencyLimit,
+    pub(crate) transactions: Arc<TransactionLimits>,
     pub(crate) settings: ShardSettings,
 }
 
@@ -198,8 +196,8 @@ impl Session<'_> {
 
     async fn work(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
         while let Some(mut intake) = self.next_batch(stop).await? {
-            let permit = self.context.transactions.acquire().await;
-            self.consumer.gather_more(self.context.settings.batch_messages_max, &mut intake)?;
+            let permit = self.context.transactions.at_once().acquire().await;
+            self.consumer.gather_more(self.context.transactions.messages_max(), &mut intake)?;
             self.register(&mut intake);
             let committed = self.commit(intake, stop).await?;
             drop(permit);
@@ -233,7 +231,7 @@ impl Session<'_> {
                     self.settle(published.into_iter().collect()).await?;
                 }
                 settled = self.inboxes.written() => self.settle(settled).await?,
-                intake = self.consumer.gather(self.context.settings.batch_messages_max) => {
+                intake = self.consumer.gather(self.context.transactions.messages_max()) => {
                     let mut intake = intake?;
                     self.register(&mut intake);
                     self.watchdog.delivered(Instant::now());

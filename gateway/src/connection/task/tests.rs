@@ -11,8 +11,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
 use crate::config::Config;
-use crate::connection::ConnectionSettings;
 use crate::connection::fake::{FakeBackend, START_UNIX_MS};
+use crate::connection::settings::ConnectionSettings;
 use crate::connection::socket::{FRAME_BYTES_MAX, websocket_config};
 use crate::hub::Member;
 

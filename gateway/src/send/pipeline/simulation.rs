@@ -19,8 +19,9 @@ use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::*;
+use crate::config::Limits;
 use crate::outbox::Outbox;
-use crate::send::in_flight::{EXPIRE_INTERVAL, PendingReply};
+use crate::send::in_flight::{EXPIRE_INTERVAL, InFlight, PendingReply};
 use crate::send::numbering::NumberError;
 use crate::wire::api_error::ApiError;
 use crate::wire::name::ConversationName;
