@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use collector::{Answer, Collector, Span};
 use futures_util::StreamExt as _;
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+use serde_json::Value;
 use testbed::client::Client;
 use testbed::meter::metric;
 use testbed::stack::{Builder, System, wait_for};
@@ -21,15 +22,16 @@ const SHARDS: u16 = 8;
 const STOP_MAX: Duration = Duration::from_secs(16);
 
 async fn system(endpoint: &str, ratio: f64, workers: usize) -> System {
+    builder(endpoint, ratio, workers).for_test().await.unwrap()
+}
+
+fn builder(endpoint: &str, ratio: f64, workers: usize) -> Builder {
     Builder::new()
         .workers(workers)
         .set("IM__SHARDS__COUNT", SHARDS)
         .set("IM__TRACES__OTLP_ENDPOINT", endpoint)
         .set("IM__TRACES__SAMPLE_RATIO", ratio)
         .set("IM__TRACES__PER_SECOND_MAX", 1_000)
-        .for_test()
-        .await
-        .unwrap()
 }
 
 /// Alice at the first gateway, and Bob at the second one, who gets pushes from here on.
@@ -277,4 +279,58 @@ async fn a_collector_that_fails_delays_no_message_and_no_stop() {
             assert!(begun.elapsed() < STOP_MAX, "{answer:?}: {} took {:?}", service.name(), begun.elapsed());
         }
     }
+}
+
+/// The log lines of all processes about this message, once there is one with each of `parts`.
+async fn lines_about(system: &mut System, msg_id: &str, parts: &[&str]) -> Vec<Value> {
+    let logs: Vec<_> = system.services().map(|service| service.log().to_owned()).collect();
+    let mut found = Vec::new();
+    wait_for("the log lines", TIMEOUT, async || {
+        found.clear();
+        for log in &logs {
+            let text = std::fs::read_to_string(log)?;
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            found.extend(lines.filter(|line| line["msg.id"] == msg_id));
+        }
+        for part in parts {
+            let has = |line: &Value| line["message"].as_str().is_some_and(|it| it.contains(part));
+            anyhow::ensure!(found.iter().any(has), "no \"{part}\" in {found:#?}");
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_lines_about_a_sampled_message_carry_its_trace_id() {
+    const LINES: [&str; 3] = ["message accepted", "Committed message m1", "is stored already"];
+    let collector = Collector::start(Answer::Ok).await;
+    for ratio in [1.0, 0.0] {
+        let builder = builder(&collector.endpoint(), ratio, 1).set("IM__LOG__FORMAT", "json");
+        let builder = builder.set("IM__LOG__FILTER", "info,gateway::send=debug,worker::commit=debug");
+        let mut system = builder.for_test().await.unwrap();
+        let (mut alice, mut bob) = clients(&system).await;
+        alice.say(CHAT, "m1", CONTENT).await.unwrap();
+        bob.wait_for(|packet| packet.cmd == 5).await.unwrap();
+        // A retry, whose lines name the same trace.
+        alice.say(CHAT, "m1", CONTENT).await.unwrap();
+        let lines = lines_about(&mut system, "m1", &LINES).await;
+        let expected = match ratio {
+            0.0 => Value::Null,
+            _ => hex(&one_send(&collector, "m1").await.trace).into(),
+        };
+        for line in &lines {
+            assert_eq!(line["trace_id"], expected, "{line}");
+        }
+        assert!(lines.iter().all(|line| !line.to_string().contains(CONTENT)), "{lines:#?}");
+        system.stop().await;
+    }
+}
+
+/// A span of the sending of this message.
+async fn one_send(collector: &Collector, msg_id: &str) -> Span {
+    let spans = trace(collector, msg_id, &["send"]).await;
+    spans.into_iter().find(|span| span.name == "send").unwrap()
 }
