@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use testbed::client::{Packet, Sender, websocket};
+use testbed::client::{Packet, Sender};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -74,7 +74,7 @@ pub(super) async fn run(
     mut mode: watch::Receiver<Mode>,
     counts: &Counts,
 ) -> anyhow::Result<Sender> {
-    let mut socket = websocket(&format!("{gateway}?user_id={}", sender.user), None, None).await?;
+    let mut socket = sender.credentials.websocket(gateway, &sender.user, None).await?;
     let mut in_flight: HashMap<usize, Instant> = HashMap::new();
     let mut due = Instant::now();
     loop {

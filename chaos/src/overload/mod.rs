@@ -6,4 +6,4 @@ mod report;
 mod run;
 
 pub use report::{Overload, OverloadReport};
-pub use run::overload;
+pub use run::{Site, overload};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use loadtest::scenario::Deployment;
 use serde::{Serialize, Serializer};
-use testbed::client::{Credentials, http_base};
+use testbed::client::{Credentials, http_base, trust};
 
 /// How users prove who they are, at a running deployment. Without one of these, users have no tokens, which gateways with
 /// `auth.mode = "insecure"` accept.
@@ -17,6 +17,9 @@ pub(super) struct Tokens {
     /// File with the deployment's auth.api_key: tokens of test users are issued by POST /api/admin/tokens.
     #[arg(long, value_name = "FILE", requires = "gateway")]
     operator_key_file: Option<PathBuf>,
+    /// PEM file with the authority of the gateways' certificates, which is trusted instead of those that this machine trusts.
+    #[arg(long, value_name = "FILE", requires = "gateway")]
+    ca: Option<PathBuf>,
 }
 
 impl Tokens {
@@ -25,6 +28,9 @@ impl Tokens {
     /// # Errors
     /// If a file cannot be read, or a gateway does not answer or accept.
     pub(super) async fn deployment(&self, gateways: &[String]) -> anyhow::Result<Deployment> {
+        if let Some(file) = &self.ca {
+            trust(file)?;
+        }
         let credentials = match (&self.hs256_secret_file, &self.operator_key_file) {
             (Some(file), _) => Credentials::from_secret_file(file)?,
             (None, Some(file)) => Credentials::from_operator_key_file(file, &http_base(&gateways[0]))?,
@@ -36,14 +42,14 @@ impl Tokens {
     }
 }
 
-/// Parses the address of a gateway: `ws://host:port/ws`, where the path may be left out.
+/// Parses the address of a gateway: `ws://host:port/ws`, or with TLS `wss://host:port/ws`, where the path may be left out;
+/// `http` and `https` mean the same.
 pub(super) fn gateway(text: &str) -> Result<String, String> {
-    if text.starts_with("wss://") || text.starts_with("https://") {
-        return Err(
-            "TLS is not supported: give the address of the gateway itself, behind the load balancer".into()
-        );
-    }
-    let rest = text.strip_prefix("ws://").ok_or("give ws://host:port/ws")?;
+    let (scheme, port, rest) = match text.split_once("://") {
+        Some(("ws" | "http", rest)) => ("ws", 80, rest),
+        Some(("wss" | "https", rest)) => ("wss", 443, rest),
+        _ => return Err("give ws://host:port/ws or wss://host:port/ws".into()),
+    };
     if rest.contains(['?', '#', '@', ' ']) {
         return Err("give ws://host:port/ws without user, query and fragment".into());
     }
@@ -51,10 +57,10 @@ pub(super) fn gateway(text: &str) -> Result<String, String> {
     if host.is_empty() {
         return Err("give ws://host:port/ws".into());
     }
-    let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let host = if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
     Ok(match path {
-        "" => format!("ws://{host}/ws"),
-        path => format!("ws://{host}/{path}"),
+        "" => format!("{scheme}://{host}/ws"),
+        path => format!("{scheme}://{host}/{path}"),
     })
 }
 
@@ -81,8 +87,11 @@ mod tests {
             ("ws://chat.example:8080", Some("ws://chat.example:8080/ws")),
             ("ws://chat.example/", Some("ws://chat.example:80/ws")),
             ("ws://10.0.0.1:1/im/ws", Some("ws://10.0.0.1:1/im/ws")),
-            ("wss://chat.example/ws", None),
-            ("http://chat.example/ws", None),
+            ("wss://chat.example/ws", Some("wss://chat.example:443/ws")),
+            ("https://chat.example:8443", Some("wss://chat.example:8443/ws")),
+            ("http://chat.example/ws", Some("ws://chat.example:80/ws")),
+            ("wss://user@chat.example/ws", None),
+            ("ftp://chat.example/ws", None),
             ("ws://user@chat.example/ws", None),
             ("ws://chat.example/ws?token=x", None),
             ("ws://", None),

@@ -75,7 +75,7 @@ struct Common {
 /// A running deployment, or a system that is started for the run.
 #[derive(Debug, Args, Serialize)]
 struct Place {
-    /// A gateway of a running deployment, ws://host:port/ws; repeatable. Without it, a system is started for the run.
+    /// A gateway of a running deployment, ws://host:port/ws or wss://host:port/ws; repeatable. Without it, a system is started for the run.
     #[arg(
         long,
         value_name = "URL",

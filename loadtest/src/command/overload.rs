@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use chaos::overload;
+use chaos::overload::{self, OverloadReport, Site};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use testbed::stack::{Builder, Install, parse_setting, require};
+
+use super::deployed::{Tokens, gateway};
 
 /// Send several times the peak, and check that every request is answered in time.
 ///
@@ -30,6 +32,12 @@ pub(crate) struct Overload {
     /// Add a delay to RabbitMQ, so that the peak is below what this machine can send.
     #[arg(long)]
     narrow: bool,
+    /// A gateway of a running deployment, ws://host:port/ws or wss://host:port/ws; repeatable. Without it, a system is started
+    /// for the run.
+    #[arg(long, value_name = "URL", value_parser = gateway, conflicts_with_all = ["settings", "install", "narrow"])]
+    gateway: Vec<String>,
+    #[command(flatten)]
+    tokens: Tokens,
     /// A setting of gateways and workers, such as limits.batch_messages_max=1000; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
     settings: Vec<(String, String)>,
@@ -48,16 +56,6 @@ impl Overload {
             "--connections, --factor and --seconds must be above 0"
         );
         super::raise_file_limit();
-        require(if self.install { Install::Allowed } else { Install::No }).await?;
-        let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);
-        bar.set_message("starting the system");
-        let mut builder = Builder::new().unlimited();
-        if self.narrow {
-            builder = builder.linked().set("IM__LIMITS__BATCH_MESSAGES_MAX", 16);
-        }
-        let builder = self.settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
-        let mut system = builder.on_own_servers().await?;
         let overload = overload::Overload {
             connections: self.connections,
             factor: self.factor,
@@ -65,9 +63,13 @@ impl Overload {
             texts_only: self.texts_only,
             narrow: self.narrow,
         };
-        let report = overload::overload(&mut system, overload, |step| bar.set_message(step)).await;
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(ProgressStyle::with_template("{elapsed} {wide_msg}")?);
+        let report = match self.gateway.is_empty() {
+            true => self.of_own_system(overload, &bar).await,
+            false => self.of_deployment(overload, &bar).await,
+        };
         bar.finish_and_clear();
-        system.stop().await;
         let report = report?;
         println!("{report}");
         if let Some(file) = self.json {
@@ -75,5 +77,43 @@ impl Overload {
                 .with_context(|| file.display().to_string())?;
         }
         Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    async fn of_own_system(
+        &self,
+        overload: overload::Overload,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<OverloadReport> {
+        require(if self.install { Install::Allowed } else { Install::No }).await?;
+        bar.set_message("starting the system");
+        let mut builder = Builder::new().unlimited();
+        if self.narrow {
+            builder = builder.linked().set("IM__LIMITS__BATCH_MESSAGES_MAX", 16);
+        }
+        let builder = self.settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
+        let mut system = builder.on_own_servers().await?;
+        let report = overload::overload(&mut system, overload, |step| bar.set_message(step)).await;
+        system.stop().await;
+        report
+    }
+
+    /// Of users and groups with names of their own, which stay there.
+    async fn of_deployment(
+        &self,
+        overload: overload::Overload,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<OverloadReport> {
+        let deployment = self.tokens.deployment(&self.gateway).await?;
+        bar.set_message("making groups");
+        let site = Site {
+            gateways: deployment.gateways().to_vec(),
+            credentials: deployment.credentials().clone(),
+            prefix: deployment.name(""),
+            system: None,
+        };
+        for (group, members) in site.groups(overload.connections) {
+            deployment.make_group(&group, &members).await?;
+        }
+        overload::overload(site, overload, |step| bar.set_message(step)).await
     }
 }

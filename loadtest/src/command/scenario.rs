@@ -37,7 +37,7 @@ pub(crate) struct ScenarioArguments {
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting, requires = "names")]
     #[serde(serialize_with = "without_secrets")]
     settings: Vec<(String, String)>,
-    /// A gateway of a running deployment, ws://host:port/ws; repeatable. Without it, a system is started for each scenario.
+    /// A gateway of a running deployment, ws://host:port/ws or wss://host:port/ws; repeatable. Without it, a system is started for each scenario.
     #[arg(
         long,
         value_name = "URL",
@@ -64,7 +64,7 @@ pub(crate) struct StormArguments {
     /// Share of the full size (2,000 users): 0.1 for a quick look.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// A gateway of a running deployment, ws://host:port/ws; repeatable. Without it, a system is started for the run.
+    /// A gateway of a running deployment, ws://host:port/ws or wss://host:port/ws; repeatable. Without it, a system is started for the run.
     #[arg(long, value_name = "URL", value_parser = gateway, conflicts_with = "install")]
     gateway: Vec<String>,
     #[command(flatten)]

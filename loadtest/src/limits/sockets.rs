@@ -153,7 +153,7 @@ async fn pairs(count: usize) -> anyhow::Result<Vec<(Socket, Socket)>> {
                 WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES);
             anyhow::Ok(accept_async_with_config(MaybeTlsStream::Plain(stream), Some(config)).await?)
         };
-        let (client, server) = tokio::join!(websocket(&url, None, None), accepted);
+        let (client, server) = tokio::join!(websocket(&url, None), accepted);
         pairs.push((client?, server?));
     }
     Ok(pairs)

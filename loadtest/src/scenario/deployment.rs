@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use testbed::client::{Client, ConnectError, Credentials, Http, Request, cause, http_base};
+use testbed::client::{Client, ConnectError, Credentials, Http, Request, cause, http_base, tls_trouble};
 use testbed::stack::System;
 
 /// Members of one call; the protocol allows 1,000.
@@ -75,7 +75,7 @@ impl Deployment {
         let gateway = self.gateway(n);
         Client::connect_with(&self.credentials, gateway, user)
             .await
-            .map_err(|error| explained(error, &self.credentials))
+            .map_err(|error| explained(error, gateway, &self.credentials))
             .with_context(|| format!("connecting {user} to {gateway}"))
     }
 
@@ -147,7 +147,10 @@ fn sentence(status: u16, answer: &Value) -> String {
     }
 }
 
-fn explained(error: ConnectError, credentials: &Credentials) -> anyhow::Error {
+fn explained(error: ConnectError, gateway: &str, credentials: &Credentials) -> anyhow::Error {
+    if let Some(sentence) = tls_trouble(gateway, &error) {
+        return anyhow::anyhow!(sentence);
+    }
     let hint = match (&error, credentials) {
         (ConnectError::Refused { status: 401, .. }, Credentials::Insecure) => {
             "the gateway wants tokens (auth.mode = \"jwt\"): give --hs256-secret-file or --operator-key-file"
@@ -160,7 +163,9 @@ fn explained(error: ConnectError, credentials: &Credentials) -> anyhow::Error {
             "the file of --operator-key-file must hold auth.api_key, and the gateway needs auth.hs256_secret to sign \
              tokens"
         }
-        (ConnectError::Network(_), _) => "is a gateway listening there, and is the path /ws?",
+        (ConnectError::Network(_), _) => {
+            "is a gateway listening there, is the path /ws, and does it use TLS (wss://)?"
+        }
         _ => return error.into(),
     };
     anyhow::Error::from(error).context(hint)

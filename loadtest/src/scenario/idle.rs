@@ -122,6 +122,10 @@ async fn connect_all(deployment: &Deployment, connections: usize) -> anyhow::Res
 
 /// The address of `ws://host:port/ws`.
 async fn resolved(gateway: &str) -> anyhow::Result<SocketAddr> {
+    anyhow::ensure!(
+        !gateway.starts_with("wss:"),
+        "idle connections have no TLS: give ws:// of the gateway itself"
+    );
     let host = gateway.trim_start_matches("ws://").split('/').next().unwrap_or_default();
     let mut addresses = tokio::net::lookup_host(host).await.with_context(|| format!("looking up {host}"))?;
     addresses.next().with_context(|| format!("{host} has no address"))

@@ -4,10 +4,11 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use im_client::protocol::{Chat, ConnectError, Connection, Entry, Packet, StoredMessage, websocket};
+use im_client::protocol::{Chat, ConnectError, Connection, Entry, Packet, StoredMessage};
 
 use super::conformance::INSPECTOR;
 use super::credentials::Credentials;
+use super::trust::websocket;
 
 /// The result of a sync, over all pages.
 #[derive(Debug, Clone)]
@@ -60,7 +61,7 @@ impl Client {
     /// # Errors
     /// If there is no WebSocket.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
-        let socket = websocket(url, None, None).await.with_context(|| format!("connecting to {url}"))?;
+        let socket = websocket(url, None).await.with_context(|| format!("connecting to {url}"))?;
         Ok(Self(Connection::new(socket).with_inspector(INSPECTOR)))
     }
 

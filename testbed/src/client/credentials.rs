@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use im_client::protocol::{Caller, ConnectError, Socket, websocket};
+use im_client::protocol::{Caller, ConnectError, Socket};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use parking_lot::Mutex;
 use serde_json::json;
 
 use super::http::Http;
+use super::trust::websocket;
 
 /// Lifetime of a token: longer than any run.
 const TOKEN_TTL: Duration = Duration::from_secs(86_400);
@@ -135,7 +136,7 @@ impl Credentials {
             let joint = if url.ends_with('?') { "" } else { "&" };
             url = format!("{url}{joint}device_id={device}");
         }
-        websocket(&url, token.as_deref(), None).await
+        websocket(&url, token.as_deref()).await
     }
 }
 

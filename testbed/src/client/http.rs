@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::conformance::INSPECTOR;
+use super::trust::http_client;
 
 /// How long a call is repeated after 429 and 503.
 const REPEATED_FOR: Duration = Duration::from_secs(60);
@@ -39,7 +40,8 @@ impl Http {
     /// Calls at `base` (`http://host:port`) as `caller`.
     #[must_use]
     pub fn new(base: &str, caller: Caller) -> Self {
-        Self(protocol::Http::new(base, caller).with_inspector(INSPECTOR))
+        let client = http_client();
+        Self(protocol::Http::with_client(client, base, caller).with_inspector(INSPECTOR))
     }
 
     /// The same connections for another caller.

@@ -13,13 +13,14 @@ mod refusals;
 mod report;
 mod sender;
 mod sending;
+mod trust;
 
 pub use connection::{Client, Synced};
 pub use credentials::Credentials;
 pub use http::Http;
 pub use im_client::protocol::{
     Caller, Chat, ConnectError, Ended, Entry, Error, Packet, Reactions, Socket, StoredMessage, chat_frame,
-    http_base, pull_frame, websocket,
+    http_base, pull_frame,
 };
 pub use mix::{Kind, Targets};
 pub use pace::{Assignment, Pace};
@@ -27,3 +28,4 @@ pub use reader::{Reader, Reading};
 pub use refusals::{Refusal, Refusals, Request, cause};
 pub use report::{Progress, Report, messages_in};
 pub use sender::{Sender, Sent};
+pub use trust::{tls_trouble, trust, websocket};

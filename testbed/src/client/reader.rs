@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
-use im_client::protocol::{Ended, Packet, Socket, StoredMessage, pull_frame, websocket};
+use im_client::protocol::{Ended, Packet, Socket, StoredMessage, pull_frame};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::home::Home;
 use super::sender::{ANSWER_TIMEOUT, RECONNECT};
+use super::trust::websocket;
 
 /// Between two heartbeats: a dead connection is detected without traffic too.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -118,9 +119,7 @@ impl Reader {
                 next = n + 1;
                 let url = format!("{}?user_id={}&device_id=reader", self.gateways[n], self.user);
                 let mut pause = Duration::from_millis(rand::random_range(RECONNECT));
-                if let Ok(Ok(socket)) =
-                    tokio::time::timeout(ANSWER_TIMEOUT, websocket(&url, None, None)).await
-                {
+                if let Ok(Ok(socket)) = tokio::time::timeout(ANSWER_TIMEOUT, websocket(&url, None)).await {
                     self.reading.pushed.store(0, Ordering::Relaxed);
                     // The next connection continues from the cursor, also after an error.
                     let reading = Arc::clone(&self.reading);
