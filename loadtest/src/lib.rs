@@ -3,6 +3,7 @@
 //! The system, its clients and the judge are `testbed`'s; faults are done by `chaos`.
 
 pub mod baseline;
+pub mod capacity;
 pub mod limits;
 pub mod report;
 pub mod scenario;

@@ -109,3 +109,31 @@ async fn wrong_credentials_fail_at_once_with_the_option_that_is_missing() {
     assert!(text(&wrong.stderr).contains("auth.hs256_secret"), "{}", text(&wrong.stderr));
     assert!(!text(&wrong.stderr).contains("Bearer"), "no token in an error");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_capacity_model_is_measured_on_a_system_of_its_own_and_predicts_from_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("capacity.json");
+    let capacity = async |arguments: String| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        command.arg("capacity").args(arguments.split_whitespace()).kill_on_drop(true);
+        let output = command.output().await.unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let small = "--messages 1000 --seconds 2 --connections 0";
+    let (code, out, err) = capacity(format!("{small} --json {}", json.display())).await;
+    assert_eq!(code, Some(0), "{out}\n{err}");
+    let written: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    for process in ["gateways", "workers", "MySQL", "Redis", "RabbitMQ"] {
+        let cost = &written["inputs"]["costs"][process];
+        let any = cost["message"].as_f64().unwrap() + cost["batch"].as_f64().unwrap();
+        assert!(any > 0.0, "{process}: {written:#}");
+    }
+    assert!(written["inputs"]["storage"]["redis"].as_f64().unwrap() > 0.0, "{written:#}");
+    let (code, out, err) =
+        capacity(format!("--inputs {} --rate 1000 --pushes 10 --clients 5000", json.display())).await;
+    assert_eq!(code, Some(0), "{out}\n{err}");
+    assert!(out.contains("1000 messages/s, 10.0 pushes each, 5000 connections: "), "{out}");
+    let (code, _, err) = capacity(format!("--inputs {}", json.display())).await;
+    assert!(code == Some(2) && err.contains("without --rate"), "{err}");
+}

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod capacity;
 mod chaos;
 mod clusters;
 mod compare;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Compare(compare::Compare),
     /// Measure each part of the message path alone, and the bound for the whole.
     Limits(limits::LimitsArguments),
+    /// Measure the inputs of the capacity model, and predict what a load needs.
+    Capacity(capacity::Capacity),
     /// Run scenarios by name: measured, judged and drawn.
     Scenario(scenario::ScenarioArguments),
     /// 2,000 users reconnect at the same moment, sync and pull: measure when they are current.
@@ -67,6 +70,7 @@ impl Command {
             Self::Overload(overload) => overload.run().await,
             Self::Compare(compare) => compare.run().await,
             Self::Limits(limits) => Box::pin(limits.run()).await,
+            Self::Capacity(capacity) => Box::pin(capacity.run()).await,
             Self::Scenario(scenario) => scenario.run().await,
             Self::Storm(storm) => storm.run().await,
             Self::Report(report) => report.run(),
@@ -145,7 +149,7 @@ mod tests {
     #[test]
     fn options_without_effect_are_refused() {
         const GATEWAY: &str = "--gateway ws://127.0.0.1:8080/ws";
-        for command in ["burst", "rate", "idle", "scenario burst", "storm"] {
+        for command in ["burst", "rate", "idle", "scenario burst", "storm", "overload"] {
             assert!(parsed(&format!("{command} {GATEWAY}")).is_ok(), "{command}");
             for tokens in ["--hs256-secret-file secret", "--operator-key-file key"] {
                 assert!(parsed(&format!("{command} {GATEWAY} {tokens}")).is_ok(), "{command} {tokens}");
@@ -170,7 +174,8 @@ mod tests {
             assert!(parsed(&format!("scenario burst {GATEWAY} {option}")).is_err(), "{option}");
             assert!(parsed(&format!("scenario {option}")).is_err(), "{option} without a scenario");
         }
-        assert!(parsed("burst --gateway wss://h/ws").is_err());
+        assert!(parsed("burst --gateway wss://h/ws --ca ca.pem").is_ok());
+        assert!(parsed("burst --ca ca.pem").is_err(), "--ca without --gateway");
         assert!(parsed("rate --window 3").is_err());
     }
 
