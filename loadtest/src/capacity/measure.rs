@@ -98,9 +98,10 @@ pub async fn measure(target: &mut Target, plan: &Plan, tell: impl Fn(&str)) -> a
         size: plan.size,
         cores,
         burst_per_second: burst.figures.persisted_per_second,
-        costs: costs(&idle, &trickle.measured, &burst.measured, &pushing.measured),
+        costs: costs(&idle, [&trickle.measured, &middle.measured, &burst.measured, &pushing.measured]),
         batch_seconds: batch_seconds(&middle.measured, busy),
         batch_max: burst.measured.batch,
+        batch_small: [trickle.measured.batch, middle.measured.batch],
         connections,
         storage,
     })

@@ -21,6 +21,8 @@ pub struct Cost {
     pub batch: f64,
     /// A push into one socket (*p*).
     pub push: f64,
+    /// By how much a message costs more than `message + batch / B` says at the size of batches where that was measured.
+    pub bend: f64,
 }
 
 /// What connections cost a gateway.
@@ -58,6 +60,8 @@ pub struct Inputs {
     pub batch_seconds: f64,
     /// Messages per batch of a burst.
     pub batch_max: f64,
+    /// Messages per batch of one sender alone, and of the load between it and the burst.
+    pub batch_small: [f64; 2],
     /// `None`: not measured.
     pub connections: Option<Connections>,
     /// `None`: not measured.
@@ -110,13 +114,11 @@ const SECONDS_PER_DAY: f64 = 86_400.0;
 /// The kind of process that has connections.
 const GATEWAYS: &str = "gateways";
 
-/// The costs that explain a trickle (batches of one), a burst, and a burst with more pushes. `idle`: processor time of a second
-/// without messages, by process.
+/// The costs that explain a trickle (batches of one), a load between it and a burst, a burst, and a burst with more pushes.
+/// `idle`: processor time of a second without messages, by process.
 pub(super) fn costs(
     idle: &BTreeMap<String, f64>,
-    trickle: &Measured,
-    burst: &Measured,
-    pushing: &Measured,
+    [trickle, middle, burst, pushing]: [&Measured; 4],
 ) -> BTreeMap<String, Cost> {
     let of = |measured: &Measured, name: &str| measured.us.get(name).copied().unwrap_or_default();
     let cost = |name: &String| {
@@ -136,7 +138,8 @@ pub(super) fn costs(
             batch = per_batch(push);
         }
         let message = (large - batch / burst.batch - push * burst.pushes).max(0.0);
-        Cost { idle: idle.get(name).copied().unwrap_or_default(), message, batch, push }
+        let bend = of(middle, name) - message - batch / middle.batch - push * middle.pushes;
+        Cost { idle: idle.get(name).copied().unwrap_or_default(), message, batch, push, bend }
     };
     burst.us.keys().map(|name| (name.clone(), cost(name))).collect()
 }
@@ -177,9 +180,23 @@ impl Inputs {
         self.costs.iter().map(|(name, cost)| self.cores(name, cost, demand, batch)).sum::<f64>() / cores
     }
 
+    /// How much of the bend applies: all at the size where it was measured, nothing at the sizes of the two other loads, and in
+    /// proportion to `1 / B` between.
+    fn bend(&self, batch: f64) -> f64 {
+        let ([small, middle], large) = (self.batch_small.map(f64::recip), self.batch_max.recip());
+        // Without a third size, nothing is known between.
+        if !(large < middle && middle < small) {
+            return 0.0;
+        }
+        let at = batch.recip();
+        if at < middle { (at - large) / (middle - large) } else { (small - at) / (small - middle) }
+            .clamp(0.0, 1.0)
+    }
+
     /// The cores that one kind of process needs.
     fn cores(&self, name: &str, cost: &Cost, demand: &Demand, batch: f64) -> f64 {
-        let message = cost.message + cost.batch / batch + cost.push * demand.pushes;
+        let batches = cost.batch / batch + cost.bend * self.bend(batch);
+        let message = cost.message + batches.max(0.0) + cost.push * demand.pushes;
         let heartbeats = match &self.connections {
             Some(connections) if name == GATEWAYS => demand.connections * connections.heartbeat,
             _ => 0.0,
@@ -229,12 +246,15 @@ mod tests {
 
     #[test]
     fn the_costs_of_a_system_are_found_in_what_it_shows() {
-        let cost = Cost { idle: 900.0, message: 7.0, batch: 400.0, push: 0.5 };
+        let cost = Cost { idle: 900.0, message: 7.0, batch: 400.0, push: 0.5, bend: 0.0 };
         let idle = [("gateways".to_owned(), 900.0)].into();
         let (trickle, burst) = (shown(&cost, 20.0, 1.1, 0.0), shown(&cost, 30_000.0, 180.0, 4.0));
         let pushing = shown(&cost, 20_000.0, 120.0, 14.0);
-        let found = costs(&idle, &trickle, &burst, &pushing)["gateways"];
+        let mut middle = shown(&cost, 3_000.0, 5.0, 4.0);
+        middle.us.values_mut().for_each(|us| *us -= 9.0);
+        let found = costs(&idle, [&trickle, &middle, &burst, &pushing])["gateways"];
         for (found, true_cost) in [
+            (found.bend, -9.0),
             (found.idle, cost.idle),
             (found.message, cost.message),
             (found.batch, cost.batch),
@@ -246,11 +266,12 @@ mod tests {
 
     #[test]
     fn noise_makes_no_negative_costs() {
-        let cost = Cost { idle: 0.0, message: 7.0, batch: 0.0, push: 0.0 };
+        let cost = Cost { message: 7.0, ..Cost::default() };
         let burst = shown(&cost, 30_000.0, 180.0, 4.0);
         let mut pushing = shown(&cost, 20_000.0, 120.0, 14.0);
         pushing.us.values_mut().for_each(|us| *us -= 1.0);
-        let found = costs(&BTreeMap::new(), &shown(&cost, 20.0, 1.0, 0.0), &burst, &pushing)["gateways"];
+        let trickle = shown(&cost, 20.0, 1.0, 0.0);
+        let found = costs(&BTreeMap::new(), [&trickle, &burst, &burst, &pushing])["gateways"];
         assert!(found.push >= 0.0 && found.batch >= 0.0 && found.message >= 0.0, "{found:?}");
     }
 
@@ -262,13 +283,17 @@ mod tests {
             cores: 2,
             burst_per_second: 30_000.0,
             costs: [
-                ("gateways".to_owned(), Cost { idle: 10_000.0, message: 10.0, batch: 400.0, push: 0.5 }),
+                (
+                    "gateways".to_owned(),
+                    Cost { idle: 10_000.0, message: 10.0, batch: 400.0, push: 0.5, bend: 0.0 },
+                ),
                 ("MySQL".to_owned(), Cost { message: 5.0, ..Cost::default() }),
                 (OWN.to_owned(), Cost { message: 20.0, ..Cost::default() }),
             ]
             .into(),
             batch_seconds: batch_seconds(&middle, 0.5),
             batch_max: 100.0,
+            batch_small: [1.0, 5.0],
             connections: Some(Connections { bytes: 8_192, base_bytes: 1 << 25, heartbeat: 2.0 }),
             storage: Some(Storage { mysql: 400.0, redis: 110.0 }),
         };
@@ -286,5 +311,28 @@ mod tests {
         assert!((2.0..100.0).contains(&batch) && busy < 1.0, "{batch} {busy}");
         assert!(near(batch, 1.0 + 8.0 / (1.0 - busy)), "{batch} {busy}");
         assert!(near(need.gateway_bytes, 8_192e4) && near(need.mysql_bytes_per_day, 400.0 * 86.4e6));
+    }
+
+    #[test]
+    fn what_was_measured_between_bends_the_line() {
+        let cost = Cost { message: 10.0, batch: 400.0, bend: -40.0, ..Cost::default() };
+        let inputs = Inputs {
+            size: 200,
+            cores: 2,
+            burst_per_second: 30_000.0,
+            costs: [("gateways".to_owned(), cost)].into(),
+            batch_seconds: 0.0,
+            batch_max: 100.0,
+            batch_small: [1.0, 5.0],
+            connections: None,
+            storage: None,
+        };
+        for (batch, us) in [(1.0, 410.0), (5.0, 50.0), (100.0, 14.0)] {
+            let demand = Demand { cores: None, rate: 1e6, pushes: 0.0, connections: 0.0 };
+            let cores = inputs.cores("gateways", &cost, &demand, batch);
+            assert!(near(cores, us), "{cores} us for a message in batches of {batch}");
+        }
+        let straight = Inputs { batch_small: [1.0, 1.0], ..inputs };
+        assert!(near(straight.bend(5.0), 0.0));
     }
 }

@@ -18,8 +18,8 @@ impl fmt::Display for Inputs {
         )?;
         writeln!(
             f,
-            "{:<12} {:>13} {:>12} {:>12} {:>12}",
-            "", "message (a∞)", "batch (a₁)", "push (p)", "idle, per s"
+            "{:<14} {:>13} {:>12} {:>12} {:>12} {:>12}",
+            "", "message (a∞)", "batch (a₁)", "push (p)", "bend", "idle, per s"
         )?;
         let mut sum = Cost::default();
         for (name, cost) in &self.costs {
@@ -30,12 +30,13 @@ impl fmt::Display for Inputs {
             sum.message += cost.message;
             sum.batch += cost.batch;
             sum.push += cost.push;
+            sum.bend += cost.bend;
             sum.idle += cost.idle;
         }
         row(f, "sum", &sum)?;
         writeln!(
             f,
-            "batches      1 + rate · {:.2} ms / (1 - busy share of the cores) messages, at most {:.0}",
+            "batches        1 + rate · {:.2} ms / (1 - busy share of the cores) messages, at most {:.0}",
             self.batch_seconds * 1_000.0,
             self.batch_max
         )?;
@@ -44,7 +45,7 @@ impl fmt::Display for Inputs {
             let bytes = |bytes: u64| bytes as f64;
             writeln!(
                 f,
-                "connection   {:.1} KiB, {:.2} us per second for heartbeats; a gateway without connections {:.0} MiB",
+                "connection     {:.1} KiB, {:.2} us per second for heartbeats; a gateway without connections {:.0} MiB",
                 bytes(connections.bytes) / 1024.0,
                 connections.heartbeat,
                 bytes(connections.base_bytes) / MIB
@@ -53,7 +54,7 @@ impl fmt::Display for Inputs {
         if let Some(storage) = &self.storage {
             writeln!(
                 f,
-                "stored       {:.0} bytes of a message in MySQL, {:.0} in Redis for redis.sent_ttl_s",
+                "stored         {:.0} bytes of a message in MySQL, {:.0} in Redis for redis.sent_ttl_s",
                 storage.mysql, storage.redis
             )?;
         }
@@ -64,8 +65,8 @@ impl fmt::Display for Inputs {
 fn row(f: &mut fmt::Formatter<'_>, name: &str, cost: &Cost) -> fmt::Result {
     writeln!(
         f,
-        "{name:<12} {:>13.1} {:>12.1} {:>12.2} {:>12.0}",
-        cost.message, cost.batch, cost.push, cost.idle
+        "{name:<14} {:>13.1} {:>12.1} {:>12.2} {:>12.1} {:>12.0}",
+        cost.message, cost.batch, cost.push, cost.bend, cost.idle
     )
 }
 
