@@ -157,6 +157,15 @@ async fn the_sdk_makes_every_call_and_tells_every_event() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sdk_shows_changes_of_messages_and_the_users_own_view() {
+    if build().await.unwrap() {
+        let mut system = system().await;
+        play(&mut system, "life.conformance.js").await.unwrap();
+        system.stop().await;
+    }
+}
+
 /// Lint, unit tests, size, and the shape of the package.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_package_of_the_sdk_is_small_and_well_formed() {

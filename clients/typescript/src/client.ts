@@ -108,7 +108,7 @@ export class ImClient {
   private _soon: ReturnType<typeof setTimeout> | undefined;
   private _offered: ReadonlySet<string> = new Set();
   private _offset = 0;
-  private _watched: readonly string[] = [];
+  private _watched: readonly string[] | undefined;
 
   constructor(readonly options: ImClientOptions) {
     if ((options.token === undefined) === (options.userId === undefined)) {
@@ -135,7 +135,7 @@ export class ImClient {
     this.profiles = new Profiles(this._http);
     this._store = options.store ?? new MemoryStore();
     this._keeper = new Keeper(this._store, (error) => this._error(error));
-    this._reader = new Reader(this, this._http, () => this._keepMeta());
+    this._reader = new Reader(this, () => this._keepMeta());
     this._sender = new Sender(this);
   }
 
@@ -423,7 +423,7 @@ export class ImClient {
     this._soon = setTimeout(() => this._beat(), FIRST_HEARTBEAT_MS);
     this._wake();
     void this._catchUp();
-    if (this._watched.length > 0) void this._watch();
+    this._watch();
   }
 
   private _beat(): void {
@@ -470,6 +470,7 @@ export class ImClient {
   }
 
   private async _watch(): Promise<void> {
+    if (!this._watched) return;
     try {
       const frame = await this._request({ cmd: CMD_PRESENCE, payload: { user_ids: this._watched } });
       for (const { user_id: userId, online } of frame.code === 0 ? frame.payload.users : []) {
@@ -503,8 +504,10 @@ export class ImClient {
       case "resync":
         if (conversation?._timeline._loaded) void this._reader._pull(conversation);
         else this._reader._sync().catch(ignore);
-        if (!conversation)
+        if (!conversation) {
           for (const one of this._known.values()) if (one._timeline._loaded) void this._reader._pull(one);
+          this._watch();
+        }
         return;
       case "ack":
         conversation?._read(payload.seq, payload.unread);
@@ -531,7 +534,7 @@ export class ImClient {
         conversation?._setSettings(payload.settings ?? {});
         return;
       case "cleared":
-        conversation?._entry({ conversation_id: conversation.id, cleared: true });
+        conversation?._cleared(payload.seq);
         return;
       default:
         emit("other", { ...event, payload });

@@ -1,13 +1,22 @@
 /** One conversation: its state, and how answers, pushes and sync entries change it. */
 
 import { Backoff, ignore } from "./backoff.js";
-import { applyEntry, applyNews, applyRead, type Info, newInfo } from "./info.js";
+import { type Query, segment } from "./http.js";
+import { applyEntry, applyNews, applyRead, type Info, isMentioned, newInfo } from "./info.js";
 import { applyReply, echo, isHidden, Outbox, type OutboxItem } from "./outbox.js";
 import type { Reader } from "./reader.js";
 import type { Sender, SentHandle } from "./sender.js";
 import type { Session } from "./session.js";
 import { type Appended, type StoredTimeline, Timeline } from "./timeline.js";
-import { type Conversation, type Draft, ImError, type Message, type Sent } from "./types.js";
+import {
+  type Conversation,
+  type ConversationChanges,
+  type ConversationSettings,
+  type Draft,
+  ImError,
+  type Message,
+  type Sent,
+} from "./types.js";
 import {
   CMD_ACK,
   CMD_TYPING,
@@ -16,6 +25,7 @@ import {
   type Payload,
   type Request,
   type SyncEntry,
+  shown,
   type WireMessage,
 } from "./wire.js";
 
@@ -29,6 +39,15 @@ export interface StoredConversation {
 const TYPING_EVERY_MS = 2_000;
 
 export class ConversationState implements Conversation {
+  declare readonly peer: string | undefined;
+  declare readonly unread: number;
+  declare readonly mentions: number;
+  declare readonly mentionSeq: number;
+  declare readonly lastSeq: number;
+  declare readonly readSeq: number;
+  declare readonly peerReadSeq: number;
+  declare readonly member: boolean;
+  declare readonly settings: ConversationSettings;
   _info: Info;
   readonly _timeline: Timeline;
   readonly _outbox = new Outbox();
@@ -52,10 +71,32 @@ export class ConversationState implements Conversation {
   private _cached: { version: number; messages: readonly Message[] } | undefined;
   private readonly _echoes = new Map<OutboxItem, Message>();
   private _typedAt = 0;
+  /** Excerpts of this conversation: they are told of its new entries. */
+  readonly _excerpts = new Set<(entries: readonly WireMessage[]) => void>();
+
+  static {
+    for (const name of [
+      "peer",
+      "unread",
+      "mentions",
+      "mentionSeq",
+      "lastSeq",
+      "readSeq",
+      "peerReadSeq",
+      "member",
+      "settings",
+    ] as const) {
+      Object.defineProperty(ConversationState.prototype, name, {
+        get() {
+          return this._info[name];
+        },
+      });
+    }
+  }
 
   constructor(
     readonly id: string,
-    private readonly _session: Session,
+    readonly _session: Session,
     readonly _reader: Reader,
     readonly _sender: Sender,
     stored?: StoredConversation,
@@ -70,42 +111,6 @@ export class ConversationState implements Conversation {
 
   get kind(): "private" | "group" {
     return this.id.startsWith("group_") ? "group" : "private";
-  }
-
-  get peer(): string | undefined {
-    return this._info.peer;
-  }
-
-  get unread(): number {
-    return this._info.unread;
-  }
-
-  get mentions(): number {
-    return this._info.mentions;
-  }
-
-  get mentionSeq(): number {
-    return this._info.mentionSeq;
-  }
-
-  get lastSeq(): number {
-    return this._info.lastSeq;
-  }
-
-  get readSeq(): number {
-    return this._info.readSeq;
-  }
-
-  get peerReadSeq(): number {
-    return this._info.peerReadSeq;
-  }
-
-  get member(): boolean {
-    return this._info.member;
-  }
-
-  get settings(): Readonly<Record<string, unknown>> {
-    return this._info.settings;
   }
 
   get loaded(): boolean {
@@ -180,8 +185,9 @@ export class ConversationState implements Conversation {
   }
 
   markRead(seq = this._info.lastSeq): void {
-    const to = Math.min(seq, this._info.lastSeq);
-    if (to <= this._info.readSeq) return;
+    const { lastSeq, readSeq, settings } = this._info;
+    const to = Math.min(seq, lastSeq);
+    if (to <= readSeq && !settings.marked_unread) return;
     this._read(to, undefined);
     this._info.readPending = to;
     this._reader._ack(this);
@@ -195,11 +201,43 @@ export class ConversationState implements Conversation {
     this._request({ cmd: CMD_TYPING }).catch(ignore);
   }
 
-  positions(
-    cursor?: string,
-    limit?: number,
-  ): Promise<{ positions: { user_id: string; seq: number }[]; next_cursor?: string }> {
-    return this._reader._positions(this, cursor, limit);
+  positions(cursor?: string, limit?: number): ReturnType<Conversation["positions"]> {
+    return this._call("GET", "/positions", undefined, { cursor, limit });
+  }
+
+  async message(seq: number): Promise<Message> {
+    const { lastSeq: upTo } = this._info;
+    return this._shown(await this._call("GET", `/messages/${seq}`), upTo);
+  }
+
+  reactions(seq: number, cursor?: number, limit?: number): ReturnType<Conversation["reactions"]> {
+    return this._call("GET", `/messages/${seq}/reactions`, undefined, { cursor, limit });
+  }
+
+  async pins(): Promise<Message[]> {
+    const { lastSeq: upTo } = this._info;
+    const { messages } = await this._call<{ messages: WireMessage[] }>("GET", "/pins");
+    return messages.map((message) => this._shown(message, upTo));
+  }
+
+  async configure(change: ConversationChanges): Promise<void> {
+    const { settings: before } = this._info;
+    this._configure(change);
+    const { settings: after } = this._info;
+    try {
+      await this._call("PATCH", "", change);
+    } catch (error) {
+      if (this._info.settings === after) this._setSettings(before);
+      throw error;
+    }
+    // A sync that was answered meanwhile may have brought the earlier ones.
+    this._configure(change);
+  }
+
+  async clear(): Promise<void> {
+    await this._call("DELETE", "");
+    // The event names the number up to which all is gone.
+    this._cleared();
   }
 
   // What the parts of the client do.
@@ -221,7 +259,7 @@ export class ConversationState implements Conversation {
     const { _info: info, _timeline: timeline, _session: session } = this;
     const before = info.last;
     applyEntry(info, entry, session.userId);
-    if (entry.cleared) this._clear();
+    if (entry.cleared) this._clear(entry.last_seq);
     if (info.last !== before || info.touched === 0) info.touched = session._nextTouch();
     if (!timeline._loaded && session._limits._follow && info.member) {
       // Without unread messages, what is before the newest one is history from before the user joined.
@@ -252,31 +290,32 @@ export class ConversationState implements Conversation {
     if (gap) this._reader._pull(this);
   }
 
-  _forward(after: number, page: readonly WireMessage[], next: number): void {
-    this._appended(this._timeline._forward(after, page, next));
+  _forward(after: number, page: readonly WireMessage[], next: number, upTo: number): void {
+    this._appended(this._timeline._forward(after, page, next, upTo));
     // Also without news: what is known to be committed may be before the window.
     this._settle([]);
   }
 
   /** The newest page, unless a push has begun the window meanwhile. */
-  _newest(page: readonly WireMessage[], hasMore: boolean): void {
+  _newest(page: readonly WireMessage[], hasMore: boolean, upTo: number): void {
     if (this._timeline._loaded) return;
-    this._timeline._restart(page, hasMore);
+    this._timeline._restart(page, hasMore, upTo);
     this._told = Math.max(this._told, this._timeline.cursor);
     this._settle(page);
     this._recount();
     this._changed(true, true);
   }
 
-  _older(before: number, page: readonly WireMessage[], hasMore: boolean): number {
-    const count = this._timeline._older(before, page, hasMore);
+  _older(before: number, page: readonly WireMessage[], hasMore: boolean, upTo: number): number {
+    const count = this._timeline._older(before, page, hasMore, upTo);
     this._settle(page);
     this._changed(true, false);
     return count;
   }
 
   _read(seq: number, unread: number | undefined): void {
-    applyRead(this._info, seq, unread ?? this._exact(seq));
+    applyRead(this._info, seq, unread);
+    this._recount();
     this._changed(false, true);
   }
 
@@ -292,14 +331,21 @@ export class ConversationState implements Conversation {
     this._changed(false, true);
   }
 
-  _setSettings(settings: Record<string, unknown>): void {
+  _setSettings(settings: ConversationSettings): void {
     this._info.settings = settings;
     this._changed(false, true);
   }
 
-  /** The user cleared the conversation: what was shown is gone. */
-  _clear(): void {
+  /** The user cleared the conversation up to this number. */
+  _cleared(seq?: number): void {
+    this._entry({ conversation_id: this.id, cleared: true, ...(seq !== undefined && { last_seq: seq }) });
+    if (seq !== undefined) void this._reader._pull(this);
+  }
+
+  /** What was shown is gone. With a number, the window begins after it, so that late pushes change nothing. */
+  private _clear(seq?: number): void {
     this._timeline._clear();
+    if (seq !== undefined) Object.assign(this._timeline, { from: 0, cursor: seq });
     this._changed(true, true);
   }
 
@@ -353,10 +399,15 @@ export class ConversationState implements Conversation {
     const { _info: info, _session: session } = this;
     if (applyNews(info, this.id, session.userId, entries) && !this._recount()) this._reader._syncSoon();
     if (added.length > 0) info.touched = session._nextTouch();
+    for (const hear of this._excerpts) hear(entries);
     this._settle(entries);
     if (this._timeline.shown.length > session._limits._windowMax * 1.1)
       this._timeline._trim(session._limits._windowMax);
     this._changed(true, true);
+    const { id: conversationId } = this;
+    for (const { pin_seq: seq, sender_id: userId, remove } of entries) {
+      if (seq) session._emitter._emit("pin", { conversationId, seq, userId, pinned: !remove });
+    }
     const messages = added.filter((message) => message.seq > this._told);
     this._told = Math.max(this._told, this._timeline.cursor);
     if (messages.length === 0) return;
@@ -386,17 +437,48 @@ export class ConversationState implements Conversation {
     if (!isHidden(item)) this._session._emitter._emit("sent", message);
   }
 
-  /** Counts unread messages in the window, if it has all of them. */
+  /** Counts unread messages and mentions in the window, if it has all of them. */
   private _recount(): boolean {
-    const exact = this._exact(this._info.readSeq);
-    if (exact === undefined) return false;
-    this._info.unread = exact;
+    const { _info: info, _timeline: timeline } = this;
+    if (timeline.cursor < info.lastSeq) return false;
+    const unread = timeline._above(info.readSeq, (one) => !one.mine && !one.recalled && isCounted(one.msgType));
+    if (!unread) return false;
+    const mentions = unread.filter((one) => isMentioned(one.mentions, this._session.userId));
+    info.unread = unread.length;
+    info.mentions = mentions.length;
+    info.mentionSeq = mentions[0]?.seq ?? 0;
     return true;
   }
 
-  private _exact(read: number): number | undefined {
-    if (this._timeline.cursor < this._info.lastSeq) return undefined;
-    return this._timeline._unreadAbove(read, (one) => !one.mine && !one.recalled && isCounted(one.msgType));
+  /** Takes an excerpt that reaches the window, or overlaps it, into the window. */
+  _join({ from, cursor, shown: messages, changes }: Timeline): boolean {
+    const { _timeline: timeline } = this;
+    if (!timeline._loaded || cursor < timeline.from - 1) return false;
+    if (from < timeline.from) {
+      const isBefore = ({ seq }: { seq: number }) => seq < timeline.from;
+      timeline.shown = [...messages.filter(isBefore), ...timeline.shown];
+      timeline.changes = [...changes.filter(isBefore), ...timeline.changes];
+      timeline.from = from;
+      this._changed(true, false);
+    }
+    return true;
+  }
+
+  private _shown(from: WireMessage, upTo: number): Message {
+    return shown(this.id, this._session.userId, from, upTo);
+  }
+
+  /** A call about this conversation. */
+  private _call<T>(method: string, path: string, body?: unknown, query?: Query): Promise<T> {
+    const { id, peer: to } = this;
+    const name = to === undefined ? segment(id) : "-";
+    return this._session.call(method, `/api/conversations/${name}${path}`, body, { to, ...query });
+  }
+
+  /** Shows settings as they are after this change; those at their default are left out. */
+  private _configure(change: ConversationChanges): void {
+    const entries = Object.entries({ ...this._info.settings, ...change });
+    this._setSettings(Object.fromEntries(entries.filter(([, value]) => value)));
   }
 
   private async _change(payload: Payload): Promise<void> {

@@ -3,6 +3,7 @@
 export { login, register, type Token } from "./accounts.js";
 export type { Blocks, Groups, Invitations } from "./calls.js";
 export { ImClient } from "./client.js";
+export { Excerpt } from "./excerpt.js";
 export { Files } from "./files.js";
 export { IndexedDbStore } from "./indexeddb.js";
 export type { Profiles } from "./profiles.js";

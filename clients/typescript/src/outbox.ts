@@ -95,10 +95,13 @@ export class Outbox {
 
   /**
    * Removes what is in the conversation by now: own messages with these ids, and committed ones before the window.
-   * In the window only the message itself counts: an answer about another attempt may have come meanwhile.
+   * In the window only the message itself counts: an answer about another attempt may have come meanwhile. The number of
+   * a change that had no effect, such as a reaction that was there already, stays empty.
    */
   _settle(ids: ReadonlySet<string>, windowFrom: number): OutboxItem[] {
-    const settled = this._items.filter((item) => ids.has(item.msgId) || (item.committed && item.seq < windowFrom));
+    const settled = this._items.filter(
+      (item) => ids.has(item.msgId) || (item.committed && (item.seq < windowFrom || isHidden(item))),
+    );
     for (const item of settled) this._remove(item);
     return settled;
   }

@@ -2,7 +2,6 @@
 
 import { Backoff, delayOf, ignore, sleep } from "./backoff.js";
 import type { ConversationState } from "./conversation.js";
-import { type Http, segment } from "./http.js";
 import type { Session } from "./session.js";
 import { ImError } from "./types.js";
 import {
@@ -40,7 +39,6 @@ export class Reader {
 
   constructor(
     private readonly _session: Session,
-    private readonly _http: Http,
     /** The position is to be kept. */
     private readonly _moved: () => void,
   ) {}
@@ -114,9 +112,10 @@ export class Reader {
     const { _timeline: timeline } = conversation;
     if (!timeline._loaded || !timeline._hasOlder) return 0;
     const before = timeline.from;
+    const { lastSeq: upTo } = conversation;
     const payload = { limit: Math.max(1, Math.min(limit, PAGE_MAX)), direction: "backward" };
     const frame = await this._read({ cmd: CMD_PULL, cursor_seq: before, payload }, conversation);
-    return conversation._older(before, must(frame).payload, frame.has_more === true);
+    return conversation._older(before, must(frame).payload, frame.has_more === true, upTo);
   }
 
   /** Sends the read position until it is answered. */
@@ -136,17 +135,6 @@ export class Reader {
     } finally {
       conversation._acking = false;
     }
-  }
-
-  /** How far each member has read. */
-  _positions(
-    conversation: ConversationState,
-    cursor?: string,
-    limit?: number,
-  ): Promise<{ positions: { user_id: string; seq: number }[]; next_cursor?: string }> {
-    const { id, peer: to } = conversation;
-    const path = `/api/conversations/${to === undefined ? segment(id) : "-"}/positions`;
-    return this._http._call("GET", path, undefined, { to, cursor, limit });
   }
 
   private async _runSync(): Promise<void> {
@@ -191,12 +179,13 @@ export class Reader {
       conversation._stale = false;
       for (let more = true; more && timeline._loaded; ) {
         const after = timeline.cursor;
+        const { lastSeq: upTo } = conversation;
         const frame = await this._read(
           { cmd: CMD_PULL, cursor_seq: after, payload: { limit: PAGE_MAX } },
           conversation,
         );
         more = frame.code === 0 && frame.has_more === true;
-        if (frame.code === 0) conversation._forward(after, frame.payload, frame.next_cursor_seq ?? after);
+        if (frame.code === 0) conversation._forward(after, frame.payload, frame.next_cursor_seq ?? after, upTo);
         // Not a member any more: the event or the next sync says so as well.
         else if (frame.code === 403 || frame.code === 404) conversation._gone();
       }
@@ -209,8 +198,9 @@ export class Reader {
       try {
         if (!conversation._timeline._loaded) {
           const payload = { limit: this._session._limits._pageSize, direction: "backward" };
+          const { lastSeq: upTo } = conversation;
           const frame = must(await this._read({ cmd: CMD_PULL, payload }, conversation));
-          conversation._newest(frame.payload, frame.has_more === true);
+          conversation._newest(frame.payload, frame.has_more === true, upTo);
         }
         const missing = this._session._limits._pageSize - conversation._timeline.shown.length;
         if (missing > 0 && conversation._timeline._hasOlder) await this._older(conversation, missing);
@@ -224,7 +214,7 @@ export class Reader {
   }
 
   /** A read, repeated after the delay that the server asks for. Rejects if the connection is lost. */
-  private async _read(request: Request, conversation?: ConversationState): Promise<Frame> {
+  async _read(request: Request, conversation?: ConversationState): Promise<Frame> {
     const backoff = new Backoff();
     for (;;) {
       if (this._free > 0) this._free--;
@@ -245,7 +235,8 @@ export class Reader {
 
 const mayRetry = (frame: Frame): boolean => frame.code === 429 || frame.code === 500 || frame.code === 503;
 
-function must(frame: Frame): Frame {
+/** The frame of a request that was done. Throws {@link ImError} if it was refused. */
+export function must(frame: Frame): Frame {
   if (frame.code === 0) return frame;
   throw errorOf(refusal(frame), retryAfter(frame));
 }

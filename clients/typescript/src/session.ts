@@ -2,6 +2,7 @@
 
 import type { ConversationState } from "./conversation.js";
 import type { Emitter } from "./emitter.js";
+import type { Query } from "./http.js";
 import type { OutboxItem } from "./outbox.js";
 import type { Frame, Request } from "./wire.js";
 
@@ -27,6 +28,8 @@ export interface Session {
   _get(id: string, peer?: string): ConversationState;
   /** Sends a request when online; `conversationId` is what the reply names, for requests with `to`. */
   _request(request: Request, conversationId?: string): Promise<Frame>;
+  /** A call over HTTP. */
+  call<T>(method: string, path: string, body?: unknown, query?: Query): Promise<T>;
   /** Resolves when online, rejects when the client is stopped. */
   _untilOnline(): Promise<void>;
   /** Rises with each new message: the order of the list. */

@@ -38,7 +38,7 @@ export class Timeline {
   /** Messages to show, rising. Changed in place: copy it to keep it. */
   shown: Message[] = [];
   /** Entries that changed others, rising. */
-  private changes: ChangeEntry[] = [];
+  changes: ChangeEntry[] = [];
   /** Everything from this sequence number on is in the window; 0: from the beginning. -1: nothing is loaded. */
   from = -1;
   /** Everything up to this sequence number is in the window. */
@@ -76,14 +76,14 @@ export class Timeline {
   }
 
   /** The newest page, falling, of a pull without a cursor. Replaces the window. */
-  _restart(page: readonly WireMessage[], hasMore: boolean): void {
+  _restart(page: readonly WireMessage[], hasMore: boolean, upTo?: number): void {
     this._begin(page[0]?.seq ?? 0);
     this.from = this.cursor + 1;
-    this._older(this.from, page, hasMore);
+    this._older(this.from, page, hasMore, upTo);
   }
 
   /** Appends the entries that are after the cursor. */
-  private _append(page: readonly WireMessage[]): Appended {
+  private _append(page: readonly WireMessage[], upTo?: number): Appended {
     const entries = page.filter((entry) => entry.seq > this.cursor);
     const added: Message[] = [];
     for (const entry of entries) {
@@ -93,7 +93,7 @@ export class Timeline {
         this.changes.push(change);
         this._apply(change);
       } else {
-        const message = shown(this._id, this._me, entry);
+        const message = shown(this._id, this._me, entry, upTo);
         this.shown.push(message);
         added.push(message);
       }
@@ -101,11 +101,14 @@ export class Timeline {
     return { entries, added };
   }
 
-  /** The answer to a forward pull from `after`: everything up to `next` is in it. */
-  _forward(after: number, page: readonly WireMessage[], next: number): Appended {
+  /**
+   * The answer to a forward pull from `after`: everything up to `next` is in it. Pulled messages are in the state that
+   * they had after the entry `upTo`, at least.
+   */
+  _forward(after: number, page: readonly WireMessage[], next: number, upTo?: number): Appended {
     // The window was cleared or begun anew while the pull was in flight.
     if (!this._loaded || after > this.cursor) return { entries: [], added: [] };
-    const appended = this._append(page);
+    const appended = this._append(page, upTo);
     this.cursor = Math.max(this.cursor, next);
     return appended;
   }
@@ -122,14 +125,14 @@ export class Timeline {
   }
 
   /** The answer, falling, to a backward pull from `before`. Returns the number of messages that were added to the list. */
-  _older(before: number, page: readonly WireMessage[], hasMore: boolean): number {
+  _older(before: number, page: readonly WireMessage[], hasMore: boolean, upTo?: number): number {
     if (!this._loaded || before !== this.from) return 0;
     const rising = page.filter((entry) => entry.seq < before).reverse();
     const messages: Message[] = [];
     const changes: ChangeEntry[] = [];
     for (const entry of rising) {
       if (isChange(entry.msg_type)) changes.push(changeOf(entry));
-      else messages.push(shown(this._id, this._me, entry));
+      else messages.push(shown(this._id, this._me, entry, upTo));
     }
     this.shown = [...messages, ...this.shown];
     this.changes = [...changes, ...this.changes];
@@ -153,12 +156,12 @@ export class Timeline {
     return n < 0 ? undefined : this.shown[n];
   }
 
-  /** Unread messages above `read`, if the window has all of them. */
-  _unreadAbove(read: number, counts: (message: Message) => boolean): number | undefined {
+  /** Messages above `read` that count, if the window has all of them. */
+  _above(read: number, counts: (message: Message) => boolean): Message[] | undefined {
     if (!this._loaded || (this.from > read + 1 && this.from > 1)) return undefined;
-    let count = 0;
-    for (let n = this.shown.length - 1; n >= 0 && this.shown[n]!.seq > read; n--) if (counts(this.shown[n]!)) count++;
-    return count;
+    let n = this.shown.length;
+    while (n > 0 && this.shown[n - 1]!.seq > read) n--;
+    return this.shown.slice(n).filter(counts);
   }
 
   /** What is to be kept over a reload: the newest `keep` messages. */
@@ -170,7 +173,8 @@ export class Timeline {
     return { from, cursor: this.cursor, shown, changes: this.changes.filter((change) => change.seq >= from) };
   }
 
-  private _apply(change: ChangeEntry): void {
+  /** Applies a change that may be of another window. */
+  _apply(change: ChangeEntry): void {
     const n = this._index(change.target);
     if (n >= 0) {
       this.shown[n] = changeMessage(this.shown[n]!, change);
@@ -196,7 +200,7 @@ export class Timeline {
 
 /** The message after this change; the same object if nothing changes. */
 export function changeMessage(message: Message, change: ChangeEntry): Message {
-  if (message.recalled) return message;
+  if (message.recalled || change.seq <= (message.upTo ?? 0)) return message;
   const { entry } = change;
   if (change.type === 3) return recalled(message);
   if (change.type === 4) return { ...message, ...edited(entry) };

@@ -80,6 +80,25 @@ export interface Message {
   readonly mentions?: readonly string[];
   readonly attachments?: readonly Attachment[];
   readonly reactions?: readonly Reaction[];
+  /** Changes up to this sequence number are in it, where that is known: those of later entries are applied to it. */
+  readonly upTo?: number;
+}
+
+/** A user's own settings of a conversation: those that are not at their default. */
+export interface ConversationSettings {
+  /** No notifications until this time (ms since 1970); -1: for ever. */
+  readonly muted_until?: number;
+  readonly pinned?: boolean;
+  readonly archived?: boolean;
+  /** Until it is read again, on any device. */
+  readonly marked_unread?: boolean;
+  /** What was typed and not sent. */
+  readonly draft?: string;
+}
+
+/** Changes of them: 0, false and null lead back to the default. */
+export interface ConversationChanges extends Omit<ConversationSettings, "draft"> {
+  readonly draft?: string | null;
 }
 
 /** What is sent. A bare string is a text. */
@@ -163,6 +182,8 @@ export interface Events {
   read: { readonly conversationId: string; readonly userId: string; readonly seq: number };
   /** Users that are watched came or went. */
   presence: { readonly userId: string; readonly online: boolean; readonly lastSeen?: number };
+  /** `userId` pinned a message, or took the pin off. Told of conversations that are loaded. */
+  pin: { readonly conversationId: string; readonly seq: number; readonly userId: string; readonly pinned: boolean };
   /** You came into, or went out of, a group; or it is no more. */
   membership: { readonly conversationId: string; readonly type: "joined" | "left" | "dismissed" };
   /** Name, role, mute or anything else of a group changed: ask for what you show of it. */
@@ -199,8 +220,8 @@ export interface Conversation {
   readonly peerReadSeq: number;
   /** False when you are not in the group any more. */
   readonly member: boolean;
-  /** Your own settings of this conversation that are not at their default. */
-  readonly settings: Readonly<Record<string, unknown>>;
+  /** Your own settings of this conversation, the same on all your devices. */
+  readonly settings: ConversationSettings;
   /** The window, rising by `seq`, then what is being sent. Another array after each change. */
   readonly messages: readonly Message[];
   /** True once the newest page is loaded. */
@@ -237,6 +258,20 @@ export interface Conversation {
   markRead(seq?: number): void;
   /** Tells the others that you are writing; at most every two seconds. */
   typing(): void;
+  /** One message by its number, in its present state. */
+  message(seq: number): Promise<Message>;
+  /** All reactions to a message, in the order of reacting. */
+  reactions(
+    seq: number,
+    cursor?: number,
+    limit?: number,
+  ): Promise<{ reactions: { reaction: string; user_id: string; time: number }[]; next_cursor?: number }>;
+  /** The pinned messages, the newest pin first. */
+  pins(): Promise<Message[]>;
+  /** Changes your own settings of this conversation. Shown at once, and taken back if the server refuses them. */
+  configure(change: ConversationChanges): Promise<void>;
+  /** Removes all messages for you alone, on all your devices; it is not in the list until the next message. */
+  clear(): Promise<void>;
   /** How far each member has read. */
   positions(
     cursor?: string,

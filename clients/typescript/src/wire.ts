@@ -1,7 +1,14 @@
 /** Frames, as `docs/protocol.md` has them. */
 
 import { hex } from "./ids.js";
-import { type Attachment, ImError, type Message, type Reaction, type Refusal } from "./types.js";
+import {
+  type Attachment,
+  type ConversationSettings,
+  ImError,
+  type Message,
+  type Reaction,
+  type Refusal,
+} from "./types.js";
 
 /** Commands. Single constants, since minifiers put the numbers in their place. */
 export const CMD_HEARTBEAT = 0;
@@ -80,7 +87,7 @@ export interface SyncEntry {
   cleared?: boolean;
   mentions?: number;
   mention_seq?: number;
-  settings?: Record<string, unknown>;
+  settings?: ConversationSettings;
 }
 
 /** Longest frame that the server takes. */
@@ -118,8 +125,10 @@ export function camel(from: object): Partial<Message> {
   return to;
 }
 
-/** A message to be shown. Fields that this version does not know are there as well. */
-export const shown = (conversationId: string, me: string, from: Payload): Message => ({
+/**
+ * A message to be shown, in its state after the entry `upTo`. Fields that this version does not know are there as well.
+ */
+export const shown = (conversationId: string, me: string, from: Payload, upTo?: number): Message => ({
   content: "",
   seq: 0,
   msgType: 1,
@@ -133,6 +142,7 @@ export const shown = (conversationId: string, me: string, from: Payload): Messag
   // Ids have no white space.
   key: `${from.sender_id ?? me} ${from.msg_id}`,
   mine: (from.sender_id ?? me) === me,
+  ...(upTo && { upTo }),
 });
 
 /** The name of the private chat of two users: both ids in the order of their bytes. */

@@ -1,6 +1,6 @@
 /** A server in memory that follows the protocol, and a network that loses what the protocol allows to be lost. */
 
-import type { WebSocketLike } from "../src/index.js";
+import type { ConversationSettings, WebSocketLike } from "../src/index.js";
 import type { Frame, Request, SyncEntry, WireMessage } from "../src/wire.js";
 import { isCounted, privateId } from "../src/wire.js";
 
@@ -51,10 +51,38 @@ export function random(seed: number): () => number {
 /** Refuses HTTP calls. */
 export const noHttp = async (): Promise<Response> => new Response("{}", { status: 404 });
 
+/** What a change does to a message, as the database has it. Returns false if it has no effect. */
+function changed(target: WireMessage, change: WireMessage): boolean {
+  if (target.recalled) return false;
+  if (change.msg_type === 3) {
+    Object.assign(target, { content: "", recalled: true });
+    delete target.reactions;
+  } else if (change.msg_type === 4) {
+    Object.assign(target, { content: change.content, edited_at: change.send_time });
+    if (change.mentions) target.mentions = change.mentions;
+  } else if (change.msg_type === 5) {
+    const all = target.reactions ?? [];
+    const found = all.find((one) => one.reaction === change.reaction) ?? {
+      reaction: change.reaction!,
+      count: 0,
+      user_ids: [],
+    };
+    if (found.user_ids.includes(change.sender_id) !== (change.remove === true)) return false;
+    const user_ids = change.remove
+      ? found.user_ids.filter((one) => one !== change.sender_id)
+      : [...found.user_ids, change.sender_id];
+    const others = all.filter((one) => one.reaction !== change.reaction);
+    target.reactions = user_ids.length > 0 ? [...others, { ...found, count: user_ids.length, user_ids }] : others;
+  }
+  return true;
+}
+
 export class FakeServer {
   readonly rooms = new Map<string, Room>();
   readonly sockets = new Set<FakeSocket>();
   readonly read = new Map<string, number>();
+  /** By user and conversation, like `read`. */
+  readonly settings = new Map<string, ConversationSettings>();
   /** Conversation by user, with the version of its last change. */
   readonly inbox = new Map<string, Map<string, number>>();
   version = 0;
@@ -135,13 +163,12 @@ export class FakeServer {
       return;
     }
     known.state = "stored";
-    room.committed.push(message);
-    if (message.recall_seq !== undefined) {
-      const target = room.committed.find((one) => one.seq === message.recall_seq);
-      if (target) Object.assign(target, { content: "", recalled: true });
-    }
+    const { recall_seq, edit_seq, react_seq } = message;
+    const target = room.committed.find((one) => one.seq === (recall_seq ?? edit_seq ?? react_seq));
+    const hasEffect = target === undefined || changed(target, message);
+    if (hasEffect || message.msg_type !== 5) room.committed.push(message);
     for (const told of accepted.stored) told();
-    for (const user of room.members) {
+    for (const user of hasEffect || message.msg_type !== 5 ? room.members : []) {
       this.touch(user, room.id);
       for (const socket of this.sockets) {
         if (socket.user !== user || socket === origin || this.happens("push")) continue;
@@ -224,13 +251,19 @@ export class FakeServer {
 
   private entry(room: Room, user: string): SyncEntry {
     const last = room.committed.at(-1);
-    const shown = room.committed.findLast((one) => one.msg_type !== 3);
+    const shown = room.committed.findLast((one) => isCounted(one.msg_type));
+    const read = this.read.get(`${user} ${room.id}`) ?? 0;
+    const mentions = room.committed.filter(
+      (one) => one.seq > read && one.sender_id !== user && !one.recalled && one.mentions?.includes(user) === true,
+    );
     return {
       ...this.about(room, user),
       last_seq: last?.seq ?? 0,
       last_ack_seq: this.read.get(`${user} ${room.id}`) ?? 0,
       unread: this.unread(room, user),
       ...(shown && { last_message: structuredClone(shown) }),
+      settings: this.settings.get(`${user} ${room.id}`) ?? {},
+      ...(mentions[0] && { mentions: mentions.length, mention_seq: mentions[0].seq }),
     };
   }
 
@@ -261,11 +294,12 @@ export class FakeServer {
       msg_id,
       seq: room.next++,
       sender_id: socket.user,
+      msg_type: 1,
+      send_time: 0,
+      ...payload,
       content: payload.content ?? "",
-      msg_type: payload.msg_type ?? 1,
-      send_time: payload.send_time ?? 0,
-      ...(payload.recall_seq !== undefined && { recall_seq: payload.recall_seq }),
     };
+    delete (message as { ack?: string }).ack;
     const stored = payload.ack === "stored" ? [send] : [];
     room.queue.push({ message, origin: socket, stored });
     room.ids.set(key, { seq: message.seq, state: "accepted" });
