@@ -258,6 +258,31 @@ async fn the_page_is_accessible_and_needs_no_mouse() {
 }
 
 #[tokio::test]
+async fn an_edit_is_seen_by_the_other_user_and_after_a_reload() {
+    play("edits", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn reactions_are_given_by_picker_keyboard_and_chip_and_taken_back() {
+    play("reactions", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn an_answer_leads_to_its_message_however_far_away() {
+    play("replies", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn pinned_messages_are_in_a_bar_that_leads_to_them() {
+    play("pins", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn mentions_are_completed_counted_and_led_to() {
+    play("mentions", two_gateways()).await;
+}
+
+#[tokio::test]
 async fn the_first_message_is_there_soon_and_the_bundle_is_small() {
     play("speed", two_gateways()).await;
 }

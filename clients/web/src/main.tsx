@@ -6,6 +6,7 @@ import { followTheme } from "./store/theme.ts";
 import "./styles/base.css";
 import "./styles/sign-in.css";
 import "./styles/chat.css";
+import "./styles/life.css";
 import { ChatPage } from "./ui/chat-page.tsx";
 import { SignIn } from "./ui/sign-in.tsx";
 

@@ -87,3 +87,15 @@ export async function say(page, text) {
 export function bubble(page, text) {
   return page.locator("article.message", { hasText: text }).last();
 }
+
+/** An action of the message with this text, by its button. */
+export async function act(page, text, action) {
+  await bubble(page, text).hover();
+  await bubble(page, text).getByRole("button", { name: action, exact: true }).click();
+}
+
+/** An action of the message with this text, in its menu. */
+export async function menu(page, text, action) {
+  await act(page, text, "More actions");
+  await page.getByRole("menuitem", { name: action }).click();
+}

@@ -7,7 +7,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import { bubble, chatWith, choose, enter, launch, online, openWindow, say } from "./browser.mjs";
+import { act, bubble, chatWith, choose, enter, launch, menu, online, openWindow, say } from "./browser.mjs";
+import { life } from "./e2e-life.mjs";
 
 const gateways = (process.env.GATEWAYS ?? "http://127.0.0.1:8081 http://127.0.0.1:8082").split(" ");
 const [first, second] = [gateways[0], gateways.at(-1)];
@@ -52,6 +53,8 @@ async function group(name, owner, members) {
 }
 
 const scenarios = {
+  ...life({ first, second, id, run, ask, until, group, call }),
+
   /** Two users on two gateways: messages, states, typing, presence, read, recall, unread. */
   async chat(browser) {
     const [a, b] = [id("ann"), id("ben")];
@@ -86,14 +89,12 @@ const scenarios = {
       Object.defineProperty(navigator, "clipboard", { value: undefined });
       document.addEventListener("copy", () => Object.assign(window, { copied: document.activeElement.value }));
     });
-    await bubble(one.page, "Hello from").hover();
-    await bubble(one.page, "Hello from").getByRole("button", { name: "Copy" }).click();
+    await menu(one.page, "Hello from", "Copy");
     assert.equal(await one.page.evaluate(() => window.copied), "Hello from the first gateway");
     // A recall takes the content away on both sides.
     await say(two.page, "A mistake");
     await bubble(one.page, "A mistake").waitFor();
-    await bubble(two.page, "A mistake").hover();
-    await bubble(two.page, "A mistake").getByRole("button", { name: "Recall" }).click();
+    await menu(two.page, "A mistake", "Recall");
     await two.page.locator("dialog").getByRole("button", { name: "Recall" }).click();
     await two.page.locator(".bubble.recalled").waitFor();
     await one.page.locator(".bubble.recalled").waitFor();
@@ -361,8 +362,7 @@ const scenarios = {
     await one.page.locator(".person", { hasText: b }).getByText("muted").waitFor({ state: "detached" });
     await bubble(two.page, "May I?").getByRole("button", { name: "Try again" }).click();
     await bubble(one.page, "May I?").waitFor();
-    await bubble(one.page, "Who is coming?").hover();
-    await bubble(one.page, "Who is coming?").getByRole("button", { name: "Read by" }).click();
+    await menu(one.page, "Who is coming?", "Read by");
     await one.page.locator("dialog .person", { hasText: b }).waitFor();
     await one.page.keyboard.press("Escape");
     await act(b, "Make admin");
@@ -584,6 +584,34 @@ const scenarios = {
       await page.getByRole("button", { name: "Show details" }).click();
       await page.locator(".person", { hasText: b }).waitFor();
       await check(page, `${colorScheme}: group with details`);
+      await page.getByRole("button", { name: "Show details" }).click();
+      // What happens to messages, and what opens beside them.
+      const send = (payload) => ask("frame", second, b, JSON.stringify({ conversation_id: conversation, payload }));
+      const { payload: all } = await call("GET", `/api/conversations/${conversation}/messages?user_id=${a}`);
+      const { seq } = all.find(({ msg_type }) => msg_type === 1);
+      await send({ content: `@${a} look`, mentions: [a], reply_to: seq });
+      await send({ msg_type: 4, edit_seq: seq, content: "edited hello" });
+      await send({ msg_type: 5, react_seq: seq, reaction: "👍" });
+      await send({ msg_type: 6, pin_seq: seq });
+      await page.locator(".pin-bar", { hasText: "edited hello" }).waitFor();
+      await bubble(page, "look").locator(".mention").waitFor();
+      await check(page, `${colorScheme}: changed messages`);
+      await act(page, "look", "React");
+      await check(page, `${colorScheme}: picker`);
+      await page.keyboard.press("Escape");
+      await act(page, "look", "More actions");
+      await check(page, `${colorScheme}: menu`);
+      await page.keyboard.press("Escape");
+      await act(page, "look", "Reply");
+      await page.locator("textarea").pressSequentially("@");
+      await page.getByRole("option").first().waitFor();
+      await check(page, `${colorScheme}: completion`);
+      await page.keyboard.press("Escape");
+      await page.keyboard.press("Escape");
+      await page.locator("textarea").fill("");
+      await page.getByRole("button", { name: "Pinned messages" }).click();
+      await check(page, `${colorScheme}: pinned messages`);
+      await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Settings", exact: true }).click();
       await page.locator("dialog").getByLabel("Who may add you to groups").waitFor();
       await check(page, `${colorScheme}: settings`);
@@ -603,6 +631,19 @@ const scenarios = {
     await page.keyboard.type("by keyboard");
     await page.keyboard.press("Enter");
     await bubble(page, "by keyboard").locator("[data-state=stored]").waitFor();
+    // A reaction: back to the actions of the newest message, the picker, its field.
+    await page.locator("textarea").press("Shift+Tab");
+    const actions = bubble(page, "by keyboard").locator(".actions");
+    await actions.getByRole("button", { name: "More actions" }).and(page.locator(":focus")).waitFor();
+    for (const name of ["Edit", "Reply", "React"]) {
+      await page.keyboard.press("Shift+Tab");
+      await actions.getByRole("button", { name }).and(page.locator(":focus")).waitFor();
+    }
+    await page.keyboard.press("Enter");
+    await page.getByRole("button", { name: "React with 👍" }).and(page.locator(":focus")).waitFor();
+    await page.keyboard.press("Enter");
+    await bubble(page, "by keyboard").locator(".reactions button", { hasText: "👍" }).waitFor();
+    await page.locator("textarea").focus();
     await page.keyboard.press("Alt+ArrowDown");
     await page.locator(".main-title", { hasText: "Group" }).waitFor();
     await page.keyboard.press("Escape");

@@ -21,18 +21,25 @@ const names = {
   noor: "Noor Jansen",
 };
 
+/** `of` is the message that an entry is about, counted from the first one. */
 const trip = [
   ["jonas", "Morning! Is everyone still in for the lake on Saturday? 🏕️"],
   ["amelie", "Yes! I can take three people in my car."],
   ["omar", "Count me in, Saturday is free 👍"],
   ["mia", "Great. I'll bring the tent and the stove."],
   ["mia", "Who has a map that works offline?"],
-  ["jonas", "I do. Here is the route: https://www.openstreetmap.org/directions?from=Freiburg&to=Titisee"],
+  ["jonas", "I do. Here is the route: https://www.openstreetmap.org/directions?from=Freiburg", { reply: 4 }],
   ["lina", "I'll bring fruit and coffee ☕"],
-  ["lina", "The forecast says 24 degrees and no rain until the evening."],
+  ["lina", "@mia, the forecast says 24 degrees and no rain.", { mentions: ["mia"] }],
   ["amelie", "Perfect. Meet at 8:30 at the station?"],
-  ["mia", "8:30 it is. See you there!"],
+  ["mia", "8:30 it is. See you there, @omar!", { reply: 8, mentions: ["omar"] }],
   ["omar", "🎉"],
+  ["amelie", "", { of: 6, reaction: "❤️" }],
+  ["jonas", "", { of: 6, reaction: "❤️" }],
+  ["omar", "", { of: 9, reaction: "👍" }],
+  ["mia", "", { of: 7, reaction: "☀️" }],
+  ["amelie", "Perfect. Meet at 8:30 at the station, platform 2?", { of: 8, edit: true }],
+  ["mia", "", { of: 8, pin: true }],
 ];
 const others = [
   ["lina", "The coffee beans arrived, I'll bring you a bag ☕"],
@@ -42,7 +49,7 @@ const others = [
   ["noor", "Can you look at the draft when you have a minute?"],
 ];
 const groups = [
-  ["Reading circle", [["amelie", "Chapter 7 until Thursday then."]]],
+  ["Reading circle", [["amelie", "@mia, chapter 7 until Thursday then.", { mentions: ["mia"] }]]],
   ["Ops on call", [["sven", "Gateway 2 restarted, everybody reconnected within 3 s."]]],
   ["Neighbors", [["lina", "Does anyone have a bicycle pump to lend?"]]],
   ["Lake trip 🏕️", trip],
@@ -74,7 +81,7 @@ async function fill(page) {
             }),
           )
           .get(name);
-      const send = async (name, target, content) => {
+      const send = async (name, target, content, more = {}) => {
         const socket = await connect(name);
         const msg_id = crypto.randomUUID();
         const answered = new Promise((resolve, reject) => {
@@ -82,13 +89,19 @@ async function fill(page) {
             const frame = JSON.parse(data);
             if (frame.msg_id !== msg_id || frame.cmd !== 2) return;
             socket.removeEventListener("message", listen);
-            if (frame.code === 0) resolve();
+            if (frame.code === 0) resolve(frame.seq);
             else reject(new Error(data));
           };
           socket.addEventListener("message", listen);
         });
-        socket.send(JSON.stringify({ cmd: 2, msg_id, ...target, payload: { content, ack: "stored" } }));
-        await answered;
+        socket.send(JSON.stringify({ cmd: 2, msg_id, ...target, payload: { content, ...more, ack: "stored" } }));
+        return answered;
+      };
+      const change = ({ of, reaction, edit, pin, reply, mentions }, seqs) => {
+        if (edit) return { msg_type: 4, edit_seq: seqs[of] };
+        if (pin) return { msg_type: 6, pin_seq: seqs[of], content: undefined };
+        if (reaction) return { msg_type: 5, react_seq: seqs[of], reaction, content: undefined };
+        return { mentions, reply_to: reply === undefined ? undefined : seqs[reply] };
       };
       for (const [name, content] of others) await send(name, { to: me }, content);
       for (const [name, messages] of groups) {
@@ -99,7 +112,22 @@ async function fill(page) {
           body: JSON.stringify({ name, members }),
         });
         const { conversation_id } = await response.json();
-        for (const [author, content] of messages) await send(author, { conversation_id }, content);
+        const seqs = [];
+        for (const [author, content, more = {}] of messages) {
+          seqs.push(await send(author, { conversation_id }, content, change(more, seqs)));
+        }
+      }
+      const set = async (to, settings) =>
+        fetch(`/api/conversations/-?user_id=${me}&to=${to}`, {
+          method: "PATCH",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify(settings),
+        });
+      if (features.includes("settings")) {
+        await set("amelie", { pinned: true });
+        await set("sven", { muted_until: -1 });
+        await set("noor", { marked_unread: true });
+        await set("omar", { archived: true });
       }
       // Present until the pictures are made.
       window.sockets = sockets;
@@ -130,9 +158,12 @@ for (const [name, options] of Object.entries(looks)) {
   await choose(page, "Lake trip");
   await page.locator("article.message", { hasText: "🎉" }).last().waitFor();
   // The first time, the page begins at the unread messages.
+  await page.waitForTimeout(500);
   const newest = page.locator(".to-newest");
   if (await newest.isVisible()) await newest.click();
   if (name === "web-dark") await page.locator(".main-head .icon-button").last().click();
+  // The pointer stays where it clicked, and would mark a row.
+  await page.mouse.move(0, 0);
   await page.waitForTimeout(1_500);
   await page.screenshot({ path: `${folder}/${name}.png` });
   await context.close();
@@ -144,7 +175,6 @@ const phone = await openWindow(browser, {
   isMobile: true,
 });
 await enter(phone.page, base, me);
-// The pointer stays where it clicked, and would mark a row.
 await phone.page.mouse.move(0, 0);
 await phone.page.waitForTimeout(1_000);
 await phone.page.screenshot({ path: `${folder}/web-phone-list.png` });

@@ -72,7 +72,7 @@ export function openChat(own: Session): Chat {
     return asked() === "expiring" || isLast ? "expiring" : undefined;
   });
   const directory = new Directory(client, own.userId);
-  const drafts = new Drafts(own.userId);
+  const drafts = new Drafts(own.userId, client);
 
   const versions = new Map<string, Signal<number>>();
   const version = (id: string): Signal<number> => {
@@ -88,7 +88,10 @@ export function openChat(own: Session): Chat {
   const offs = [
     client.on("change", (change) =>
       batch(() => {
-        for (const id of change.conversations.keys()) versions.get(id)?.[1]((n) => n + 1);
+        for (const [id, { info }] of change.conversations) {
+          versions.get(id)?.[1]((n) => n + 1);
+          if (info) drafts.follow(client.conversation(id));
+        }
         if (change.list) setList(client.conversations);
         setChanges((n) => n + 1);
         setFeatures(client.features);
@@ -101,6 +104,7 @@ export function openChat(own: Session): Chat {
         setFeatures(client.features);
         if (state.status === "online") directory.refresh();
         if (state.status === "online") setInvited((n) => n + 1);
+        if (state.synced) drafts.syncAll();
       }),
     ),
     client.on("typing", ({ conversationId, userId }) => typing.begin(conversationId, userId)),
@@ -118,7 +122,7 @@ export function openChat(own: Session): Chat {
     const token = session()?.token;
     setTokenLeft(token === undefined ? undefined : leftOf(token, clockOffset()));
   }, 1_000);
-  const leave = (): void => drafts.write();
+  const leave = (): void => drafts.leave();
   window.addEventListener("pagehide", leave);
   const connectNow = (): void => {
     if (client.connection.status === "waiting") client.retryNow();

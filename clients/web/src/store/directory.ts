@@ -37,7 +37,9 @@ export class Directory {
       if (!client.features.has("presence_events")) void this.poll();
     }, POLL_MS);
     const offPresence = client.on("presence", ({ userId, online, lastSeen }) => {
-      this.presence(userId)[1](lastSeen === undefined ? { online } : { online, lastSeen });
+      // The answer to a new list does not say when a user was seen last, which may be known already.
+      const seen = online ? undefined : (lastSeen ?? this.presence(userId)[0]()?.lastSeen);
+      this.presence(userId)[1](seen === undefined ? { online } : { online, lastSeen: seen });
     });
     // A user who sends a message is online. Without presence events, the presence of others may be outdated.
     const offTyping = client.on("typing", ({ userId }) => this.presence(userId)[1]({ online: true }));

@@ -40,8 +40,8 @@ export async function turnNotifications(on: boolean): Promise<void> {
 
 /** Whether the user has muted a conversation's notifications. */
 export function isMuted(conversation: Conversation): boolean {
-  const until = conversation.settings["muted_until"];
-  return typeof until === "number" && (until === -1 || until > Date.now());
+  const until = conversation.settings.muted_until ?? 0;
+  return until === -1 || until > Date.now();
 }
 
 /** Counts in the title, and notifies. `open` shows a conversation. */

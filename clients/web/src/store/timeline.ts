@@ -56,17 +56,30 @@ export class Timeline {
   private known = new Map<string, MessageRow>();
   private days = new Map<number, NoteRow>();
   private messages: readonly Message[] = [];
+  private source: { readonly messages: readonly Message[] };
   /** The message above which the line of unread ones stands. */
   private unreadKey: string | undefined;
 
-  constructor(private readonly conversation: Conversation) {
+  constructor(conversation: Conversation) {
+    this.source = conversation;
     [this.rows, this.setRows] = createSignal<readonly Row[]>([TOP, END]);
     [this.isShift, this.setShift] = createSignal(false);
   }
 
+  /** Shows these messages from now on: the conversation's own ones, or those around an older one. */
+  setSource(source: { readonly messages: readonly Message[] }): void {
+    this.source = source;
+    this.update();
+  }
+
+  /** The row of a message, -1 if it has none. */
+  indexOf(seq: number): number {
+    return this.rows().findIndex((row) => row.kind === "message" && row.shown().message.seq === seq);
+  }
+
   /** Puts a line above the first message of others after `readSeq`. */
   markUnread(readSeq: number): void {
-    const first = this.conversation.messages.find(
+    const first = this.source.messages.find(
       ({ seq, mine, msgType }) => seq > readSeq && !mine && !CHANGES.has(msgType) && msgType !== SYSTEM,
     );
     this.unreadKey = first?.key;
@@ -89,7 +102,7 @@ export class Timeline {
 
   /** Takes over what the conversation has now. */
   update(): void {
-    const { messages } = this.conversation;
+    const { messages } = this.source;
     if (messages === this.messages) return;
     this.messages = messages;
     const old = this.rows();

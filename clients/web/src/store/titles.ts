@@ -2,6 +2,7 @@
 
 import type { Conversation, Message } from "im-client";
 import { t } from "../i18n/index.ts";
+import { ALL, EVERYONE, pieces } from "../lib/mentions.ts";
 import { oneLine } from "../lib/text.ts";
 import type { Chat } from "./chat.ts";
 
@@ -12,11 +13,19 @@ export function titleOf(chat: Chat, conversation: Conversation): string {
   return peer === chat.me ? t().notes : chat.directory.user(peer);
 }
 
+/** The text of a message with the names of the users that it mentions. */
+function named(chat: Chat, { content, mentions = [] }: Message): string {
+  const name = (id: string): string => (id === EVERYONE ? `@${ALL}` : `@${chat.directory.user(id)}`);
+  return pieces(content, mentions)
+    .map(({ text, id }) => (id === undefined ? text : name(id)))
+    .join("");
+}
+
 /** A message in one line. */
 export function preview(chat: Chat, message: Message): string {
   if (message.recalled || message.msgType === 3) return t().recalledShort;
   if (message.msgType === 8) return systemText(chat, message);
-  if (message.content) return oneLine(message.content);
+  if (message.content) return oneLine(named(chat, message));
   const [first] = message.attachments ?? [];
   if (message.msgType === 2) return t().picture;
   return first?.name ?? t().file;

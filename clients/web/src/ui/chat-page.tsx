@@ -4,6 +4,7 @@ import type { Conversation } from "im-client";
 import { createMemo, createSignal, type JSX, Match, onCleanup, Show, Switch, untrack } from "solid-js";
 import { t } from "../i18n/index.ts";
 import { openChat } from "../store/chat.ts";
+import { listed } from "../store/listing.ts";
 import { notifyOf } from "../store/notify.ts";
 import { session } from "../store/session.ts";
 import { Banner } from "./banner.tsx";
@@ -16,6 +17,9 @@ import { NewConversation } from "./new-conversation.tsx";
 import { Settings, Shortcuts } from "./settings.tsx";
 import { Sidebar } from "./sidebar.tsx";
 
+/** How long a notice is shown. */
+const NOTICE_MS = 7_000;
+
 type DialogName = "new" | "settings" | "shortcuts";
 
 export function ChatPage(): JSX.Element {
@@ -25,6 +29,7 @@ export function ChatPage(): JSX.Element {
   const [selected, setSelected] = createSignal<Conversation | undefined>(undefined);
   const [dialog, setDialog] = createSignal<DialogName | undefined>(undefined);
   const [question, setQuestion] = createSignal<Question | undefined>(undefined);
+  const [notice, setNotice] = createSignal("");
   const [details, setDetails] = createSignal(false);
   const hasDetails = createMemo(() => details() && selected() !== undefined);
 
@@ -39,18 +44,24 @@ export function ChatPage(): JSX.Element {
   };
   const back = (): void => open(undefined);
   window.addEventListener("popstate", back);
-  const page: Page = { chat, open, ask: setQuestion };
+  let noticed: ReturnType<typeof setTimeout> | undefined;
+  const tell = (text: string): void => {
+    clearTimeout(noticed);
+    setNotice(text);
+    noticed = setTimeout(() => setNotice(""), NOTICE_MS);
+  };
+  const page: Page = { chat, open, ask: setQuestion, tell };
   notifyOf(chat, (conversation) => open(conversation));
 
   /** The conversation before or after the open one. */
   const step = (by: number): void => {
-    const list = chat.list();
+    const list = listed(chat.list(), false);
     const at = list.indexOf(selected() as Conversation);
     const next = list[at < 0 ? 0 : Math.min(list.length - 1, Math.max(0, at + by))];
     if (next) open(next);
   };
   const keys = (event: KeyboardEvent): void => {
-    if (event.isComposing || document.querySelector("dialog[open]")) return;
+    if (event.isComposing || document.querySelector("dialog[open], :popover-open")) return;
     const inField = event.target instanceof HTMLElement && event.target.matches("input, textarea");
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
       document.querySelector<HTMLInputElement>("#search")?.focus();
@@ -66,6 +77,7 @@ export function ChatPage(): JSX.Element {
   };
   document.addEventListener("keydown", keys);
   onCleanup(() => {
+    clearTimeout(noticed);
     document.removeEventListener("keydown", keys);
     window.removeEventListener("popstate", back);
   });
@@ -75,6 +87,7 @@ export function ChatPage(): JSX.Element {
       <div class="chat" classList={{ "has-selection": selected() !== undefined, "with-details": hasDetails() }}>
         <Sidebar selected={selected()} onNew={() => setDialog("new")} onSettings={() => setDialog("settings")} />
         <main class="main">
+          <h1 class="hidden-text narrow-only">{t().appName}</h1>
           <Banner />
           <Show when={selected()} keyed fallback={<Nothing />}>
             {(conversation) => (
@@ -105,6 +118,14 @@ export function ChatPage(): JSX.Element {
       <Show when={question()} keyed>
         {(asked) => <Confirm question={asked} onClose={() => setQuestion(undefined)} />}
       </Show>
+      <div class="notice" role="alert" classList={{ shown: notice() !== "" }}>
+        <span>{notice()}</span>
+        <Show when={notice()}>
+          <button type="button" class="icon-button small" aria-label={t().close} onClick={() => setNotice("")}>
+            <Icon name="close" />
+          </button>
+        </Show>
+      </div>
     </PageContext.Provider>
   );
 }

@@ -1,26 +1,34 @@
 import type { Conversation } from "im-client";
-import { createEffect, createMemo, createSignal, For, type JSX, onCleanup, onMount, Show } from "solid-js";
+import { createEffect, createMemo, createSignal, For, type JSX, on, onMount, Show, untrack } from "solid-js";
 import { t } from "../i18n/index.ts";
-import { bytes, graphemes } from "../lib/text.ts";
-import { usePage } from "./context.ts";
+import { EMOJI } from "../lib/emoji.ts";
+import { EVERYONE, mentionsIn } from "../lib/mentions.ts";
+import { bytes, oneLine } from "../lib/text.ts";
+import type { Target } from "../store/talk.ts";
+import { preview } from "../store/titles.ts";
+import { Choices, completionOf } from "./completion.tsx";
+import { usePage, useTalk } from "./context.ts";
 import { sentence } from "./dialog.tsx";
 import { Icon } from "./icon.tsx";
+import { PopupButton } from "./popup.tsx";
 
 /** The longest content that the server takes, in bytes. */
 const CONTENT_MAX = 4_096;
 /** From here on the remaining bytes are shown. */
 const NEAR_END = 400;
-const EMOJI = graphemes("😀😂🥰😍😎🤔😅😭😡👍👎👏🙏💪👌✌️❤️💔🔥✨🎉🎁🌹☕🍺🍜🎂⚽🚀💡✅❌⏰📷🎵🐶🐱🌞🌧️🌈", 64);
+const LIST = "completion";
 
 export function Composer(props: { conversation: Conversation; onSent: () => void }): JSX.Element {
-  const { chat } = usePage();
+  const { chat, tell } = usePage();
+  const talk = useTalk();
   const { conversation } = props;
-  const [text, setText] = createSignal(chat.drafts.get(conversation.id));
+  /** The new text of a message that is edited; drafts stay what they are. */
+  const [edited, setEdited] = createSignal("");
   const [problem, setProblem] = createSignal("");
-  const [emoji, setEmoji] = createSignal(false);
   let field!: HTMLTextAreaElement;
-  let box!: HTMLFormElement;
 
+  const isEdit = (): boolean => talk.target()?.kind === "edit";
+  const text = (): string => (isEdit() ? edited() : chat.drafts.get(conversation.id));
   const left = createMemo(() => CONTENT_MAX - bytes(text().trim()));
   const note = (): string => {
     if (problem()) return problem();
@@ -28,43 +36,92 @@ export function Composer(props: { conversation: Conversation; onSent: () => void
     return left() < NEAR_END ? t().bytesLeft(left()) : "";
   };
   const change = (value: string): void => {
-    setText(value);
     setProblem("");
+    if (isEdit()) return void setEdited(value);
     chat.drafts.set(conversation.id, value);
     if (value) conversation.typing();
+  };
+  const put = (from: number, to: number, inserted: string): void => {
+    change(text().slice(0, from) + inserted + text().slice(to));
+    field.focus();
+    field.setSelectionRange(from + inserted.length, from + inserted.length);
+  };
+  const completion = completionOf((at, mention) => put(at, field.selectionStart, mention));
+  const look = (): void => completion.look(field.value, field.selectionStart);
+  const cancel = (): void => {
+    talk.setTarget(undefined);
+    setProblem("");
+    field.focus();
+  };
+
+  const mentions = (content: string): string[] => {
+    if (!talk.has("mentions") || conversation.kind !== "group") return [];
+    const members = talk.members().map(({ user_id }) => user_id);
+    // Those of an edited message are known, whoever is a member by now.
+    return mentionsIn(content, [...members, EVERYONE, ...(talk.target()?.message.mentions ?? [])]).filter(
+      (id) => id !== chat.me,
+    );
+  };
+  const edit = (content: string, { message }: Target): void => {
+    const found = mentions(content);
+    const isSame = content === message.content;
+    cancel();
+    if (isSame) return;
+    conversation
+      .edit(message.seq, { content, ...(found.length + (message.mentions?.length ?? 0) > 0 && { mentions: found }) })
+      .catch((error: unknown) => tell(t().notEdited(sentence(error))));
   };
   const send = (): void => {
     const content = text().trim();
     if (!content || left() < 0) return;
+    const target = talk.target();
+    if (target?.kind === "edit") return void edit(content, target);
+    const found = mentions(content);
     try {
-      const sent = conversation.send(content);
+      const sent = conversation.send({
+        content,
+        ...(target && { replyTo: target.message.seq }),
+        ...(found.length > 0 && { mentions: found }),
+      });
       // The message itself shows what becomes of it.
       sent.accepted().catch(() => {});
     } catch (error) {
       return void setProblem(sentence(error));
     }
+    talk.setTarget(undefined);
     change("");
+    chat.drafts.sync(conversation.id);
     props.onSent();
     field.focus();
   };
   const keys = (event: KeyboardEvent): void => {
-    // Enter ends the choice of a character in an input method; 229 is what Safari reports then.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    // Keys that choose a character in an input method; 229 is what Safari reports after the choice.
+    if (event.isComposing || event.keyCode === 229 || completion.key(event)) return;
+    if (event.key === "Escape" && talk.target()) cancel();
+    else if (event.key === "ArrowUp" && !text() && !talk.target() && talk.editLast()) {
+      // The caret is at the end of the text that has come.
+    } else if (event.key === "Enter" && !event.shiftKey) {
+      send();
+    } else return;
     event.preventDefault();
-    send();
+    event.stopPropagation();
   };
-  const insert = (one: string): void => {
-    const [start, end] = [field.selectionStart, field.selectionEnd];
-    change(text().slice(0, start) + one + text().slice(end));
-    setEmoji(false);
-    field.focus();
-    field.setSelectionRange(start + one.length, start + one.length);
-  };
-  const outside = (event: Event): void => {
-    if (!box.contains(event.target as Node)) setEmoji(false);
-  };
-  document.addEventListener("pointerdown", outside);
-  onCleanup(() => document.removeEventListener("pointerdown", outside));
+  createEffect(
+    on(talk.target, (target) => {
+      if (!target) return;
+      if (target.kind === "edit") {
+        setEdited(target.message.content);
+        if (target.message.mentions) talk.loadMembers();
+      }
+      field.focus();
+      const end = untrack(text).length;
+      field.setSelectionRange(end, end);
+    }),
+  );
+  // A draft of an earlier visit or of another device may have mentions.
+  createEffect(() => {
+    if (text().includes("@")) talk.loadMembers();
+  });
   // Browsers without `field-sizing`: the height follows the text.
   createEffect(() => {
     text();
@@ -79,64 +136,60 @@ export function Composer(props: { conversation: Conversation; onSent: () => void
 
   return (
     <div class="composer">
+      <Show when={talk.target()}>{(target) => <TargetBar target={target()} onCancel={cancel} />}</Show>
       <form
-        ref={box}
         onSubmit={(event) => {
           event.preventDefault();
           send();
         }}
-        onKeyDown={(event) => {
-          if (event.key !== "Escape" || !emoji()) return;
-          setEmoji(false);
-          field.focus();
-          event.preventDefault();
-          event.stopPropagation();
-        }}
       >
         <div class="composer-field">
+          <Choices completion={completion} id={LIST} />
           <textarea
             ref={field}
             rows="1"
             dir={text() ? "auto" : undefined}
-            aria-label={t().writeMessage}
-            placeholder={t().writeMessage}
+            aria-label={isEdit() ? t().editMessage : t().writeMessage}
+            placeholder={isEdit() ? t().editMessage : t().writeMessage}
             aria-describedby="composer-note"
+            aria-autocomplete="list"
+            aria-controls={completion.choices().length > 0 ? LIST : undefined}
+            aria-activedescendant={completion.choices().length > 0 ? `${LIST}-${completion.at()}` : undefined}
             value={text()}
-            onInput={(event) => change(event.currentTarget.value)}
+            onInput={(event) => {
+              change(event.currentTarget.value);
+              look();
+            }}
             onKeyDown={keys}
+            onClick={look}
+            onBlur={completion.close}
           />
-          <span class="menu-anchor">
-            <button
-              type="button"
-              class="icon-button"
-              aria-label={t().emoji}
-              title={t().emoji}
-              aria-expanded={emoji()}
-              onClick={() => setEmoji(!emoji())}
-            >
-              <Icon name="smile" />
-            </button>
-            <Show when={emoji()}>
-              <div class="emoji-box" role="group" aria-label={t().emoji}>
-                <For each={EMOJI}>
-                  {(one) => (
-                    <button type="button" onClick={() => insert(one)}>
-                      {one}
-                    </button>
-                  )}
-                </For>
-              </div>
-            </Show>
-          </span>
+          <PopupButton label={t().emoji} icon="smile" role="group" popupClass="emoji-box">
+            {(close) => (
+              <For each={EMOJI}>
+                {(one) => (
+                  <button
+                    type="button"
+                    onClick={() => {
+                      close();
+                      put(field.selectionStart, field.selectionEnd, one);
+                    }}
+                  >
+                    {one}
+                  </button>
+                )}
+              </For>
+            )}
+          </PopupButton>
         </div>
         <button
           type="submit"
           class="icon-button send"
-          aria-label={t().send}
-          title={t().send}
+          aria-label={isEdit() ? t().save : t().send}
+          title={isEdit() ? t().save : t().send}
           disabled={!text().trim() || left() < 0}
         >
-          <Icon name="send" />
+          <Icon name={isEdit() ? "check" : "send"} />
         </button>
       </form>
       <div
@@ -147,6 +200,35 @@ export function Composer(props: { conversation: Conversation; onSent: () => void
       >
         {note()}
       </div>
+    </div>
+  );
+}
+
+/** Says what the text in the field is for. */
+function TargetBar(props: { target: Target; onCancel: () => void }): JSX.Element {
+  const { chat } = usePage();
+  const name = (): string =>
+    props.target.message.mine ? t().yourself : chat.directory.user(props.target.message.senderId);
+  return (
+    <div class="target-bar">
+      <Icon name={props.target.kind} />
+      <span>
+        <b class="ellipsis" role="status">
+          {props.target.kind === "edit" ? t().editingMessage : t().replyingTo(name())}
+        </b>
+        <span class="ellipsis dim">
+          <bdi>{oneLine(preview(chat, props.target.message), 160)}</bdi>
+        </span>
+      </span>
+      <button
+        type="button"
+        class="icon-button"
+        aria-label={t().cancel}
+        title={t().cancel}
+        onClick={() => props.onCancel()}
+      >
+        <Icon name="close" />
+      </button>
     </div>
   );
 }

@@ -2,11 +2,13 @@ import type { Conversation } from "im-client";
 import { createMemo, type JSX, Match, onCleanup, onMount, Show, Switch } from "solid-js";
 import { t } from "../i18n/index.ts";
 import { brief } from "../lib/time.ts";
+import { Talk } from "../store/talk.ts";
 import { titleOf } from "../store/titles.ts";
 import { Avatar } from "./avatar.tsx";
 import { Composer } from "./composer.tsx";
-import { usePage } from "./context.ts";
+import { TalkContext, usePage } from "./context.ts";
 import { Icon } from "./icon.tsx";
+import { PinBar } from "./pins.tsx";
 import { TimelineView } from "./timeline-view.tsx";
 
 export function ConversationView(props: {
@@ -20,6 +22,7 @@ export function ConversationView(props: {
   const title = createMemo(() => titleOf(chat, chat.of(conversation)));
   const peer = conversation.kind === "private" ? conversation.peer : undefined;
   if (peer !== undefined && peer !== chat.me) onCleanup(chat.directory.watch(peer));
+  const talk = new Talk(chat, conversation);
   let toBottom = (): void => {};
   onMount(() => {
     if (conversation.kind === "group") void chat.directory.loadGroup(conversation.id).catch(() => {});
@@ -44,7 +47,7 @@ export function ConversationView(props: {
   };
 
   return (
-    <>
+    <TalkContext.Provider value={talk}>
       <header class="main-head">
         <button type="button" class="icon-button back" aria-label={t().back} onClick={() => props.onBack()}>
           <Icon name="back" />
@@ -76,6 +79,7 @@ export function ConversationView(props: {
           <Icon name="info" />
         </button>
       </header>
+      <PinBar />
       <TimelineView conversation={conversation} ref={(handle) => (toBottom = handle)} />
       <Switch fallback={<Composer conversation={conversation} onSent={() => toBottom()} />}>
         <Match when={!chat.of(conversation).member}>
@@ -94,6 +98,6 @@ export function ConversationView(props: {
           {typing()}
         </span>
       </Show>
-    </>
+    </TalkContext.Provider>
   );
 }

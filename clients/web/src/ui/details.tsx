@@ -4,13 +4,15 @@ import type { Conversation, Group, Member } from "im-client";
 import { createEffect, createSignal, For, type JSX, on, onCleanup, Show } from "solid-js";
 import { t } from "../i18n/index.ts";
 import { brief } from "../lib/time.ts";
-import { isUserId } from "../store/session.ts";
 import { SYSTEM } from "../store/timeline.ts";
 import { titleOf } from "../store/titles.ts";
 import { Avatar } from "./avatar.tsx";
 import { usePage } from "./context.ts";
-import { Dialog, Menu, type MenuItem, Problem, sentence } from "./dialog.tsx";
+import { useConversationItems } from "./conversation-menu.tsx";
+import { Problem, sentence } from "./dialog.tsx";
+import { AddMembers, Rename } from "./group-dialogs.tsx";
 import { Icon, type IconName } from "./icon.tsx";
+import { Menu, type MenuItem } from "./popup.tsx";
 
 const PAGE = 50;
 const HOUR_MS = 3_600_000;
@@ -19,6 +21,7 @@ export function Details(props: { conversation: Conversation; onClose: () => void
   const { chat } = usePage();
   const { conversation } = props;
   const title = (): string => titleOf(chat, chat.of(conversation));
+  const items = useConversationItems(conversation, () => true);
   return (
     <aside class="details" aria-label={t().details}>
       <div class="details-head">
@@ -37,6 +40,13 @@ export function Details(props: { conversation: Conversation; onClose: () => void
             <bdi>{conversation.peer ?? conversation.id}</bdi>
           </p>
         </div>
+        <Show when={items().length > 0}>
+          <div class="details-actions">
+            <For each={items()}>
+              {(item) => <Act icon={item.icon} text={item.text} danger={item.danger === true} run={item.run} />}
+            </For>
+          </div>
+        </Show>
         <Show when={conversation.kind === "group"} fallback={<Person conversation={conversation} />}>
           <GroupDetails conversation={conversation} />
         </Show>
@@ -319,97 +329,5 @@ function GroupDetails(props: { conversation: Conversation }): JSX.Element {
         <Rename id={id} name={group()?.name ?? ""} onClose={() => setDialog(undefined)} />
       </Show>
     </>
-  );
-}
-
-/** The user ids in a text, and the first one that is none. */
-export function userIds(text: string): { ids: string[]; wrong: string | undefined } {
-  const ids = [...new Set(text.split(/[\s,;，；、]+/).filter((id) => id !== ""))];
-  return { ids, wrong: ids.find((id) => !isUserId(id)) };
-}
-
-function AddMembers(props: { id: string; onClose: () => void; onDone: () => void }): JSX.Element {
-  const { chat } = usePage();
-  const [text, setText] = createSignal("");
-  const [problem, setProblem] = createSignal("");
-  const [note, setNote] = createSignal("");
-  const [busy, setBusy] = createSignal(false);
-  const submit = async (event: SubmitEvent): Promise<void> => {
-    event.preventDefault();
-    const { ids, wrong } = userIds(text());
-    if (wrong !== undefined) return void setProblem(`${wrong}: ${t().badUserId}`);
-    setBusy(true);
-    setProblem("");
-    try {
-      const { invited } = await chat.client.groups.add(props.id, ids);
-      props.onDone();
-      if (!invited || invited.length === 0) return props.onClose();
-      setNote(t().addedInvited(invited.join(", ")));
-      setText("");
-    } catch (error) {
-      setProblem(sentence(error));
-    } finally {
-      setBusy(false);
-    }
-  };
-  return (
-    <Dialog title={t().addMembers} onClose={props.onClose}>
-      <form class="dialog-form" onSubmit={(event) => void submit(event)}>
-        <label class="field">
-          <span>{t().groupMembers}</span>
-          <input
-            class="input"
-            autocapitalize="none"
-            spellcheck={false}
-            required
-            value={text()}
-            onInput={(event) => setText(event.currentTarget.value)}
-          />
-        </label>
-        <Problem text={problem()} />
-        <p class="hint" role="status">
-          {note()}
-        </p>
-        <button type="submit" class="button primary wide" disabled={busy() || !text().trim()}>
-          {t().add}
-        </button>
-      </form>
-    </Dialog>
-  );
-}
-
-function Rename(props: { id: string; name: string; onClose: () => void }): JSX.Element {
-  const { chat } = usePage();
-  const [name, setName] = createSignal(props.name);
-  const [problem, setProblem] = createSignal("");
-  const submit = async (event: SubmitEvent): Promise<void> => {
-    event.preventDefault();
-    try {
-      await chat.client.groups.update(props.id, { name: name().trim() });
-      await chat.directory.loadGroup(props.id);
-      props.onClose();
-    } catch (error) {
-      setProblem(sentence(error));
-    }
-  };
-  return (
-    <Dialog title={t().renameGroup} onClose={props.onClose}>
-      <form class="dialog-form" onSubmit={(event) => void submit(event)}>
-        <label class="field">
-          <span>{t().groupName}</span>
-          <input
-            class="input"
-            required
-            maxlength={64}
-            value={name()}
-            onInput={(event) => setName(event.currentTarget.value)}
-          />
-        </label>
-        <Problem text={problem()} />
-        <button type="submit" class="button primary wide" disabled={!name().trim()}>
-          {t().save}
-        </button>
-      </form>
-    </Dialog>
   );
 }

@@ -1,8 +1,8 @@
-/** Dialogs and menus. The browser keeps the focus inside of a dialog, closes it with Escape, and gives the focus back. */
+/** Dialogs. The browser keeps the focus inside of a dialog, closes it with Escape, and gives the focus back. */
 
-import { createSignal, type JSX, onCleanup, onMount, Show } from "solid-js";
+import { createSignal, type JSX, onMount, Show } from "solid-js";
 import { t } from "../i18n/index.ts";
-import { Icon, type IconName } from "./icon.tsx";
+import { Icon } from "./icon.tsx";
 
 export function Dialog(props: {
   title: string;
@@ -100,76 +100,5 @@ export function Problem(props: { text: string }): JSX.Element {
         <p class="error-text">{props.text}</p>
       </Show>
     </div>
-  );
-}
-
-export interface MenuItem {
-  text: string;
-  icon: IconName;
-  danger?: boolean;
-  run: () => void;
-}
-
-/** A button with a list of actions. */
-export function Menu(props: { label: string; items: MenuItem[]; small?: boolean }): JSX.Element {
-  const [open, setOpen] = createSignal(false);
-  let anchor!: HTMLSpanElement;
-  let button!: HTMLButtonElement;
-  const outside = (event: Event): void => {
-    if (!anchor.contains(event.target as Node)) setOpen(false);
-  };
-  document.addEventListener("pointerdown", outside);
-  onCleanup(() => document.removeEventListener("pointerdown", outside));
-  const keys = (event: KeyboardEvent): void => {
-    if (!open()) return;
-    const items = [...anchor.querySelectorAll<HTMLElement>("[role=menuitem]")];
-    const at = items.indexOf(document.activeElement as HTMLElement);
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step !== undefined) items.at((at + step + items.length) % items.length)?.focus();
-    else if (event.key === "Escape") {
-      setOpen(false);
-      button.focus();
-    } else return;
-    event.preventDefault();
-    event.stopPropagation();
-  };
-  const toggle = (): void => {
-    setOpen(!open());
-    if (open()) queueMicrotask(() => anchor.querySelector<HTMLElement>("[role=menuitem]")?.focus());
-  };
-  return (
-    <span class="menu-anchor" ref={anchor} onKeyDown={keys}>
-      <button
-        ref={button}
-        type="button"
-        class="icon-button"
-        classList={{ small: props.small === true }}
-        aria-label={props.label}
-        aria-haspopup="menu"
-        aria-expanded={open()}
-        onClick={toggle}
-      >
-        <Icon name="more" />
-      </button>
-      <Show when={open()}>
-        <div class="menu" role="menu" aria-label={props.label}>
-          {props.items.map((item) => (
-            <button
-              type="button"
-              role="menuitem"
-              tabindex="-1"
-              classList={{ "danger-text": item.danger === true }}
-              onClick={() => {
-                setOpen(false);
-                item.run();
-              }}
-            >
-              <Icon name={item.icon} />
-              {item.text}
-            </button>
-          ))}
-        </div>
-      </Show>
-    </span>
   );
 }

@@ -1,30 +1,33 @@
 import type { Conversation, Message } from "im-client";
 import { createMemo, createSignal, For, type JSX, Match, Show, Switch } from "solid-js";
 import { t } from "../i18n/index.ts";
-import { copyText } from "../lib/copy.ts";
-import { hashed, isEmojiOnly, isFromRight, oneLine, parts } from "../lib/text.ts";
+import { EVERYONE, pieces } from "../lib/mentions.ts";
+import { hashed, isEmojiOnly, isFromRight, parts } from "../lib/text.ts";
 import { clock, full, isTime } from "../lib/time.ts";
 import { type MessageRow, SYSTEM } from "../store/timeline.ts";
-import { preview, systemText } from "../store/titles.ts";
+import { systemText } from "../store/titles.ts";
 import { Avatar } from "./avatar.tsx";
-import { usePage } from "./context.ts";
-import { sentence } from "./dialog.tsx";
+import { usePage, useTalk } from "./context.ts";
 import { Icon, type IconName } from "./icon.tsx";
+import { Actions } from "./message-actions.tsx";
+import { Quote } from "./quote.tsx";
+import { Reactions, Reactors } from "./reactions.tsx";
 import { SeenBy } from "./seen-by.tsx";
 
 /** Longer messages are cut until the reader wants all of it. */
 const LONG_CHARS = 1_500;
 const LONG_LINES = 24;
-/** How long an own message can be recalled; owners and admins can always. */
-const RECALL_MS = 120_000;
 
-export function MessageView(props: { row: MessageRow; conversation: Conversation }): JSX.Element {
+export function MessageView(props: { row: MessageRow; conversation: Conversation; isMarked: boolean }): JSX.Element {
   const { chat } = usePage();
   const shown = props.row.shown;
   const message = (): Message => shown().message;
   const isGroup = props.conversation.kind === "group";
   const [active, setActive] = createSignal(false);
   const [seen, setSeen] = createSignal(false);
+  const [who, setWho] = createSignal(false);
+  const mentionsMe = (): boolean =>
+    !message().mine && message().mentions?.some((id) => id === chat.me || id === EVERYONE) === true;
   const name = (): string => chat.directory.user(message().senderId);
   const tap = (event: MouseEvent): void => {
     if (!(event.target as HTMLElement).closest("a, button")) setActive(!active());
@@ -47,8 +50,11 @@ export function MessageView(props: { row: MessageRow; conversation: Conversation
             last: shown().last,
             failed: message().state === "failed",
             "is-active": active(),
+            "is-marked": props.isMarked,
+            "mentions-me": mentionsMe(),
           }}
           data-seq={message().seq}
+          tabindex="-1"
           aria-label={`${message().mine ? t().you : name()}, ${time(message())}`}
         >
           <Show when={isGroup && !message().mine}>
@@ -58,13 +64,21 @@ export function MessageView(props: { row: MessageRow; conversation: Conversation
           </Show>
           <div class="bubble-box">
             <Bubble row={props.row} conversation={props.conversation} isGroup={isGroup} name={name()} tap={tap} />
-            <Reactions message={message()} conversation={props.conversation} />
+            <Reactions message={message()} onWho={() => setWho(true)} />
             <Failure message={message()} conversation={props.conversation} />
-            <Actions message={message()} conversation={props.conversation} onSeenBy={() => setSeen(true)} />
+            <Actions
+              message={message()}
+              conversation={props.conversation}
+              onSeenBy={() => setSeen(true)}
+              onWho={() => setWho(true)}
+            />
           </div>
         </article>
         <Show when={seen()}>
           <SeenBy conversation={props.conversation} seq={message().seq} onClose={() => setSeen(false)} />
+        </Show>
+        <Show when={who()}>
+          <Reactors conversation={props.conversation} message={message()} onClose={() => setWho(false)} />
         </Show>
       </div>
     </Show>
@@ -82,7 +96,9 @@ function Bubble(props: {
   name: string;
   tap: (event: MouseEvent) => void;
 }): JSX.Element {
+  const talk = useTalk();
   const message = (): Message => props.row.shown().message;
+  const editedAt = (): number => message().editedAt ?? 0;
   const isJumbo = createMemo(() => !message().recalled && message().msgType === 1 && isEmojiOnly(message().content));
   return (
     // biome-ignore lint/a11y: a tap shows actions that are buttons themselves, and reached by the keyboard
@@ -97,19 +113,30 @@ function Bubble(props: {
       <Switch>
         <Match when={message().recalled}>{message().mine ? t().recalledByYou : t().recalled(props.name)}</Match>
         <Match when={true}>
-          <Quote message={message()} conversation={props.conversation} />
+          <Quote message={message()} />
           <Attachments message={message()} />
           <Show
             when={message().content}
             fallback={<Show when={message().msgType > 99}>{t().unknownType(message().msgType)}</Show>}
           >
-            <Text content={message().content} foot={isJumbo() ? "" : footText(message())} />
+            <Text
+              content={message().content}
+              mentions={message().mentions ?? []}
+              foot={isJumbo() ? "" : footText(message(), talk.isPinned(message()))}
+            />
           </Show>
         </Match>
       </Switch>
       <div class="foot">
+        <Show when={talk.isPinned(message())}>
+          <span role="img" aria-label={t().pinned} title={t().pinned}>
+            <Icon name="pin" />
+          </span>
+        </Show>
         <Show when={message().editedAt !== undefined && !message().recalled}>
-          <span>{t().edited}</span>
+          <span class="edited" title={isTime(editedAt()) ? t().editedAt(full(editedAt())) : ""}>
+            {editedText(editedAt())}
+          </span>
         </Show>
         <Show when={isTime(message().sendTime)}>
           <time dateTime={new Date(message().sendTime).toISOString()} title={full(message().sendTime)}>
@@ -125,13 +152,16 @@ function Bubble(props: {
 }
 
 /** What takes as much room as the line with the time, which stands beside the end of the text. */
-function footText(message: Message): string {
+function footText(message: Message, isPinned: boolean): string {
   const time = isTime(message.sendTime) ? clock(message.sendTime) : "";
-  return `${message.editedAt === undefined ? "" : `${t().edited} `}${time}${message.mine ? " ✓✓" : ""}`;
+  const edited = message.editedAt === undefined ? "" : `${editedText(message.editedAt)} `;
+  return `${isPinned ? "✓✓ " : ""}${edited}${time}${message.mine ? " ✓✓" : ""}`;
 }
 
+const editedText = (at: number): string => (isTime(at) ? t().editedAt(clock(at)) : t().edited);
+
 /** The text as text, with links that are only those of the web. */
-function Text(props: { content: string; foot: string }): JSX.Element {
+function Text(props: { content: string; mentions: readonly string[]; foot: string }): JSX.Element {
   const isLong = createMemo(
     () => props.content.length > LONG_CHARS || props.content.split("\n", LONG_LINES + 1).length > LONG_LINES,
   );
@@ -146,7 +176,7 @@ function Text(props: { content: string; foot: string }): JSX.Element {
       >
         <For each={parts(props.content)}>
           {(part) => (
-            <Show when={part.href} fallback={part.text}>
+            <Show when={part.href} fallback={<Plain text={part.text} mentions={props.mentions} />}>
               {(href) => (
                 <a href={href()} target="_blank" rel="noopener noreferrer nofollow ugc">
                   {part.text}
@@ -162,6 +192,28 @@ function Text(props: { content: string; foot: string }): JSX.Element {
         </button>
       </Show>
     </>
+  );
+}
+
+/** Text without links; mentions have the names of users. */
+function Plain(props: { text: string; mentions: readonly string[] }): JSX.Element {
+  const { chat } = usePage();
+  return (
+    <For each={pieces(props.text, props.mentions)}>
+      {({ text, id }) => (
+        <Show when={id} fallback={text}>
+          {(user) => (
+            <bdi
+              class="mention"
+              classList={{ "is-me": user() === chat.me || user() === EVERYONE }}
+              title={user() === EVERYONE ? t().everyone : user()}
+            >
+              {user() === EVERYONE ? text : `@${chat.directory.user(user())}`}
+            </bdi>
+          )}
+        </Show>
+      )}
+    </For>
   );
 }
 
@@ -192,30 +244,6 @@ function State(props: { message: Message; conversation: Conversation }): JSX.Ele
   );
 }
 
-function Quote(props: { message: Message; conversation: Conversation }): JSX.Element {
-  const { chat } = usePage();
-  const target = createMemo(() => {
-    const { replyTo } = props.message;
-    return replyTo === undefined ? undefined : chat.of(props.conversation).messages.find(({ seq }) => seq === replyTo);
-  });
-  return (
-    <Show when={props.message.replyTo !== undefined}>
-      <span class="quote ellipsis">
-        <Show when={target()} fallback="…">
-          {(message) => (
-            <>
-              <b class="ellipsis">
-                <bdi>{chat.directory.user(message().senderId)}</bdi>
-              </b>
-              <bdi>{oneLine(preview(chat, message()), 120)}</bdi>
-            </>
-          )}
-        </Show>
-      </span>
-    </Show>
-  );
-}
-
 function Attachments(props: { message: Message }): JSX.Element {
   return (
     <For each={props.message.attachments ?? []}>
@@ -226,32 +254,6 @@ function Attachments(props: { message: Message }): JSX.Element {
         </span>
       )}
     </For>
-  );
-}
-
-function Reactions(props: { message: Message; conversation: Conversation }): JSX.Element {
-  const { chat } = usePage();
-  const toggle = (reaction: string, isMine: boolean): void => {
-    props.conversation
-      .react(props.message.seq, reaction, isMine)
-      .catch((error: unknown) => console.warn(sentence(error)));
-  };
-  return (
-    <Show when={(props.message.reactions?.length ?? 0) > 0 && !props.message.recalled}>
-      <div class="reactions">
-        <For each={props.message.reactions}>
-          {(one) => {
-            const isMine = one.user_ids.includes(chat.me);
-            const names = one.user_ids.map((id) => chat.directory.user(id)).join(", ");
-            return (
-              <button type="button" aria-pressed={isMine} title={names} onClick={() => toggle(one.reaction, isMine)}>
-                <bdi>{one.reaction}</bdi> {one.count}
-              </button>
-            );
-          }}
-        </For>
-      </div>
-    </Show>
   );
 }
 
@@ -268,53 +270,5 @@ function Failure(props: { message: Message; conversation: Conversation }): JSX.E
         </button>
       </div>
     </Show>
-  );
-}
-
-function Actions(props: { message: Message; conversation: Conversation; onSeenBy: () => void }): JSX.Element {
-  const { chat, ask } = usePage();
-  const mayRecall = (): boolean => {
-    const { message, conversation } = props;
-    if (message.seq === 0 || message.recalled || message.state === "failed" || !conversation.member) return false;
-    const role = conversation.kind === "group" ? chat.directory.group(conversation.id)?.role : undefined;
-    if (role === "owner" || role === "admin") return true;
-    return message.mine && Date.now() + chat.clockOffset() - message.sendTime < RECALL_MS;
-  };
-  const recall = (): void =>
-    ask({
-      title: t().recallConfirm,
-      text: t().recallText,
-      action: t().recall,
-      danger: true,
-      run: () => props.conversation.recall(props.message.seq),
-    });
-  return (
-    <Show when={!props.message.recalled && props.message.state !== "failed"}>
-      <div class="actions" role="group" aria-label={t().messageActions}>
-        <Show when={props.message.content}>
-          <Action icon="copy" text={t().copy} run={() => void copyText(props.message.content)} />
-        </Show>
-        <Show when={props.conversation.kind === "group" && props.message.mine && props.message.state === "stored"}>
-          <Action icon="eye" text={t().seenBy} run={props.onSeenBy} />
-        </Show>
-        <Show when={mayRecall()}>
-          <Action icon="recall" text={t().recall} run={recall} />
-        </Show>
-      </div>
-    </Show>
-  );
-}
-
-function Action(props: { icon: IconName; text: string; run: () => void }): JSX.Element {
-  return (
-    <button
-      type="button"
-      class="icon-button small"
-      aria-label={props.text}
-      title={props.text}
-      onClick={() => props.run()}
-    >
-      <Icon name={props.icon} />
-    </button>
   );
 }

@@ -2,8 +2,8 @@ import { createSignal, type JSX, Show } from "solid-js";
 import { t } from "../i18n/index.ts";
 import { isUserId } from "../store/session.ts";
 import { usePage } from "./context.ts";
-import { userIds } from "./details.tsx";
 import { Dialog, Problem, sentence } from "./dialog.tsx";
+import { userIds } from "./group-dialogs.tsx";
 
 export function NewConversation(props: { onClose: () => void }): JSX.Element {
   const { chat, open } = usePage();

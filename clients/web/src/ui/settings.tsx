@@ -187,6 +187,8 @@ export function Shortcuts(props: { onClose: () => void }): JSX.Element {
     ["Alt ↑ / Alt ↓", t().shortcutNext],
     ["Enter", t().shortcutSend],
     ["Shift Enter", t().shortcutNewline],
+    ["↑", t().shortcutEdit],
+    ["@", t().shortcutMention],
     ["Esc", t().shortcutClose],
     ["?", t().shortcutHelp],
   ];

@@ -8,19 +8,17 @@ import {
   type JSX,
   Match,
   on,
-  onCleanup,
   Show,
   Switch,
 } from "solid-js";
 import { Virtualizer, type VirtualizerHandle } from "virtua/solid";
 import { t } from "../i18n/index.ts";
-import { brief, full, isTime } from "../lib/time.ts";
-import { isMuted } from "../store/notify.ts";
+import { isUnread, listed } from "../store/listing.ts";
 import { isUserId } from "../store/session.ts";
-import { preview, titleOf } from "../store/titles.ts";
 import { Avatar } from "./avatar.tsx";
 import { usePage } from "./context.ts";
 import { sentence } from "./dialog.tsx";
+import { Entry } from "./entry.tsx";
 import { Icon } from "./icon.tsx";
 
 export const ENTRY_PX = 68;
@@ -32,23 +30,27 @@ export function Sidebar(props: {
 }): JSX.Element {
   const { chat, open } = usePage();
   const [search, setSearch] = createSignal("");
+  /** The archived conversations are shown instead of the others. */
+  const [archive, setArchive] = createSignal(false);
   let list!: HTMLDivElement;
   let handle: VirtualizerHandle | undefined;
-  const sorted = (all: readonly Conversation[]): readonly Conversation[] => {
-    const isPinned = (one: Conversation): boolean => one.settings["pinned"] === true;
-    return all.some(isPinned) ? [...all.filter(isPinned), ...all.filter((one) => !isPinned(one))] : all;
-  };
   const matches = (conversation: Conversation, text: string): boolean =>
     (conversation.peer ?? conversation.id).toLocaleLowerCase().includes(text) ||
     chat.directory
       .knownName(conversation.kind, conversation.peer ?? conversation.id)
       .toLocaleLowerCase()
       .includes(text);
+  const members = createMemo(() =>
+    chat.list().filter((conversation) => conversation.member || conversation === props.selected),
+  );
+  const archived = createMemo(() => members().filter(({ settings }) => settings.archived));
+  createEffect(() => {
+    if (archived().length === 0) setArchive(false);
+  });
   const found = createMemo(() => {
     const text = search().trim().toLocaleLowerCase();
-    const member = chat.list().filter((conversation) => conversation.member || conversation === props.selected);
-    if (!text) return sorted(member);
-    return member.filter((conversation) => matches(conversation, text));
+    if (!text) return listed(members(), archive());
+    return members().filter((conversation) => matches(conversation, text));
   });
   const status = createMemo(() => chat.connection().status);
 
@@ -121,8 +123,29 @@ export function Sidebar(props: {
         />
       </div>
       <Invitations />
+      <Show when={archived().length > 0 && !search().trim()}>
+        <button type="button" class="archive-button" aria-pressed={archive()} onClick={() => setArchive(!archive())}>
+          <Icon name={archive() ? "back" : "archive"} />
+          <span class="ellipsis">{archive() ? t().allConversations : t().archived}</span>
+          <Show when={!archive()}>
+            <small>{t().conversationCount(archived().length)}</small>
+            <Show when={archived().some(isUnread)}>
+              <span class="badge dot-badge">
+                <span class="hidden-text">{t().markedUnread}</span>
+              </span>
+            </Show>
+          </Show>
+        </button>
+      </Show>
       <div class="list" ref={list} onKeyDown={keys}>
-        <Show when={found().length > 0} fallback={<NoEntry search={search().trim()} onNew={props.onNew} />}>
+        <Show
+          when={found().length > 0}
+          fallback={
+            <Show when={members().length === 0 || search().trim()}>
+              <NoEntry search={search().trim()} onNew={props.onNew} />
+            </Show>
+          }
+        >
           <Virtualizer ref={(made) => (handle = made)} data={found()} itemSize={ENTRY_PX} scrollRef={list}>
             {(conversation, index) => (
               <Entry conversation={conversation} index={index()} isSelected={conversation === props.selected} />
@@ -161,91 +184,6 @@ function NoEntry(props: { search: string; onNew: () => void }): JSX.Element {
         <div class="side-note dim">{t().loading}</div>
       </Match>
     </Switch>
-  );
-}
-
-function Entry(props: { conversation: Conversation; index: number; isSelected: boolean }): JSX.Element {
-  const { chat, open } = usePage();
-  const { conversation } = props;
-  const now = (): Conversation => chat.of(conversation);
-  const title = createMemo(() => titleOf(chat, now()));
-  const peer = conversation.kind === "private" ? conversation.peer : undefined;
-  if (peer !== undefined && peer !== chat.me) onCleanup(chat.directory.watch(peer));
-  const typing = (): string | undefined => {
-    const [first] = chat.typing(conversation.id);
-    if (first === undefined) return undefined;
-    return peer === undefined ? t().typing1(chat.directory.user(first)) : t().isTyping;
-  };
-  const draft = (): string => (props.isSelected ? "" : chat.drafts.get(conversation.id));
-  const last = createMemo(() => now().lastMessage);
-  const text = (): string => {
-    const message = last();
-    if (!now().member) return t().notMember;
-    if (!message) return "";
-    const line = preview(chat, message);
-    if (message.msgType === 8) return line;
-    if (message.mine) return `${t().you}: ${line}`;
-    return conversation.kind === "group" ? `${chat.directory.user(message.senderId)}: ${line}` : line;
-  };
-  const unread = (): number => now().unread;
-  return (
-    <button
-      type="button"
-      class="entry"
-      classList={{ "has-unread": unread() > 0 }}
-      data-index={props.index}
-      data-conversation={conversation.id}
-      aria-current={props.isSelected ? "true" : undefined}
-      onClick={() => open(conversation)}
-    >
-      <Avatar
-        id={peer ?? conversation.id}
-        name={title()}
-        kind={conversation.kind}
-        online={peer !== undefined && chat.directory.online(peer)?.online === true}
-      />
-      <span class="ellipsis">
-        <span class="entry-line">
-          <bdi class="name ellipsis">{title()}</bdi>
-          <Show when={isMuted(now())}>
-            <Icon name="mute" />
-          </Show>
-          <Show when={last()}>
-            {(message) => (
-              <Show when={isTime(message().sendTime)}>
-                <time dateTime={new Date(message().sendTime).toISOString()} title={full(message().sendTime)}>
-                  {brief(message().sendTime, t())}
-                </time>
-              </Show>
-            )}
-          </Show>
-        </span>
-        <span class="entry-line">
-          <Switch
-            fallback={
-              <span class="preview ellipsis">
-                <bdi>{text()}</bdi>
-              </span>
-            }
-          >
-            <Match when={typing()}>{(line) => <span class="preview ellipsis typing-text">{line()}</span>}</Match>
-            <Match when={draft()}>
-              {(line) => (
-                <span class="preview ellipsis">
-                  <span class="draft-text">{t().draft}</span> <bdi>{line()}</bdi>
-                </span>
-              )}
-            </Match>
-          </Switch>
-          <Show when={unread() > 0}>
-            <span class="badge" classList={{ muted: isMuted(now()) }}>
-              <span aria-hidden="true">{unread() > 999 ? "999+" : unread()}</span>
-              <span class="hidden-text">{t().unread(unread())}</span>
-            </span>
-          </Show>
-        </span>
-      </span>
-    </button>
   );
 }
 

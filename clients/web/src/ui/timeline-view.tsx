@@ -1,16 +1,29 @@
 /** The messages of a conversation: only what is near the visible part is in the document. */
 
-import type { Conversation, Message } from "im-client";
-import { createEffect, createSignal, type JSX, Match, on, onCleanup, onMount, Show, Switch, untrack } from "solid-js";
+import { type Conversation, Excerpt, type Message } from "im-client";
+import {
+  batch,
+  createEffect,
+  createSignal,
+  type JSX,
+  Match,
+  on,
+  onCleanup,
+  onMount,
+  Show,
+  Switch,
+  untrack,
+} from "solid-js";
 import { Virtualizer, type VirtualizerHandle } from "virtua/solid";
 import { t } from "../i18n/index.ts";
 import { oneLine } from "../lib/text.ts";
 import { dayName } from "../lib/time.ts";
 import { type MessageRow, type NoteRow, type Row, Timeline } from "../store/timeline.ts";
 import { preview } from "../store/titles.ts";
-import { usePage } from "./context.ts";
-import { Icon } from "./icon.tsx";
+import { usePage, useTalk } from "./context.ts";
+import { sentence } from "./dialog.tsx";
 import { MessageView } from "./message.tsx";
+import { Jumps, Top } from "./timeline-parts.tsx";
 
 /** This near to the end counts as being there. */
 const END_PX = 60;
@@ -23,13 +36,21 @@ const SETTLED_FRAMES = 6;
 /** Messages that stay in memory while the reader is at the end of a busy conversation. */
 const KEEP = 1_000;
 const TRIM_ABOVE = 2_000;
+/** A message that was jumped to is marked for this long. */
+const MARKED_MS = 2_500;
 /** Spoken at most this often. */
 const SPEAK_MS = 1_500;
 
 export function TimelineView(props: { conversation: Conversation; ref: (toBottom: () => void) => void }): JSX.Element {
-  const { chat } = usePage();
+  const { chat, tell } = usePage();
+  const talk = useTalk();
   const { conversation } = props;
   const timeline = new Timeline(conversation);
+  /** The messages around an older one, while the reader is there. */
+  const [excerpt, setExcerpt] = createSignal<Excerpt | undefined>(undefined);
+  /** With another number the list is made anew, since no row of it stays. */
+  const [list, setList] = createSignal(1);
+  const [marked, setMarked] = createSignal(0);
   /** The reader is at the end, and new messages are followed. */
   const [follows, setFollows] = createSignal(true);
   const [below, setBelow] = createSignal(0);
@@ -59,11 +80,21 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
       } else if (frames > 0) settle(frames - 1);
     });
   };
+  /** Shows the messages around an older one, or the newest ones again. */
+  const show = (next: Excerpt | undefined): void =>
+    batch(() => {
+      untrack(excerpt)?.close();
+      setExcerpt(next);
+      setList((n) => n + 1);
+      timeline.setSource(next ?? conversation);
+    });
   const scrollToEnd = (): void => {
     input.at = Number.NEGATIVE_INFINITY;
+    if (untrack(excerpt)) show(undefined);
     setFollows(true);
     setBelow(0);
-    handle?.scrollToIndex(timeline.rows().length - 1, { align: "end" });
+    // Not by index: the list would still move to that row when others have come after it.
+    box.scrollTop = box.scrollHeight;
     settle(SETTLED_FRAMES);
   };
   onCleanup(() => cancelAnimationFrame(settling));
@@ -87,15 +118,31 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
       return;
     }
   };
+  const source = (): Conversation | Excerpt => excerpt() ?? conversation;
+  const hasOlder = (): boolean => {
+    timeline.rows();
+    chat.of(conversation);
+    return source().hasOlder;
+  };
   const loadOlder = async (): Promise<void> => {
-    if (loading() === "yes" || !conversation.hasOlder || !ready()) return;
+    if (loading() === "yes" || !source().hasOlder || !ready()) return;
     setLoading("yes");
     try {
-      await conversation.loadOlder();
+      await source().loadOlder();
       setLoading("no");
     } catch {
       setLoading("failed");
     }
+  };
+  let isLoadingNewer = false;
+  const loadNewer = async (): Promise<void> => {
+    const now = excerpt();
+    if (!now || isLoadingNewer) return;
+    isLoadingNewer = true;
+    // Without a connection the next movement tries again.
+    await now.loadNewer().catch(() => {});
+    isLoadingNewer = false;
+    requestAnimationFrame(scrolled);
   };
   let [offset, size] = [0, 0];
   const scrolled = (): void => {
@@ -103,7 +150,9 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
     const isMovedUp = handle.scrollOffset < offset - END_PX && handle.scrollSize === size;
     offset = handle.scrollOffset;
     size = handle.scrollSize;
-    if (isAtEnd()) {
+    if (excerpt()) {
+      if (handle.scrollSize - handle.scrollOffset - handle.viewportSize < LOAD_PX) void loadNewer();
+    } else if (isAtEnd()) {
       setFollows(true);
       setBelow(0);
     } else if (input.isDown || performance.now() - input.at < INPUT_MS || isMovedUp) {
@@ -113,6 +162,51 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
     markRead();
   };
 
+  let jumps = 0;
+  const jump = async (seq: number): Promise<void> => {
+    if (!ready()) return;
+    const mine = ++jumps;
+    if (timeline.indexOf(seq) < 0) {
+      const made: Excerpt = new Excerpt(conversation, () => {
+        if (excerpt() !== made) return;
+        if (made.hasNewer) return timeline.update();
+        // It has become a part of the conversation's window.
+        setExcerpt(undefined);
+        timeline.setSource(conversation);
+      });
+      try {
+        await made.open(seq);
+      } catch (error) {
+        made.close();
+        return tell(sentence(error));
+      }
+      if (mine !== jumps) return made.close();
+      if (made.hasNewer) show(made);
+      else timeline.setSource(conversation);
+    }
+    const at = timeline.indexOf(seq);
+    if (at < 0) return tell(t().messageGone);
+    input.at = Number.NEGATIVE_INFINITY;
+    setFollows(false);
+    setMarked(seq);
+    setTimeout(() => setMarked((now) => (now === seq ? 0 : now)), MARKED_MS);
+    // The list may be a new one.
+    requestAnimationFrame(() => handle?.scrollToIndex(timeline.indexOf(seq), { align: "center" }));
+    for (let frame = 0; frame < 30 && mine === jumps; frame++) {
+      await new Promise((resolve) => requestAnimationFrame(resolve));
+      const article = box.querySelector<HTMLElement>(`[data-seq="${seq}"]`);
+      if (!article) continue;
+      article.focus({ preventScroll: true });
+      break;
+    }
+  };
+  talk.jump = (seq) => void jump(seq);
+  talk.others = () => excerpt()?.messages ?? [];
+  onCleanup(() => {
+    jumps++;
+    excerpt()?.close();
+  });
+
   // A sync may know of newer messages than those that are here.
   const newestShown = (): number => conversation.messages.findLast(({ state }) => state === "stored")?.seq ?? 0;
   const open = async (): Promise<void> => {
@@ -120,6 +214,8 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
     await conversation.open();
     timeline.update();
     if (unread > 0) timeline.markUnread(readSeq);
+    // It is open now.
+    if (conversation.settings.marked_unread) conversation.markRead(readSeq);
     lastSeq = newestShown();
     setReady(true);
     const first = timeline.unreadIndex();
@@ -158,6 +254,12 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
     untrack(() => {
       timeline.update();
       if (!ready()) return;
+      // It was cleared: there is nothing to jump to any more.
+      if (excerpt() && !conversation.hasOlder) show(undefined);
+      if (!conversation.loaded) {
+        setReady(false);
+        return void open().catch(() => setLoading("failed"));
+      }
       const fresh = conversation.messages.filter(
         ({ seq, mine, msgType }) => seq > lastSeq && !mine && (msgType <= 2 || msgType > 6),
       );
@@ -207,82 +309,66 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
         onPointerDown={() => press(true)}
       >
         <div class="spacer" />
-        <Virtualizer
-          ref={(made) => (handle = made)}
-          data={timeline.rows()}
-          shift={timeline.isShift()}
-          scrollRef={box}
-          onScroll={scrolled}
-          bufferSize={600}
-        >
-          {(row: Row) => (
-            <Switch>
-              <Match when={row.kind === "message"}>
-                <MessageView row={row as MessageRow} conversation={conversation} />
-              </Match>
-              <Match when={row.kind === "top"}>
-                <Top conversation={conversation} loading={loading()} ready={ready()} retry={() => void loadOlder()} />
-              </Match>
-              <Match when={row.kind === "day"}>
-                <div class="day">
-                  <span>{dayName((row as NoteRow).day ?? 0, t())}</span>
-                </div>
-              </Match>
-              <Match when={row.kind === "unread"}>
-                <div class="unread-line">{t().newMessages}</div>
-              </Match>
-              <Match when={row.kind === "end"}>
-                <div class="end-space" />
-              </Match>
-            </Switch>
+        <Show when={list()} keyed>
+          {(_list) => (
+            <Virtualizer
+              ref={(made) => (handle = made)}
+              data={timeline.rows()}
+              shift={timeline.isShift()}
+              scrollRef={box}
+              onScroll={scrolled}
+              bufferSize={600}
+            >
+              {(row: Row) => (
+                <Switch>
+                  <Match when={row.kind === "message"}>
+                    <MessageView
+                      row={row as MessageRow}
+                      conversation={conversation}
+                      isMarked={marked() > 0 && marked() === (row as MessageRow).shown().message.seq}
+                    />
+                  </Match>
+                  <Match when={row.kind === "top"}>
+                    <Top
+                      conversation={conversation}
+                      hasOlder={hasOlder()}
+                      loading={loading()}
+                      ready={ready()}
+                      retry={() => void loadOlder()}
+                    />
+                  </Match>
+                  <Match when={row.kind === "day"}>
+                    <div class="day">
+                      <span>{dayName((row as NoteRow).day ?? 0, t())}</span>
+                    </div>
+                  </Match>
+                  <Match when={row.kind === "unread"}>
+                    <div class="unread-line">{t().newMessages}</div>
+                  </Match>
+                  <Match when={row.kind === "end"}>
+                    <Show when={excerpt()} fallback={<div class="end-space" />}>
+                      <div class="top-note">
+                        <i class="spinner" />
+                        {t().loading}
+                      </div>
+                    </Show>
+                  </Match>
+                </Switch>
+              )}
+            </Virtualizer>
           )}
-        </Virtualizer>
+        </Show>
       </div>
-      <Show when={!follows()}>
-        <button
-          type="button"
-          class="to-newest"
-          classList={{ "has-new": below() > 0 }}
-          onClick={scrollToEnd}
-          title={t().toNewest}
-        >
-          <Icon name="down" />
-          <Show when={below() > 0} fallback={<span class="hidden-text">{t().toNewest}</span>}>
-            {t().newBelow(below())}
-          </Show>
-        </button>
-      </Show>
+      <Jumps
+        conversation={conversation}
+        isAtEnd={follows()}
+        isRead={follows() && isVisible()}
+        below={below()}
+        toEnd={scrollToEnd}
+      />
       <span class="hidden-text" role="status">
         {spoken()}
       </span>
-    </div>
-  );
-}
-
-function Top(props: {
-  conversation: Conversation;
-  loading: "no" | "yes" | "failed";
-  ready: boolean;
-  retry: () => void;
-}): JSX.Element {
-  const { chat } = usePage();
-  const now = (): Conversation => chat.of(props.conversation);
-  return (
-    <div class="top-note">
-      <Switch>
-        <Match when={props.loading === "failed"}>
-          {t().loadFailed}
-          <button type="button" class="link-button" onClick={() => props.retry()}>
-            {t().retry}
-          </button>
-        </Match>
-        <Match when={!props.ready || now().hasOlder}>
-          <i class="spinner" />
-          {t().loadingOlder}
-        </Match>
-        <Match when={now().messages.length === 0}>{t().noMessages}</Match>
-        <Match when={true}>{t().beginning}</Match>
-      </Switch>
     </div>
   );
 }
