@@ -283,6 +283,31 @@ async fn mentions_are_completed_counted_and_led_to() {
 }
 
 #[tokio::test]
+async fn a_draft_is_the_same_on_all_devices_until_it_is_sent() {
+    play("drafts", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn pinned_muted_archived_and_unread_are_the_same_on_all_devices() {
+    play("settings", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn a_chat_is_cleared_for_one_user_on_all_devices() {
+    play("clear", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn what_happens_to_a_group_is_told_in_its_timeline() {
+    play("system", two_gateways().set("IM__GROUPS__SYSTEM_MESSAGES", true)).await;
+}
+
+#[tokio::test]
+async fn presence_changes_by_events_and_is_not_polled() {
+    play("presence", two_gateways()).await;
+}
+
+#[tokio::test]
 async fn the_first_message_is_there_soon_and_the_bundle_is_small() {
     play("speed", two_gateways()).await;
 }

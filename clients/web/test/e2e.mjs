@@ -9,6 +9,7 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { act, bubble, chatWith, choose, enter, launch, menu, online, openWindow, say } from "./browser.mjs";
 import { life } from "./e2e-life.mjs";
+import { views } from "./e2e-views.mjs";
 
 const gateways = (process.env.GATEWAYS ?? "http://127.0.0.1:8081 http://127.0.0.1:8082").split(" ");
 const [first, second] = [gateways[0], gateways.at(-1)];
@@ -54,6 +55,7 @@ async function group(name, owner, members) {
 
 const scenarios = {
   ...life({ first, second, id, run, ask, until, group, call }),
+  ...views({ first, second, id, run, ask, until, group, call }),
 
   /** Two users on two gateways: messages, states, typing, presence, read, recall, unread. */
   async chat(browser) {
