@@ -408,3 +408,43 @@ async fn killed_workers_neither_lose_nor_repeat_changes() {
     assert_eq!((users, shown.reactions.len()), (vec!["bob".into(), "carol".into(), "dave".into()], 1));
     system.stop().await;
 }
+
+/// What one batch takes back and does again: the rows are written once, and no shard stops.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_takes_back_what_is_stored_and_does_it_again() {
+    let mut system = system().await;
+    let mut alice = connect(&system, 0, "alice").await;
+    let first = stored(&mut alice, "m1", json!({"content": "one"})).await;
+    let react = |remove: bool| json!({"msg_type": 5, "react_seq": first, "reaction": "x", "remove": remove});
+    let pin = |remove: bool| json!({"msg_type": 6, "pin_seq": first, "remove": remove});
+    stored(&mut alice, "r0", react(false)).await;
+    stored(&mut alice, "p0", pin(false)).await;
+    for n in 0..system.worker_count() {
+        system.worker(n).kill();
+    }
+    let again = [true, false, true, false];
+    let changes = again.iter().flat_map(|remove| [react(*remove), pin(*remove)]).enumerate();
+    let mut ids = Vec::new();
+    for (n, mut payload) in changes {
+        let id = format!("c{n}");
+        payload["ack"] = "stored".into();
+        let frame = json!({"cmd": 2, "msg_id": id, "conversation_id": GROUP, "payload": payload});
+        alice.send(frame.to_string()).await.unwrap();
+        ids.push(id);
+    }
+    for n in 0..system.worker_count() {
+        system.worker(n).start_again().await.unwrap();
+    }
+    let bob = http(&system, 1, "bob");
+    let last = stored(&mut alice, "m2", json!({"content": "two"})).await;
+    let entries = page(&bob, "").await;
+    assert_eq!(entries.last().unwrap()["seq"], last);
+    assert_eq!(entries.len(), 4 + ids.len(), "{entries:?}");
+    let without_pins: Vec<Value> = entries.into_iter().filter(|entry| entry["msg_type"] != 6).collect();
+    assert_eq!(pulled(&without_pins), applied(&without_pins), "the entries say what the message shows");
+    let shown = one(&bob, first).await;
+    assert_eq!(shown["reactions"], json!([{"reaction": "x", "count": 1, "user_ids": ["alice"]}]));
+    let pins = bob.ok("GET", &format!("/api/conversations/{GROUP}/pins"), None).await.unwrap();
+    assert_eq!(pins["messages"], json!([shown]));
+    system.stop().await;
+}

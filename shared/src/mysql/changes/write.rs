@@ -47,24 +47,25 @@ pub async fn write(tx: &mut Tx, conversation: &Conversation, writes: &ChangeWrit
     for stored in &writes.rewritten {
         rewrite(tx, stored).await?;
     }
-    add(tx, conversation, &writes.added).await?;
+    // First what is taken back: what was stored may have been taken back and done again by the same batch.
     remove(tx, conversation, &writes.removed).await?;
+    add(tx, conversation, &writes.added).await?;
     summarize(tx, conversation, &writes.summaries).await?;
-    for (target, pin) in &writes.pinned {
-        execute(
-            tx,
-            "INSERT INTO message_pin (conversation_id, seq, pin_seq) VALUES (?, ?, ?)",
-            conversation,
-            &[target.0, pin.0],
-        )
-        .await?;
-    }
     for target in &writes.unpinned {
         execute(
             tx,
             "DELETE FROM message_pin WHERE conversation_id = ? AND seq = ?",
             conversation,
             &[target.0],
+        )
+        .await?;
+    }
+    for (target, pin) in &writes.pinned {
+        execute(
+            tx,
+            "INSERT INTO message_pin (conversation_id, seq, pin_seq) VALUES (?, ?, ?)",
+            conversation,
+            &[target.0, pin.0],
         )
         .await?;
     }

@@ -57,6 +57,7 @@ impl Store {
         all
     }
 
+    /// In the order of the statements of `shared::mysql::changes::write`.
     pub(crate) fn write(&mut self, writes: &ChangeWrites) {
         for row in &writes.rewritten {
             self.rows.insert(row.seq, row.clone());
@@ -78,11 +79,11 @@ impl Store {
             summary.first.truncate(SHOWN_USERS_MAX);
             self.summaries.insert(key, summary);
         }
+        for target in &writes.unpinned {
+            assert!(self.pins.remove(target).is_some(), "{target} was not pinned");
+        }
         for (target, pin) in &writes.pinned {
             assert_eq!(self.pins.insert(*target, *pin), None, "a duplicate key");
-        }
-        for target in &writes.unpinned {
-            self.pins.remove(target);
         }
         self.edits.extend(&writes.edits);
         self.mentions.extend(writes.mentions.iter().cloned());
