@@ -173,7 +173,6 @@ mod tests {
             v1::event::Kind::Committed(v1::Committed {
                 conversation: "group_1".to_owned(),
                 messages: vec![message().into_event(Seq(n)); 3],
-                ..v1::Committed::default()
             })
         };
         for events in [0, 1, 40] {

@@ -242,9 +242,12 @@ impl Reader {
                 self.seen.push(message);
                 continue;
             }
-            // A message that was pushed while the pull was in flight is known.
+            // A message that was pushed while the pull was in flight is known; it may have been changed meanwhile.
             let place = self.seen.binary_search_by_key(&message.seq, |seen| seen.seq);
-            if place.is_ok_and(|place| self.seen[place] == message) {
+            let is_same = |seen: &StoredMessage| {
+                (&seen.msg_id, &seen.sender_id) == (&message.msg_id, &message.sender_id)
+            };
+            if place.is_ok_and(|place| is_same(&self.seen[place])) {
                 continue;
             }
             self.complain(format!("came at or below the cursor {}: {message:?}", self.cursor));
