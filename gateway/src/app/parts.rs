@@ -261,7 +261,7 @@ impl Builder {
             memberships: Arc::clone(&groups.memberships),
             barriers: Arc::clone(&groups.barriers),
             announcer,
-            inbox_updates: InboxUpdates::new(groups.inboxes.clone(), self.tasks.clone()),
+            inbox_updates: groups.inbox_updates.clone(),
         }
     }
 

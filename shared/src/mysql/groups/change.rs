@@ -97,35 +97,37 @@ impl<C: GroupChange> Transaction for ChangeTransaction<'_, C> {
         if invites_only {
             return Ok(Changed { invited, ..Changed::default() });
         }
-        let mut merges_head = false;
+        let mut counted = Counted::default();
         if !joined.is_empty() || !left.is_empty() {
-            merges_head = count_members(tx, self.group, self.policy).await?;
+            counted = count_members(tx, self.group, self.policy).await?;
         }
+        let Counted { is_large, merges_head } = counted;
         let version = Some(access::raise(tx, self.group, head).await?);
-        let entry = self.write_entry(tx, entry).await?;
+        let shown = |entry: &SystemEntry| {
+            self.policy.has_system_entries && (!is_large || entry.is_shown_in_large_groups())
+        };
+        let entry = match entry.filter(shown) {
+            Some(entry) => Some(system_entries::insert(tx, self.group, &entry).await?),
+            None => None,
+        };
         Ok(Changed { version, joined, history, left, merges_head, joined_muted, invited, entry })
     }
 }
 
-impl<C> ChangeTransaction<'_, C> {
-    async fn write_entry(
-        &self,
-        tx: &mut Tx,
-        entry: Option<SystemEntry>,
-    ) -> Result<Option<EntryId>, GroupError> {
-        let Some(entry) = entry.filter(|_| self.policy.has_system_entries) else { return Ok(None) };
-        if !entry.is_shown_in_large_groups()
-            && find_in(tx, self.group).await?.is_some_and(|group| group.is_large)
-        {
-            return Ok(None);
-        }
-        Ok(Some(system_entries::insert(tx, self.group, &entry).await?))
-    }
+/// What counting the members of a group found.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    is_large: bool,
+    /// Its `last_seq` is to be merged into syncs.
+    merges_head: bool,
 }
 
-/// Counts the members, which also repairs a count that was wrong, and switches the group between large and small. Returns
-/// whether its `last_seq` is to be merged into syncs.
-async fn count_members(tx: &mut Tx, group: &Conversation, policy: GroupPolicy) -> Result<bool, GroupError> {
+/// Counts the members, which also repairs a count that was wrong, and switches the group between large and small.
+async fn count_members(
+    tx: &mut Tx,
+    group: &Conversation,
+    policy: GroupPolicy,
+) -> Result<Counted, GroupError> {
     let members: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM group_member WHERE group_id = ?")
         .bind(group.key())
         .fetch_one(&mut *tx)
@@ -150,5 +152,5 @@ async fn count_members(tx: &mut Tx, group: &Conversation, policy: GroupPolicy) -
             .bind(group.key())
             .fetch_optional(&mut *tx)
             .await?;
-    Ok(merges.unwrap_or(false))
+    Ok(Counted { is_large, merges_head: merges.unwrap_or(false) })
 }
