@@ -86,7 +86,7 @@ export interface Message {
 
 /** A user's own settings of a conversation: those that are not at their default. */
 export interface ConversationSettings {
-  /** No notifications until this time (ms since 1970); -1: for ever. */
+  /** The end of the mute in ms since 1970; -1 for a mute without an end. */
   readonly muted_until?: number;
   readonly pinned?: boolean;
   readonly archived?: boolean;

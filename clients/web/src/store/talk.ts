@@ -111,7 +111,7 @@ export class Talk {
     return this.pins().some(({ seq }) => seq === message.seq);
   }
 
-  /** Edits the newest own message; false if there is none. */
+  /** Edits the newest own message. Returns false if the conversation has no own message. */
   editLast(): boolean {
     const message = this.conversation.messages.findLast((one) => this.mayEdit(one));
     if (message) this.setTarget({ kind: "edit", message });
@@ -124,7 +124,7 @@ export class Talk {
     return messages.find((one) => one.seq === seq) ?? this.others().find((one) => one.seq === seq);
   }
 
-  /** A message by its number: from what is here, or asked for once. Null: there is none, or it may not be seen. */
+  /** The message with this number: a loaded one, or one request to the server. Null if it does not exist or may not be seen. */
   quoted(seq: number): Message | null | undefined {
     const here = this.here(seq);
     if (here) return here;

@@ -57,7 +57,7 @@ export function Composer(props: { conversation: Conversation; onSent: () => void
   const mentions = (content: string): string[] => {
     if (!talk.has("mentions") || conversation.kind !== "group") return [];
     const members = talk.members().map(({ user_id }) => user_id);
-    // Those of an edited message are known, whoever is a member by now.
+    // An edited message keeps its mentions, also of former members.
     return mentionsIn(content, [...members, EVERYONE, ...(talk.target()?.message.mentions ?? [])]).filter(
       (id) => id !== chat.me,
     );

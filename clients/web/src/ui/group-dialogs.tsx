@@ -6,7 +6,7 @@ import { isUserId } from "../store/session.ts";
 import { usePage } from "./context.ts";
 import { Dialog, Problem, sentence } from "./dialog.tsx";
 
-/** The user ids in a text, and the first one that is none. */
+/** The user ids in a text, and the first word that is not a user id. */
 export function userIds(text: string): { ids: string[]; wrong: string | undefined } {
   const ids = [...new Set(text.split(/[\s,;，；、]+/).filter((id) => id !== ""))];
   return { ids, wrong: ids.find((id) => !isUserId(id)) };

@@ -3,7 +3,7 @@
 import { createSignal, type JSX, onMount, Show } from "solid-js";
 import { Icon, type IconName } from "./icon.tsx";
 
-/** Between a button and what opens beside it, and from there to the edges of the window. */
+/** The distance in pixels between a button and its popup, and between the popup and the edges of the window. */
 const GAP_PX = 6;
 
 export function Popup(props: {
@@ -68,7 +68,7 @@ export function Popup(props: {
   );
 }
 
-/** A button that opens something beside it. */
+/** A button with a popup. */
 export function PopupButton(props: {
   label: string;
   icon: IconName;
