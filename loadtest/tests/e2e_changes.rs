@@ -15,12 +15,8 @@ const GROUP: &str = "group_changes";
 async fn system() -> System {
     let system = Builder::new().unlimited().set("IM__GROUPS__AUTO_CREATE", "false").for_test().await.unwrap();
     let body = json!({"conversation_id": GROUP, "name": "Changes", "members": ["bob", "carol", "dave"]});
-    http(&system, 0, "alice").ok("POST", "/api/groups", Some(body)).await.unwrap();
+    system.http(0, "alice").ok("POST", "/api/groups", Some(body)).await.unwrap();
     system
-}
-
-fn http(system: &System, gateway: usize, user: &str) -> Http {
-    Http::of_user(&system.http_urls()[gateway], user)
 }
 
 /// A client whose pushes are on.
@@ -99,7 +95,7 @@ async fn every_kind_is_pushed_pulled_and_shown_in_its_present_state() {
     assert_eq!(pushed(&mut bob, "p1").await["pin_seq"], first);
     let app = stored(&mut alice, "a1", json!({"msg_type": 100, "meta": {"lat": 52.5}})).await;
 
-    let carol = http(&system, 1, "carol");
+    let carol = system.http(1, "carol");
     for messages in [page(&carol, "").await, page(&carol, "&direction=backward").await] {
         let found = messages.iter().find(|message| message["seq"] == first).unwrap();
         assert_eq!(found, &one(&carol, first).await);
@@ -202,13 +198,13 @@ async fn what_may_not_be_done_is_refused_and_nothing_is_stored() {
     {
         assert_eq!(refused(&mut bob, &format!("bad{n}"), payload.clone()).await, code, "{payload}");
     }
-    let messages = page(&http(&system, 0, "carol"), "").await;
+    let messages = page(&system.http(0, "carol"), "").await;
     assert_eq!(messages.len(), 5, "nothing of it is stored");
     // One combining character is a reaction like others; mentioning oneself or strangers has no effect.
     stored(&mut bob, "r1", json!({"msg_type": 5, "react_seq": own, "reaction": "\u{301}"})).await;
     stored(&mut bob, "m4", json!({"content": "x", "mentions": ["bob", "eve"]})).await;
     // A member who joined later sees and changes nothing from before.
-    let http_alice = http(&system, 0, "alice");
+    let http_alice = system.http(0, "alice");
     let path = format!("/api/groups/{GROUP}");
     http_alice.ok("PATCH", &path, Some(json!({"history": "joining"}))).await.unwrap();
     http_alice.ok("POST", &format!("{path}/members"), Some(json!({"user_ids": ["late"]}))).await.unwrap();
@@ -219,7 +215,7 @@ async fn what_may_not_be_done_is_refused_and_nothing_is_stored() {
         assert_eq!(refused(&mut late, "bad", payload.clone()).await, 404, "{payload}");
     }
     let path = format!("/api/conversations/{GROUP}/messages/{own}");
-    assert_eq!(http(&system, 0, "late").refused("GET", &path, None).await.unwrap(), 404);
+    assert_eq!(system.http(0, "late").refused("GET", &path, None).await.unwrap(), 404);
     system.stop().await;
 }
 
@@ -239,12 +235,12 @@ async fn a_reaction_that_changes_nothing_is_answered_and_a_retry_gives_its_numbe
     // The one that changed nothing is sent again: it changes nothing now either.
     assert_eq!(stored(&mut alice, "r2", add.clone()).await, unchanged);
     assert_eq!(stored(&mut alice, "r1", add).await, added);
-    assert_eq!(one(&http(&system, 1, "bob"), first).await.get("reactions"), None);
+    assert_eq!(one(&system.http(1, "bob"), first).await.get("reactions"), None);
     // The number of an entry that changed nothing is not waited for.
     let begun = Instant::now();
     let next = stored(&mut alice, "m2", json!({"content": "y"})).await;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    let seqs = page(&http(&system, 1, "bob"), "").await;
+    let seqs = page(&system.http(1, "bob"), "").await;
     let seqs: Vec<_> = seqs.iter().map(|message| message["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, [first, added, removed, next]);
     system.stop().await;
@@ -276,7 +272,7 @@ async fn a_recall_after_edits_leaves_no_copy_of_the_content() {
         let left: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&pool).await.unwrap();
         assert_eq!(left, 0, "{table}");
     }
-    let shown = one(&http(&system, 1, "bob"), first).await;
+    let shown = one(&system.http(1, "bob"), first).await;
     assert_eq!((&shown["recalled"], &shown["content"]), (&json!(true), &json!("")));
     for field in ["meta", "mentions", "reactions", "edited_at"] {
         assert_eq!(shown.get(field), None, "{field}");
@@ -290,7 +286,7 @@ async fn a_recall_after_edits_leaves_no_copy_of_the_content() {
 async fn messages_are_sent_over_http_by_the_same_rules() {
     let system = system().await;
     let mut bob = connect(&system, 1, "bob").await;
-    let alice = http(&system, 0, "alice");
+    let alice = system.http(0, "alice");
     let path = format!("/api/conversations/{GROUP}/messages");
     let body = json!({"msg_id": "h1", "payload": {"content": "hello", "meta": {"a": 1}}});
     let sent = alice.ok("POST", &path, Some(body.clone())).await.unwrap();
@@ -309,7 +305,7 @@ async fn messages_are_sent_over_http_by_the_same_rules() {
         assert_eq!(alice.refused("POST", &path, Some(body.clone())).await.unwrap(), code, "{body}");
     }
     let body = Some(json!({"payload": {"content": "x"}}));
-    assert_eq!(http(&system, 0, "eve").refused("POST", &path, body).await.unwrap(), 403);
+    assert_eq!(system.http(0, "eve").refused("POST", &path, body).await.unwrap(), 403);
     system.stop().await;
 }
 
@@ -399,7 +395,7 @@ async fn killed_workers_neither_lose_nor_repeat_changes() {
     for sender in senders {
         sender.await.unwrap();
     }
-    let entries = page(&http(&system, 0, "bob"), "").await;
+    let entries = page(&system.http(0, "bob"), "").await;
     assert_eq!(pulled(&entries), applied(&entries), "the entries say what the message shows");
     let shown = &pulled(&entries)[&first];
     assert_eq!(shown.content, "v40");
@@ -435,7 +431,7 @@ async fn a_batch_takes_back_what_is_stored_and_does_it_again() {
     for n in 0..system.worker_count() {
         system.worker(n).start_again().await.unwrap();
     }
-    let bob = http(&system, 1, "bob");
+    let bob = system.http(1, "bob");
     let last = stored(&mut alice, "m2", json!({"content": "two"})).await;
     let entries = page(&bob, "").await;
     assert_eq!(entries.last().unwrap()["seq"], last);

@@ -29,10 +29,6 @@ async fn connect_device(system: &System, gateway: usize, user: &str, device: &st
     client
 }
 
-fn http(system: &System, gateway: usize, user: &str) -> Http {
-    Http::of_user(&system.http_urls()[gateway], user)
-}
-
 async fn code(client: &mut Client, conversation: &str, msg_id: &str) -> u16 {
     let chat = Chat {
         conversation: conversation.to_owned(),
@@ -80,7 +76,7 @@ async fn until_now(client: &mut Client) -> Vec<Packet> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_a_group_holds_on_every_gateway_when_its_caller_is_answered() {
     let system = system().await;
-    let owner = http(&system, 0, "olga");
+    let owner = system.http(0, "olga");
     let made = owner
         .ok("POST", "/api/groups", Some(json!({"name": "Team", "members": ["adam", "carol"]})))
         .await
@@ -99,7 +95,8 @@ async fn a_change_of_a_group_holds_on_every_gateway_when_its_caller_is_answered(
     // Added: pushes without reconnecting.
     let added = json!({"user_ids": ["eve"]});
     assert_eq!(
-        http(&system, 1, "carol")
+        system
+            .http(1, "carol")
             .refused("POST", &format!("{path}/members"), Some(added.clone()))
             .await
             .unwrap(),
@@ -123,7 +120,7 @@ async fn a_change_of_a_group_holds_on_every_gateway_when_its_caller_is_answered(
     // Mutes, of one and of all.
     let members = format!("{path}/members");
     owner.ok("PATCH", &format!("{members}/adam"), Some(json!({"role": "admin"}))).await.unwrap();
-    let adam = http(&system, 1, "adam");
+    let adam = system.http(1, "adam");
     adam.ok("PATCH", &format!("{members}/eve"), Some(json!({"muted_until": 4_000_000_000_000_i64})))
         .await
         .unwrap();
@@ -134,15 +131,14 @@ async fn a_change_of_a_group_holds_on_every_gateway_when_its_caller_is_answered(
     owner.ok("PATCH", &path, Some(json!({"muted": true, "name": "Quiet"}))).await.unwrap();
     assert_eq!(code(&mut eve, &group, "e4").await, 403);
     say(&mut olga, &group, "m4").await;
-    let shown = http(&system, 1, "eve").ok("GET", &path, None).await.unwrap();
+    let shown = system.http(1, "eve").ok("GET", &path, None).await.unwrap();
     assert_eq!(
         (&shown["name"], &shown["muted"], &shown["role"]),
         (&json!("Quiet"), &json!(true), &json!("member"))
     );
-    let listed = http(&system, 1, "eve").ok("GET", &format!("{members}?limit=2"), None).await.unwrap();
+    let listed = system.http(1, "eve").ok("GET", &format!("{members}?limit=2"), None).await.unwrap();
     assert_eq!((&listed["members"][0]["user_id"], &listed["next_cursor"]), (&json!("adam"), &json!("eve")));
-    let rest =
-        http(&system, 1, "eve").ok("GET", &format!("{members}?limit=2&cursor=eve"), None).await.unwrap();
+    let rest = system.http(1, "eve").ok("GET", &format!("{members}?limit=2&cursor=eve"), None).await.unwrap();
     assert_eq!((&rest["members"][0]["role"], &rest["next_cursor"]), (&json!("owner"), &Value::Null));
 
     // Over: nobody is in it any more.
@@ -198,7 +194,7 @@ async fn continuous_changes_are_still_applied() {
 #[tokio::test(flavor = "multi_thread")]
 async fn newcomers_see_and_count_only_what_is_theirs() {
     let system = system().await;
-    let olga_http = http(&system, 0, "olga");
+    let olga_http = system.http(0, "olga");
     for (group, history) in [("group_open_book", "start"), ("group_fresh_page", "joining")] {
         let new = json!({"conversation_id": group, "members": ["old"], "history": history});
         olga_http.ok("POST", "/api/groups", Some(new)).await.unwrap();
@@ -240,7 +236,7 @@ async fn the_blocked_side_may_not_write_until_it_is_unblocked() {
     let (mut alice, mut bob) = (connect(&system, 0, "alice").await, connect(&system, 1, "bob").await);
     let chat = "private_alice_bob";
     say(&mut bob, chat, "b1").await;
-    let alice_http = http(&system, 0, "alice");
+    let alice_http = system.http(0, "alice");
     alice_http.ok("POST", "/api/blocks", Some(json!({"user_id": "bob"}))).await.unwrap();
     assert_eq!(code(&mut bob, chat, "b2").await, 403);
     assert_eq!(code(&mut alice, chat, "a1").await, 0, "the other way is open");
@@ -290,7 +286,7 @@ async fn a_sync_tells_what_changed_and_positions_move_on_all_devices() {
     let synced = desk.sync_all(synced.cursor).await.unwrap();
     assert_eq!((synced.of(chat).unwrap().last_ack_seq, synced.of(chat).unwrap().unread), (Some(2), Some(1)));
     let positions =
-        http(&system, 1, "bob").ok("GET", &format!("/api/conversations/{chat}/positions"), None).await;
+        system.http(1, "bob").ok("GET", &format!("/api/conversations/{chat}/positions"), None).await;
     assert_eq!(
         positions.unwrap()["positions"],
         json!([{"user_id": "alice", "seq": 2}, {"user_id": "bob", "seq": 0}])
@@ -299,17 +295,17 @@ async fn a_sync_tells_what_changed_and_positions_move_on_all_devices() {
     let first = bob.sync_all(0).await.unwrap();
     assert_eq!(first.entries.len(), 1);
     assert!(!bob.sync_all(first.cursor).await.unwrap().reset);
-    let list = http(&system, 1, "alice").ok("GET", "/api/conversations", None).await.unwrap();
+    let list = system.http(1, "alice").ok("GET", "/api/conversations", None).await.unwrap();
     assert_eq!(
         (&list["conversations"][0]["conversation_id"], &list["conversations"][0]["unread"]),
         (&json!(chat), &json!(1))
     );
-    let page = http(&system, 1, "alice")
-        .ok("GET", &format!("/api/conversations/{chat}/messages?limit=2"), None)
-        .await;
+    let page =
+        system.http(1, "alice").ok("GET", &format!("/api/conversations/{chat}/messages?limit=2"), None).await;
     assert_eq!(page.unwrap()["next_cursor_seq"], 2);
     assert_eq!(
-        http(&system, 1, "eve")
+        system
+            .http(1, "eve")
             .refused("GET", &format!("/api/conversations/{chat}/messages"), None)
             .await
             .unwrap(),
@@ -358,7 +354,7 @@ async fn an_inbox_that_was_lost_is_built_anew_and_answered_as_complete() {
     let names: Vec<String> = (0..7).map(|n| format!("group_{n}")).collect();
     for name in &names {
         let new = json!({"conversation_id": name, "members": ["alice"]});
-        http(&system, 0, "bob").ok("POST", "/api/groups", Some(new)).await.unwrap();
+        system.http(0, "bob").ok("POST", "/api/groups", Some(new)).await.unwrap();
         say(&mut bob, name, "hello").await;
     }
     let before = changed(&mut alice, 0, "group_6", |entry| entry.last_seq == Some(1)).await;
@@ -393,7 +389,7 @@ async fn an_inbox_that_was_lost_is_built_anew_and_answered_as_complete() {
     }
     // Who left is told so once it has a cursor, and not in a complete list.
     let cursor = alice.sync_all(0).await.unwrap().cursor;
-    http(&system, 1, "alice").ok("DELETE", "/api/groups/group_3/members/alice", None).await.unwrap();
+    system.http(1, "alice").ok("DELETE", "/api/groups/group_3/members/alice", None).await.unwrap();
     let synced = alice.sync_all(cursor).await.unwrap();
     assert!(synced.of("group_3").unwrap().removed, "{:?}", synced.entries);
     assert!(alice.sync_all(0).await.unwrap().of("group_3").is_none());
@@ -422,7 +418,7 @@ async fn presence_is_the_same_on_every_gateway_and_ends_with_a_killed_one() {
     let mut bob = connect(&system, 1, "bob").await;
     // That bob has written opens his presence to alice.
     say(&mut bob, "private_alice_bob", "m1").await;
-    let alice_http = http(&system, 0, "alice");
+    let alice_http = system.http(0, "alice");
     let online = async || {
         let users = alice_http.ok("GET", "/api/presence?user_ids=bob,stranger", None).await?;
         anyhow::Ok(users["users"].clone())
@@ -474,12 +470,12 @@ async fn typing_is_passed_on_and_not_too_often() {
 async fn a_gateway_that_missed_a_change_invalidates_its_caches() {
     let mut system = system().await;
     let new = json!({"conversation_id": "group_1", "members": ["carol"]});
-    http(&system, 0, "olga").ok("POST", "/api/groups", Some(new)).await.unwrap();
+    system.http(0, "olga").ok("POST", "/api/groups", Some(new)).await.unwrap();
     let mut carol = connect(&system, 1, "carol").await;
     assert_eq!(code(&mut carol, "group_1", "c1").await, 0);
     // Frozen, it does not hear of the removal; the caller is answered all the same.
     system.gateway(1).freeze();
-    http(&system, 0, "olga").ok("DELETE", "/api/groups/group_1/members/carol", None).await.unwrap();
+    system.http(0, "olga").ok("DELETE", "/api/groups/group_1/members/carol", None).await.unwrap();
     carol.send(r#"{"cmd":3,"conversation_id":"group_1"}"#).await.unwrap();
     // Longer than what is remembered is believed without a look into the database.
     tokio::time::sleep(Duration::from_secs(6)).await;
@@ -491,7 +487,7 @@ async fn a_gateway_that_missed_a_change_invalidates_its_caches() {
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_requests_are_refused_with_a_sentence() {
     let system = system().await;
-    let alice = http(&system, 0, "alice");
+    let alice = system.http(0, "alice");
     let new = json!({"conversation_id": "group_1"});
     alice.ok("POST", "/api/groups", Some(new.clone())).await.unwrap();
     for (method, path, body, status) in [
@@ -634,7 +630,7 @@ async fn a_recall_is_a_timeline_entry_and_removes_the_recalled_content() {
 
     // Too late for oneself, never too late for an admin.
     let new = json!({"conversation_id": "group_r", "members": ["bob"]});
-    http(&system, 0, "alice").ok("POST", "/api/groups", Some(new)).await.unwrap();
+    system.http(0, "alice").ok("POST", "/api/groups", Some(new)).await.unwrap();
     let seq = say(&mut bob, "group_r", "b1").await;
     let mut attempt = 0;
     wait_for("the time for a recall to be over", PATIENCE, async || {
@@ -656,7 +652,7 @@ async fn a_recall_is_a_timeline_entry_and_removes_the_recalled_content() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_meets_the_removal_of_its_sender_is_stored_or_refused_never_both() {
     let system = system().await;
-    let owner = http(&system, 0, "olga");
+    let owner = system.http(0, "olga");
     let new = json!({"conversation_id": "group_1", "members": ["sam"]});
     owner.ok("POST", "/api/groups", Some(new)).await.unwrap();
     let mut refused_after_all = 0;

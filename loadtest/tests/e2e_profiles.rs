@@ -13,10 +13,6 @@ async fn system() -> System {
     builder.set("IM__AUTH__ACCOUNTS", "true").for_test().await.unwrap()
 }
 
-fn http(system: &System, gateway: usize, user: &str) -> Http {
-    Http::of_user(&system.http_urls()[gateway], user)
-}
-
 fn operator(system: &System, gateway: usize, user: Option<&str>) -> Http {
     let caller =
         Caller::Operator { key: system.operator_key().to_owned(), user: user.map(ToOwned::to_owned) };
@@ -41,14 +37,14 @@ async fn text(
 /// The profiles of `users`, as `asker` sees them.
 async fn profiles(system: &System, gateway: usize, asker: &str, users: &str) -> Vec<Value> {
     let path = format!("/api/users?user_ids={users}");
-    let found = http(system, gateway, asker).ok("GET", &path, None).await.unwrap();
+    let found = system.http(gateway, asker).ok("GET", &path, None).await.unwrap();
     found["users"].as_array().unwrap().clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_a_profile_is_seen_at_once_on_every_gateway_by_everyone() {
     let system = system().await;
-    let ann = http(&system, 0, "ann");
+    let ann = system.http(0, "ann");
     let unset = ann.ok("GET", "/api/users/me", None).await.unwrap();
     let expected = json!({"user_id": "ann", "nickname": "ann", "avatar": null, "meta": {}, "updated_at": 0});
     assert_eq!(unset, expected);
@@ -68,7 +64,7 @@ async fn a_change_of_a_profile_is_seen_at_once_on_every_gateway_by_everyone() {
             _ => json!({"meta": {"n": n}, "nickname": format!("Ann {n}"), "avatar": null}),
         };
         let answer =
-            http(&system, here, "ann").ok("PATCH", "/api/users/me", Some(change.clone())).await.unwrap();
+            system.http(here, "ann").ok("PATCH", "/api/users/me", Some(change.clone())).await.unwrap();
         for field in ["nickname", "meta"].into_iter().filter(|field| !change[*field].is_null()) {
             assert_eq!(answer[field], change[field], "{answer}");
         }
@@ -77,7 +73,7 @@ async fn a_change_of_a_profile_is_seen_at_once_on_every_gateway_by_everyone() {
         newest = updated_at;
         let found = profiles(&system, there, "bob", "nobody,ann,bob").await;
         assert_eq!(found, std::slice::from_ref(&answer));
-        assert_eq!(http(&system, there, "ann").ok("GET", "/api/users/me", None).await.unwrap(), answer);
+        assert_eq!(system.http(there, "ann").ok("GET", "/api/users/me", None).await.unwrap(), answer);
     }
 }
 
@@ -98,11 +94,11 @@ async fn an_account_is_a_profile_until_it_has_one_and_the_operator_sets_those_of
     assert!(found[0]["updated_at"].as_i64().unwrap() > 0);
     // The account's nickname stays if another field is changed.
     let change = Some(json!({"meta": {"a": 1}}));
-    let changed = http(&system, 1, "ann").ok("PATCH", "/api/users/me", change).await.unwrap();
+    let changed = system.http(1, "ann").ok("PATCH", "/api/users/me", change).await.unwrap();
     assert_eq!((&changed["nickname"], &changed["meta"]), (&json!("Ann"), &json!({"a": 1})));
 
     let path = "/api/admin/users/guest";
-    assert_eq!(http(&system, 0, "ann").refused("PUT", path, Some(json!({}))).await.unwrap(), 403);
+    assert_eq!(system.http(0, "ann").refused("PUT", path, Some(json!({}))).await.unwrap(), 403);
     let all = json!({"nickname": "Guest", "meta": {"b": 2}});
     operator(&system, 0, None).ok("PUT", path, Some(all)).await.unwrap();
     assert_eq!(profiles(&system, 1, "bob", "guest").await[0]["meta"], json!({"b": 2}));
@@ -127,7 +123,7 @@ async fn meta_is_delivered_as_the_text_that_was_sent() {
     assert!(listed.contains(&format!("\"meta\":{META},")), "{listed}");
 
     let new = json!({"conversation_id": "group_team", "members": ["bob"]});
-    http(&system, 0, "ann").ok("POST", "/api/groups", Some(new)).await.unwrap();
+    system.http(0, "ann").ok("POST", "/api/groups", Some(new)).await.unwrap();
     let body = format!("{{\"meta\":\n{META}}}");
     let (status, answer) = text(&system, 0, ("PATCH", "/api/groups/group_team"), "ann", &body).await;
     assert_eq!(status, 200, "{answer}");
@@ -146,8 +142,7 @@ async fn meta_is_delivered_as_the_text_that_was_sent() {
             .unwrap();
         users.push(user);
     }
-    let all =
-        http(&system, 1, "bob").ok("POST", "/api/users", Some(json!({"user_ids": users}))).await.unwrap();
+    let all = system.http(1, "bob").ok("POST", "/api/users", Some(json!({"user_ids": users}))).await.unwrap();
     assert_eq!(all["users"].as_array().unwrap().len(), 100);
     assert_eq!(all["users"][99]["meta"].to_string(), largest);
 }
@@ -155,7 +150,7 @@ async fn meta_is_delivered_as_the_text_that_was_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_fields_are_refused_and_nothing_is_changed() {
     let system = system().await;
-    let ann = http(&system, 0, "ann");
+    let ann = system.http(0, "ann");
     let before = ann.ok("PATCH", "/api/users/me", Some(json!({"nickname": "Ann", "meta": {"a": 1}}))).await;
     let before = before.unwrap();
     ann.ok("POST", "/api/groups", Some(json!({"conversation_id": "group_team"}))).await.unwrap();
@@ -206,14 +201,14 @@ async fn bad_fields_are_refused_and_nothing_is_changed() {
         assert_eq!(nobody.refused("GET", path, None).await.unwrap(), 401, "{path}");
     }
     let asked = Some(json!({"user_ids": ["ann", "a,b", "ann"]}));
-    let found = http(&system, 1, "bob").ok("POST", "/api/users", asked).await.unwrap();
+    let found = system.http(1, "bob").ok("POST", "/api/users", asked).await.unwrap();
     assert_eq!(found["users"], json!([before]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_group_shows_is_changed_by_admins_and_told_to_its_members() {
     let system = system().await;
-    let ann = http(&system, 0, "ann");
+    let ann = system.http(0, "ann");
     let new = json!({"conversation_id": "group_team", "name": "Team", "members": ["bob"]});
     ann.ok("POST", "/api/groups", Some(new)).await.unwrap();
     let mut bob = Client::open(&format!("{}?user_id=bob", system.ws_urls()[1])).await.unwrap();
@@ -221,19 +216,19 @@ async fn what_a_group_shows_is_changed_by_admins_and_told_to_its_members() {
     let path = "/api/groups/group_team";
     let notice = "Line 1\n\tLine 2";
     assert_eq!(
-        http(&system, 1, "bob").refused("PATCH", path, Some(json!({"notice": "x"}))).await.unwrap(),
+        system.http(1, "bob").refused("PATCH", path, Some(json!({"notice": "x"}))).await.unwrap(),
         403
     );
-    assert_eq!(http(&system, 1, "eve").refused("PATCH", path, Some(json!({"meta": {}}))).await.unwrap(), 403);
+    assert_eq!(system.http(1, "eve").refused("PATCH", path, Some(json!({"meta": {}}))).await.unwrap(), 403);
     ann.ok("PATCH", path, Some(json!({"notice": notice, "meta": {"a": 1}, "avatar": null}))).await.unwrap();
     let told = bob.wait_for(|packet| packet.event() == Some("group_updated")).await.unwrap();
     assert_eq!(told.conversation_id.as_deref(), Some("group_team"));
-    let shown = http(&system, 1, "bob").ok("GET", path, None).await.unwrap();
+    let shown = system.http(1, "bob").ok("GET", path, None).await.unwrap();
     let of = |group: &Value| ["name", "notice", "avatar", "meta"].map(|field| group[field].clone());
     assert_eq!(of(&shown), [json!("Team"), json!(notice), Value::Null, json!({"a": 1})]);
     assert!(shown.as_object().unwrap().contains_key("avatar"));
     ann.ok("PATCH", path, Some(json!({"notice": "", "name": "New"}))).await.unwrap();
-    let shown = http(&system, 1, "bob").ok("GET", path, None).await.unwrap();
+    let shown = system.http(1, "bob").ok("GET", path, None).await.unwrap();
     assert_eq!(of(&shown), [json!("New"), json!(""), Value::Null, json!({"a": 1})]);
 }
 
@@ -241,7 +236,7 @@ async fn what_a_group_shows_is_changed_by_admins_and_told_to_its_members() {
 async fn changes_are_limited_and_a_feature_that_is_switched_off_says_so() {
     let builder = Builder::new().gateways(1).workers(1).unlimited();
     let limited = builder.set("IM__PROFILES__CHANGES_PER_MINUTE", 3).for_test().await.unwrap();
-    let ann = http(&limited, 0, "ann");
+    let ann = limited.http(0, "ann");
     let change = |n: usize| json!({"nickname": format!("Ann {n}")});
     for n in 0..3 {
         ann.ok("PATCH", "/api/users/me", Some(change(n))).await.unwrap();
@@ -249,13 +244,13 @@ async fn changes_are_limited_and_a_feature_that_is_switched_off_says_so() {
     let (status, answer) = ann.call("PATCH", "/api/users/me", Some(&change(3))).await.unwrap();
     assert!(status == 429 && answer["retry_after_ms"].as_u64().is_some_and(|ms| ms <= 20_001), "{answer}");
     assert_eq!(ann.ok("GET", "/api/users/me", None).await.unwrap()["nickname"], "Ann 2");
-    http(&limited, 0, "bob").ok("PATCH", "/api/users/me", Some(change(4))).await.unwrap();
+    limited.http(0, "bob").ok("PATCH", "/api/users/me", Some(change(4))).await.unwrap();
     operator(&limited, 0, Some("ann")).ok("PATCH", "/api/users/me", Some(change(5))).await.unwrap();
 
     let builder = Builder::new().gateways(1).workers(1).unlimited().set("IM__PROFILES__ENABLED", "false");
     let builder = builder.set("IM__MESSAGES__META", "false");
     let off = builder.for_test().await.unwrap();
-    let (nobody, ann) = (Http::of_nobody(&off.http_urls()[0]), http(&off, 0, "ann"));
+    let (nobody, ann) = (Http::of_nobody(&off.http_urls()[0]), off.http(0, "ann"));
     let api = nobody.ok("GET", "/api", None).await.unwrap();
     let features = api["features"].as_array().unwrap();
     assert!(!features.is_empty(), "others are on");

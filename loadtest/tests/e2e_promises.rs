@@ -21,10 +21,6 @@ async fn connect(system: &System, gateway: usize, user: &str) -> Client {
     client
 }
 
-fn http(system: &System, gateway: usize, user: &str) -> Http {
-    Http::of_user(&system.http_urls()[gateway], user)
-}
-
 /// Sends `payload` under `msg_id`, and returns the first answer.
 async fn send(client: &mut Client, conversation: &str, msg_id: &str, payload: &Value) -> Packet {
     let frame =
@@ -129,7 +125,7 @@ async fn a_reused_id_is_never_answered_as_if_it_were_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_of_a_stored_message_is_answered_whatever_its_sender_may_do_now() {
     let system = system().await;
-    let owner = http(&system, 1, "olga");
+    let owner = system.http(1, "olga");
     for group in ["group_mute", "group_hush", "group_out", "group_over"] {
         let new = json!({"conversation_id": group, "members": ["alice"]});
         owner.ok("POST", "/api/groups", Some(new)).await.unwrap();
@@ -253,7 +249,7 @@ async fn one_connection_of_a_device_stays_the_newest_on_whatever_gateway() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mute_outlasts_the_membership_and_ends_with_the_hand_over() {
     let system = system().await;
-    let owner = http(&system, 0, "olga");
+    let owner = system.http(0, "olga");
     let group = json!({"conversation_id": "group_1", "members": ["alice", "bob"]});
     owner.ok("POST", "/api/groups", Some(group)).await.unwrap();
     let path = "/api/groups/group_1/members";
@@ -264,7 +260,7 @@ async fn a_mute_outlasts_the_membership_and_ends_with_the_hand_over() {
     assert_eq!(send_text(&mut alice, "group_1", "a1", "x").await.code, 403);
     // Leaving and coming back, of her own will or not.
     for leaver in ["alice", "olga"] {
-        http(&system, 1, leaver).ok("DELETE", &format!("{path}/alice"), None).await.unwrap();
+        system.http(1, leaver).ok("DELETE", &format!("{path}/alice"), None).await.unwrap();
         owner.ok("POST", path, Some(json!({"user_ids": ["alice"]}))).await.unwrap();
         assert_eq!(send_text(&mut alice, "group_1", "a2", "x").await.code, 403);
         assert_eq!(send_text(&mut elsewhere, "group_1", "a3", "x").await.code, 403);
@@ -273,7 +269,7 @@ async fn a_mute_outlasts_the_membership_and_ends_with_the_hand_over() {
     assert_eq!(listed["members"][0]["muted_until"], 8_640_000_000_000_000_i64, "a time that Date can show");
     // A mute that was ended stays ended.
     owner.ok("PATCH", &format!("{path}/alice"), Some(json!({"muted_until": 0}))).await.unwrap();
-    http(&system, 1, "alice").ok("DELETE", &format!("{path}/alice"), None).await.unwrap();
+    system.http(1, "alice").ok("DELETE", &format!("{path}/alice"), None).await.unwrap();
     owner.ok("POST", path, Some(json!({"user_ids": ["alice"]}))).await.unwrap();
     store(&mut alice, "group_1", "a4").await;
 
@@ -284,15 +280,14 @@ async fn a_mute_outlasts_the_membership_and_ends_with_the_hand_over() {
     store(&mut alice, "group_1", "a6").await;
     // Nor is it muted by the same call.
     let both = json!({"role": "owner", "muted_until": 4_000_000_000_000_i64});
-    let status =
-        http(&system, 0, "alice").refused("PATCH", &format!("{path}/bob"), Some(both)).await.unwrap();
+    let status = system.http(0, "alice").refused("PATCH", &format!("{path}/bob"), Some(both)).await.unwrap();
     assert_eq!(status, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_shows_newcomers_more_of_the_history_than_it_sees() {
     let system = system().await;
-    let owner = http(&system, 0, "olga");
+    let owner = system.http(0, "olga");
     let group = json!({"conversation_id": "group_1", "history": "joining"});
     owner.ok("POST", "/api/groups", Some(group)).await.unwrap();
     let mut olga = connect(&system, 0, "olga").await;
@@ -301,7 +296,7 @@ async fn nobody_shows_newcomers_more_of_the_history_than_it_sees() {
     owner.ok("POST", &format!("{path}/members"), Some(json!({"user_ids": ["adam"]}))).await.unwrap();
     owner.ok("PATCH", &format!("{path}/members/adam"), Some(json!({"role": "admin"}))).await.unwrap();
     store(&mut olga, "group_1", "later").await;
-    let adam = http(&system, 1, "adam");
+    let adam = system.http(1, "adam");
     let seen = async |user: &str| {
         let shown = connect(&system, 1, user).await.pull_all("group_1", 0).await.unwrap();
         shown.into_iter().map(|message| message.msg_id).collect::<Vec<_>>()
@@ -331,7 +326,7 @@ async fn a_private_name_reaches_the_user_who_is_meant_or_nobody() {
     let refused = send_text(&mut m, "private_m_a_m", "m1", "whom?").await;
     assert_eq!(refused.code, 400);
     assert!(refused.payload.as_str().unwrap().contains("\"to\""), "{}", refused.payload);
-    let m_http = http(&system, 0, "m");
+    let m_http = system.http(0, "m");
     let status = m_http.refused("GET", "/api/conversations/private_m_a_m/messages", None).await;
     assert_eq!(status.unwrap(), 400);
     for (n, (user, peer)) in ["a_m", "m_a"].into_iter().zip(&mut peers).enumerate() {
@@ -375,7 +370,7 @@ async fn a_private_name_reaches_the_user_who_is_meant_or_nobody() {
 async fn a_block_keeps_the_blocked_user_off() {
     let system = system().await;
     let (mut ann, mut bob) = (connect(&system, 0, "ann").await, connect(&system, 1, "bob").await);
-    let (ann_http, bob_http) = (http(&system, 1, "ann"), http(&system, 0, "bob"));
+    let (ann_http, bob_http) = (system.http(1, "ann"), system.http(0, "bob"));
     let chat = "private_ann_bob";
     let presence = async || {
         let users = bob_http.ok("GET", "/api/presence?user_ids=ann", None).await.unwrap()["users"].clone();
@@ -413,7 +408,7 @@ async fn a_block_keeps_the_blocked_user_off() {
 async fn a_user_may_want_to_be_asked_before_it_is_in_a_group() {
     let system = system().await;
     let (mut ann, mut eve) = (connect(&system, 0, "ann").await, connect(&system, 1, "eve").await);
-    let (ann_http, bob_http) = (http(&system, 1, "ann"), http(&system, 0, "bob"));
+    let (ann_http, bob_http) = (system.http(1, "ann"), system.http(0, "bob"));
     assert_eq!(ann_http.ok("GET", "/api/settings", None).await.unwrap(), json!({"group_adds": "everyone"}));
     ann_http.ok("PATCH", "/api/settings", Some(json!({"group_adds": "contacts"}))).await.unwrap();
     let new = |id: &str| Some(json!({"conversation_id": id, "name": "Fun", "members": ["ann", "eve"]}));
@@ -432,7 +427,7 @@ async fn a_user_may_want_to_be_asked_before_it_is_in_a_group() {
     // Adding her again tells nobody again, and is no way in.
     let again = bob_http.ok("POST", "/api/groups/group_1/members", Some(json!({"user_ids": ["ann"]}))).await;
     assert_eq!(again.unwrap(), json!({}));
-    assert_eq!(http(&system, 0, "eve").refused("POST", "/api/invitations/group_1", None).await.unwrap(), 404);
+    assert_eq!(system.http(0, "eve").refused("POST", "/api/invitations/group_1", None).await.unwrap(), 404);
     ann_http.ok("POST", "/api/invitations/group_1", None).await.unwrap();
     store(&mut eve, "group_1", "welcome").await;
     ann.wait_for(|packet| packet.cmd == 5).await.unwrap();

@@ -19,13 +19,9 @@ fn builder() -> Builder {
         .set("IM__GROUPS__SYSTEM_MESSAGES", "true")
 }
 
-fn http(system: &System, gateway: usize, user: &str) -> Http {
-    Http::of_user(&system.http_urls()[gateway], user)
-}
-
 async fn create(system: &System, members: &[&str]) {
     let body = json!({"conversation_id": GROUP, "name": "Entries", "members": members});
-    http(system, 0, "ann").ok("POST", "/api/groups", Some(body)).await.unwrap();
+    system.http(0, "ann").ok("POST", "/api/groups", Some(body)).await.unwrap();
 }
 
 /// What a change is called by its entry: `(type, by, user_ids)`, and `name` or `role`.
@@ -60,7 +56,7 @@ async fn entry(http: &Http) -> Value {
 async fn each_change_of_a_group_is_one_entry() {
     let system = builder().for_test().await.unwrap();
     create(&system, &["bob", "eve"]).await;
-    let (ann, bob) = (http(&system, 0, "ann"), http(&system, 1, "bob"));
+    let (ann, bob) = (system.http(0, "ann"), system.http(1, "bob"));
     let shown = entry(&bob).await;
     assert_eq!((&shown["last_seq"], &shown["unread"]), (&json!(1), &json!(0)), "{shown}");
     assert_eq!(shown.get("last_message"), None);
@@ -76,7 +72,7 @@ async fn each_change_of_a_group_is_one_entry() {
     bob.ok("PATCH", &group, Some(json!({"name": "A \"b\"", "notice": "n"}))).await.unwrap();
     bob.ok("PATCH", &group, Some(json!({"name": "A \"b\"", "muted": false}))).await.unwrap(); // the same name
     bob.ok("DELETE", &of("dan"), None).await.unwrap();
-    http(&system, 1, "carl").ok("DELETE", &of("carl"), None).await.unwrap();
+    system.http(1, "carl").ok("DELETE", &of("carl"), None).await.unwrap();
     ann.ok("PATCH", &of("bob"), Some(json!({"role": "owner"}))).await.unwrap();
     let operator = Http::of_operator(&system.http_urls()[1], system.operator_key());
     operator.ok("POST", &members, Some(json!({"user_ids": ["dan"]}))).await.unwrap();
@@ -99,10 +95,10 @@ async fn each_change_of_a_group_is_one_entry() {
         [1, 2, 3, 4, 5, 6, 7, 8]
     );
     assert_eq!(page(&bob, "&changes=false").await, Vec::<Value>::new());
-    let shown = entry(&http(&system, 0, "eve")).await;
+    let shown = entry(&system.http(0, "eve")).await;
     assert_eq!((&shown["last_seq"], &shown["unread"]), (&json!(8), &json!(0)));
     // Who came back sees what is after that, with history from the start everything.
-    assert_eq!(page(&http(&system, 0, "dan"), "").await.len(), 8);
+    assert_eq!(page(&system.http(0, "dan"), "").await.len(), 8);
     let one = bob.ok("GET", &format!("/api/conversations/{GROUP}/messages/4"), None).await.unwrap();
     assert_eq!(one, messages[3]);
     system.stop().await;
@@ -120,7 +116,7 @@ async fn members_get_entries_as_pushes_and_may_answer_but_not_change_them() {
         client.request(0, r#"{"cmd":0}"#).await.unwrap();
         clients.push(client);
     }
-    let ann = http(&system, 0, "ann");
+    let ann = system.http(0, "ann");
     ann.ok("POST", &format!("/api/groups/{GROUP}/members"), Some(json!({"user_ids": ["eve"]})))
         .await
         .unwrap();
@@ -150,10 +146,10 @@ async fn members_get_entries_as_pushes_and_may_answer_but_not_change_them() {
 async fn large_groups_show_no_joins_and_a_setting_switches_entries_off() {
     let system = builder().set("IM__GROUPS__LARGE_ABOVE", 3).for_test().await.unwrap();
     create(&system, &["b", "c", "d"]).await;
-    let ann = http(&system, 0, "ann");
+    let ann = system.http(0, "ann");
     let members = format!("/api/groups/{GROUP}/members");
     ann.ok("POST", &members, Some(json!({"user_ids": ["e"]}))).await.unwrap();
-    http(&system, 1, "e").ok("DELETE", &format!("{members}/e"), None).await.unwrap();
+    system.http(1, "e").ok("DELETE", &format!("{members}/e"), None).await.unwrap();
     ann.ok("PATCH", &format!("/api/groups/{GROUP}"), Some(json!({"name": "Large"}))).await.unwrap();
     let kinds: Vec<String> = page(&ann, "").await.iter().map(|message| said(message).0).collect();
     assert_eq!(kinds, ["created", "renamed"]);
@@ -163,7 +159,7 @@ async fn large_groups_show_no_joins_and_a_setting_switches_entries_off() {
 
     let system = builder().set("IM__GROUPS__SYSTEM_MESSAGES", "false").for_test().await.unwrap();
     create(&system, &["b"]).await;
-    assert_eq!(page(&http(&system, 0, "ann"), "").await, Vec::<Value>::new());
+    assert_eq!(page(&system.http(0, "ann"), "").await, Vec::<Value>::new());
     let features = Http::of_nobody(&system.http_urls()[0]).ok("GET", "/api", None).await.unwrap();
     assert!(!features["features"].as_array().unwrap().contains(&json!("system")), "{features}");
     system.stop().await;
@@ -177,7 +173,7 @@ async fn an_entry_is_there_once_although_the_gateway_was_killed() {
     for n in 0..system.worker_count() {
         system.worker(n).kill();
     }
-    let (ann, bob) = (http(&system, 0, "ann"), http(&system, 1, "bob"));
+    let (ann, bob) = (system.http(0, "ann"), system.http(1, "bob"));
     let rename = async |http: &Http, name: &str| {
         http.ok("PATCH", &format!("/api/groups/{GROUP}"), Some(json!({"name": name}))).await.unwrap();
     };
@@ -201,7 +197,7 @@ async fn an_entry_is_there_once_although_the_gateway_was_killed() {
     assert_eq!(names, ["first", "second"]);
     // Long enough for another look at the entries that were left: none is sent twice.
     system.gateway(0).start_again().await.unwrap();
-    rename(&http(&system, 0, "ann"), "third").await;
+    rename(&system.http(0, "ann"), "third").await;
     sleep(Duration::from_secs(12)).await;
     assert_eq!(page(&bob, "").await.len(), 4);
     system.stop().await;

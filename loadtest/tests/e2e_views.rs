@@ -15,12 +15,8 @@ const CHAT: &str = "private_alice_bob";
 async fn system() -> System {
     let system = Builder::new().unlimited().set("IM__GROUPS__AUTO_CREATE", "false").for_test().await.unwrap();
     let body = json!({"conversation_id": GROUP, "name": "Views", "members": ["bob", "carol"]});
-    http(&system, 0, "alice").ok("POST", "/api/groups", Some(body)).await.unwrap();
+    system.http(0, "alice").ok("POST", "/api/groups", Some(body)).await.unwrap();
     system
-}
-
-fn http(system: &System, gateway: usize, user: &str) -> Http {
-    Http::of_user(&system.http_urls()[gateway], user)
 }
 
 /// A client whose pushes are on.
@@ -127,7 +123,7 @@ async fn what_one_device_sets_is_seen_by_the_others_by_event_and_by_sync() {
     let (entries, cursor) = sync(&mut tablet, 0).await;
     assert_eq!(of(&entries, CHAT).unwrap().get("settings"), None);
 
-    let alice = http(&system, 0, "alice");
+    let alice = system.http(0, "alice");
     let all = json!({"muted_until": -1, "pinned": true, "archived": true, "marked_unread": true, "draft": "Dé\0😀"});
     assert_eq!(patch(&alice, "-?to=bob", all.clone()).await, all);
     for client in [&mut phone, &mut tablet] {
@@ -136,8 +132,8 @@ async fn what_one_device_sets_is_seen_by_the_others_by_event_and_by_sync() {
     let (entries, cursor) = sync(&mut tablet, cursor).await;
     assert_eq!(of(&entries, CHAT).unwrap()["settings"], all);
     assert_eq!(of(&entries, CHAT).unwrap()["unread"], 1, "a mark is no message");
-    assert_eq!(listed(&http(&system, 1, "alice"), CHAT).await.unwrap()["settings"], all);
-    assert_eq!(listed(&http(&system, 1, "bob"), CHAT).await.unwrap().get("settings"), None);
+    assert_eq!(listed(&system.http(1, "alice"), CHAT).await.unwrap()["settings"], all);
+    assert_eq!(listed(&system.http(1, "bob"), CHAT).await.unwrap().get("settings"), None);
 
     // The same again is no change; what is taken back is not shown any more.
     patch(&alice, CHAT, json!({"pinned": true, "draft": null, "archived": false})).await;
@@ -178,7 +174,7 @@ async fn what_one_device_sets_is_seen_by_the_others_by_event_and_by_sync() {
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_are_refused_and_change_nothing() {
     let system = system().await;
-    let alice = http(&system, 0, "alice");
+    let alice = system.http(0, "alice");
     let refused = async |http: &Http, method: &str, conversation: &str, body: Value| {
         let path = format!("/api/conversations/{conversation}");
         http.call(method, &path, Some(&body)).await.unwrap().0
@@ -211,7 +207,7 @@ async fn malformed_requests_are_refused_and_change_nothing() {
         ("alice", "-?to=", 400),
         ("alice", "-", 400),
     ] {
-        let http = http(&system, 1, user);
+        let http = system.http(1, user);
         for method in ["PATCH", "DELETE"] {
             let status = refused(&http, method, conversation, json!({"pinned": true})).await;
             assert_eq!(status, expected, "{method} {conversation} by {user}");
@@ -251,7 +247,7 @@ async fn features_that_are_switched_off_are_refused() {
         .for_test()
         .await
         .unwrap();
-    let alice = http(&system, 0, "alice");
+    let alice = system.http(0, "alice");
     let api = alice.ok("GET", "/api", None).await.unwrap();
     let features = api["features"].as_array().unwrap();
     assert!(!features.iter().any(|one| *one == "settings" || *one == "presence_events"), "{features:?}");
@@ -298,7 +294,7 @@ async fn what_is_cleared_is_shown_by_no_way_until_the_next_message() {
     let mut bob = connect(&system, 1, "bob").await;
     let mut tablet = connect(&system, 0, "bob").await;
     let all @ [first, own, _, last] = filled(&mut alice, &mut bob).await;
-    let both = [0, 1].map(|gateway| http(&system, gateway, "bob"));
+    let both = [0, 1].map(|gateway| system.http(gateway, "bob"));
     patch(&both[0], GROUP, json!({"pinned": true})).await;
     assert_eq!(listed(&both[0], GROUP).await.unwrap()["mentions"], 1);
     let (_, cursor) = sync(&mut tablet, 0).await;
@@ -332,7 +328,7 @@ async fn what_is_cleared_is_shown_by_no_way_until_the_next_message() {
     // A retry of what was stored before is answered as ever.
     assert_eq!(send(&mut bob, GROUP, "m2", json!({"content": "own"})).await.seq, Some(own));
     // Others see what they saw.
-    assert_eq!(page(&http(&system, 1, "carol"), GROUP, "").await, all);
+    assert_eq!(page(&system.http(1, "carol"), GROUP, "").await, all);
 
     // A change of what is cleared does not bring it back.
     stored(&mut alice, GROUP, "e1", json!({"msg_type": 4, "edit_seq": first, "content": "one"})).await;
@@ -364,12 +360,12 @@ async fn a_cleared_conversation_stays_so_for_new_connections_and_members() {
     bob.socket().close(None).await.unwrap();
     drop(bob);
     // Nobody of bob is connected: everything comes from the database.
-    let calls = http(&system, 0, "bob");
+    let calls = system.http(0, "bob");
     clear(&calls, GROUP).await;
     clear(&calls, CHAT).await;
     nothing_is_shown(&calls, first).await;
     assert_eq!(page(&calls, CHAT, "").await, [0; 0]);
-    assert_eq!(page(&http(&system, 0, "alice"), CHAT, "").await.len(), 1);
+    assert_eq!(page(&system.http(0, "alice"), CHAT, "").await.len(), 1);
     let mut bob = connect(&system, 1, "bob").await;
     assert_eq!((pull(&mut bob, GROUP).await, pull(&mut bob, CHAT).await), (vec![], vec![]));
     let (mut entries, _) = sync(&mut bob, cursor).await;
@@ -385,11 +381,11 @@ async fn a_cleared_conversation_stays_so_for_new_connections_and_members() {
     assert_eq!(calls.refused("DELETE", &format!("/api/conversations/{GROUP}"), None).await.unwrap(), 403);
     let body = json!({"user_ids": ["bob"]});
     let path = format!("/api/groups/{GROUP}/members");
-    http(&system, 0, "alice").ok("POST", &path, Some(body)).await.unwrap();
+    system.http(0, "alice").ok("POST", &path, Some(body)).await.unwrap();
     event(&mut bob, "joined").await;
     assert_eq!(pull(&mut bob, GROUP).await, [0; 0]);
     for gateway in [0, 1] {
-        nothing_is_shown(&http(&system, gateway, "bob"), first).await;
+        nothing_is_shown(&system.http(gateway, "bob"), first).await;
     }
     let next = stored(&mut alice, GROUP, "m9", json!({"content": "two"})).await;
     assert_eq!(pull(&mut bob, GROUP).await, [next]);
@@ -430,12 +426,12 @@ async fn changes_reach_who_was_away_and_gateways_that_lost_the_event() {
     bob.socket().close(None).await.unwrap();
     drop(bob);
     let draft = json!({"draft": "later"});
-    patch(&http(&system, 0, "bob"), GROUP, draft.clone()).await;
+    patch(&system.http(0, "bob"), GROUP, draft.clone()).await;
     let mut bob = connect(&system, 1, "bob").await;
     let (entries, _) = changed(&mut bob, cursor).await;
     assert_eq!(of(&entries, GROUP).unwrap()["settings"], draft);
     assert_eq!(pull(&mut bob, GROUP).await, all);
-    patch(&http(&system, 0, "bob"), GROUP, json!({"draft": null})).await;
+    patch(&system.http(0, "bob"), GROUP, json!({"draft": null})).await;
     let pool = sqlx::MySqlPool::connect(&system.urls.mysql).await.unwrap();
     sqlx::query("DELETE FROM user_conversation_state").execute(&pool).await.unwrap();
     pool.close().await;
@@ -503,7 +499,7 @@ async fn who_is_watched_is_told_as_coming_at_once_and_as_going_after_a_while() {
     // An empty list ends it; so does a block, for the one who is blocked.
     assert_eq!(watch(&mut other, &[]).await, json!([]));
     let body = json!({"user_id": "alice"});
-    http(&system, 1, "bob").ok("POST", "/api/blocks", Some(body)).await.unwrap();
+    system.http(1, "bob").ok("POST", "/api/blocks", Some(body)).await.unwrap();
     let mut carol = connect(&system, 1, "carol").await;
     assert_eq!(watch(&mut carol, &["bob"]).await, is("bob", false));
     let _bob = connect(&system, 1, "bob").await;
@@ -563,7 +559,7 @@ async fn lists_of_watched_users_are_limited() {
         .unwrap();
     let users = ["bob", "carol", "dave", "eve"];
     let body = json!({"conversation_id": GROUP, "members": users});
-    http(&system, 0, "alice").ok("POST", "/api/groups", Some(body)).await.unwrap();
+    system.http(0, "alice").ok("POST", "/api/groups", Some(body)).await.unwrap();
     let mut alice = connect(&system, 0, "alice").await;
     for payload in [
         json!({"user_ids": vec!["bob"; 201]}),
@@ -612,14 +608,14 @@ async fn reads_of_users_without_settings_cost_the_statements_that_they_always_di
     let builder = Builder::new().gateways(1).workers(1).unlimited().set("IM__GROUPS__AUTO_CREATE", "false");
     let system = builder.on_own_servers().await.unwrap();
     let body = json!({"conversation_id": GROUP, "members": ["bob"]});
-    http(&system, 0, "alice").ok("POST", "/api/groups", Some(body)).await.unwrap();
+    system.http(0, "alice").ok("POST", "/api/groups", Some(body)).await.unwrap();
     let mut alice = connect(&system, 0, "alice").await;
     for n in 0..60 {
         stored(&mut alice, GROUP, &format!("m{n}"), json!({"content": "x"})).await;
         stored(&mut alice, CHAT, &format!("m{n}"), json!({"content": "x"})).await;
     }
     let pool = sqlx::MySqlPool::connect(&system.urls.mysql).await.unwrap();
-    let calls = http(&system, 0, "bob");
+    let calls = system.http(0, "bob");
     let (_, cursor) = sync(&mut alice, 0).await;
     let mut counted = Vec::new();
     for (kind, each) in [("pull", 1), ("sync", 2), ("group over HTTP", 4), ("chat over HTTP", 2)] {

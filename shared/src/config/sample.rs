@@ -36,6 +36,12 @@ pub fn differences<C: Debug>(one: &C, other: &C) -> Vec<Difference> {
         .collect()
 }
 
+/// The keys of [`differences`].
+#[must_use]
+pub fn changed_keys<C: Debug>(one: &C, other: &C) -> Vec<String> {
+    differences(one, other).into_iter().map(|difference| difference.key).collect()
+}
+
 /// The text of a TOML file in which each number and truth value, and the filter of logs, is another one: for tests of what a
 /// changed configuration changes.
 #[must_use]

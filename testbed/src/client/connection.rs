@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use im_client::protocol::{Chat, ConnectError, Connection, Entry, Packet, StoredMessage};
+use im_client::protocol::{Chat, ConnectError, Connection, Entry, Packet, StoredMessage, chat_frame};
 
 use super::conformance::INSPECTOR;
 use super::credentials::Credentials;
@@ -99,8 +99,18 @@ impl Client {
     /// # Errors
     /// As [`next`](Self::next).
     pub async fn chat_until_taken(&mut self, chat: &Chat) -> anyhow::Result<Packet> {
+        self.send_until_taken(&chat.msg_id, &chat_frame(chat)).await
+    }
+
+    /// The same of a message of any kind: `frame` has the id `msg_id`.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn send_until_taken(&mut self, msg_id: &str, frame: &str) -> anyhow::Result<Packet> {
         loop {
-            let reply = self.chat(chat).await?;
+            self.send(frame.to_owned()).await?;
+            let is_reply = |packet: &Packet| packet.cmd == 2 && packet.msg_id.as_deref() == Some(msg_id);
+            let reply = self.wait_for(is_reply).await?;
             let Some(wait) = reply.retry_after_ms() else { return Ok(reply) };
             tokio::time::sleep(Duration::from_millis(wait)).await;
         }

@@ -63,11 +63,11 @@ impl Kind {
         self != Self::Text && matches!(code, 403 | 404)
     }
 
-    /// The payload of its frame. `content` is that of a text or an edit.
+    /// The payload of its frame if it is a change. `content` is that of an edit.
     #[must_use]
-    pub fn payload(self, content: &str, stored: bool) -> serde_json::Value {
+    pub fn change(self, content: &str, stored: bool) -> Option<serde_json::Value> {
         let mut payload = match self {
-            Self::Text => json!({"content": content}),
+            Self::Text => return None,
             Self::Edit { target } => json!({"msg_type": 4, "edit_seq": target, "content": content}),
             Self::Reaction { target, reaction, removes: false } => {
                 json!({"msg_type": 5, "react_seq": target, "reaction": reaction})
@@ -79,7 +79,7 @@ impl Kind {
         if stored {
             payload["ack"] = "stored".into();
         }
-        payload
+        Some(payload)
     }
 }
 

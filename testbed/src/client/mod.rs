@@ -1,5 +1,6 @@
 //! Clients of the public protocol: the crate `im-client` with checks and measurements.
 
+mod answers;
 mod backoff;
 pub(crate) mod conformance;
 mod connection;

@@ -1,15 +1,13 @@
 //! A user that sends many messages, and sends each again until it is acknowledged, through any gateway that answers.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hdrhistogram::Histogram;
-use im_client::protocol::{Chat, ConnectError, Ended, Refused, Reply, Socket, chat_frame};
+use im_client::protocol::{Chat, ConnectError, Socket, chat_frame};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
@@ -18,8 +16,8 @@ use super::backoff::Backoff;
 use super::credentials::Credentials;
 use super::mix::{Kind, Targets};
 use super::pace::{Assignment, Pace};
-use super::refusals::{Request, cause};
-use super::report::{Progress, Report, messages_in};
+use super::refusals::Request;
+use super::report::{Progress, Report};
 use super::sending::Sending;
 
 /// A message without a reply after this time is sent again on a new connection.
@@ -32,8 +30,6 @@ const NO_SUCCESS_TIMEOUT: Duration = Duration::from_secs(120);
 const UNANSWERED_MAX: usize = 256;
 /// Frames that are written before replies are read.
 const FRAMES_AT_ONCE: usize = 64;
-/// Milliseconds before a message is sent again whose refusal names no time.
-const RETRY_DEFAULT_MS: u64 = 1_000;
 
 /// State of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,7 +68,7 @@ pub struct Sender {
     pub begun: Arc<[AtomicU64]>,
     gateways: Vec<String>,
     pace: Pace,
-    report: Arc<Report>,
+    pub(super) report: Arc<Report>,
 }
 
 impl Sender {
@@ -137,37 +133,13 @@ impl Sender {
         }
     }
 
-    /// Records the sequence number of a reply with code 0. Returns whether an earlier reply had another one.
-    pub fn record_ack(&mut self, n: usize, seq: u64) -> bool {
-        let sent = &mut self.sent[n];
-        let is_corrected = sent.acked.is_some_and(|before| before != seq);
-        sent.repeated |= is_corrected;
-        if let Some(targets) = self.mix.as_ref().filter(|_| sent.acked.is_none() && sent.kind == Kind::Text) {
-            targets.acked(&self.user, seq);
-        }
-        sent.acked = Some(seq);
-        is_corrected
-    }
-
-    /// Records a refusal. Returns whether it is final.
-    pub fn record_refusal(&mut self, n: usize, code: u16) -> bool {
-        let sent = &mut self.sent[n];
-        sent.repeated = true;
-        let is_final = sent.kind.may_end_with(code);
-        if is_final {
-            sent.acked = None;
-        }
-        is_final
-    }
-
     /// The frame of message `n`; `stored`: the reply is requested at the commit.
     #[must_use]
     pub fn frame(&self, n: usize, stored: bool) -> String {
         let (conversation, msg_id, content) = (self.conversation.clone(), self.msg_id(n), self.content(n));
-        match self.sent[n].kind {
-            Kind::Text => chat_frame(&Chat { conversation, msg_id, content, stored }),
-            kind => {
-                let payload = kind.payload(&content, stored);
+        match self.sent[n].kind.change(&content, stored) {
+            None => chat_frame(&Chat { conversation, msg_id, content, stored }),
+            Some(payload) => {
                 json!({"cmd": 2, "msg_id": msg_id, "conversation_id": conversation, "payload": payload})
                     .to_string()
             }
@@ -363,83 +335,5 @@ impl Sender {
         let next = [again, scheduled, open.then_some(now)].into_iter().flatten().min();
         let not_before = state.backoff.not_before(now).unwrap_or(now);
         next.map_or(latest, |next| next.max(not_before)).min(latest)
-    }
-
-    fn take(&mut self, frame: Message, state: &mut Sending) -> anyhow::Result<()> {
-        let text = match frame {
-            Message::Text(text) => text,
-            Message::Close(Some(frame)) => {
-                self.report.refusals.count(Request::Connection, frame.code.into(), "");
-                state.reconnect_after = Ended::from(Some(frame)).retry_after();
-                return Ok(());
-            }
-            _ => return Ok(()),
-        };
-        let reply: Reply<'_> =
-            serde_json::from_str(&text).with_context(|| format!("not the protocol: {text}"))?;
-        if reply.cmd == 5 {
-            self.report.pushed.fetch_add(messages_in(&text), Ordering::Relaxed);
-        }
-        if reply.cmd != 2 {
-            return Ok(());
-        }
-        let id = reply.msg_id.context("a reply without msg_id")?;
-        let n: usize = id.rsplit_once('-').context("not our msg_id")?.1.parse()?;
-        state.flights.remove(&n);
-        match reply.code {
-            0 => self.take_ack(n, reply.seq.context("code 0 without seq")?, state),
-            code => self.take_refusal(n, code, reply.payload.map_or("null", |payload| payload.get()), state),
-        }
-    }
-
-    fn take_ack(&mut self, n: usize, seq: u64, state: &mut Sending) -> anyhow::Result<()> {
-        if self.record_ack(n, seq) {
-            self.report.corrected.fetch_add(1, Ordering::Relaxed);
-        }
-        self.progress.acked(seq);
-        let Some(begun) = state.begun.remove(&n) else { return Ok(()) };
-        state.last_success = Instant::now();
-        state.backoff.accepted();
-        self.report.acked.fetch_add(1, Ordering::Relaxed);
-        let micros = u64::try_from(begun.elapsed().as_micros())?;
-        self.latency.saturating_record(micros);
-        self.report.record_latency(micros);
-        Ok(())
-    }
-
-    /// The message is sent again when the gateway says so; a refusal that a retry does not change ends the run.
-    fn take_refusal(
-        &mut self,
-        n: usize,
-        code: u16,
-        payload: &str,
-        state: &mut Sending,
-    ) -> anyhow::Result<()> {
-        let (message, wait) = match serde_json::from_str(payload) {
-            Ok(Refused::Later { message, retry_after_ms }) => (message, retry_after_ms),
-            Ok(Refused::Sentence(message)) => (message, None),
-            Err(_) => (Cow::Borrowed(payload), None),
-        };
-        self.report.refusals.count(Request::Message, code, &message);
-        if self.record_refusal(n, code) {
-            state.begun.remove(&n);
-            return Ok(());
-        }
-        if !matches!(code, 429 | 500 | 503) {
-            let cause = cause(Request::Message, code, &message);
-            anyhow::bail!(
-                "{} to {} was refused with {code}: {message} ({cause})",
-                self.msg_id(n),
-                self.conversation
-            );
-        }
-        self.report.refused.fetch_add(1, Ordering::Relaxed);
-        let (now, wait) = (Instant::now(), Duration::from_millis(wait.unwrap_or(RETRY_DEFAULT_MS)));
-        if code == 429 {
-            // The limit is the user's: its other messages would be refused too.
-            state.backoff.refused(now, wait);
-        }
-        state.again.insert((now + wait, n));
-        Ok(())
     }
 }

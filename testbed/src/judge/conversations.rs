@@ -1,13 +1,12 @@
 //! Pulls all conversations and applies the rules.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::rules::{Renumbered, judge_list};
 use super::verdict::Verdict;
-use crate::client::{Client, Packet, Sender, StoredMessage};
+use crate::client::{Client, Sender, StoredMessage};
 
 /// Sends the message again: the reply must have the sequence number under which it is stored.
 async fn judge_retry(
@@ -20,15 +19,7 @@ async fn judge_retry(
     let mut client = Client::connect_with(&sender.credentials, gateway, &sender.user).await?;
     let msg_id = sender.msg_id(n);
     // The sender may have used up what its rate limit allows.
-    let told = loop {
-        client.send(sender.frame(n, true)).await?;
-        let is_reply = |packet: &Packet| packet.cmd == 2 && packet.msg_id.as_deref() == Some(&*msg_id);
-        let reply = client.wait_for(is_reply).await?;
-        match reply.retry_after_ms() {
-            Some(wait) => tokio::time::sleep(Duration::from_millis(wait)).await,
-            None => break reply.seq,
-        }
-    };
+    let told = client.send_until_taken(&msg_id, &sender.frame(n, true)).await?.seq;
     if told == Some(seq) {
         verdict.renumbered += 1;
     } else {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::links::{End, Links};
 use super::plan::Plan;
 use super::{Link, RedisServer, Servers, Service, Stores, TemporaryFolder, Urls};
+use crate::client::Http;
 
 /// Who owns the servers.
 #[derive(Debug)]
@@ -103,6 +104,12 @@ impl System {
     #[must_use]
     pub fn http_urls(&self) -> Vec<String> {
         self.gateways.iter().map(Service::http_url).collect()
+    }
+
+    /// Calls gateway `n` as `user`, where users are trusted by their id.
+    #[must_use]
+    pub fn http(&self, n: usize, user: &str) -> Http {
+        Http::of_user(&self.gateways[n].http_url(), user)
     }
 
     /// The addresses for health checks and metrics, one for each gateway.
