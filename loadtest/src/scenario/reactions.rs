@@ -22,9 +22,10 @@ const SENDERS: usize = 20;
 const TEXTS: usize = 100;
 const PER_SECOND: f64 = 2_000.0;
 const SECONDS: f64 = 15.0;
-/// Reactions to one message: each of 500 users with 20 different ones.
-const ON_ONE: usize = 10_000;
-const REACTING: usize = 500;
+/// Reactions to one message: each of 530 users with 20 different ones, but for the texts that are sent before the first
+/// one is acknowledged. So there are 10,000 at least.
+const REACTING: usize = 530;
+const REACTIONS_EACH: usize = 20;
 /// Messages of a page, and the pulls that are measured.
 const PAGE: usize = 50;
 const PULLS: usize = 200;
@@ -72,6 +73,8 @@ async fn rate(target: &mut Target, scale: &Scale) -> anyhow::Result<(Figures, Ou
 /// A page as one reader gets it.
 struct Page {
     bytes: f64,
+    /// To all its messages.
+    reactions: u64,
     p50_ms: f64,
     p99_ms: f64,
 }
@@ -81,12 +84,9 @@ struct Pages {
     without: Page,
 }
 
-async fn on_one_message(target: &mut Target, scale: &Scale) -> anyhow::Result<(Figures, usize, Pages)> {
+async fn on_one_message(target: &mut Target, scale: &Scale) -> anyhow::Result<(Figures, u64, Pages)> {
     let senders = scale.of(REACTING);
-    let count = senders * (ON_ONE / REACTING);
-    // The first message of each is a text if its target is not known yet.
-    let messages = count + senders;
-    let load = Load { groups: 1, senders, messages, window: 1, ..FIFTY_SENDERS };
+    let load = Load { groups: 1, senders, messages: senders * REACTIONS_EACH, window: 1, ..FIFTY_SENDERS };
     let mut one = Participants::new(&load, target.deployment().name("one"));
     one.mix = Some(Arc::new(Targets::reactions(1)));
     let (figures, _) = sampled_as("one message", &one, target).await?;
@@ -96,7 +96,7 @@ async fn on_one_message(target: &mut Target, scale: &Scale) -> anyhow::Result<(F
     let deployment = target.deployment();
     let with = page(deployment, &one).await?;
     let without = page(deployment, &plain).await?;
-    Ok((figures, count, Pages { with, without }))
+    Ok((figures, with.reactions, Pages { with, without }))
 }
 
 /// Pulls the first page again and again, as a reader with the cursor 0.
@@ -104,14 +104,23 @@ async fn page(deployment: &Deployment, participants: &Participants<'_>) -> anyho
     let conversation = participants.conversation(0);
     let mut reader = deployment.join(0, &participants.user(0, 0), &conversation).await?;
     let mut latency: Histogram<u64> = histogram()?;
-    let mut bytes = 0;
+    let (mut bytes, mut reactions) = (0, 0);
     for _ in 0..PULLS {
         let begun = Instant::now();
         let page = reader.pull(&conversation, 0, PAGE).await?;
         latency.saturating_record(u64::try_from(begun.elapsed().as_micros())?);
         anyhow::ensure!(page.code == 0, "a pull was refused with {}: {}", page.code, page.payload);
         bytes = page.payload.to_string().len();
+        reactions = reactions_of(&page.payload);
     }
     let latency = Latency::of("pull", &latency);
-    Ok(Page { bytes: as_f64(bytes as u64), p50_ms: latency.at(50.0), p99_ms: latency.at(99.0) })
+    let (p50_ms, p99_ms) = (latency.at(50.0), latency.at(99.0));
+    Ok(Page { bytes: as_f64(bytes as u64), reactions, p50_ms, p99_ms })
+}
+
+/// The reactions that the messages of a page, a list, show.
+fn reactions_of(page: &serde_json::Value) -> u64 {
+    let messages = page.as_array().into_iter().flatten();
+    let reactions = messages.flat_map(|message| message["reactions"].as_array().into_iter().flatten());
+    reactions.filter_map(|reaction| reaction["count"].as_u64()).sum()
 }
