@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use shared::amqp::PolicyWatch;
-use shared::config::{Amqp, ConfigError, Log, Mysql, Ops, Program, Redis, Secret, Shards, Start};
+use shared::config::{Amqp, ConfigError, Files, Log, Mysql, Ops, Program, Redis, Secret, Shards, Start};
 
 pub use crate::id_profile::IdProfile;
 pub use conversations::{Conversations, Presence};
@@ -54,6 +54,8 @@ pub struct Config {
     pub conversations: Conversations,
     /// `[presence]`
     pub presence: Presence,
+    /// `[files]`
+    pub files: Files,
     /// `[inbox]`
     pub inbox: Inbox,
     /// `[limits]`
@@ -338,6 +340,7 @@ impl Config {
         self.amqp.check()?;
         PolicyWatch::check(&self.amqp)?;
         self.auth = self.auth.validated()?;
+        self.files = self.files.validated()?;
         self.limits.check()?;
         self.traces.check()?;
         if self.timeouts.heartbeat_ms == 0 {

@@ -28,11 +28,13 @@ pub(crate) enum Feature {
     Profiles,
     /// Events about who is connected.
     PresenceEvents,
+    /// Pictures and files.
+    Files,
 }
 
 impl Feature {
     /// In the order in which clients are told them.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Edits,
         Self::Meta,
         Self::Replies,
@@ -43,6 +45,7 @@ impl Feature {
         Self::Settings,
         Self::Profiles,
         Self::PresenceEvents,
+        Self::Files,
     ];
 
     /// The name that clients know it by.
@@ -58,6 +61,7 @@ impl Feature {
             Self::Settings => "settings",
             Self::Profiles => "profiles",
             Self::PresenceEvents => "presence_events",
+            Self::Files => "files",
         }
     }
 
@@ -74,6 +78,7 @@ impl Feature {
             Self::Settings => "conversations.settings",
             Self::Profiles => "profiles.enabled",
             Self::PresenceEvents => "presence.events",
+            Self::Files => "files.store",
         }
     }
 
@@ -90,6 +95,7 @@ impl Feature {
             Self::Settings => config.conversations.settings,
             Self::Profiles => config.profiles.enabled,
             Self::PresenceEvents => config.presence.events,
+            Self::Files => config.files.is_on(),
         }
     }
 }
@@ -130,7 +136,8 @@ impl Features {
         let meta = details.and_then(|details| details.meta.as_ref()).map(|_| Feature::Meta);
         let reply = details.and_then(|details| details.reply_to).map(|_| Feature::Replies);
         let mentions = details.and_then(|details| details.mentions.as_ref()).map(|_| Feature::Mentions);
-        let mut needed = [of_kind, meta, reply, mentions].into_iter().flatten();
+        let files = message.files().next().map(|_| Feature::Files);
+        let mut needed = [of_kind, meta, reply, mentions, files].into_iter().flatten();
         needed.try_for_each(|feature| self.require(feature))
     }
 
@@ -143,8 +150,9 @@ impl Features {
             return Ok(());
         }
         let (name, setting) = (feature.name(), feature.setting());
+        let off = if feature == Feature::Files { "\"none\"" } else { "false" };
         Err(ApiError::Malformed(format!(
-            "the feature {name} is switched off here: the gateway runs with {setting} = false"
+            "the feature {name} is switched off here: the gateway runs with {setting} = {off}"
         )))
     }
 }

@@ -73,6 +73,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "USER")]
         sender: Option<String>,
     },
+    /// Compare the files of the database with those of the store.
+    #[command(subcommand)]
+    Files(FilesCommand),
     /// Plan the number of workers, or change the number of shards.
     #[command(subcommand)]
     Shards(ShardsCommand),
@@ -237,6 +240,18 @@ pub(crate) enum ConversationCommand {
         #[arg(long)]
         all: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FilesCommand {
+    /// Look for each file in the store, and for each object of the store in the database.
+    ///
+    /// Needs the settings [files] of the workers, and the folder or the bucket. Memory is bounded, and nothing is changed. A
+    /// file that is removed meanwhile causes no finding; an upload that is completed meanwhile may be found once.
+    #[command(
+        after_help = "Examples:\n  imctl files verify\n  imctl files verify --json | jq '.findings[].object_id'"
+    )]
+    Verify,
 }
 
 #[derive(Debug, Subcommand)]

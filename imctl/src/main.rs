@@ -5,6 +5,7 @@ mod config_check;
 mod context;
 mod conversation;
 mod dead_letters;
+mod files;
 mod generated;
 mod migrate;
 mod named;
@@ -19,7 +20,9 @@ mod warnings;
 
 use std::process::ExitCode;
 
-use arguments::{Arguments, Command, ConfigCommand, ConversationCommand, ShardsCommand, UserCommand};
+use arguments::{
+    Arguments, Command, ConfigCommand, ConversationCommand, FilesCommand, ShardsCommand, UserCommand,
+};
 use clap::Parser as _;
 use context::Context;
 use output::{Ending, Output, UNANSWERED};
@@ -72,6 +75,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ending> {
             let wanted = trace::Wanted { msg_id, conversation, sender };
             trace::run(&context()?, wanted, output).await
         }
+        Command::Files(FilesCommand::Verify) => files::verify(&context()?, output).await,
         Command::Shards(ShardsCommand::Plan { workers, shards }) => {
             shards::plan::run(context, workers, shards, output).await
         }

@@ -90,7 +90,9 @@ fn every_named_file_exists() {
                 let path =
                     word.trim_matches(|c: char| !c.is_alphanumeric() && c != '/' && c != '.' && c != '_');
                 let is_file = ENDINGS.iter().any(|ending| path.ends_with(ending));
-                let is_folder = path.ends_with('/') && path.len() > 1 && !path.contains("://");
+                // `image/*` is a media type.
+                let is_folder =
+                    path.ends_with('/') && path.len() > 1 && !path.contains("://") && !word.contains("/*");
                 // `steady.json` alone is the output of a command.
                 let is_output = !path.contains('/') && path.ends_with(".json");
                 if is_output || !(is_file || is_folder) || !is_inside_the_repository(path) {

@@ -154,6 +154,15 @@ names! {
     GATEWAY_INBOXES_BUILT = "im_gateway_inboxes_built_total", Counter, [],
         "Inboxes that were rebuilt from MySQL, because they were missing or Redis had restarted.";
 
+    GATEWAY_UPLOADS = "im_gateway_uploads_total", Counter, ["result"],
+        "Uploads of files, by result: begun, completed, or refused because the bytes were not what was announced.";
+    GATEWAY_UPLOAD_BYTES = "im_gateway_upload_bytes_total", Counter, [],
+        "Bytes of completed uploads.";
+    GATEWAY_TRANSFER_BYTES = "im_gateway_transfer_bytes_total", Counter, ["direction"],
+        "Bytes of files that this gateway carried itself, by direction: in or out.";
+    GATEWAY_TRANSFERS = "im_gateway_transfers", Gauge, [],
+        "Uploads and downloads that this gateway carries at the moment (at most files.transfers_at_once).";
+
     PUSH_TIME = "im_push_seconds", Histogram, [],
         "Time from the admission of a message to the push of its commit into outboxes of the same gateway, for a sample of messages.";
     PUSH_EVENTS = "im_push_events_total", Counter, ["useful"],
@@ -207,6 +216,18 @@ names! {
         "When the gateway published the oldest body that this worker has not acknowledged, in seconds since the Unix epoch, by shard; 0 if there is none. The age of the backlog is the time since.";
     DEAD_LETTERS = "im_dead_letters", Gauge, [],
         "Messages in the dead-letter queue; the owner of shard 0 asks once per second, other workers report 0.";
+    WORKER_PICTURES = "im_worker_pictures_total", Counter, ["result"],
+        "Pictures that this worker looked at, by result: done, refused (broken, or too many pixels), or failed (the store or the database).";
+    WORKER_PICTURE_TIME = "im_worker_picture_seconds", Histogram, [],
+        "Time to read a picture, make its small picture and write it.";
+    WORKER_FILES_REMOVED = "im_worker_files_removed_total", Counter, ["reason"],
+        "Files that were removed, by reason: unfinished (never completed), unused (never sent), or gone (recalled, or no avatar any more).";
+    WORKER_FILE_BYTES_REMOVED = "im_worker_file_bytes_removed_total", Counter, [],
+        "Bytes of files that were removed from the store.";
+    FILES_STORED = "im_files_stored", Gauge, [],
+        "Completed uploads whose bytes are stored; the owner of shard 0 counts every ten minutes, other workers report 0.";
+    FILE_BYTES_STORED = "im_file_bytes_stored", Gauge, [],
+        "Bytes of completed uploads that are stored; the owner of shard 0 counts every ten minutes, other workers report 0.";
     WORKER_HELD = "im_worker_messages_held", Gauge, ["shard"],
         "Held messages, which wait for a lower sequence number, by shard.";
 }

@@ -90,6 +90,7 @@ fn refused<T: std::fmt::Debug>(done: Result<T, GroupError>) -> &'static str {
         GroupError::Refused(_) => "blocked",
         GroupError::NoInvitation => "no invitation",
         GroupError::TooManyInvitations(_) => "too many invitations",
+        GroupError::AvatarGone => "avatar gone",
         GroupError::Sql(error) => panic!("{error}"),
     }
 }

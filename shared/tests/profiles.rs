@@ -27,6 +27,7 @@ fn change(nickname: Option<&str>, meta: Option<&str>) -> ProfileUpdate {
     ProfileUpdate {
         nickname: nickname.map(|text| Nickname::parse(text).unwrap()),
         meta: meta.map(|text| Meta::parse(text).unwrap()),
+        avatar: None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use filestore::StoreError;
 use shared::amqp::broker::BrokerError;
 use shared::amqp::{Broker, PolicyWatch, Topology};
 use shared::config::ConfigError;
@@ -60,6 +61,9 @@ pub enum StartError {
     /// Redis cannot be reached, or is configured to lose data.
     #[error(transparent)]
     Redis(#[from] RedisError),
+    /// The store of files is unusable.
+    #[error(transparent)]
+    Files(#[from] StoreError),
     /// RabbitMQ cannot be reached.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -159,7 +163,7 @@ impl App {
             consuming: Arc::clone(&consuming),
             publishing: Arc::clone(&publishing),
             drain: Drain::new(pool.clone(), state.clone()),
-            ledger: ledger(pool, &health, &working),
+            ledger: ledger(pool.clone(), &health, &working),
             sequence: Sequence::new(redis.clone(), config.redis.sent_ttl_s),
             inboxes: Inboxes::new(redis.clone(), config.inbox.ttl_s),
             dead_letters: DeadLetterPublisher::start(Arc::clone(&publishing), &serving),
@@ -176,6 +180,7 @@ impl App {
         let heartbeat = Heartbeat::new(me, registry, state, Arc::new(context), health.clone());
         let shards = heartbeat.owned();
         working.spawn_essential("heartbeat", heartbeat.run(working.clone()));
+        crate::files::start(&config.files, &pool, shards.clone(), &working)?;
         change_shards(follower, topology, resharding, &working);
         let reporting = report_backlog(Arc::clone(&consuming), shards.clone(), working.clone());
         working.spawn_essential("backlog of shards", reporting);

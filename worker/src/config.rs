@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::amqp::PolicyWatch;
 use shared::concurrency_limit::ConcurrencyLimit;
-use shared::config::{Amqp, ConfigError, Log, Mysql, Ops, Program, Redis, Shards, Start};
+use shared::config::{Amqp, ConfigError, Files, Log, Mysql, Ops, Program, Redis, Shards, Start};
 use shared::shutdown::Shutdown;
 use shared::traces::TraceSettings;
 
@@ -36,6 +36,8 @@ pub struct Config {
     pub ops: Ops<OPS_PORT>,
     /// How messages are committed.
     pub commit: Commit,
+    /// Pictures and files.
+    pub files: Files,
     /// Inboxes of users.
     pub inbox: Inbox,
     /// How to stop the worker.
@@ -166,7 +168,7 @@ impl Config {
     /// # Errors
     /// Names the invalid key.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        shared::config::load(Program::Worker, file, |config: Self| {
+        shared::config::load(Program::Worker, file, |mut config: Self| {
             config.shard_settings()?;
             config.shards.checked()?;
             config.mysql.check()?;
@@ -174,6 +176,7 @@ impl Config {
             config.amqp.check()?;
             TraceSettings::check(&config.traces.otlp_endpoint)?;
             PolicyWatch::check(&config.amqp)?;
+            config.files = config.files.validated()?;
             shared::advertised_address::check("ops.advertise", &config.ops.advertise)?;
             Ok(config)
         })

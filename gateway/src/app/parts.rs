@@ -32,6 +32,7 @@ use crate::budget::{BudgetSettings, Budgets};
 use crate::config::{self, Config};
 use crate::devices::Devices;
 use crate::features::Features;
+use crate::files::Files;
 use crate::hub::Hub;
 use crate::id_profile::IdProfile;
 use crate::membership::{
@@ -124,8 +125,9 @@ impl Builder {
         });
         self.receive_events(&groups, in_flight, &revocations, (devices, watches)).await?;
         groups.barriers.hello().await;
-        let profile_changes = self.follow(&connections, &groups);
         Ok(http::Deps {
+            files: Files::open(&self.live, &self.stores.pool, &groups.memberships).await?,
+            profile_changes: self.follow(&connections, &groups),
             settings: http::HttpSettings::of(&self.config),
             views: self.views(&groups, announcer),
             commit: self.commit,
@@ -136,7 +138,6 @@ impl Builder {
             changes,
             quotas: groups.quotas,
             live: Arc::clone(&self.live),
-            profile_changes,
             online,
             processes: Arc::new(self.processes()),
             accounts: self.accounts()?,

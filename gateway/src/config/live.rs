@@ -1,5 +1,6 @@
 //! Which keys can change while a gateway runs. docs/configuration.md has this as a column.
 
+use shared::config::Files;
 use shared::reload::LiveKeys;
 
 use super::{Config, Groups, Limits};
@@ -10,6 +11,11 @@ pub(crate) const KEYS: LiveKeys<Config> = LiveKeys { names: LIVE, changed };
 /// Applied at SIGHUP.
 const LIVE: &[&str] = &[
     "drain.spread_ms",
+    "files.bytes_max",
+    "files.links_valid_s",
+    "files.types",
+    "files.user_bytes_per_day",
+    "files.user_uploads_per_day",
     "groups.made_per_day",
     "groups.members_added_per_day",
     "groups.members_need_accounts",
@@ -76,6 +82,28 @@ const RESTART: &[&str] = &[
     "auth.refuse_common_passwords",
     "auth.token_ttl_s",
     "conversations.settings",
+    "files.base_url",
+    "files.cdn_base_url",
+    "files.folder",
+    "files.links_key",
+    "files.links_key_file",
+    "files.part_bytes",
+    "files.picture_bytes_max",
+    "files.picture_pixels_max",
+    "files.pictures_at_once",
+    "files.s3_access_key",
+    "files.s3_bucket",
+    "files.s3_path_style",
+    "files.s3_prefix",
+    "files.s3_public_url",
+    "files.s3_region",
+    "files.s3_secret_key",
+    "files.s3_secret_key_file",
+    "files.s3_url",
+    "files.store",
+    "files.strip_metadata",
+    "files.transfers_at_once",
+    "files.unused_keep_s",
     "groups.auto_create",
     "groups.id_profile",
     "groups.large_above",
@@ -147,6 +175,14 @@ fn changed(now: &Config, new: &Config) -> Config {
         members_added_per_day: new.groups.members_added_per_day,
         members_need_accounts: new.groups.members_need_accounts,
         ..config.groups
+    };
+    config.files = Files {
+        bytes_max: new.files.bytes_max,
+        links_valid_s: new.files.links_valid_s,
+        types: new.files.types.clone(),
+        user_bytes_per_day: new.files.user_bytes_per_day,
+        user_uploads_per_day: new.files.user_uploads_per_day,
+        ..config.files
     };
     config.profiles.changes_per_minute = new.profiles.changes_per_minute;
     config.drain = new.drain.clone();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use warp::http::StatusCode;
-use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use warp::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use warp::reply::{Reply as _, Response};
 
 use crate::wire::api_error::ApiError;
@@ -44,6 +44,18 @@ pub(crate) fn rendered(body: &impl Serialize) -> Result<Utf8Bytes, ApiError> {
 pub(crate) fn json_text(text: Utf8Bytes) -> Response {
     let mut response = Response::new(Bytes::from(text).into());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// 302 to `url`, which is valid for a while: nothing is cached.
+#[must_use]
+pub(crate) fn redirect(url: &str) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::FOUND;
+    // A URL that the gateway has made has no characters that a header cannot have.
+    if let Ok(url) = HeaderValue::from_str(url) {
+        response.headers_mut().insert(LOCATION, url);
+    }
     response
 }
 

@@ -14,6 +14,7 @@ use crate::auth::token::Tokens;
 use crate::budget::Budgets;
 use crate::config::Config;
 use crate::connection;
+use crate::files::Files;
 use crate::membership::{GroupChanges, Memberships, Quotas};
 use crate::presence::Online;
 use crate::processes::Processes;
@@ -48,6 +49,8 @@ pub(crate) struct Deps {
     pub(crate) revocations: Arc<Revocations>,
     /// `None` if accounts are disabled.
     pub(crate) accounts: Option<Arc<Accounts>>,
+    /// `None` without a store of files.
+    pub(crate) files: Option<Arc<Files>>,
     /// For the operator.
     pub(crate) processes: Arc<Processes>,
     /// Stops at a drain, which waits for all calls.

@@ -15,7 +15,7 @@ use shared::permission::{Actor, Denied, Role};
 use super::answer::{Answer, done, json};
 use super::call::{self, Call};
 use super::paging::{cursor, limit, truncate};
-use super::profile_fields::{NULLABLE, meta, no_avatar};
+use super::profile_fields::{Avatar, NULLABLE, avatar, check_avatar, meta};
 use super::refusals::{method_not_allowed, not_found};
 use crate::auth::caller::Caller;
 use crate::features::Feature;
@@ -171,8 +171,8 @@ struct GroupView {
 /// What a group shows beside its name.
 #[derive(Serialize)]
 struct Details {
-    /// `null`, while there are no uploads.
-    avatar: (),
+    /// A file; `null`: none.
+    avatar: Option<String>,
     notice: String,
     meta: Meta,
 }
@@ -190,7 +190,7 @@ async fn show(group: &Conversation, call: Call) -> Answer {
         history: History::of(row.newcomer_history),
         open: row.is_open,
         created_at: row.created_at,
-        details: has_details.then_some(Details { avatar: (), notice: row.notice, meta: row.meta }),
+        details: has_details.then_some(Details { avatar: row.avatar, notice: row.notice, meta: row.meta }),
         role,
     })
 }
@@ -211,8 +211,8 @@ struct Patch {
     name: Option<String>,
     notice: Option<String>,
     meta: Option<Box<RawValue>>,
-    #[serde(default, rename = "avatar", deserialize_with = "no_avatar")]
-    has_avatar: bool,
+    #[serde(default, deserialize_with = "avatar")]
+    avatar: Avatar,
     muted: Option<bool>,
     history: Option<History>,
 }
@@ -220,7 +220,7 @@ struct Patch {
 async fn update(group: &Conversation, call: Call) -> Answer {
     let by = actor(&call)?;
     let request: Patch = call.json_with_null(&NULLABLE).await?;
-    let has_details = request.notice.is_some() || request.meta.is_some() || request.has_avatar;
+    let has_details = request.notice.is_some() || request.meta.is_some() || request.avatar.is_some();
     if has_details {
         call.deps.connections.settings.features.require(Feature::Profiles)?;
     }
@@ -233,11 +233,14 @@ async fn update(group: &Conversation, call: Call) -> Answer {
             "nothing to change: send name, notice, avatar, meta, muted or history",
         ));
     }
+    // Without a user, the operator names one of its own with X-User-Id.
+    check_avatar(&request.avatar, call.user().ok(), &call).await?;
     let update = UpdateGroup {
         by: &by,
         name: name.as_deref(),
         notice: notice.as_deref(),
         meta: meta.as_ref(),
+        avatar: request.avatar.as_ref().map(Option::as_ref),
         is_muted: request.muted,
         history_from_start,
     };

@@ -30,8 +30,8 @@ use super::deps::Deps;
 use super::places::Places;
 use super::refusals::not_found;
 use super::{
-    accounts, admin, conversations, cors, groups, head, invitations, path, people, query, specification,
-    users, version,
+    accounts, admin, conversations, cors, files, groups, head, invitations, path, people, query,
+    specification, uploads, users, version,
 };
 use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::{Payer, cost};
@@ -49,10 +49,12 @@ async fn route(path: &[&str], call: Call) -> Answer {
         ["admin", rest @ ..] => admin::route(rest, call).await,
         ["blocks", rest @ ..] => people::route_blocks(rest, call).await,
         ["conversations", rest @ ..] => conversations::route(rest, call).await,
+        ["files", rest @ ..] => files::route(rest, call).await,
         ["groups", rest @ ..] => groups::route(rest, call).await,
         ["invitations", rest @ ..] => invitations::route(rest, call).await,
         ["presence", rest @ ..] => people::route_presence(rest, call).await,
         ["settings", rest @ ..] => invitations::route_settings(rest, call).await,
+        ["uploads", rest @ ..] => uploads::route(rest, call).await,
         ["users", "me", "password"] => accounts::route(path, call).await,
         ["users", rest @ ..] => users::route(rest, call).await,
         ["openapi.yaml" | "asyncapi.yaml" | "schemas", ..] => specification::route(path, call).await,

@@ -12,16 +12,17 @@ use warp::{Filter, Rejection, filters::BoxedFilter};
 
 use super::deps::Deps;
 use super::head::{self, BadHead};
-use super::{answer, router, upgrade, web};
+use super::{answer, file_bytes, router, upgrade, web};
 
-/// The WebSocket, the calls under `/api`, `/healthz` and `/readyz`, and the web client.
+/// The WebSocket, the calls under `/api`, the bytes of files, `/healthz` and `/readyz`, and the web client.
 #[must_use]
 pub(crate) fn routes(deps: Deps, health: Health) -> BoxedFilter<(Response,)> {
     let deps = Arc::new(deps);
     let calls = router::routes(Arc::clone(&deps));
     let probes = head::headers().map(drop).untuple_one().and(public_routes(health));
-    let page = web::route(deps.settings.web_client);
-    let others = upgrade::route(deps).or(probes).unify().or(page).unify();
+    let files = file_bytes::route(Arc::clone(&deps));
+    let page = web::route(deps.settings.web_client, &deps.settings.file_origins);
+    let others = upgrade::route(deps).or(files).unify().or(probes).unify().or(page).unify();
     calls.or(others).unify().recover(error_response).unify().map(not_stored).boxed()
 }
 

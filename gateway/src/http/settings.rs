@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use shared::config::{FileStoreKind, Files};
+use url::Url;
 
 use super::cors::CrossOriginPolicy;
 use crate::auth::operator::OperatorKey;
@@ -19,6 +21,8 @@ pub(crate) struct HttpSettings {
     pub(crate) auth_mode: AuthMode,
     /// Whether the web client is served at `/`.
     pub(crate) web_client: bool,
+    /// Where clients send and get files, beside the gateways.
+    pub(crate) file_origins: Vec<String>,
     pub(crate) operator: OperatorKey,
     /// Which ids new groups may have.
     pub(crate) group_ids: IdProfile,
@@ -39,6 +43,7 @@ impl HttpSettings {
             trusted_proxies: config.listen.trusted_proxies.clone(),
             auth_mode: config.auth.mode,
             web_client: config.web.enabled,
+            file_origins: file_origins(&config.files),
             operator: OperatorKey::new(config.auth.api_key.clone()),
             group_ids: config.groups.id_profile,
             deadline: Duration::from_millis(limits.request_deadline_ms),
@@ -56,4 +61,25 @@ impl HttpSettings {
     pub(super) fn set_limits(&self, limits: &Limits) {
         self.body_bytes_max.store(limits.http_body_bytes_max, Ordering::Relaxed);
     }
+}
+
+/// The origins of the store, of gateways by their public name, and of the CDN, as far as `files` has them.
+fn file_origins(files: &Files) -> Vec<String> {
+    if !files.is_on() {
+        return Vec::new();
+    }
+    let is_s3 = files.store == FileStoreKind::S3;
+    let store = if files.s3_public_url.is_empty() { &files.s3_url } else { &files.s3_public_url };
+    let urls = [if is_s3 { store } else { &files.base_url }, &files.cdn_base_url];
+    let parsed = urls.into_iter().filter_map(|url| Url::parse(url).ok());
+    let mut origins: Vec<String> = parsed
+        .flat_map(|url| {
+            let plain = url.origin().ascii_serialization();
+            // The bucket may be in the host.
+            let of_bucket = plain.replacen("://", &format!("://{}.", files.s3_bucket), 1);
+            if is_s3 && !files.s3_path_style { vec![plain, of_bucket] } else { vec![plain] }
+        })
+        .collect();
+    origins.dedup();
+    origins
 }

@@ -15,7 +15,7 @@ use shared::nickname::Nickname;
 use super::answer::{Answer, json_text, rendered};
 use super::call::Call;
 use super::people::asked_users;
-use super::profile_fields::{NULLABLE, meta, no_avatar};
+use super::profile_fields::{Avatar, NULLABLE, avatar, check_avatar, meta, no_avatar};
 use super::refusals::{method_not_allowed, not_found};
 use crate::features::Feature;
 use crate::wire::api_error::ApiError;
@@ -41,16 +41,16 @@ fn require_feature(call: &Call) -> Result<(), ApiError> {
 struct ProfileView<'a> {
     user_id: &'a str,
     nickname: &'a str,
-    /// `null`, while there are no uploads.
-    avatar: (),
+    /// A file; `null`: none.
+    avatar: Option<&'a str>,
     meta: &'a Meta,
     updated_at: i64,
 }
 
 impl<'a> From<&'a Profile> for ProfileView<'a> {
     fn from(profile: &'a Profile) -> Self {
-        let Profile { user_id, nickname, meta, updated_at } = profile;
-        Self { user_id, nickname, avatar: (), meta, updated_at: *updated_at }
+        let Profile { user_id, nickname, avatar, meta, updated_at } = profile;
+        Self { user_id, nickname, avatar: avatar.as_deref(), meta, updated_at: *updated_at }
     }
 }
 
@@ -80,25 +80,24 @@ async fn show(user: &UserId, call: &Call) -> Answer {
 struct Body {
     nickname: Option<Nickname>,
     meta: Option<Box<RawValue>>,
-    #[serde(default, rename = "avatar", deserialize_with = "no_avatar")]
-    has_avatar: bool,
+    #[serde(default, deserialize_with = "avatar")]
+    avatar: Avatar,
 }
 
 async fn update(call: Call) -> Answer {
     let user = call.user()?;
     let body: Body = call.json_with_null(&NULLABLE).await?;
-    let has_avatar = body.has_avatar;
-    let update = ProfileUpdate { nickname: body.nickname, meta: meta(body.meta)? };
-    let is_empty = update == ProfileUpdate::default();
-    if is_empty && !has_avatar {
+    check_avatar(&body.avatar, Some(user), &call).await?;
+    let update = ProfileUpdate { nickname: body.nickname, meta: meta(body.meta)?, avatar: body.avatar };
+    if update == ProfileUpdate::default() {
         return Err(ApiError::malformed("nothing to change: send nickname, avatar or meta"));
     }
     if !call.is_operator() {
         take_change(user, &call)?;
     }
-    if !is_empty {
-        let updated = profiles::update(&call.deps.pool, user, &update).await;
-        updated.map_err(|e| ApiError::database(&e))?;
+    let updated = profiles::update(&call.deps.pool, user, &update).await;
+    if !updated.map_err(|e| ApiError::database(&e))? {
+        return Err(no_avatar());
     }
     show(user, &call).await
 }
@@ -114,8 +113,11 @@ fn take_change(user: &UserId, call: &Call) -> Result<(), ApiError> {
 pub(super) async fn replace(user: &UserId, call: Call) -> Answer {
     require_feature(&call)?;
     let body: Body = call.json_with_null(&NULLABLE).await?;
-    let profile = ProfileUpdate { nickname: body.nickname, meta: meta(body.meta)? };
+    check_avatar(&body.avatar, Some(user), &call).await?;
+    let profile = ProfileUpdate { nickname: body.nickname, meta: meta(body.meta)?, avatar: body.avatar };
     let replaced = profiles::replace(&call.deps.pool, user, &profile).await;
-    replaced.map_err(|e| ApiError::database(&e))?;
+    if !replaced.map_err(|e| ApiError::database(&e))? {
+        return Err(no_avatar());
+    }
     show(user, &call).await
 }

@@ -1,7 +1,7 @@
 //! `GET /api`: the version of the protocol and of the program, the features, and the limits.
 
 use serde::Serialize;
-use shared::message::{BODY_BYTES_MAX, MENTIONS_MAX};
+use shared::message::{ATTACHMENTS_MAX, BODY_BYTES_MAX, MENTIONS_MAX};
 use shared::meta::META_BYTES_MAX;
 
 use super::answer::{Answer, json};
@@ -42,6 +42,10 @@ struct Limits {
     meta_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mentions: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attachments: Option<usize>,
     frame_bytes: usize,
     heartbeat_ms: u64,
 }
@@ -53,10 +57,13 @@ pub(super) fn route(call: &Call) -> Answer {
     }
     let settings = call.deps.connections.settings.now();
     let has_meta = [Feature::Profiles, Feature::Meta].into_iter().any(|one| settings.features.is_on(one));
+    let has_files = settings.features.is_on(Feature::Files);
     let limits = Limits {
         content_bytes: BODY_BYTES_MAX,
         meta_bytes: has_meta.then_some(META_BYTES_MAX),
         mentions: settings.features.is_on(Feature::Mentions).then_some(MENTIONS_MAX),
+        file_bytes: has_files.then(|| call.deps.live.now().files.bytes_max),
+        attachments: has_files.then_some(ATTACHMENTS_MAX),
         frame_bytes: FRAME_BYTES_MAX,
         heartbeat_ms: settings.timeouts.heartbeat_ms,
     };

@@ -33,14 +33,19 @@ struct Bundle;
 const PAGES: [(&str, &str); 2] = [("/", "index.html"), ("/ops", "ops.html")];
 /// Smaller files are sent as they are.
 const GZIP_BYTES_MIN: usize = 1_024;
-/// What a page may load and do: scripts, styles and connections of its own origin, and pictures. Nothing is inline, and
-/// no other page may frame it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-    img-src 'self' data: blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// What a page may load and do: scripts, styles and connections of its own origin, and pictures, also from where files are.
+/// Nothing is inline, and no other page may frame it.
+fn policy(file_origins: &[String]) -> String {
+    let files: String = file_origins.iter().map(|origin| format!(" {origin}")).collect();
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'{files}; \
+         img-src 'self' data: blob:{files}; media-src 'self' blob:{files}; manifest-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'"
+    )
+}
 /// Fields of every answer.
-const FIELDS: [(HeaderName, &str); 8] = [
+const FIELDS: [(HeaderName, &str); 7] = [
     (CACHE_CONTROL, "no-cache"),
-    (CONTENT_SECURITY_POLICY, POLICY),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (REFERRER_POLICY, "no-referrer"),
@@ -62,8 +67,12 @@ struct File {
     gzip: Option<Bytes>,
 }
 
-/// The page and its files, unless the web client is disabled. Other paths are rejected as unknown.
-pub(super) fn route(is_enabled: bool) -> BoxedFilter<(Response,)> {
+/// The page and its files, unless the web client is disabled. Other paths are rejected as unknown. `file_origins`: where
+/// clients send and get files, beside the gateway.
+pub(super) fn route(is_enabled: bool, file_origins: &[String]) -> BoxedFilter<(Response,)> {
+    // Of origins: characters of headers only.
+    let policy = HeaderValue::from_str(&policy(file_origins));
+    let policy = policy.unwrap_or(HeaderValue::from_static("default-src 'none'"));
     // Not `path::full` or `path::tail`, which panic where a target is no path, as that of `CONNECT`.
     let top = warp::path::end().map(String::new);
     let file_at_top = warp::path::param().and(warp::path::end());
@@ -75,9 +84,13 @@ pub(super) fn route(is_enabled: bool) -> BoxedFilter<(Response,)> {
         .unify()
         .and(warp::method())
         .and(head::headers())
-        .and_then(move |path: String, method: Method, headers: HeaderMap| async move {
-            let file = file(is_enabled && method != Method::CONNECT, &format!("/{path}"));
-            file.map(|file| file.answer(&method, &headers)).ok_or_else(warp::reject::not_found)
+        .and_then(move |path: String, method: Method, headers: HeaderMap| {
+            let policy = policy.clone();
+            async move {
+                let file = file(is_enabled && method != Method::CONNECT, &format!("/{path}"));
+                let answer = file.map(|file| file.answer(&method, &headers, policy));
+                answer.ok_or_else(warp::reject::not_found)
+            }
         })
         .boxed()
 }
@@ -111,7 +124,7 @@ impl File {
         Self { content_type: content_type(name), etag, plain, gzip }
     }
 
-    fn answer(&self, method: &Method, headers: &HeaderMap) -> Response {
+    fn answer(&self, method: &Method, headers: &HeaderMap, policy: HeaderValue) -> Response {
         let mut response = match *method {
             // hyper sends the head only where it was asked for.
             Method::GET | Method::HEAD => self.content(headers),
@@ -122,6 +135,7 @@ impl File {
         if !matches!(*method, Method::GET | Method::HEAD) {
             fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
+        fields.insert(CONTENT_SECURITY_POLICY, policy);
         for (name, value) in FIELDS {
             fields.insert(name, HeaderValue::from_static(value));
         }
@@ -205,7 +219,21 @@ mod tests {
     }
 
     fn get(path: &str, fields: &[(HeaderName, &str)]) -> Response {
-        SITE[path].answer(&Method::GET, &headers(fields))
+        SITE[path].answer(&Method::GET, &headers(fields), own_policy())
+    }
+
+    fn own_policy() -> HeaderValue {
+        HeaderValue::from_str(&policy(&[])).unwrap()
+    }
+
+    #[test]
+    fn pictures_may_come_from_where_files_are() {
+        let with_store = policy(&["https://s3.example".to_owned()]);
+        for part in
+            ["connect-src 'self' https://s3.example;", "img-src 'self' data: blob: https://s3.example;"]
+        {
+            assert!(with_store.contains(part), "{with_store}");
+        }
     }
 
     #[test]
@@ -279,7 +307,7 @@ mod tests {
     #[test]
     fn other_methods_are_refused() {
         for (method, status) in [(Method::HEAD, 200), (Method::OPTIONS, 204), (Method::POST, 405)] {
-            let response = SITE["/"].answer(&method, &HeaderMap::new());
+            let response = SITE["/"].answer(&method, &HeaderMap::new(), own_policy());
             assert_eq!(response.status().as_u16(), status, "{method}");
             assert_eq!(response.headers().contains_key(ALLOW), status != 200, "{method}");
         }

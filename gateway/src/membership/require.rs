@@ -60,6 +60,19 @@ impl Memberships {
         conversation: &Conversation,
         user: &UserId,
     ) -> Result<(), ApiError> {
+        self.permissions_inside(conversation, user).await.map(drop)
+    }
+
+    /// The same, with what `user` may do there. What it has cleared is hidden from it.
+    ///
+    /// # Errors
+    /// As [`require_inside`](Self::require_inside).
+    pub(crate) async fn permissions_inside(
+        &self,
+        conversation: &Conversation,
+        user: &UserId,
+    ) -> Result<Permissions, ApiError> {
+        let cleared = self.view.cleared().of(user, conversation);
         let permissions = match (self.known(conversation, user), conversation.kind()) {
             (Some(known), _) => known,
             (None, Kind::Private(..)) => self.require_participant(conversation, user).await?,
@@ -68,7 +81,8 @@ impl Memberships {
                 found.map_err(|e| ApiError::database(&e))?.1
             }
         };
-        Ok(permissions.check(Action::Read, unix_millis)?)
+        permissions.check(Action::Read, unix_millis)?;
+        Ok(self.without_cleared(permissions, conversation, user).hiding_up_to(cleared))
     }
 
     async fn require_participant(
@@ -160,6 +174,9 @@ pub(super) fn refusal(error: &GroupError) -> ApiError {
         GroupError::NoInvitation => denied::no_invitation(),
         GroupError::TooManyInvitations(user) => denied::too_many_invitations(user, INVITATIONS_MAX),
         GroupError::Full(members_max) => denied::group_full(*members_max),
+        GroupError::AvatarGone => {
+            ApiError::malformed("avatar is no file that may be shown, or it was removed")
+        }
         GroupError::Sql(error) => ApiError::database(error),
     }
 }

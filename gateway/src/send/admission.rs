@@ -18,6 +18,7 @@ use shared::shutdown::Shutdown;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 
+use super::attachments::{self, has_files};
 use super::in_flight::{PendingReply, try_again};
 use super::reference::{ChangePolicy, Reference, Referring, is_decided_at_commit};
 use super::routes::Routes;
@@ -139,8 +140,8 @@ impl Sends {
 
     /// Takes a message. Its reply is sent through `reply_to`, now or within the deadline.
     ///
-    /// `Some` if something has to be looked up first (an unknown membership, the message to recall, edit or answer, an earlier
-    /// attempt of a message that its sender may not send now): the caller handles no further request of this connection until the future
+    /// `Some` if something has to be looked up first (an unknown membership, the message to recall, edit or answer, the files
+    /// that it carries, an earlier attempt of a message that its sender may not send now): the caller handles no further request of this connection until the future
     /// has ended, so that its messages keep their order.
     #[must_use]
     pub(crate) fn submit(
@@ -159,17 +160,19 @@ impl Sends {
             _ => self.memberships.without_cleared(permissions, &admitted.message.conversation, &by.user),
         });
         match (known, reference.looked_up()) {
-            (Some(permissions), None) => match check(reference, &permissions) {
-                Ok(()) => {
-                    self.queue(admitted);
-                    None
+            (Some(permissions), None) if !has_files(&admitted.message) => {
+                match check(reference, &permissions) {
+                    Ok(()) => {
+                        self.queue(admitted);
+                        None
+                    }
+                    Err(denied) if !admitted.may_be_retry => {
+                        admitted.reply.refuse(&denied.into());
+                        None
+                    }
+                    Err(_) => Some(Arc::clone(self).look_up(admitted, reference).boxed()),
                 }
-                Err(denied) if !admitted.may_be_retry => {
-                    admitted.reply.refuse(&denied.into());
-                    None
-                }
-                Err(_) => Some(Arc::clone(self).look_up(admitted, reference).boxed()),
-            },
+            }
             _ => Some(Arc::clone(self).look_up(admitted, reference).boxed()),
         }
     }
@@ -219,8 +222,8 @@ impl Sends {
         Some(Admitted { message, origin: by.origin, reply_when_stored, may_be_retry, reply, permit })
     }
 
-    /// Looks up the membership, the message to recall, edit or answer, and an earlier attempt, in time for a batch.
-    async fn look_up(self: Arc<Self>, admitted: Admitted, reference: Reference) {
+    /// Looks up the membership, the message to recall, edit or answer, the files, and an earlier attempt, in time for a batch.
+    async fn look_up(self: Arc<Self>, mut admitted: Admitted, reference: Reference) {
         let until = admitted.reply.deadline() - self.limits.batch;
         let late = |_| {
             Err(try_again(match reference.looked_up() {
@@ -230,7 +233,7 @@ impl Sends {
                 None => "the database did not answer in time",
             }))
         };
-        match timeout_at(until, self.decide(&admitted, reference)).await.unwrap_or_else(late) {
+        match timeout_at(until, self.decide(&mut admitted, reference)).await.unwrap_or_else(late) {
             Ok(None) => self.queue(admitted),
             Ok(Some(Earlier { seq, content_differs })) => {
                 let mut reply = admitted.reply;
@@ -248,13 +251,23 @@ impl Sends {
     ///
     /// An earlier attempt that is not stored yet needs no thought: a change of permissions locks the conversation's row, so
     /// that the commit, which locks it too, refuses the attempt as well.
-    async fn decide(&self, admitted: &Admitted, reference: Reference) -> Result<Option<Earlier>, ApiError> {
-        if reference.is_change()
+    async fn decide(
+        &self,
+        admitted: &mut Admitted,
+        reference: Reference,
+    ) -> Result<Option<Earlier>, ApiError> {
+        // The files of an earlier attempt may be gone.
+        let has_files = has_files(&admitted.message);
+        if (reference.is_change() || has_files)
             && let Some(stored) = self.stored(admitted).await?
         {
             return Ok(Some(stored));
         }
         match self.check(admitted, reference).await {
+            Ok(()) if has_files => {
+                attachments::look_up(&self.pool, &mut admitted.message).await?;
+                Ok(None)
+            }
             Ok(()) => Ok(None),
             Err(denied @ (ApiError::Forbidden(_) | ApiError::NotFound(_))) if !reference.is_change() => {
                 self.stored(admitted).await?.map_or(Err(denied), |stored| Ok(Some(stored)))

@@ -5,6 +5,7 @@
 //! under load batches form by themselves.
 
 mod admission;
+mod attachments;
 mod gate;
 mod in_flight;
 mod numbering;

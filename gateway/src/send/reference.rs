@@ -175,7 +175,7 @@ impl ChangePolicy {
     ) -> Option<EditTarget> {
         let Facts { message, stored_at } = found.filter(|found| found.message.kind.changes().is_none())?;
         Some(EditTarget {
-            is_editable: message.kind.accepts(content),
+            is_editable: message.accepts(content),
             is_own: message.sender == *referring.user,
             is_recalled: message.is_recalled,
             expired_after_ms: expired(self.edit_within, stored_at, now_ms),
@@ -186,7 +186,7 @@ impl ChangePolicy {
 /// Refuses an edit without content of a message that must have one.
 fn require_content(found: Option<&Facts>, content: Option<&Body>) -> Result<(), ApiError> {
     let needs =
-        found.is_some_and(|found| found.message.kind.is_editable() && !found.message.kind.accepts(content));
+        found.is_some_and(|found| found.message.kind.is_editable() && !found.message.accepts(content));
     if needs {
         return Err(ApiError::malformed(
             "payload.content is missing: a message of this type must have content",

@@ -6,7 +6,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UNIX_MILLIS_MAX, UserId};
-use shared::message::{APP_TYPES, Body, BodyError, Details, Mentions, MentionsError, Message, MessageKind};
+use shared::message::{
+    APP_TYPES, ATTACHMENTS_MAX, Attachment, Body, BodyError, Details, FileId, Mentions, MentionsError,
+    Message, MessageKind,
+};
 use shared::meta::{Meta, MetaError};
 
 use super::api_error::ApiError;
@@ -53,16 +56,19 @@ pub(crate) struct ChatPayload<'a> {
     #[serde(borrow, default)]
     mentions: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    attachments: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     send_time: Option<&'a RawValue>,
     #[serde(borrow, default)]
     ack: Option<&'a RawValue>,
 }
 
-const MSG_TYPES: &str = "payload.msg_type must be 1 (text), 2 (image), 3 (recall), 4 (edit), 5 (reaction), 6 (pin), or \
-                         100 to 255 (the app's own)";
+const MSG_TYPES: &str = "payload.msg_type must be 1 (text), 2 (image), 3 (recall), 4 (edit), 5 (reaction), 6 (pin), 7 (file), \
+                         or 100 to 255 (the app's own)";
 const SEND_TIMES: &str = "payload.send_time must be milliseconds since 1970, from 0 to 8640000000000000";
 const ACK_MODES: &str = "payload.ack must be \"accepted\" (default) or \"stored\"";
 const REACTIONS: &str = "payload.reaction must be 1 to 32 bytes without white space and control characters";
+const ATTACHMENTS: &str = "payload.attachments must be a list of 1 to 10 objects with a file_id each";
 const MENTIONS: &str = "payload.mentions must be a list of user ids, or [\"*\"] for everyone";
 
 impl ChatRequest {
@@ -116,7 +122,20 @@ type KindAndDetails = (MessageKind, Option<Box<Details>>);
 fn kind(msg_type: u32, payload: &ChatPayload<'_>) -> Result<KindAndDetails, ApiError> {
     let kind = match msg_type {
         1 => MessageKind::Text(body(payload)?),
-        2 => MessageKind::Image(body(payload)?),
+        2 => {
+            let attachments = attachments(payload)?;
+            let content =
+                if attachments.is_empty() { body(payload)? } else { content(payload)?.unwrap_or_default() };
+            return with_files(MessageKind::Image(content), attachments, payload);
+        }
+        7 => {
+            let attachments = attachments(payload)?;
+            if attachments.is_empty() {
+                return Err(ApiError::malformed(ATTACHMENTS));
+            }
+            let caption = content(payload)?.unwrap_or_default();
+            return with_files(MessageKind::File(caption), attachments, payload);
+        }
         3 => return Ok((MessageKind::Recall(seq(payload.recall_seq, "recall_seq", "recall")?), None)),
         4 => return edit(payload),
         5 => {
@@ -138,7 +157,42 @@ fn kind(msg_type: u32, payload: &ChatPayload<'_>) -> Result<KindAndDetails, ApiE
         8 => return Err(ApiError::malformed("payload.msg_type 8 (system) is made by the server only")),
         _ => return Err(ApiError::malformed(MSG_TYPES)),
     };
+    if payload.attachments.is_some() {
+        return Err(ApiError::malformed(
+            "payload.attachments belong to messages of type 2 (image) and 7 (file) only",
+        ));
+    }
     Ok((kind, details(payload)?))
+}
+
+fn with_files(
+    kind: MessageKind,
+    attachments: Vec<Attachment>,
+    payload: &ChatPayload<'_>,
+) -> Result<KindAndDetails, ApiError> {
+    let mut details = details(payload)?;
+    if !attachments.is_empty() {
+        details.get_or_insert_default().attachments = attachments;
+    }
+    Ok((kind, details))
+}
+
+/// The files that a client names. What they are is looked up later.
+fn attachments(payload: &ChatPayload<'_>) -> Result<Vec<Attachment>, ApiError> {
+    #[derive(Deserialize)]
+    struct Named {
+        file_id: FileId,
+    }
+    let Some(raw) = payload.attachments else { return Ok(Vec::new()) };
+    let named: Vec<Named> = serde_json::from_str(raw.get()).map_err(|_| ApiError::malformed(ATTACHMENTS))?;
+    if named.is_empty() || named.len() > ATTACHMENTS_MAX {
+        return Err(ApiError::malformed(ATTACHMENTS));
+    }
+    let is_twice = |at: usize| named[..at].iter().any(|before| before.file_id == named[at].file_id);
+    if (0..named.len()).any(is_twice) {
+        return Err(ApiError::malformed("payload.attachments has a file twice"));
+    }
+    Ok(named.into_iter().map(|named| Attachment::named(named.file_id)).collect())
 }
 
 fn edit(payload: &ChatPayload<'_>) -> Result<KindAndDetails, ApiError> {
@@ -173,7 +227,7 @@ fn all_details(payload: &ChatPayload<'_>) -> Result<Details, ApiError> {
     let mentions = mentions.map(|list| Mentions::parse(&list)).transpose();
     let mentions =
         mentions.map_err(|error: MentionsError| ApiError::Malformed(format!("payload.{error}")))?;
-    Ok(Details { meta, reply_to, mentions })
+    Ok(Details { meta, reply_to, mentions, attachments: Vec::new() })
 }
 
 fn removes(payload: &ChatPayload<'_>) -> Result<bool, ApiError> {

@@ -96,6 +96,7 @@ fn sentence(denied: Denied) -> String {
         Denied::ReactionsFull => "this message has 20 different reactions: use one of them",
         Denied::PinNeedsAdmin => "only the owner and admins pin messages of a group",
         Denied::PinsFull => "this conversation has 50 pins: take one off first",
+        Denied::FileGone => "a file of this message was recalled or removed meanwhile: upload it again",
         Denied::EveryoneNeedsAdmin => {
             "only the owner and admins mention everyone in a group of more than 100 members"
         }

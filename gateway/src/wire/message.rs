@@ -10,6 +10,7 @@ use shared::message::{
 };
 use shared::meta::Meta;
 
+use super::attachment::AttachmentView;
 use super::json_size::escaped_bytes;
 use super::json_text::{push_number, push_string};
 
@@ -62,6 +63,8 @@ struct More<'a> {
     reply_to: Option<Seq>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mentions: Option<Cow<'a, Mentions>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<AttachmentView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     edited_at: Option<i64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -128,7 +131,8 @@ impl<'a> MessageView<'a> {
         let Message { conversation: _, sender, msg_id, kind, details, send_time_ms } = message;
         let view = Self::new(msg_id.as_str(), seq, sender.as_str(), kind.as_deref(), *send_time_ms);
         match details.as_deref() {
-            Some(Details { meta, reply_to, mentions }) => view.with(|more| {
+            Some(Details { meta, reply_to, mentions, attachments }) => view.with(|more| {
+                more.attachments = attachments.iter().map(AttachmentView::from).collect();
                 more.meta = meta.as_ref().map(Cow::Borrowed);
                 more.mentions = mentions.as_ref().map(Cow::Borrowed);
                 more.reply_to = *reply_to;
@@ -214,7 +218,9 @@ impl<'a> More<'a> {
         let mentions: usize = mentions.iter().map(|user| escaped_bytes(user.as_str()) + 3).sum();
         let reactions =
             self.reactions.iter().map(|one| escaped_bytes(one.reaction) + of_users(&one.user_ids) + 48);
-        self.meta.as_ref().map_or(0, |meta| meta.as_str().len()) + mentions + reactions.sum::<usize>()
+        let attachments: usize = self.attachments.iter().map(AttachmentView::bytes).sum();
+        let meta = self.meta.as_ref().map_or(0, |meta| meta.as_str().len());
+        meta + mentions + attachments + reactions.sum::<usize>()
     }
 }
 
@@ -238,7 +244,8 @@ impl<'a> From<&'a v1::StoredMessage> for MessageView<'a> {
         let view = Self::new(&event.msg_id, Seq(event.seq), &event.sender_id, kind, event.send_time_ms);
         match details {
             Some(details) => view.with(|more| {
-                let Details { meta, reply_to, mentions } = *details;
+                let Details { meta, reply_to, mentions, attachments } = *details;
+                more.attachments = attachments.into_iter().map(AttachmentView::from).collect();
                 (more.meta, more.mentions) = (meta.map(Cow::Owned), mentions.map(Cow::Owned));
                 more.reply_to = reply_to;
             }),
@@ -249,6 +256,8 @@ impl<'a> From<&'a v1::StoredMessage> for MessageView<'a> {
 
 #[cfg(test)]
 mod tests {
+    use shared::message::{Attachment, FileId};
+
     use super::*;
 
     #[test]
@@ -265,6 +274,7 @@ mod tests {
             meta: Some(Meta::parse(r#"{"a":1.0}"#).unwrap()),
             reply_to: Some(Seq(2)),
             mentions: Some(Mentions::Everyone),
+            attachments: vec![Attachment::named(FileId::parse(&"0f".repeat(16)).unwrap())],
         };
         let mut numbered = shared::message::fixture::numbered("group_1", 7, "alice", "m1");
         numbered.message.details = Some(Box::new(details));
@@ -272,7 +282,8 @@ mod tests {
         let event = numbered.into_event(Seq(7));
         let text = MessageView::from(&event).rendered();
         assert_eq!(text, MessageView::from(&row).rendered());
-        assert!(text.ends_with(r#""meta":{"a":1.0},"reply_to":2,"mentions":["*"]}"#), "{text}");
+        let end = r#""meta":{"a":1.0},"reply_to":2,"mentions":["*"],"attachments":[{"file_id":"0f"#;
+        assert!(text.contains(end), "{text}");
     }
 
     proptest::proptest! {

@@ -1,6 +1,7 @@
 //! The wire protocol as types: requests, replies, events, errors and close codes. No sockets, clocks or stores.
 
 pub mod api_error;
+pub(crate) mod attachment;
 pub mod chat;
 pub mod close;
 pub mod cmd;

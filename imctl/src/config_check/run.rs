@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use shared::config::{ConfigError, Log};
+use shared::config::{ConfigError, FileStoreKind, Files, Log};
 
 use super::report::{Report, Severity, Wanted};
 use super::stores;
@@ -63,15 +63,15 @@ fn read_gateway(file: Option<&Path>) -> Result<Wanted, ConfigError> {
     let config = gateway::config::Config::load(file)?;
     gateway::check_keys(&config.auth)?;
     check_log(&config.log)?;
-    let gateway::config::Config { mysql, redis, amqp, shards, .. } = config;
-    Ok(Wanted { of: "gateway", mysql, redis, amqp, shards })
+    let gateway::config::Config { mysql, redis, amqp, shards, files, .. } = config;
+    Ok(Wanted { of: "gateway", mysql, redis, amqp, shards, files })
 }
 
 fn read_worker(file: Option<&Path>) -> Result<Wanted, ConfigError> {
     let config = worker::config::Config::load(file)?;
     check_log(&config.log)?;
-    let worker::config::Config { mysql, redis, amqp, shards, .. } = config;
-    Ok(Wanted { of: "worker", mysql, redis, amqp, shards })
+    let worker::config::Config { mysql, redis, amqp, shards, files, .. } = config;
+    Ok(Wanted { of: "worker", mysql, redis, amqp, shards, files })
 }
 
 fn check_log(log: &Log) -> Result<(), ConfigError> {
@@ -82,6 +82,7 @@ fn check_log(log: &Log) -> Result<(), ConfigError> {
 fn compare(gateway: &Wanted, worker: &Wanted, report: &mut Report) {
     for (key, one, other) in [
         ("amqp.prefix", gateway.amqp.prefix.clone(), worker.amqp.prefix.clone()),
+        ("[files]", place_of_files(&gateway.files), place_of_files(&worker.files)),
         ("shards.count", or_dash(gateway.shards.count), or_dash(worker.shards.count)),
     ] {
         if one != other {
@@ -90,6 +91,14 @@ fn compare(gateway: &Wanted, worker: &Wanted, report: &mut Report) {
             );
             report.find(Severity::Error, "gateway and worker", message);
         }
+    }
+}
+
+fn place_of_files(files: &Files) -> String {
+    match files.store {
+        FileStoreKind::None => "none".to_owned(),
+        FileStoreKind::Folder => format!("the folder {}", files.folder.display()),
+        FileStoreKind::S3 => format!("the bucket {}", files.s3_bucket),
     }
 }
 

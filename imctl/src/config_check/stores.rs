@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use filestore::link::Variant;
+use filestore::{FileStore, StoreError};
 use shared::amqp::inspector::InspectError;
 use shared::amqp::{Inspector, PolicyWatch, Topology};
-use shared::config::ConfigError;
+use shared::config::{ConfigError, FileStoreKind};
 use shared::health::Health;
+use shared::message::FileId;
 use shared::mysql::{self, ConnectError, Ping, Pool, inspection, ready, settings};
 use shared::redis::RedisError;
 use shared::redis::inspection::Inspection;
@@ -22,6 +25,7 @@ pub(super) async fn check(wanted: &Wanted, warnings: &Warnings, report: &mut Rep
     redis(wanted, report).await;
     logged(warnings, wanted, report);
     rabbitmq(wanted, shards, warnings, report).await;
+    files(wanted, report).await;
 }
 
 /// Adds what the checks logged. False if they logged nothing.
@@ -100,6 +104,34 @@ async fn redis(wanted: &Wanted, report: &mut Report) {
         Err(error) => report.unknown.push(format!("the version of Redis: {error}")),
     }
     client.close().await;
+}
+
+/// The folder or the bucket. Nothing is written.
+async fn files(wanted: &Wanted, report: &mut Report) {
+    let files = &wanted.files;
+    match files.store {
+        FileStoreKind::None => {}
+        FileStoreKind::Folder if files.folder.is_dir() => {
+            report.passed.push(format!("the folder of files {}", files.folder.display()));
+        }
+        FileStoreKind::Folder => report.passed.push(format!(
+            "the folder of files {}, which the first process that starts makes",
+            files.folder.display()
+        )),
+        FileStoreKind::S3 => {
+            let asked = async {
+                let Some(store) = FileStore::open(files)? else { return Ok(()) };
+                store.size(&FileId::generate(), Variant::Original).await.map(drop)
+            };
+            match asked.await {
+                Ok(()) => {
+                    report.passed.push(format!("the bucket of files {} at {}", files.s3_bucket, files.s3_url))
+                }
+                Err(error @ StoreError::Config(_)) => report.find(Severity::Error, wanted.of, error),
+                Err(error) => unreachable(report, wanted, &error),
+            }
+        }
+    }
 }
 
 async fn rabbitmq(wanted: &Wanted, shards: ShardLayout, warnings: &Warnings, report: &mut Report) {

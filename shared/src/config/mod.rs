@@ -4,6 +4,7 @@
 //! that only the other binary has. An unknown key or an invalid value stops the process at its start, with one line that
 //! names the key, and the variable or the file that it comes from.
 
+mod files;
 mod known;
 mod load;
 mod ops;
@@ -12,6 +13,7 @@ mod secret;
 mod sections;
 mod store_tls;
 
+pub use files::{FileStoreKind, Files};
 pub use known::Program;
 pub use load::{ConfigError, load, load_from};
 pub use ops::Ops;

@@ -54,6 +54,7 @@ pub fn with_other_values(sample: &str) -> String {
             (_, Ok(number)) => (number + 1).to_string(),
             ("true", _) => "false".to_owned(),
             ("false", _) => "true".to_owned(),
+            ("[\"*/*\"]", _) => "[\"image/*\"]".to_owned(),
             _ if key == "filter" => "\"trace\"".to_owned(),
             _ => value.to_owned(),
         };

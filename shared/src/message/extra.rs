@@ -3,16 +3,21 @@
 //! The column `extra` of a row and the field `extra` of a message in a body or an event have the same JSON object. A plain
 //! message has none, and costs nothing for it.
 
+use proto::v1;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::attachment::Attachment;
 use super::kind::ChangeFields;
 use crate::ids::{Seq, UserId};
 use crate::meta::Meta;
 
 /// Most users that one message mentions.
 pub const MENTIONS_MAX: usize = 50;
-/// Largest encoding, in bytes: that of 50 mentions, `meta`, and the other fields. The column holds as many characters.
-pub(super) const EXTRA_BYTES_MAX: usize = 16_384;
+/// Largest encoding, in bytes: that of 50 mentions, `meta`, 10 attachments, and the other fields.
+pub(super) const EXTRA_BYTES_MAX: usize = 20_480;
+/// Characters that the column `extra` holds.
+#[cfg(test)]
+const EXTRA_CHARS_MAX: usize = 9_216;
 /// The mention of all members.
 const EVERYONE: &str = "*";
 
@@ -25,6 +30,8 @@ pub struct Details {
     pub reply_to: Option<Seq>,
     /// The users that it mentions.
     pub mentions: Option<Mentions>,
+    /// The files that it carries, at most [`ATTACHMENTS_MAX`](super::ATTACHMENTS_MAX).
+    pub attachments: Vec<Attachment>,
 }
 
 /// The users that a message mentions.
@@ -120,6 +127,8 @@ pub(super) struct Extra {
     reply_to: Option<Seq>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mentions: Option<Mentions>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<Attachment>,
     /// When its content was changed, in milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) edited_at: Option<i64>,
@@ -131,8 +140,17 @@ pub(super) struct Extra {
 impl Extra {
     pub(super) fn new(fields: ChangeFields, details: Option<&Details>) -> Self {
         let ChangeFields { target, removes, keeps_content } = fields;
-        let Details { meta, reply_to, mentions } = details.cloned().unwrap_or_default();
-        Self { target, remove: removes, keeps_content, meta, reply_to, mentions, ..Self::default() }
+        let Details { meta, reply_to, mentions, attachments } = details.cloned().unwrap_or_default();
+        Self {
+            target,
+            remove: removes,
+            keeps_content,
+            meta,
+            reply_to,
+            mentions,
+            attachments,
+            ..Self::default()
+        }
     }
 
     /// The same of a stored message.
@@ -163,15 +181,23 @@ impl Extra {
 
     /// The details; `None` for a message without any.
     pub(super) fn into_details(self) -> Option<Box<Details>> {
-        let Self { meta, reply_to, mentions, .. } = self;
-        let details = Details { meta, reply_to, mentions };
+        let Self { meta, reply_to, mentions, attachments, .. } = self;
+        let details = Details { meta, reply_to, mentions, attachments };
         (details != Details::default()).then(|| Box::new(details))
     }
+}
+
+/// The JSON that a message has beside its content.
+pub(super) fn extra_of(rare: Option<&v1::RareFields>) -> Option<&str> {
+    rare.and_then(|rare| rare.extra.as_deref())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{
+        ATTACHMENTS_MAX, CONTENT_TYPE_BYTES_MAX, Dimensions, FILE_NAME_BYTES_MAX, FILE_NAME_CHARS_MAX, FileId,
+    };
 
     #[test]
     fn mentions_are_ids_or_everyone() {
@@ -196,6 +222,7 @@ mod tests {
             meta: Some(Meta::parse(r#"{"b":1.50,"a":{}}"#).unwrap()),
             reply_to: Some(Seq(7)),
             mentions: Some(Mentions::Everyone),
+            attachments: vec![Attachment::named(FileId::generate())],
         };
         let fields = ChangeFields { target: Some(Seq(3)), removes: true, keeps_content: true };
         let all = Extra { edited_at: Some(5), has_reactions: true, ..Extra::new(fields, Some(&details)) };
@@ -224,8 +251,24 @@ mod tests {
             meta: Some(Meta::parse(&format!(r#"{{"a":"{}"}}"#, "x".repeat(2_040))).unwrap()),
             reply_to: Some(Seq::MAX),
             mentions: Some(Mentions::Users(vec![id; MENTIONS_MAX])),
+            attachments: vec![attachment("\u{1f600}".repeat(FILE_NAME_BYTES_MAX / 4)); ATTACHMENTS_MAX],
         };
         let text = Extra::new(ChangeFields::default(), Some(&details)).encode().unwrap();
         assert!(text.len() <= EXTRA_BYTES_MAX && Extra::decode(&text).is_ok(), "{}", text.len());
+        let long = attachment("x".repeat(FILE_NAME_CHARS_MAX));
+        let details = Details { attachments: vec![long; ATTACHMENTS_MAX], ..details };
+        let text = Extra::new(ChangeFields::default(), Some(&details)).encode().unwrap();
+        assert!(text.chars().count() <= EXTRA_CHARS_MAX, "{}", text.chars().count());
+    }
+
+    fn attachment(name: String) -> Attachment {
+        Attachment {
+            name,
+            size: 1 << 40,
+            content_type: "x".repeat(CONTENT_TYPE_BYTES_MAX),
+            dimensions: Some(Dimensions { width: 99_999, height: 99_999 }),
+            thumbhash: Some("x".repeat(36)),
+            ..Attachment::named(FileId::generate())
+        }
     }
 }

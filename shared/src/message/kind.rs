@@ -12,6 +12,7 @@ pub(super) const RECALL: u32 = 3;
 pub(super) const EDIT: u32 = 4;
 pub(super) const REACTION: u32 = 5;
 pub(super) const PIN: u32 = 6;
+pub(super) const FILE: u32 = 7;
 pub(super) const SYSTEM: u32 = 8;
 /// The first and the last of the app's own types.
 pub const APP_TYPES: std::ops::RangeInclusive<u32> = 100..=255;
@@ -32,8 +33,10 @@ pub enum Reuse {
 pub enum MessageKind<B = Body> {
     /// A text.
     Text(B),
-    /// An image: the body says where it is.
+    /// An image: an attachment with the body as its caption, or a body that says where it is.
     Image(B),
+    /// Files, with a caption that may be empty.
+    File(B),
     /// A kind of the app's own.
     App {
         /// One of [`APP_TYPES`].
@@ -95,6 +98,7 @@ impl<B> MessageKind<B> {
         match self {
             Self::Text(_) => TEXT,
             Self::Image(_) => IMAGE,
+            Self::File(_) => FILE,
             Self::Recall(_) => RECALL,
             Self::Edit { .. } => EDIT,
             Self::Reaction { .. } => REACTION,
@@ -121,7 +125,12 @@ impl<B> MessageKind<B> {
             | Self::Edit { target, .. }
             | Self::Reaction { target, .. }
             | Self::Pin { target, .. } => Some(*target),
-            Self::Text(_) | Self::Image(_) | Self::App { .. } | Self::System | Self::Unknown { .. } => None,
+            Self::Text(_)
+            | Self::Image(_)
+            | Self::File(_)
+            | Self::App { .. }
+            | Self::System
+            | Self::Unknown { .. } => None,
         }
     }
 
@@ -147,7 +156,7 @@ impl<B> MessageKind<B> {
     /// Whether its sender may edit it.
     #[must_use]
     pub fn is_editable(&self) -> bool {
-        matches!(self, Self::Text(_) | Self::Image(_) | Self::App { .. })
+        matches!(self, Self::Text(_) | Self::Image(_) | Self::File(_) | Self::App { .. })
     }
 
     /// The content that readers see: `None` in a recall, in a pin, and in a system entry.
@@ -156,6 +165,7 @@ impl<B> MessageKind<B> {
         match self {
             Self::Text(body)
             | Self::Image(body)
+            | Self::File(body)
             | Self::App { content: body, .. }
             | Self::Unknown { content: body, .. } => Some(body),
             Self::Edit { content, .. } => content.as_ref(),
@@ -194,6 +204,7 @@ impl<B> MessageKind<B> {
             }
             (REACTION, _, Some(target)) => Self::Reaction { target, reaction: content, removes },
             (PIN, _, Some(target)) => Self::Pin { target, removes },
+            (FILE, ..) => Self::File(content),
             (SYSTEM, ..) => Self::System,
             (msg_type, ..) if APP_TYPES.contains(&msg_type) => Self::App { msg_type, content },
             (msg_type, ..) => Self::Unknown { msg_type, content },
@@ -223,6 +234,7 @@ impl MessageKind {
         match self {
             Self::Text(body) => MessageKind::Text(body.as_str()),
             Self::Image(body) => MessageKind::Image(body.as_str()),
+            Self::File(body) => MessageKind::File(body.as_str()),
             Self::App { msg_type, content } => {
                 MessageKind::App { msg_type: *msg_type, content: content.as_str() }
             }
@@ -260,21 +272,12 @@ impl MessageKind {
         }
     }
 
-    /// Whether an edit with this content suits it; `None`: the content stays as it is.
-    #[must_use]
-    pub fn accepts(&self, content: Option<&Body>) -> bool {
-        match self {
-            Self::App { .. } => true,
-            Self::Text(_) | Self::Image(_) => content.is_some_and(|body| !body.as_str().is_empty()),
-            _ => false,
-        }
-    }
-
     /// Replaces the content of an entry that has one.
     pub(super) fn set_content(&mut self, body: Body) {
         match self {
             Self::Text(content)
             | Self::Image(content)
+            | Self::File(content)
             | Self::App { content, .. }
             | Self::Unknown { content, .. } => *content = body,
             Self::Edit { content, .. } => *content = Some(body),
@@ -327,6 +330,7 @@ impl MessageKind {
             Self::Recall(seq) => seq.to_string(),
             Self::Text(body)
             | Self::Image(body)
+            | Self::File(body)
             | Self::App { content: body, .. }
             | Self::Edit { content: Some(body), .. }
             | Self::Reaction { reaction: body, .. }

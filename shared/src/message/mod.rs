@@ -9,7 +9,9 @@
 //! The fields of a message are named in `value.rs`, in `message.proto`, in the statements of the table (`mysql::timeline`)
 //! and in the gateway's JSON (`wire::message`), and nowhere else.
 
+mod attachment;
 mod body;
+mod check;
 mod extra;
 mod fingerprint;
 pub mod fixture;
@@ -17,11 +19,14 @@ mod kind;
 mod reactions;
 mod value;
 
+pub use attachment::{
+    ATTACHMENTS_MAX, Attachment, CONTENT_TYPE_BYTES_MAX, Dimensions, FILE_NAME_BYTES_MAX,
+    FILE_NAME_CHARS_MAX, FileId, FileIdError,
+};
 pub use body::{BODY_BYTES_MAX, Body, BodyError, REACTION_BYTES_MAX};
+pub use check::MessageError;
 pub use extra::{Details, MENTIONS_MAX, Mentions, MentionsError};
 pub use fingerprint::Fingerprint;
 pub use kind::{APP_TYPES, MessageKind, Reuse};
 pub use reactions::{FirstUser, ReactionSummary, SHOWN_USERS_MAX};
-pub use value::{
-    Message, MessageError, MessageId, Numbered, Stored, origin_from_wire, origin_to_wire, read_event,
-};
+pub use value::{Message, MessageId, Numbered, Stored, origin_from_wire, origin_to_wire, read_event};

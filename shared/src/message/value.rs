@@ -6,11 +6,13 @@ use opentelemetry::trace::TraceId;
 use proto::v1;
 use tracing::field::DisplayValue;
 
-use super::body::{BODY_BYTES_MAX, Body, REACTION_BYTES_MAX};
-use super::extra::{Details, Extra};
-use super::kind::{self, ChangeFields, MessageKind};
+use super::attachment::FileId;
+use super::body::Body;
+use super::check::{MessageError, check};
+use super::extra::{Details, Extra, extra_of};
+use super::kind::{ChangeFields, MessageKind};
 use super::reactions::ReactionSummary;
-use crate::conversation::{Conversation, ConversationError};
+use crate::conversation::Conversation;
 use crate::ids::{ConnectionId, IdError, MsgId, Seq, UserId};
 use crate::traces::{self, MessageTrace};
 
@@ -67,6 +69,26 @@ impl Message {
             sender: self.sender.clone(),
             msg_id: self.msg_id.clone(),
         }
+    }
+
+    /// Whether an edit with this content suits it; `None`: the content stays as it is.
+    #[must_use]
+    pub fn accepts(&self, content: Option<&Body>) -> bool {
+        match self.kind {
+            MessageKind::App { .. } | MessageKind::File(_) => true,
+            // Its caption may be taken away.
+            MessageKind::Image(_) if self.files().next().is_some() => true,
+            MessageKind::Text(_) | MessageKind::Image(_) => {
+                content.is_some_and(|body| !body.as_str().is_empty())
+            }
+            _ => false,
+        }
+    }
+
+    /// The files that it carries.
+    pub fn files(&self) -> impl Iterator<Item = &FileId> {
+        let attachments = self.details.as_deref().map_or(&[][..], |details| &details.attachments);
+        attachments.iter().map(|attachment| &attachment.file_id)
     }
 
     /// Whether it has nothing in the column and field `extra`.
@@ -212,20 +234,6 @@ impl Deref for Stored {
     }
 }
 
-/// The reason why a message from the broker can never be stored.
-#[derive(Debug, thiserror::Error)]
-pub enum MessageError {
-    /// An id breaks the rules.
-    #[error(transparent)]
-    Id(#[from] IdError),
-    /// The conversation cannot exist.
-    #[error(transparent)]
-    Conversation(#[from] ConversationError),
-    /// A number or a length is outside of its limits.
-    #[error("{0}")]
-    Limit(&'static str),
-}
-
 impl Numbered {
     /// The protobuf form.
     #[cfg(test)]
@@ -320,50 +328,6 @@ fn rare_fields(trace: Option<&MessageTrace>, extra: Option<String>) -> Option<Bo
     Some(Box::new(v1::RareFields { trace: trace.map(MessageTrace::to_wire), extra }))
 }
 
-/// The JSON that a message has beside its content.
-fn extra_of(rare: Option<&v1::RareFields>) -> Option<&str> {
-    rare.and_then(|rare| rare.extra.as_deref())
-}
-
-/// The ids of a message that can be stored, and what it has beside.
-type Checked = (Conversation, UserId, MsgId, Option<Extra>);
-
-fn check(wire: &v1::ChatMessage) -> Result<Checked, MessageError> {
-    limit((1..=Seq::MAX.0).contains(&wire.seq), "seq is 0 or beyond 2^53 - 1")?;
-    let extra = extra_of(wire.rare.as_deref()).map(Extra::decode).transpose().map_err(MessageError::Limit)?;
-    let fields = extra.as_ref().map_or_else(ChangeFields::default, Extra::change_fields);
-    check_content(wire.msg_type, &wire.content, fields)?;
-    Ok((
-        Conversation::from_key(&wire.conversation)?,
-        UserId::parse(&wire.sender_id)?,
-        MsgId::parse(&wire.msg_id)?,
-        extra,
-    ))
-}
-
-fn check_content(msg_type: u32, content: &str, fields: ChangeFields) -> Result<(), MessageError> {
-    let ChangeFields { target, keeps_content, .. } = fields;
-    let is_change = matches!(msg_type, kind::EDIT | kind::REACTION | kind::PIN);
-    let is_app = kind::APP_TYPES.contains(&msg_type);
-    let is_first = matches!(msg_type, kind::TEXT | kind::IMAGE | kind::RECALL);
-    let is_known = is_change || is_app || is_first || msg_type == kind::SYSTEM;
-    limit(is_known, "msg_type is not 1 to 6, 8, or 100 to 255")?;
-    let may_be_empty = is_app || matches!(msg_type, kind::EDIT | kind::PIN | kind::SYSTEM);
-    limit(may_be_empty || !content.is_empty(), "content is empty")?;
-    limit(content.len() <= BODY_BYTES_MAX, "content is over 4096 bytes")?;
-    limit(!keeps_content || content.is_empty(), "an edit without content has content")?;
-    let is_reaction = msg_type == kind::REACTION;
-    limit(!is_reaction || content.len() <= REACTION_BYTES_MAX, "a reaction is over 32 bytes")?;
-    limit(is_change == target.is_some(), "only an edit, a reaction or a pin has a target, and each has one")?;
-    limit(target.is_none_or(|seq| (Seq(1)..=Seq::MAX).contains(&seq)), "the target is no number")?;
-    let is_readable = msg_type != kind::RECALL || kind::recalled_number(msg_type, content).is_some();
-    limit(is_readable, "the content of a recall is no number")
-}
-
-fn limit(ok: bool, what: &'static str) -> Result<(), MessageError> {
-    if ok { Ok(()) } else { Err(MessageError::Limit(what)) }
-}
-
 /// The kind and the details of a message in an event, for readers.
 #[must_use]
 pub fn read_event(event: &v1::StoredMessage) -> (MessageKind<&str>, Option<Box<Details>>) {
@@ -396,6 +360,7 @@ pub fn origin_from_wire(origin: v1::Origin) -> ConnectionId {
 mod tests {
     use super::*;
     use crate::message::fixture::numbered;
+    use crate::message::kind;
 
     #[test]
     fn an_event_has_the_fields_of_the_message_and_the_final_number() {

@@ -56,6 +56,12 @@ const FILES: &[(&str, &str)] = &[
     file!("0061_cleared_conversation.sql"),
     file!("0062_access_change_user.sql"),
     file!("0065_system_entry.sql"),
+    file!("0066_file_object.sql"),
+    file!("0067_file.sql"),
+    file!("0068_message_file.sql"),
+    file!("0069_user_avatar.sql"),
+    file!("0070_group_avatar.sql"),
+    file!("0071_user_upload_quota.sql"),
 ];
 
 /// Builds the migration of `NNNN_description.sql`, as `sqlx::migrate!` does: the same version, description and checksum.

@@ -56,6 +56,8 @@ pub enum Denied {
     PinNeedsAdmin,
     /// The conversation has as many pins as it can have.
     PinsFull,
+    /// A file of the message was removed after the message was accepted.
+    FileGone,
     /// Only the owner and admins mention everyone in this group.
     EveryoneNeedsAdmin,
     /// Only the owner and admins change a group.
@@ -112,6 +114,7 @@ impl Denied {
             Self::ReactionsFull => "this message has 20 different reactions",
             Self::PinNeedsAdmin => "only the owner and admins pin messages",
             Self::PinsFull => "this conversation has 50 pins",
+            Self::FileGone => "a file of this message was removed",
             Self::EveryoneNeedsAdmin => "only the owner and admins mention everyone",
             Self::UpdateNeedsAdmin => "only the owner and admins change a group",
             Self::AddNeedsAdmin => "only the owner and admins add members",
@@ -146,7 +149,7 @@ impl Denied {
     }
 
     /// All reasons.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::NoGroup,
         Self::NotMember,
         Self::NotParticipant,
@@ -168,6 +171,7 @@ impl Denied {
         Self::ReactionsFull,
         Self::PinNeedsAdmin,
         Self::PinsFull,
+        Self::FileGone,
         Self::EveryoneNeedsAdmin,
         Self::UpdateNeedsAdmin,
         Self::AddNeedsAdmin,

@@ -18,15 +18,15 @@ use rules::{Finding, Layers, check};
 use source::{IM_CLIENT, Source, folder_of};
 
 /// From top to bottom.
-const CRATES: [Layers; 6] = [
+const CRATES: [Layers; 7] = [
     Layers {
         crate_name: "imctl",
         rows: &[
             "main",
-            "config_check conversation dead_letters generated migrate shards status trace user",
+            "config_check conversation dead_letters files generated migrate shards status trace user",
             "arguments context named output prompt text warnings",
         ],
-        crates: &["gateway", "worker", "shared", "proto"],
+        crates: &["gateway", "worker", "filestore", "shared", "proto"],
     },
     Layers {
         crate_name: "gateway",
@@ -37,7 +37,7 @@ const CRATES: [Layers; 6] = [
             "connection",
             "push",
             "send read typing watches",
-            "presence devices processes views",
+            "presence devices files processes views",
             "membership",
             "auth",
             "hub",
@@ -48,7 +48,7 @@ const CRATES: [Layers; 6] = [
             "config",
             "announce id_profile identity origin rates shares write_timeout",
         ],
-        crates: &["shared", "proto"],
+        crates: &["filestore", "shared", "proto"],
     },
     Layers {
         crate_name: "worker",
@@ -57,12 +57,17 @@ const CRATES: [Layers; 6] = [
             "dead_letters_command",
             "app",
             "shards",
-            "announce intake",
+            "announce files intake",
             "settle",
             "commit",
             "config",
         ],
-        crates: &["shared", "proto"],
+        crates: &["filestore", "shared", "proto"],
+    },
+    Layers {
+        crate_name: "filestore",
+        rows: &["store", "link metadata", "picture", "file_name media_type"],
+        crates: &["shared"],
     },
     Layers {
         crate_name: "shared",

@@ -90,6 +90,8 @@ impl Builder {
             .set("IM__GROUPS__PER_USER_MAX", 0)
             .set("IM__GROUPS__MADE_PER_DAY", 0)
             .set("IM__GROUPS__MEMBERS_ADDED_PER_DAY", 0)
+            .set("IM__FILES__USER_UPLOADS_PER_DAY", 0)
+            .set("IM__FILES__USER_BYTES_PER_DAY", 0)
     }
 
     /// The folder of logs and data, which stays. Without it: a temporary folder, removed at the end.

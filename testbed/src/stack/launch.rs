@@ -43,6 +43,7 @@ impl System {
     async fn start_worker(&self, n: usize) -> anyhow::Result<Service> {
         let port = free_port()?;
         let mut environment = self.environment(End::Worker(n), Program::Worker);
+        environment.splice(0..0, self.file_settings());
         environment.push(address(OPS, port));
         self.start(n, "worker", (port, port), environment).await
     }
@@ -55,10 +56,19 @@ impl System {
         let ops_port = free_port()?;
         let mut environment = self.environment(End::Gateway(n), Program::Gateway);
         // First, so that a setting of the builder replaces it.
+        environment.splice(0..0, self.file_settings());
         environment.insert(0, ("IM__AUTH__API_KEY".to_owned(), self.operator_key.clone()));
         environment.push(address("IM__LISTEN__ADDRESS", port));
         environment.push(address(OPS, ops_port));
         self.start(n, "gateway", (port, ops_port), environment).await
+    }
+
+    /// Pictures and files are in the folder of the system, which all processes see.
+    fn file_settings(&self) -> [(String, String); 3] {
+        let folder = self.logs.with_file_name("files").display().to_string();
+        let key = format!("links-{}", self.operator_key);
+        [("STORE", "folder".to_owned()), ("FOLDER", folder), ("LINKS_KEY", key)]
+            .map(|(key, value)| (format!("IM__FILES__{key}"), value))
     }
 
     /// An earlier version refuses settings that it does not know: it is started without them.

@@ -9,7 +9,8 @@ const MORE_FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/
 pub(super) const DEBIAN_FOLDERS: [&str; 4] = ["/usr/lib/rabbitmq/bin", "/usr/sbin", "/usr/bin", "/sbin"];
 
 /// The file of `program`, from the `PATH` or one of the usual folders.
-pub(super) fn find(program: &str) -> Option<PathBuf> {
+#[must_use]
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(MORE_FOLDERS.iter().map(PathBuf::from));
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::ids::{Seq, UserId};
-use shared::message::{Details, FirstUser, Mentions, MessageKind, Numbered, ReactionSummary, Stored};
+use shared::message::{Details, FileId, FirstUser, Mentions, MessageKind, Numbered, ReactionSummary, Stored};
 use shared::mysql::changes::{AddedReaction, ChangeFacts, ChangeWrites};
 use shared::permission::{
     Action, ChangeTarget, Denied, EVERYONE_MEMBERS_MAX, EditTarget, RecallTarget, Roster,
@@ -92,10 +92,12 @@ impl<'a> Targets<'a> {
             MessageKind::Pin { target, removes } => self.pin(*target, *removes, pending.seq),
             MessageKind::Text(_)
             | MessageKind::Image(_)
+            | MessageKind::File(_)
             | MessageKind::App { .. }
             | MessageKind::System
             | MessageKind::Unknown { .. } => {
                 self.mention(pending.seq, message, roster)?;
+                self.attach(pending.seq, message);
                 Ok(Applied::Stored)
             }
         }
@@ -129,7 +131,7 @@ impl<'a> Targets<'a> {
                 }))
             }
             MessageKind::Edit { content, .. } => Action::Edit(found.map(|stored| EditTarget {
-                is_editable: stored.kind.accepts(content.as_ref()),
+                is_editable: stored.accepts(content.as_ref()),
                 is_own: is_own(stored),
                 is_recalled: stored.is_recalled,
                 expired_after_ms,
@@ -267,6 +269,13 @@ impl<'a> Targets<'a> {
     fn pins(&mut self) -> Option<&mut BTreeSet<Seq>> {
         let facts = self.facts?;
         Some(self.pins.get_or_insert_with(|| facts.pins.clone()))
+    }
+
+    fn attach(&mut self, seq: Seq, message: &Numbered) {
+        let files: Vec<FileId> = message.files().cloned().collect();
+        if !files.is_empty() {
+            self.writes.attachments.push((seq, files));
+        }
     }
 
     fn mention(&mut self, seq: Seq, message: &Numbered, roster: &Roster) -> Result<(), Denied> {

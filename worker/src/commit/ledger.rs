@@ -10,7 +10,7 @@ use std::time::Instant;
 use ahash::AHashMap;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
-use shared::message::{MessageKind, Numbered, Reuse};
+use shared::message::{FileId, MessageKind, Numbered, Reuse};
 use shared::mysql::changes::{ChangeFacts, ChangeQuery, ChangeWrites, ReactionQuery};
 use shared::mysql::conversations::Head;
 use shared::mysql::message_ids::StoredId;
@@ -66,6 +66,12 @@ pub(crate) trait LedgerTx: Send {
         &mut self,
         messages: &[&Numbered],
     ) -> impl Future<Output = Result<Vec<StoredId>, Self::Error>> + Send;
+
+    /// Locks `files` until the end of the transaction, and returns those that may be sent.
+    fn lock_usable_files(
+        &mut self,
+        files: &[&FileId],
+    ) -> impl Future<Output = Result<Vec<FileId>, Self::Error>> + Send;
 
     /// What is stored about the messages of a locked conversation that are to be changed.
     fn read_changes(
@@ -130,7 +136,8 @@ impl Attempt {
         let locked: Vec<Head> = conversations.iter().map(head).collect();
         let heads: Vec<Seq> = locked.iter().map(|head| head.last_seq).collect();
         let rosters = self.rosters(tx, &conversations, &locked).await?;
-        let refusals = self.refusals(&rosters);
+        let mut refusals = self.refusals(&rosters);
+        self.refuse_without_files(tx, &mut refusals).await?;
         let known = self.look_up(tx, &heads, &refusals).await?;
         let facts = self.read_changes(tx).await?;
         let plan = plan(&Situation {
@@ -219,6 +226,28 @@ impl Attempt {
             }));
         }
         refusals
+    }
+
+    /// Refuses messages with a file that was removed since the gateway accepted them.
+    async fn refuse_without_files<T: LedgerTx>(
+        &self,
+        tx: &mut T,
+        refusals: &mut [Option<Denied>],
+    ) -> Result<(), T::Error> {
+        let messages = self.batch.messages();
+        let mut files: Vec<&FileId> = messages.iter().flat_map(|pending| pending.message.files()).collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        files.sort_unstable();
+        files.dedup();
+        let usable = tx.lock_usable_files(&files).await?;
+        for (pending, refusal) in messages.iter().zip(refusals) {
+            if pending.message.files().any(|file| !usable.contains(file)) {
+                refusal.get_or_insert(Denied::FileGone);
+            }
+        }
+        Ok(())
     }
 
     /// The messages that are stored already. New messages are not looked up at first: they

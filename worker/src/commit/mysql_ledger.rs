@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use shared::conversation::Conversation;
 use shared::ids::Seq;
-use shared::message::Numbered;
+use shared::message::{FileId, Numbered};
 use shared::mysql::changes::{ChangeFacts, ChangeQuery, ChangeWrites};
 use shared::mysql::conversations::Head;
 use shared::mysql::message_ids::StoredId;
@@ -97,6 +97,10 @@ impl LedgerTx for MysqlTx<'_> {
 
     async fn find_ids(&mut self, messages: &[&Numbered]) -> sqlx::Result<Vec<StoredId>> {
         mysql::message_ids::find_ids(self.0, messages).await
+    }
+
+    async fn lock_usable_files(&mut self, files: &[&FileId]) -> sqlx::Result<Vec<FileId>> {
+        mysql::files::lock_usable(self.0, files).await
     }
 
     async fn read_changes(&mut self, query: &ChangeQuery<'_>) -> sqlx::Result<ChangeFacts> {

@@ -7,7 +7,7 @@ use ahash::AHashMap;
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
 use shared::ids::{MsgId, Seq, UserId};
-use shared::message::{Message, MessageKind, Numbered};
+use shared::message::{FileId, Message, MessageKind, Numbered};
 use shared::mysql::changes::{ChangeFacts, ChangeQuery, ChangeWrites};
 use shared::mysql::conversations::Head;
 use shared::mysql::message_ids::StoredId;
@@ -204,6 +204,10 @@ impl LedgerTx for FakeTx {
             Roster::Group(group)
         };
         self.faults.step(|| queries.iter().map(answer).collect()).map_err(broken)
+    }
+
+    async fn lock_usable_files(&mut self, files: &[&FileId]) -> Result<Vec<FileId>, LedgerError> {
+        self.faults.step(|| files.iter().map(|file| (*file).clone()).collect()).map_err(broken)
     }
 
     async fn read_changes(&mut self, query: &ChangeQuery<'_>) -> Result<ChangeFacts, LedgerError> {

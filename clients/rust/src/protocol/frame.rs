@@ -107,12 +107,37 @@ pub struct StoredMessage {
     /// The users that it mentions; `["*"]` is everyone.
     #[serde(default)]
     pub mentions: Vec<String>,
+    /// The files that it carries.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
     /// When it was edited last, in milliseconds since 1970 by its sender's clock.
     #[serde(default)]
     pub edited_at: Option<i64>,
     /// In the order of the earliest one that still stands.
     #[serde(default)]
     pub reactions: Vec<Reactions>,
+}
+
+/// A file that a message carries.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Attachment {
+    /// Its id, to ask for links.
+    pub file_id: String,
+    /// Its name, which is harmless.
+    pub name: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Its media type, as its content says.
+    pub content_type: String,
+    /// Of a picture, in pixels, as it is shown.
+    #[serde(default)]
+    pub width: Option<u32>,
+    /// Of a picture, in pixels, as it is shown.
+    #[serde(default)]
+    pub height: Option<u32>,
+    /// A placeholder of a picture, by the thumbhash algorithm, in base64.
+    #[serde(default)]
+    pub thumbhash: Option<String>,
 }
 
 /// The users with the same reaction to a message.

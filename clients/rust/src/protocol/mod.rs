@@ -13,7 +13,7 @@ mod socket;
 
 pub use connection::{ANSWER_TIMEOUT, Connection};
 pub use error::{ConnectError, Ended, Error};
-pub use frame::{Chat, Entry, Packet, Reactions, StoredMessage, chat_frame, pull_frame};
+pub use frame::{Attachment, Chat, Entry, Packet, Reactions, StoredMessage, chat_frame, pull_frame};
 pub use http::{Caller, Http, http_base};
 pub use inspect::{Exchange, Inspector, Received};
 pub use reply::{Refused, Reply};

@@ -71,7 +71,7 @@ fn changes_name_the_message_that_they_change() {
         ),
         (r#"{"msg_type":5,"react_seq":7,"reaction":"x","remove":1}"#, "payload.remove"),
         (r#"{"msg_type":6,"remove":true}"#, "pin_seq"),
-        (r#"{"msg_type":7,"content":"x"}"#, "payload.msg_type"),
+        (r#"{"msg_type":7,"content":"x"}"#, "payload.attachments"),
         (r#"{"msg_type":8,"content":"x"}"#, "server only"),
         (r#"{"msg_type":9,"content":"x"}"#, "payload.msg_type"),
         (r#"{"msg_type":256,"content":"x"}"#, "payload.msg_type"),

@@ -6,7 +6,7 @@ use ahash::{AHashMap, AHashSet};
 
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId};
-use crate::message::{Mentions, ReactionSummary, Stored};
+use crate::message::{FileId, Mentions, ReactionSummary, Stored};
 
 /// In `message_mention`: all members.
 pub(in crate::mysql) const EVERYONE: &str = "*";
@@ -86,6 +86,8 @@ pub struct ChangeWrites {
     pub edits: Vec<(Seq, Seq)>,
     /// The members whom a message mentions now, instead of those before.
     pub mentions: Vec<(Seq, Mentions)>,
+    /// The files that messages carry.
+    pub attachments: Vec<(Seq, Vec<FileId>)>,
 }
 
 impl ChangeWrites {

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use sqlx::AssertSqlSafe;
 
-use super::super::Tx;
 use super::super::multi_row::MultiRow;
+use super::super::{Tx, files};
 use super::values::{AddedReaction, ChangeWrites, EVERYONE};
 use crate::conversation::Conversation;
 use crate::ids::{Seq, UserId, unix_millis};
@@ -81,6 +81,9 @@ pub async fn write(tx: &mut Tx, conversation: &Conversation, writes: &ChangeWrit
     for (seq, mentions) in &writes.mentions {
         mention(tx, conversation, *seq, mentions).await?;
     }
+    for (seq, file_ids) in &writes.attachments {
+        files::attach(tx, conversation, *seq, file_ids).await?;
+    }
     for target in &writes.recalled {
         recall(tx, conversation, *target).await?;
     }
@@ -113,7 +116,7 @@ async fn rewrite(tx: &mut Tx, stored: &Stored) -> sqlx::Result<()> {
     .map(drop)
 }
 
-/// Removes what belongs to a message that was recalled: its reactions, pin and mentions, and the contents of its edits.
+/// Removes what belongs to a message that was recalled: its reactions, pin, mentions and files, and the contents of its edits.
 async fn recall(tx: &mut Tx, conversation: &Conversation, target: Seq) -> sqlx::Result<()> {
     for statement in [
         "DELETE FROM message_reaction WHERE conversation_id = ? AND seq = ?",
@@ -123,6 +126,7 @@ async fn recall(tx: &mut Tx, conversation: &Conversation, target: Seq) -> sqlx::
     ] {
         execute(tx, statement, conversation, &[target.0]).await?;
     }
+    files::detach(tx, conversation, target).await?;
     // A JOIN: for an IN with a subquery, MariaDB would read the whole timeline.
     sqlx::query(
         "UPDATE message_edit e JOIN timeline_message t ON t.conversation_id = e.conversation_id AND t.seq = e.edit_seq \

@@ -28,6 +28,9 @@ pub enum GroupError {
     /// The group would have more members than this.
     #[error("more than {0} members")]
     Full(u32),
+    /// The avatar is no file that may be shown, or it has gone.
+    #[error("the avatar has gone")]
+    AvatarGone,
     /// A statement failed.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),

@@ -18,6 +18,8 @@ pub struct Group {
     pub notice: String,
     /// The app's own.
     pub meta: Meta,
+    /// The file that is shown for it.
+    pub avatar: Option<String>,
     /// Anyone who uses the group joins it.
     pub is_open: bool,
     /// Only the owner and admins may send.
@@ -35,10 +37,11 @@ pub struct Group {
 }
 
 const GROUP: &str = "SELECT name, is_open, is_muted, is_dismissed, history_from_start, members, is_large, created_at, history_floor, \
-                     notice, meta \
+                     notice, meta, avatar \
                      FROM chat_group WHERE group_id = ?";
 
 fn group_from_row(row: &MySqlRow) -> sqlx::Result<Group> {
+    let avatar: String = row.try_get(11)?;
     Ok(Group {
         name: row.try_get(0)?,
         is_open: row.try_get(1)?,
@@ -54,6 +57,7 @@ fn group_from_row(row: &MySqlRow) -> sqlx::Result<Group> {
         created_at: row.try_get(7)?,
         notice: row.try_get(9)?,
         meta: Meta::from_stored(row.try_get(10)?),
+        avatar: Some(avatar).filter(|avatar| !avatar.is_empty()),
     })
 }
 

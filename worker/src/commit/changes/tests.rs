@@ -309,7 +309,7 @@ fn any_entry() -> impl Strategy<Value = (String, MessageKind, Option<Details>)> 
         1 => ("\\{\\}|\\{\"a\":1\\}", "bob|eve|\\*|").prop_map(|(meta, mention)| {
             let mentions: Vec<_> = Some(mention).filter(|mention| !mention.is_empty()).into_iter().collect();
             let (meta, mentions) = (Some(Meta::parse(&meta).unwrap()), Some(Mentions::parse(&mentions).unwrap()));
-            Some(Details { meta, mentions, reply_to: None })
+            Some(Details { meta, mentions, reply_to: None, attachments: Vec::new() })
         }),
     ];
     (sender, kind, details)
