@@ -6,7 +6,8 @@ use super::outcome::Outcome;
 use super::scale::Scale;
 use super::target::Target;
 use super::{
-    backlog, big_group, fanout, growth, idle, many, pulls, reactions, slow_readers, steady, storm, sync_storm,
+    backlog, big_group, fanout, files, growth, idle, many, pulls, reactions, slow_readers, steady, storm,
+    sync_storm,
 };
 use testbed::stack::Builder;
 
@@ -43,7 +44,7 @@ impl Scenario {
     #[must_use]
     pub fn fixes(&self, option: &str) -> bool {
         match option {
-            "--gateways" => matches!(self.name, "idle" | "growth-gateways" | "fanout"),
+            "--gateways" => matches!(self.name, "idle" | "growth-gateways" | "fanout" | "files"),
             "--workers" => matches!(self.name, "worker-away" | "backlog"),
             _ => false,
         }
@@ -64,6 +65,7 @@ fn usual(builder: Builder) -> Builder {
     builder
 }
 
+const READS: Option<&str> = Some("it compares the folder of the files with nginx on the same folder");
 const KILLS: Option<&str> = Some("it stops workers");
 const COUNTS: Option<&str> = Some("it measures the processor time of gateways, workers and servers");
 const FILLS: Option<&str> = Some("it copies rows in MySQL and measures the processor time of all processes");
@@ -99,6 +101,7 @@ scenarios! {
     "slow-readers", "clients that read little or nothing among fast ones", usual, slow_readers::slow_readers, None, false;
     "pulls", "pages of 50 recent messages, the same one and different ones", usual, pulls::pulls, None, false;
     "reactions", "2,000 reactions a second into a group of 1,000 connected members, then 10,000 to one message", usual, reactions::reactions, None, false;
+    "files", "uploads and downloads of files of 64 KiB and 8 MiB, by turns with nginx", |b| b.gateways(1), files::files, READS, false;
     "worker-away", "all workers killed for 30 s under a steady rate", usual, backlog::worker_away, KILLS, false;
     "backlog", "a million messages accepted without workers, then drained", usual, backlog::backlog, KILLS, false;
     "growth-conversations", "the price of a message as conversations grow to 100,000", usual, growth::conversations, COUNTS, false;
@@ -125,7 +128,15 @@ mod tests {
             SCENARIOS.iter().filter(|scenario| scenario.needs_own.is_some()).map(|s| s.name).collect();
         assert_eq!(
             own,
-            ["worker-away", "backlog", "growth-conversations", "growth-history", "growth-gateways", "fanout"]
+            [
+                "files",
+                "worker-away",
+                "backlog",
+                "growth-conversations",
+                "growth-history",
+                "growth-gateways",
+                "fanout"
+            ]
         );
     }
 }

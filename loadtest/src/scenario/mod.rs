@@ -6,6 +6,7 @@ mod catalog;
 mod deployment;
 mod fanout;
 mod figures;
+mod files;
 mod growth;
 mod idle;
 mod listeners;
