@@ -123,12 +123,7 @@ export class ImClient {
       _follow: follow,
     };
     this._tokens = options.token && new Tokens(options.token);
-    this._http = new Http(
-      () => httpBase(this._link?._url ?? this._urls[0] ?? ""),
-      options.fetch ?? globalFetch,
-      this._tokens,
-      options.userId,
-    );
+    this._http = new Http(() => this._base, options.fetch ?? globalFetch, this._tokens, options.userId);
     this.groups = new Groups(this._http);
     this.blocks = new Blocks(this._http);
     this.invitations = new Invitations(this._http);
@@ -274,6 +269,11 @@ export class ImClient {
   /** Any other call; `path` begins with `/api`. */
   call<T>(method: string, path: string, body?: unknown, query?: Query): Promise<T> {
     return this._http._call(method, path, body, query);
+  }
+
+  /** @internal */
+  get _base(): string {
+    return httpBase(this._link?._url ?? this._urls[0] ?? "");
   }
 
   /** @internal */

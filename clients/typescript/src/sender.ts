@@ -180,6 +180,8 @@ export class Sender {
 }
 
 function chat(item: OutboxItem, stored: boolean): Request {
-  const payload = stored ? { ...item.payload, ack: "stored" } : item.payload;
+  // The server knows what the files are; the rest of an attachment is for the local echo.
+  const attachments = item.payload.attachments?.map(({ file_id }) => ({ file_id }));
+  const payload = { ...item.payload, attachments, ack: stored ? "stored" : undefined };
   return { cmd: CMD_CHAT, msg_id: item.msgId, payload };
 }

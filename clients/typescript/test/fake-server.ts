@@ -1,6 +1,6 @@
 /** A server in memory that follows the protocol, and a network that loses what the protocol allows to be lost. */
 
-import type { ConversationSettings, WebSocketLike } from "../src/index.js";
+import type { Attachment, ConversationSettings, WebSocketLike } from "../src/index.js";
 import type { Frame, Request, SyncEntry, WireMessage } from "../src/wire.js";
 import { isCounted, privateId } from "../src/wire.js";
 
@@ -57,6 +57,7 @@ function changed(target: WireMessage, change: WireMessage): boolean {
   if (change.msg_type === 3) {
     Object.assign(target, { content: "", recalled: true });
     delete target.reactions;
+    delete target.attachments;
   } else if (change.msg_type === 4) {
     Object.assign(target, { content: change.content, edited_at: change.send_time });
     if (change.mentions) target.mentions = change.mentions;
@@ -87,6 +88,8 @@ export class FakeServer {
   readonly inbox = new Map<string, Map<string, number>>();
   version = 0;
   faults: Faults = NO_FAULTS;
+  /** What is known of a file that was uploaded. */
+  attachment: (fileId: string) => Attachment = (file_id) => ({ file_id });
   /** All frames that clients sent. */
   readonly requests: Request[] = [];
   /** Answers a request instead of the server. */
@@ -300,6 +303,7 @@ export class FakeServer {
       content: payload.content ?? "",
     };
     delete (message as { ack?: string }).ack;
+    if (payload.attachments) message.attachments = payload.attachments.map(({ file_id }) => this.attachment(file_id));
     const stored = payload.ack === "stored" ? [send] : [];
     room.queue.push({ message, origin: socket, stored });
     room.ids.set(key, { seq: message.seq, state: "accepted" });
