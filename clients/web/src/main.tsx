@@ -7,6 +7,7 @@ import "./styles/base.css";
 import "./styles/sign-in.css";
 import "./styles/chat.css";
 import "./styles/life.css";
+import "./styles/files.css";
 import { ChatPage } from "./ui/chat-page.tsx";
 import { SignIn } from "./ui/sign-in.tsx";
 

@@ -1,6 +1,8 @@
 // A browser for tests and screenshots: Debian's Chromium, driven by playwright-core.
 
-import { existsSync } from "node:fs";
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
 
 const CANDIDATES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
@@ -98,4 +100,19 @@ export async function act(page, text, action) {
 export async function menu(page, text, action) {
   await act(page, text, "More actions");
   await page.getByRole("menuitem", { name: action }).click();
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** What checks this page with axe. `where` is in the message of a failure. */
+export function axeOf(page, where) {
+  return async (what) => {
+    // Not by a script element, which the policy of the page refuses.
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => window.axe.run(document));
+    const found = violations.map(
+      ({ id, nodes }) => `${id}: ${nodes.map(({ html, any }) => `${html} ${any[0]?.message ?? ""}`).join("\n    ")}`,
+    );
+    assert.deepEqual(found, [], `${where}: ${what}`);
+  };
 }

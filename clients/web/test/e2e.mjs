@@ -4,10 +4,9 @@
 //   GATEWAYS="http://127.0.0.1:8081 http://127.0.0.1:8082" node test/e2e.mjs SCENARIO
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import { act, bubble, chatWith, choose, enter, launch, menu, online, openWindow, say } from "./browser.mjs";
+import { act, axeOf, bubble, chatWith, choose, enter, launch, menu, online, openWindow, say } from "./browser.mjs";
+import { files } from "./e2e-files.mjs";
 import { life } from "./e2e-life.mjs";
 import { views } from "./e2e-views.mjs";
 
@@ -56,6 +55,7 @@ async function group(name, owner, members) {
 const scenarios = {
   ...life({ first, second, id, run, ask, until, group, call }),
   ...views({ first, second, id, run, ask, until, group, call }),
+  ...files({ first, second, id, run, until, group, call }),
 
   /** Two users on two gateways: messages, states, typing, presence, read, recall, unread. */
   async chat(browser) {
@@ -553,29 +553,20 @@ const scenarios = {
 
   /** axe-core finds nothing, in both themes and on a phone; everything can be done with the keyboard. */
   async accessible(browser) {
-    const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-    const check = async (page, what) => {
-      // Not by a script element, which the policy of the page refuses.
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => window.axe.run(document));
-      const found = violations.map(
-        ({ id, nodes }) => `${id}: ${nodes.map(({ html, any }) => `${html} ${any[0]?.message ?? ""}`).join("\n    ")}`,
-      );
-      assert.deepEqual(found, [], what);
-    };
     const [a, b] = [id("axe-ann"), id("axe-ben")];
     const windows = [];
     for (const colorScheme of ["light", "dark"]) {
       const one = await openWindow(browser, { colorScheme, reducedMotion: "reduce" });
       windows.push(one);
       const { page } = one;
+      const check = axeOf(page, colorScheme);
       await page.goto(first);
       await page.getByLabel("Your name").waitFor();
-      await check(page, `${colorScheme}: demo`);
+      await check("demo");
       await page.getByRole("button", { name: "Create account" }).click();
-      await check(page, `${colorScheme}: register`);
+      await check("register");
       await enter(page, first, a);
-      await check(page, `${colorScheme}: empty`);
+      await check("empty");
       const conversation = await group(`Group ${colorScheme}`, b, [a]);
       await ask("say", second, b, conversation, 3, "hello https://example.com");
       await chatWith(page, b);
@@ -585,7 +576,7 @@ const scenarios = {
       await bubble(page, "hello https://example.com 2").waitFor();
       await page.getByRole("button", { name: "Show details" }).click();
       await page.locator(".person", { hasText: b }).waitFor();
-      await check(page, `${colorScheme}: group with details`);
+      await check("group with details");
       await page.getByRole("button", { name: "Show details" }).click();
       // What happens to messages, and what opens beside them.
       const send = (payload) => ask("frame", second, b, JSON.stringify({ conversation_id: conversation, payload }));
@@ -597,29 +588,29 @@ const scenarios = {
       await send({ msg_type: 6, pin_seq: seq });
       await page.locator(".pin-bar", { hasText: "edited hello" }).waitFor();
       await bubble(page, "look").locator(".mention").waitFor();
-      await check(page, `${colorScheme}: changed messages`);
+      await check("changed messages");
       await act(page, "look", "React");
-      await check(page, `${colorScheme}: picker`);
+      await check("picker");
       await page.keyboard.press("Escape");
       await act(page, "look", "More actions");
-      await check(page, `${colorScheme}: menu`);
+      await check("menu");
       await page.keyboard.press("Escape");
       await act(page, "look", "Reply");
       await page.locator("textarea").pressSequentially("@");
       await page.getByRole("option").first().waitFor();
-      await check(page, `${colorScheme}: completion`);
+      await check("completion");
       await page.keyboard.press("Escape");
       await page.keyboard.press("Escape");
       await page.locator("textarea").fill("");
       await page.getByRole("button", { name: "Pinned messages" }).click();
-      await check(page, `${colorScheme}: pinned messages`);
+      await check("pinned messages");
       await page.keyboard.press("Escape");
       await page.getByRole("button", { name: "Settings", exact: true }).click();
       await page.locator("dialog").getByLabel("Who may add you to groups").waitFor();
-      await check(page, `${colorScheme}: settings`);
+      await check("settings");
       await page.keyboard.press("Escape");
       await page.setViewportSize({ width: 390, height: 780 });
-      await check(page, `${colorScheme}: phone`);
+      await check("phone");
     }
     // By keyboard alone.
     const keyboard = await openWindow(browser);

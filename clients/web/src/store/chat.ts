@@ -11,7 +11,9 @@ import {
 import { type Accessor, batch, createMemo, createSignal, onCleanup, type Signal } from "solid-js";
 import { Directory } from "./directory.ts";
 import { Drafts } from "./drafts.ts";
+import { FileLinks } from "./file-links.ts";
 import { claims, type Session, session } from "./session.ts";
+import { Trays } from "./tray.ts";
 
 /** How long somebody counts as typing after an event. */
 const TYPING_MS = 6_000;
@@ -23,6 +25,8 @@ export interface Chat {
   readonly me: string;
   readonly directory: Directory;
   readonly drafts: Drafts;
+  readonly files: FileLinks;
+  readonly trays: Trays;
   readonly connection: Accessor<ConnectionState>;
   readonly list: Accessor<readonly Conversation[]>;
   /** Rises with each change of any conversation's own data. */
@@ -73,6 +77,8 @@ export function openChat(own: Session): Chat {
   });
   const directory = new Directory(client, own.userId);
   const drafts = new Drafts(own.userId, client);
+  const files = new FileLinks(client);
+  const trays = new Trays(own.userId, files);
 
   const versions = new Map<string, Signal<number>>();
   const version = (id: string): Signal<number> => {
@@ -146,6 +152,8 @@ export function openChat(own: Session): Chat {
     me: own.userId,
     directory,
     drafts,
+    files,
+    trays,
     connection,
     list,
     changes,
@@ -163,6 +171,7 @@ export function openChat(own: Session): Chat {
     async forget() {
       await client.stop();
       drafts.forget();
+      trays.forget();
       directory.forget();
       if (store instanceof IndexedDbStore) await store.delete();
     },

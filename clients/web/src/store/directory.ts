@@ -4,6 +4,12 @@ import type { Group, ImClient } from "im-client";
 import { createSignal, onCleanup, type Signal } from "solid-js";
 import { local } from "../lib/storage.ts";
 
+/** What a user shows of itself. */
+interface Person {
+  readonly name: string;
+  readonly avatar?: string | null | undefined;
+}
+
 export interface Presence {
   online: boolean;
   lastSeen?: number;
@@ -18,7 +24,7 @@ const WATCHED_MAX = 200;
 const POLL_MS = 20_000;
 
 export class Directory {
-  private readonly users = new Map<string, Signal<string | undefined>>();
+  private readonly users = new Map<string, Signal<Person | undefined>>();
   private readonly groups = new Map<string, Signal<Group | undefined>>();
   private readonly presences = new Map<string, Signal<Presence | undefined>>();
   private readonly names: Map<string, string>;
@@ -61,19 +67,17 @@ export class Directory {
 
   /** The name to show for a user. */
   user(id: string): string {
-    let signal = this.users.get(id);
-    if (!signal) {
-      signal = createSignal<string | undefined>(undefined);
-      this.users.set(id, signal);
-      this.wantUser(id);
-    }
-    return signal[0]() || id;
+    return this.person(id)[0]()?.name || id;
   }
 
-  /** Shows this name from now on: the user has just chosen it. */
-  setUser(id: string, name: string): void {
-    this.user(id);
-    this.users.get(id)?.[1](name);
+  /** The file of the picture of a user or group, as far as it is known. */
+  avatar(kind: "private" | "group", id: string): string | undefined {
+    return (kind === "group" ? this.group(id)?.avatar : this.person(id)[0]()?.avatar) ?? undefined;
+  }
+
+  /** Shows this from now on: the user has just chosen it. */
+  setUser(id: string, change: Partial<Person>): void {
+    this.person(id)[1]((now) => ({ name: "", ...now, ...change }));
   }
 
   /** A group, as far as it is known; it is asked for at the first call. */
@@ -95,7 +99,7 @@ export class Directory {
 
   /** A name that is known already, for searches: nothing is asked for. */
   knownName(kind: "private" | "group", id: string): string {
-    if (kind === "private") return this.users.get(id)?.[0]() ?? "";
+    if (kind === "private") return this.users.get(id)?.[0]()?.name ?? "";
     return this.groups.get(id)?.[0]()?.name ?? this.names.get(id) ?? "";
   }
 
@@ -140,6 +144,18 @@ export class Directory {
 
   forget(): void {
     local.set(`im.names.${this.owner}`, null);
+  }
+
+  private person(id: string): Signal<Person | undefined> {
+    let signal = this.users.get(id);
+    if (!signal) {
+      signal = createSignal<Person | undefined>(undefined, {
+        equals: (a, b) => a?.name === b?.name && a?.avatar === b?.avatar,
+      });
+      this.users.set(id, signal);
+      this.wantUser(id);
+    }
+    return signal;
   }
 
   private presence(id: string): Signal<Presence | undefined> {
@@ -187,7 +203,10 @@ export class Directory {
     if (!this.client.features.has("profiles")) return;
     try {
       const found = await this.client.profiles.get(ids);
-      for (const id of ids) this.users.get(id)?.[1](found.get(id)?.nickname ?? "");
+      for (const id of ids) {
+        const { nickname: name = "", avatar } = found.get(id) ?? {};
+        this.users.get(id)?.[1]({ name, avatar });
+      }
     } catch {
       // Ids are shown; they are asked for again after a reconnect.
     }

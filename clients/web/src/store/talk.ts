@@ -1,6 +1,6 @@
 /** What belongs to the conversation that is shown: what the composer does, pins, quoted messages, members. */
 
-import type { Conversation, Member, Message } from "im-client";
+import type { Attachment, Conversation, Member, Message } from "im-client";
 import {
   type Accessor,
   createEffect,
@@ -12,12 +12,19 @@ import {
   type Signal,
   untrack,
 } from "solid-js";
+import { kindOf } from "../lib/files.ts";
 import type { Chat } from "./chat.ts";
 import { SYSTEM } from "./timeline.ts";
 
 /** What the next message is: an answer, or the new text of an own one. */
 export interface Target {
   readonly kind: "reply" | "edit";
+  readonly message: Message;
+}
+
+/** A picture of a message. */
+export interface Picture {
+  readonly file: Attachment;
   readonly message: Message;
 }
 
@@ -37,6 +44,9 @@ export class Talk {
   /** The pinned messages, the newest pin first. */
   readonly pins: Accessor<readonly Message[]>;
   readonly members: Accessor<readonly Member[]>;
+  /** The file that the gallery shows. */
+  readonly picture: Accessor<string | undefined>;
+  readonly setPicture: Setter<string | undefined>;
   /** Shows this message, wherever it is in the conversation. */
   jump: (seq: number) => void = () => {};
   /** Messages that are shown beside those of the conversation's window. */
@@ -54,6 +64,7 @@ export class Talk {
   ) {
     this.isMember = createMemo(() => chat.of(conversation).member);
     [this.target, this.setTarget] = createSignal<Target | undefined>(undefined);
+    [this.picture, this.setPicture] = createSignal<string | undefined>(undefined);
     [this.pins, this.setPins] = createSignal<readonly Message[]>([]);
     [this.members, this.setMembers] = createSignal<readonly Member[]>([]);
     const offs = [
@@ -122,6 +133,19 @@ export class Talk {
   here(seq: number): Message | undefined {
     const { messages } = this.chat.of(this.conversation);
     return messages.find((one) => one.seq === seq) ?? this.others().find((one) => one.seq === seq);
+  }
+
+  /** All pictures that are loaded, in the order of their messages. */
+  pictures(): Picture[] {
+    const { messages } = this.chat.of(this.conversation);
+    const others = this.others();
+    const all =
+      others.length > 0 && (others[0]?.seq ?? 0) < (messages[0]?.seq ?? 0) ? [...others, ...messages] : messages;
+    return all.flatMap((message) =>
+      (message.attachments ?? [])
+        .filter(({ content_type }) => kindOf(content_type) === "picture")
+        .map((file) => ({ file, message })),
+    );
   }
 
   /** The message with this number: a loaded one, or one request to the server. Null if it does not exist or may not be seen. */

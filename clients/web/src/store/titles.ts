@@ -26,9 +26,9 @@ export function preview(chat: Chat, message: Message): string {
   if (message.recalled || message.msgType === 3) return t().recalledShort;
   if (message.msgType === 8) return systemText(chat, message);
   if (message.content) return oneLine(named(chat, message));
-  const [first] = message.attachments ?? [];
-  if (message.msgType === 2) return t().picture;
-  return first?.name ?? t().file;
+  const { attachments: files = [] } = message;
+  if (message.msgType === 2) return files.length > 1 ? t().pictures(files.length) : t().picture;
+  return files.length > 1 ? t().fileCount(files.length) : (files[0]?.name ?? t().file);
 }
 
 interface SystemMeta {

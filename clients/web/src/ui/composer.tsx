@@ -1,4 +1,4 @@
-import type { Conversation } from "im-client";
+import { type Conversation, fileMessageType } from "im-client";
 import { createEffect, createMemo, createSignal, For, type JSX, on, onMount, Show, untrack } from "solid-js";
 import { t } from "../i18n/index.ts";
 import { EMOJI } from "../lib/emoji.ts";
@@ -11,6 +11,7 @@ import { usePage, useTalk } from "./context.ts";
 import { sentence } from "./dialog.tsx";
 import { Icon } from "./icon.tsx";
 import { PopupButton } from "./popup.tsx";
+import { TrayView } from "./tray.tsx";
 
 /** The longest content that the server takes, in bytes. */
 const CONTENT_MAX = 4_096;
@@ -18,20 +19,27 @@ const CONTENT_MAX = 4_096;
 const NEAR_END = 400;
 const LIST = "completion";
 
-export function Composer(props: { conversation: Conversation; onSent: () => void }): JSX.Element {
+export function Composer(props: {
+  conversation: Conversation;
+  onSent: () => void;
+  onFiles: (files: readonly File[]) => void;
+}): JSX.Element {
   const { chat, tell } = usePage();
   const talk = useTalk();
   const { conversation } = props;
   /** The new text of a message that is edited; drafts stay what they are. */
   const [edited, setEdited] = createSignal("");
   const [problem, setProblem] = createSignal("");
+  const tray = chat.trays.of(conversation);
   let field!: HTMLTextAreaElement;
+  let chooser!: HTMLInputElement;
 
   const isEdit = (): boolean => talk.target()?.kind === "edit";
   const text = (): string => (isEdit() ? edited() : chat.drafts.get(conversation.id));
   const left = createMemo(() => CONTENT_MAX - bytes(text().trim()));
   const note = (): string => {
     if (problem()) return problem();
+    if (tray.isWaiting()) return t().sendsWhenUploaded;
     if (left() < 0) return t().tooLong(CONTENT_MAX - left(), CONTENT_MAX);
     return left() < NEAR_END ? t().bytesLeft(left()) : "";
   };
@@ -71,15 +79,23 @@ export function Composer(props: { conversation: Conversation; onSent: () => void
       .edit(message.seq, { content, ...(found.length + (message.mentions?.length ?? 0) > 0 && { mentions: found }) })
       .catch((error: unknown) => tell(t().notEdited(sentence(error))));
   };
+  const hasFiles = (): boolean => !isEdit() && tray.files().length > 0;
   const send = (): void => {
     const content = text().trim();
-    if (!content || left() < 0) return;
+    if ((!content && !hasFiles()) || left() < 0) return;
     const target = talk.target();
     if (target?.kind === "edit") return void edit(content, target);
+    const attachments = tray.attachments();
+    if (!attachments) {
+      if (tray.hasFailed()) setProblem(t().filesFailed);
+      else tray.wait(send);
+      return;
+    }
     const found = mentions(content);
     try {
       const sent = conversation.send({
-        content,
+        ...(content !== "" && { content }),
+        ...(attachments.length > 0 && { msgType: fileMessageType(attachments), attachments }),
         ...(target && { replyTo: target.message.seq }),
         ...(found.length > 0 && { mentions: found }),
       });
@@ -88,11 +104,32 @@ export function Composer(props: { conversation: Conversation; onSent: () => void
     } catch (error) {
       return void setProblem(sentence(error));
     }
+    tray.clear();
     talk.setTarget(undefined);
     change("");
     chat.drafts.sync(conversation.id);
+    // Uploads may end while another conversation is shown.
+    if (!field.isConnected) return;
     props.onSent();
     field.focus();
+  };
+  const attach = (files: readonly File[]): void => {
+    if (files.length === 0) return;
+    setProblem("");
+    props.onFiles(files);
+    field.focus();
+  };
+  /** What office programs copy is a text and its picture: the text counts. */
+  const paste = (event: ClipboardEvent): void => {
+    const data = event.clipboardData;
+    if (!data || data.files.length === 0 || data.getData("text/plain") !== "" || !mayAttach()) return;
+    event.preventDefault();
+    attach([...data.files]);
+  };
+  const mayAttach = (): boolean => talk.has("files") && !isEdit();
+  const label = (): string => {
+    if (isEdit()) return t().editMessage;
+    return hasFiles() ? t().writeCaption : t().writeMessage;
   };
   const keys = (event: KeyboardEvent): void => {
     // Keys that choose a character in an input method; 229 is what Safari reports after the choice.
@@ -122,6 +159,14 @@ export function Composer(props: { conversation: Conversation; onSent: () => void
   createEffect(() => {
     if (text().includes("@")) talk.loadMembers();
   });
+  // A file that was not uploaded takes the message back, with its text.
+  createEffect(
+    on(
+      () => tray.hasFailed(),
+      (hasFailed) => setProblem(hasFailed ? t().filesFailed : ""),
+      { defer: true },
+    ),
+  );
   // Browsers without `field-sizing`: the height follows the text.
   createEffect(() => {
     text();
@@ -137,20 +182,45 @@ export function Composer(props: { conversation: Conversation; onSent: () => void
   return (
     <div class="composer">
       <Show when={talk.target()}>{(target) => <TargetBar target={target()} onCancel={cancel} />}</Show>
+      <Show when={!isEdit()}>
+        <TrayView tray={tray} onRemoved={() => field.focus()} />
+      </Show>
       <form
         onSubmit={(event) => {
           event.preventDefault();
           send();
         }}
       >
+        <Show when={mayAttach()}>
+          <input
+            ref={chooser}
+            type="file"
+            multiple
+            hidden
+            onChange={() => {
+              attach([...(chooser.files ?? [])]);
+              // So that the same file can be chosen again.
+              chooser.value = "";
+            }}
+          />
+          <button
+            type="button"
+            class="icon-button attach"
+            aria-label={t().attach}
+            title={t().attach}
+            onClick={() => chooser.click()}
+          >
+            <Icon name="attach" />
+          </button>
+        </Show>
         <div class="composer-field">
           <Choices completion={completion} id={LIST} />
           <textarea
             ref={field}
             rows="1"
             dir={text() ? "auto" : undefined}
-            aria-label={isEdit() ? t().editMessage : t().writeMessage}
-            placeholder={isEdit() ? t().editMessage : t().writeMessage}
+            aria-label={label()}
+            placeholder={label()}
             aria-describedby="composer-note"
             aria-autocomplete="list"
             aria-controls={completion.choices().length > 0 ? LIST : undefined}
@@ -161,6 +231,7 @@ export function Composer(props: { conversation: Conversation; onSent: () => void
               look();
             }}
             onKeyDown={keys}
+            onPaste={paste}
             onClick={look}
             onBlur={completion.close}
           />
@@ -182,15 +253,30 @@ export function Composer(props: { conversation: Conversation; onSent: () => void
             )}
           </PopupButton>
         </div>
-        <button
-          type="submit"
-          class="icon-button send"
-          aria-label={isEdit() ? t().save : t().send}
-          title={isEdit() ? t().save : t().send}
-          disabled={!text().trim() || left() < 0}
+        <Show
+          when={!tray.isWaiting() || isEdit()}
+          fallback={
+            <button
+              type="button"
+              class="icon-button send"
+              aria-label={t().doNotSend}
+              title={t().doNotSend}
+              onClick={() => tray.wait(undefined)}
+            >
+              <i class="spinner" />
+            </button>
+          }
         >
-          <Icon name={isEdit() ? "check" : "send"} />
-        </button>
+          <button
+            type="submit"
+            class="icon-button send"
+            aria-label={isEdit() ? t().save : t().send}
+            title={isEdit() ? t().save : t().send}
+            disabled={(!text().trim() && !hasFiles()) || left() < 0}
+          >
+            <Icon name={isEdit() ? "check" : "send"} />
+          </button>
+        </Show>
       </form>
       <div
         id="composer-note"

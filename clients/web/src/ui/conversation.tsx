@@ -4,9 +4,12 @@ import { t } from "../i18n/index.ts";
 import { brief } from "../lib/time.ts";
 import { Talk } from "../store/talk.ts";
 import { titleOf } from "../store/titles.ts";
+import { FILES_MAX } from "../store/tray.ts";
 import { Avatar } from "./avatar.tsx";
 import { Composer } from "./composer.tsx";
 import { TalkContext, usePage } from "./context.ts";
+import { DropArea } from "./drop-area.tsx";
+import { Gallery } from "./gallery.tsx";
 import { Icon } from "./icon.tsx";
 import { PinBar } from "./pins.tsx";
 import { TimelineView } from "./timeline-view.tsx";
@@ -17,13 +20,20 @@ export function ConversationView(props: {
   onDetails: () => void;
   onBack: () => void;
 }): JSX.Element {
-  const { chat } = usePage();
+  const { chat, tell } = usePage();
   const { conversation } = props;
   const title = createMemo(() => titleOf(chat, chat.of(conversation)));
   const peer = conversation.kind === "private" ? conversation.peer : undefined;
   if (peer !== undefined && peer !== chat.me) onCleanup(chat.directory.watch(peer));
   const talk = new Talk(chat, conversation);
   let toBottom = (): void => {};
+  const mayWrite = (): boolean => {
+    const group = peer === undefined ? chat.directory.group(conversation.id) : undefined;
+    return chat.of(conversation).member && !(group?.muted && group.role === "member");
+  };
+  const attach = (files: readonly File[]): void => {
+    if (!chat.trays.of(conversation).add(files)) tell(t().filesMax(FILES_MAX));
+  };
   onMount(() => {
     if (conversation.kind === "group") void chat.directory.loadGroup(conversation.id).catch(() => {});
   });
@@ -81,18 +91,18 @@ export function ConversationView(props: {
       </header>
       <PinBar />
       <TimelineView conversation={conversation} ref={(handle) => (toBottom = handle)} />
-      <Switch fallback={<Composer conversation={conversation} onSent={() => toBottom()} />}>
+      <Switch fallback={<Composer conversation={conversation} onSent={() => toBottom()} onFiles={attach} />}>
         <Match when={!chat.of(conversation).member}>
           <p class="composer composer-off">{t().notMember}</p>
         </Match>
-        <Match
-          when={
-            chat.directory.group(conversation.id)?.muted && chat.directory.group(conversation.id)?.role === "member"
-          }
-        >
+        <Match when={!mayWrite()}>
           <p class="composer composer-off">{t().mutedGroup}</p>
         </Match>
       </Switch>
+      <Show when={talk.has("files") && mayWrite()}>
+        <DropArea onFiles={attach} />
+      </Show>
+      <Show when={talk.picture()}>{(fileId) => <Gallery fileId={fileId()} />}</Show>
       <Show when={typing()}>
         <span class="hidden-text" role="status">
           {typing()}

@@ -7,6 +7,7 @@ import { brief } from "../lib/time.ts";
 import { SYSTEM } from "../store/timeline.ts";
 import { titleOf } from "../store/titles.ts";
 import { Avatar } from "./avatar.tsx";
+import { AvatarEditor } from "./avatar-editor.tsx";
 import { usePage } from "./context.ts";
 import { useConversationItems } from "./conversation-menu.tsx";
 import { Problem, sentence } from "./dialog.tsx";
@@ -272,6 +273,7 @@ function GroupDetails(props: { conversation: Conversation }): JSX.Element {
         </section>
         <div class="details-actions">
           <Show when={isAdmin()}>
+            <AvatarEditor kind="group" id={id} />
             <Act icon="edit" text={t().renameGroup} run={() => setDialog("rename")} />
             <label class="check">
               <input

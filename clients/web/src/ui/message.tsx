@@ -6,6 +6,7 @@ import { hashed, isEmojiOnly, isFromRight, parts } from "../lib/text.ts";
 import { clock, full, isTime } from "../lib/time.ts";
 import { type MessageRow, SYSTEM } from "../store/timeline.ts";
 import { systemText } from "../store/titles.ts";
+import { Attachments } from "./attachments.tsx";
 import { Avatar } from "./avatar.tsx";
 import { usePage, useTalk } from "./context.ts";
 import { Icon, type IconName } from "./icon.tsx";
@@ -30,7 +31,7 @@ export function MessageView(props: { row: MessageRow; conversation: Conversation
     !message().mine && message().mentions?.some((id) => id === chat.me || id === EVERYONE) === true;
   const name = (): string => chat.directory.user(message().senderId);
   const tap = (event: MouseEvent): void => {
-    if (!(event.target as HTMLElement).closest("a, button")) setActive(!active());
+    if (!(event.target as HTMLElement).closest("a, button, audio, video")) setActive(!active());
   };
   return (
     <Show
@@ -241,19 +242,6 @@ function State(props: { message: Message; conversation: Conversation }): JSX.Ele
     >
       <Icon name={state().icon} />
     </span>
-  );
-}
-
-function Attachments(props: { message: Message }): JSX.Element {
-  return (
-    <For each={props.message.attachments ?? []}>
-      {(file) => (
-        <span class="attachment">
-          <Icon name="file" />
-          <bdi>{file.name ?? t().file}</bdi>
-        </span>
-      )}
-    </For>
   );
 }
 

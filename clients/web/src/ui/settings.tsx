@@ -3,6 +3,8 @@ import { language, languages, setLanguage, t } from "../i18n/index.ts";
 import { notificationState, turnNotifications } from "../store/notify.ts";
 import { endSession, session } from "../store/session.ts";
 import { setTheme, type Theme, theme } from "../store/theme.ts";
+import { Avatar } from "./avatar.tsx";
+import { AvatarEditor } from "./avatar-editor.tsx";
 import { usePage } from "./context.ts";
 import { Dialog, Problem, sentence } from "./dialog.tsx";
 
@@ -106,7 +108,7 @@ function Profile(): JSX.Element {
     setProblem("");
     try {
       await chat.client.profiles.update({ nickname: name().trim() });
-      chat.directory.setUser(chat.me, name().trim());
+      chat.directory.setUser(chat.me, { name: name().trim() });
       setNote("✓");
     } catch (error) {
       setProblem(sentence(error));
@@ -114,6 +116,10 @@ function Profile(): JSX.Element {
   };
   return (
     <Show when={chat.features().has("profiles")}>
+      <div class="own-avatar">
+        <Avatar id={chat.me} name={chat.directory.user(chat.me)} size="large" />
+        <AvatarEditor kind="private" id={chat.me} />
+      </div>
       <form onSubmit={(event) => void save(event)}>
         <label class="field">
           <span>{t().displayName}</span>
