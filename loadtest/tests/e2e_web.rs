@@ -298,6 +298,36 @@ async fn a_chat_is_cleared_for_one_user_on_all_devices() {
 }
 
 #[tokio::test]
+async fn pictures_are_attached_in_all_ways_shown_in_a_gallery_and_recalled() {
+    play("pictures", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn files_are_cards_to_download_and_ten_make_a_message() {
+    play("documents", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn an_upload_is_canceled_cut_resumed_and_refused_with_its_text_kept() {
+    play("uploads", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn an_expired_address_of_a_picture_is_replaced() {
+    play("expired", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn avatars_of_users_and_groups_are_shown_everywhere() {
+    play("avatars", two_gateways()).await;
+}
+
+#[tokio::test]
+async fn files_are_accessible_in_both_themes_and_on_a_phone() {
+    play("filesAccessible", two_gateways()).await;
+}
+
+#[tokio::test]
 async fn what_happens_to_a_group_is_told_in_its_timeline() {
     play("system", two_gateways().set("IM__GROUPS__SYSTEM_MESSAGES", true)).await;
 }

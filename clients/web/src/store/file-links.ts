@@ -1,12 +1,14 @@
 /** Addresses of pictures and files that are shown: asked for together, and again when they have expired. */
 
-import { type FileSize, Files, type ImClient } from "im-client";
+import { type FileSize, Files, type ImClient, isPicture, type Message } from "im-client";
 import { createSignal, onCleanup, type Signal, untrack } from "solid-js";
 
 /** A file that could not be shown is asked for again after this time at the earliest. */
 const AGAIN_MS = 30_000;
 /** Own files that are shown from memory after they were sent; the oldest go first. */
 const LOCAL_MAX = 40;
+/** Pictures of a page of messages whose addresses are asked for before they are scrolled to. */
+const AHEAD_MAX = 200;
 
 interface Shown {
   /** Null: the server gives no address, or what is there cannot be shown. */
@@ -39,12 +41,26 @@ export class FileLinks {
     const key = `${size} ${fileId}`;
     let one = this.shown.get(key);
     if (!one) {
-      one = { signal: createSignal<string | null | undefined>(undefined), isAsking: false, failedAt: 0 };
+      one = {
+        signal: createSignal<string | null | undefined>(this.files.peek(fileId, size)),
+        isAsking: false,
+        failedAt: 0,
+      };
       this.shown.set(key, one);
     }
     const isFailed = untrack(one.signal[0]) === null && Date.now() - one.failedAt < AGAIN_MS;
     if (!isFailed && this.files.peek(fileId, size) === undefined) this.ask(key, one);
     return one.signal[0]();
+  }
+
+  /** Asks for the small pictures of these messages in few calls, not for each one when it is scrolled to. */
+  prepare(messages: readonly Message[]): void {
+    const ids = messages.flatMap(({ attachments = [] }) => attachments.filter(isPicture).map(({ file_id }) => file_id));
+    const missing = ids.filter((id) => this.files.peek(id, "thumb") === undefined && !this.local.has(id));
+    if (missing.length === 0) return;
+    this.files.links(missing.slice(0, AHEAD_MAX), "thumb").catch(() => {
+      // Each one is asked for when it is shown.
+    });
   }
 
   /** What the address led to could not be shown: it has expired, or the file is gone or broken. */

@@ -40,6 +40,7 @@ export class Tray {
   private readonly setFiles: Setter<readonly TrayFile[]>;
   private readonly setWaiting: Setter<boolean>;
   private submit: () => void = () => {};
+  private failed: (name: string) => void = () => {};
 
   constructor(
     readonly conversation: Conversation,
@@ -87,15 +88,20 @@ export class Tray {
     return this.files().some((one) => one.state().kind === "failed");
   }
 
-  /** Sends when all files are uploaded, wherever the reader is then; or not any more. */
-  wait(submit: (() => void) | undefined): void {
-    this.submit = submit ?? (() => {});
-    this.setWaiting(submit !== undefined);
+  /** Sends when all files are uploaded, wherever the reader is then. `failed` is told the name of a file that is not. */
+  wait(submit: () => void, failed: (name: string) => void): void {
+    Object.assign(this, { submit, failed });
+    this.setWaiting(true);
+  }
+
+  /** Does not send by itself any more. */
+  stopWaiting(): void {
+    this.setWaiting(false);
   }
 
   /** They were sent. */
   clear(): void {
-    this.wait(undefined);
+    this.stopWaiting();
     for (const one of this.files()) one.close();
     this.setFiles([]);
   }
@@ -113,9 +119,10 @@ export class Tray {
     } catch (error) {
       if (one.abort.signal.aborted) return;
       const { code = 0, message } = error as ImError;
+      if (this.isWaiting()) this.failed(file.name);
       batch(() => {
         one.set({ kind: "failed", code, message });
-        this.wait(undefined);
+        this.stopWaiting();
       });
     }
     this.look();

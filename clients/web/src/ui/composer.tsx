@@ -88,7 +88,7 @@ export function Composer(props: {
     const attachments = tray.attachments();
     if (!attachments) {
       if (tray.hasFailed()) setProblem(t().filesFailed);
-      else tray.wait(send);
+      else tray.wait(send, (name) => tell(t().uploadFailed(name)));
       return;
     }
     const found = mentions(content);
@@ -159,11 +159,10 @@ export function Composer(props: {
   createEffect(() => {
     if (text().includes("@")) talk.loadMembers();
   });
-  // A file that was not uploaded takes the message back, with its text.
   createEffect(
     on(
       () => tray.hasFailed(),
-      (hasFailed) => setProblem(hasFailed ? t().filesFailed : ""),
+      () => setProblem(""),
       { defer: true },
     ),
   );
@@ -261,7 +260,7 @@ export function Composer(props: {
               class="icon-button send"
               aria-label={t().doNotSend}
               title={t().doNotSend}
-              onClick={() => tray.wait(undefined)}
+              onClick={() => tray.stopWaiting()}
             >
               <i class="spinner" />
             </button>

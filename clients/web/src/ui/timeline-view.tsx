@@ -129,6 +129,7 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
     setLoading("yes");
     try {
       await source().loadOlder();
+      chat.files.prepare(source().messages);
       setLoading("no");
     } catch {
       setLoading("failed");
@@ -181,6 +182,7 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
         return tell(sentence(error));
       }
       if (mine !== jumps) return made.close();
+      chat.files.prepare(made.messages);
       if (made.hasNewer) show(made);
       else timeline.setSource(conversation);
     }
@@ -212,6 +214,7 @@ export function TimelineView(props: { conversation: Conversation; ref: (toBottom
   const open = async (): Promise<void> => {
     const { readSeq, unread } = conversation;
     await conversation.open();
+    chat.files.prepare(conversation.messages);
     timeline.update();
     if (unread > 0) timeline.markUnread(readSeq);
     // It is open now.
