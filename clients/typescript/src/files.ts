@@ -8,8 +8,8 @@ import { Slots, Upload, type UploadProgress } from "./uploads.js";
 
 /** What a message may have. */
 const ATTACHMENTS_MAX = 10;
-/** What every browser shows, and the server makes small pictures of. */
-const PICTURES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+/** What browsers show. */
+const PICTURES = ["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp"];
 
 /** Options of an upload. */
 export interface UploadOptions {
@@ -72,7 +72,7 @@ export class Files {
 
   /**
    * Goes on with an upload that began before a reload: `fileId` is that of its progress, and `file` must be the same one.
-   * Rejects with 404 if it has expired, and with 409 if the file is too small for parts: upload it again.
+   * Rejects with 404 if it has expired: upload it again.
    */
   resume(fileId: string, file: Blob, options: Pick<UploadOptions, "onProgress" | "signal"> = {}): Promise<Attachment> {
     return this._run(file, options, (upload) => upload._resume(fileId));

@@ -17,7 +17,7 @@ const ADDRESSES = 10;
 const GIVE_UP_MS = 600_000;
 /** A delay that the server asks for and that an upload waits; beyond it the caller decides. */
 const LONGEST_WAIT_MS = 60_000;
-/** Times that bytes are sent again because the server refuses their address, or says that they have not arrived. */
+/** Times that bytes are sent again because the server refuses their address, or does not have them. */
 const REPEATS_MAX = 3;
 
 /** How far an upload is. */
@@ -30,9 +30,9 @@ export interface UploadProgress {
 }
 
 /** What the server answers about an upload. */
-export interface UploadState extends Partial<PutRequest> {
+export interface UploadState extends Partial<Omit<PutRequest, "url">> {
   readonly file_id: string;
-  readonly name?: string;
+  readonly url?: string | undefined;
   readonly size?: number;
   readonly completed?: boolean;
   readonly part_size?: number;
@@ -63,10 +63,11 @@ export class Slots {
 
 export class Upload {
   private _state: UploadState | undefined;
-  /** Bytes that are sent, by the number of their part; a whole file is part 1. */
+  /** Bytes that are sent, by the number of their part. */
   private readonly _sent = new Map<number, number>();
   private readonly _backoff = new Backoff();
-  private _progressAt = Date.now();
+  /** When the first attempt failed since the last part that arrived. */
+  private _failingSince: number | undefined;
 
   constructor(
     private readonly _client: Uploader,
@@ -79,27 +80,17 @@ export class Upload {
 
   /** Begins a new upload and sends everything. */
   async _begin(request: object): Promise<Attachment> {
-    for (let attempt = 1; ; attempt++) {
-      this._state = await this._repeat(() => this._client.call<UploadState>("POST", "/api/uploads", request));
-      if (this._signal.aborted) this._drop();
-      this._told();
-      const attachment = await this._finish();
-      if (attachment) return attachment;
-      // The address has expired, and an upload that is not in parts has no other one.
-      this._drop();
-      if (attempt > REPEATS_MAX) throw new ImError(403, "the server refuses the addresses that it gives");
-    }
+    this._state = await this._repeat(() => this._client.call<UploadState>("POST", "/api/uploads", request));
+    if (this._signal.aborted) this._drop();
+    return this._finish();
   }
 
   /** Goes on with an upload of an earlier run. */
   async _resume(fileId: string): Promise<Attachment> {
-    const state = await this._look(fileId);
-    if (state.size !== undefined && state.size !== this._file.size) {
-      throw new ImError(400, `the upload is of another file, of ${state.size} bytes`);
-    }
-    this._state = state;
-    const attachment = state.completed || !state.part_size ? await this._complete() : await this._finish();
-    return attachment!;
+    this._state = await this._look(fileId);
+    const { size = this._file.size } = this._state;
+    if (size !== this._file.size) throw new ImError(400, `the upload is of another file, of ${size} bytes`);
+    return this._finish();
   }
 
   /** Drops what the server has of it. */
@@ -110,45 +101,34 @@ export class Upload {
     });
   }
 
-  /** Sends and completes. Undefined if the server refuses the address of the whole file. */
-  private async _finish(): Promise<Attachment | undefined> {
+  /** Sends and completes. */
+  private async _finish(): Promise<Attachment> {
     for (let attempt = 1; ; attempt++) {
-      if (this._state!.part_size) await this._sendParts();
-      else if (!(await this._sendWhole())) return undefined;
+      await this._send();
       try {
-        return await this._complete();
+        return await this._repeat(() => this._client.call<Attachment>("POST", `${this._path()}/complete`));
       } catch (error) {
         if (attempt > REPEATS_MAX || !(await this._isIncomplete(error))) throw error;
       }
     }
   }
 
-  private async _sendWhole(): Promise<boolean> {
-    try {
-      await this._repeat(() => this._put(this._state as PutRequest, 1, this._file));
-      return true;
-    } catch (error) {
-      if (codeOf(error) === 403) return false;
-      throw error;
-    }
-  }
-
-  private async _sendParts(): Promise<void> {
-    let refusals = 0;
-    for (;;) {
+  private async _send(): Promise<void> {
+    for (let refusals = 0; !this._state!.completed; ) {
       const failure = await this._sendMissing();
       if (failure === undefined) return;
       // An address that has expired: the next round asks for another one.
       if (codeOf(failure) !== 403 || ++refusals > REPEATS_MAX) await this._wait(failure);
+      else this._state = { ...this._state!, url: undefined };
       // A part may have arrived whose answer was lost.
-      this._state = { ...this._state, ...(await this._look(this._state!.file_id)) };
-      if (this._state.completed) return;
+      await this._lookAgain();
     }
   }
 
   /** Sends the parts that the server does not have. Returns what went wrong first. */
   private async _sendMissing(): Promise<unknown> {
-    const { part_size: size = 0, part_count: count = 0, received = [] } = this._state!;
+    // A file that is not in parts is one part, whose first address came with the answer to its beginning.
+    const { part_size: size = this._file.size, part_count: count = 1, received = [], url } = this._state!;
     const has = new Set(received);
     const bytesOf = (n: number): Blob => this._file.slice((n - 1) * size, n * size);
     const missing: number[] = [];
@@ -160,6 +140,7 @@ export class Upload {
     type Addresses = Promise<{ parts: (PutRequest & { number: number })[] }>;
     const asked = new Map<number, Addresses>();
     const addressOf = async (n: number): Promise<PutRequest> => {
+      if (url !== undefined) return this._state as PutRequest;
       let found = asked.get(n);
       if (!found) {
         const numbers = [n, ...missing.slice(0, ADDRESSES - 1)];
@@ -193,7 +174,7 @@ export class Upload {
     return this._slots._run(async () => {
       try {
         await put(request, bytes, progress, this._signal, this._fetcher);
-        this._progressAt = Date.now();
+        this._failingSince = undefined;
         this._backoff._reset();
       } catch (error) {
         progress(0);
@@ -202,21 +183,21 @@ export class Upload {
     });
   }
 
-  private _complete(): Promise<Attachment> {
-    return this._repeat(() => this._client.call<Attachment>("POST", `${this._path()}/complete`));
-  }
-
   /** Whether a refused completion means that bytes are missing, and the upload is still there. */
   private async _isIncomplete(error: unknown): Promise<boolean> {
-    if (codeOf(error) === 409) {
-      if (!this._state!.part_size) return true;
-    } else if (codeOf(error) !== 400 || !this._state!.part_size) return false;
+    const isInParts = this._state!.part_size !== undefined;
+    if (codeOf(error) !== (isInParts ? 400 : 409)) return false;
     try {
-      this._state = { ...this._state, ...(await this._look(this._state!.file_id)) };
+      await this._lookAgain();
     } catch {
       return false;
     }
-    return (this._state.received?.length ?? 0) < (this._state.part_count ?? 0);
+    const { received = [], part_count: count = 1 } = this._state!;
+    return received.length < count;
+  }
+
+  private async _lookAgain(): Promise<void> {
+    this._state = { ...this._state, ...(await this._look(this._state!.file_id)) };
   }
 
   private _look(fileId: string): Promise<UploadState> {
@@ -249,7 +230,8 @@ export class Upload {
   private async _wait(error: unknown): Promise<void> {
     this._signal.throwIfAborted();
     const { retryAfterMs: after } = error as ImError;
-    const isOver = Date.now() - this._progressAt > GIVE_UP_MS || (after ?? 0) > LONGEST_WAIT_MS;
+    this._failingSince ??= Date.now();
+    const isOver = Date.now() - this._failingSince > GIVE_UP_MS || (after ?? 0) > LONGEST_WAIT_MS;
     if (!isTransient(codeOf(error)) || isOver) throw error;
     const delay = after === undefined ? this._backoff._next() : this._backoff._obey(after);
     await new Promise<void>((resolve) => {

@@ -172,18 +172,30 @@ test("503 and 429 are repeated after the server's delay; 413 and a daily limit a
   await refused(429, { message: "200 uploads a day", retry_after_ms: 3_600_000 });
 });
 
-test("an address that has expired is replaced, a whole file by another upload, a part by another address", async () => {
-  let refusals = 0;
-  server.intercept = ({ method }) =>
-    method === "PUT" && refusals++ < 1 ? { status: 403, body: { message: "expired" } } : undefined;
-  assert.equal((await files.upload("group_a", blob(10))).file_id, "file-2");
-  await until(() => !server.uploads.has("file-1"));
-  refusals = 0;
-  assert.equal((await files.upload("group_a", blob(2_500))).file_id, "file-3");
-  // Not for ever.
-  server.intercept = ({ method }) => (method === "PUT" ? { status: 403 } : undefined);
-  await assert.rejects(files.upload("group_a", blob(10)), (error: ImError) => error.code === 403);
-  await assert.rejects(files.upload("group_a", blob(2_500)), (error: ImError) => error.code === 403);
+for (const size of [10, 2_500]) {
+  test(`an address that has expired is replaced by another one (${size} bytes)`, async () => {
+    let refusals = 0;
+    server.intercept = ({ method }) =>
+      method === "PUT" && refusals++ < 1 ? { status: 403, body: { message: "expired" } } : undefined;
+    const { file_id } = await files.upload("group_a", blob(size));
+    assert.deepEqual([file_id, server.content(file_id)], ["file-1", await blob(size).text()]);
+    // Not for ever.
+    server.intercept = ({ method }) => (method === "PUT" ? { status: 403 } : undefined);
+    await assert.rejects(files.upload("group_a", blob(size)), (error: ImError) => error.code === 403);
+  });
+}
+
+test("a file in one piece can be resumed as well", async () => {
+  const abort = new AbortController();
+  server.intercept = ({ method }) => {
+    if (method !== "PUT") return method === "DELETE" ? "cut" : undefined;
+    abort.abort();
+    return "cut";
+  };
+  await assert.rejects(files.upload("group_a", blob(10), { signal: abort.signal }));
+  await until(() => server.of("DELETE", "/api/uploads/").length > 0);
+  server.intercept = undefined;
+  assert.equal(server.content((await files.resume("file-1", blob(10))).file_id), await blob(10).text());
 });
 
 test("wrong answers: bytes that the server does not have are sent again, refused contents are an error", async () => {

@@ -2,8 +2,8 @@
 
 export type FileKind = "picture" | "video" | "audio" | "file";
 
-/** What every browser shows. */
-const PICTURES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+/** What browsers show; the SDK sends these as pictures. */
+const PICTURES = ["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp"];
 /** The largest and the smallest sides of a single picture in a conversation, in pixels. */
 export const PICTURE_MAX = 340;
 const PICTURE_MIN = 96;
