@@ -178,6 +178,7 @@ export class Upload {
         this._backoff._reset();
       } catch (error) {
         progress(0);
+        if (codeOf(error) === 0) await readable(bytes);
         throw error;
       }
     });
@@ -248,6 +249,15 @@ export class Upload {
       this._signal.addEventListener("abort", done);
     });
     this._signal.throwIfAborted();
+  }
+}
+
+/** A file that is gone, has changed, or is a folder looks like a lost connection: no attempt can mend it. */
+async function readable(bytes: Blob): Promise<void> {
+  try {
+    await bytes.slice(0, 1).arrayBuffer();
+  } catch (cause) {
+    throw new ImError(400, `the file cannot be read (${cause})`);
   }
 }
 

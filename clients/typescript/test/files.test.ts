@@ -198,6 +198,22 @@ test("a file in one piece can be resumed as well", async () => {
   assert.equal(server.content((await files.resume("file-1", blob(10))).file_id), await blob(10).text());
 });
 
+test("a file that cannot be read is an error at once", async () => {
+  class Gone extends Blob {
+    override get size(): number {
+      return 10;
+    }
+    override slice(): Blob {
+      return new Gone();
+    }
+    override async arrayBuffer(): Promise<ArrayBuffer> {
+      throw new Error("NotReadableError");
+    }
+  }
+  server.intercept = ({ method }) => (method === "PUT" ? "cut" : undefined);
+  await assert.rejects(files.upload("group_a", new Gone()), /the file cannot be read \(Error: NotReadableError\)/);
+});
+
 test("wrong answers: bytes that the server does not have are sent again, refused contents are an error", async () => {
   let forgets = 1;
   server.intercept = ({ path }) => {

@@ -626,6 +626,7 @@ const scenarios = {
     await bubble(page, "by keyboard").locator("[data-state=stored]").waitFor();
     // A reaction: back to the actions of the newest message, the picker, its field.
     await page.locator("textarea").press("Shift+Tab");
+    await page.getByRole("button", { name: "Attach files" }).press("Shift+Tab");
     const actions = bubble(page, "by keyboard").locator(".actions");
     await actions.getByRole("button", { name: "More actions" }).and(page.locator(":focus")).waitFor();
     for (const name of ["Edit", "Reply", "React"]) {

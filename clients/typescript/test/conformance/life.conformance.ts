@@ -1,24 +1,12 @@
 /** What happens to messages after they were sent, and a user's own view of conversations, against real gateways. */
 
 import assert from "node:assert/strict";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import { Excerpt, type ImClient, ImError, type Message, MsgType } from "../../src/index.js";
-import { client, fresh, until } from "./stage.js";
+import { client, fresh, online, until } from "./stage.js";
 
 const timeout = 60_000;
 const refused = (code: number) => (error: unknown) => error instanceof ImError && error.code === code;
-
-/** Clients of these users, online and in step; undefined, and the test is skipped, if the server lacks a feature. */
-async function online(context: TestContext, features: string[], ...names: string[]): Promise<ImClient[] | undefined> {
-  const clients = names.map((name) => client(name));
-  for (const one of clients) await one.start();
-  for (const one of clients) await until("online", () => one.connection.synced && one.features.size > 0);
-  const missing = features.find((feature) => !clients[0]!.features.has(feature));
-  if (missing === undefined) return clients;
-  for (const one of clients) await one.stop();
-  context.skip(`the server has no ${missing}`);
-  return undefined;
-}
 
 async function stop(clients: ImClient[]): Promise<void> {
   for (const one of clients) await one.stop();

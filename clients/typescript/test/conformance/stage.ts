@@ -5,6 +5,7 @@
 
 import { createHmac } from "node:crypto";
 import { createInterface } from "node:readline";
+import type { TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import WebSocket from "ws";
 import { ImClient, type ImClientOptions, MemoryStore, type Message } from "../../src/index.js";
@@ -52,6 +53,22 @@ export function client(userId: string, options: Partial<ImClientOptions> = {}): 
   const url = [...GATEWAYS].sort(() => Math.random() - 0.5);
   const who = options.token ? {} : { userId };
   return new ImClient({ url, webSocket: CountedSocket, store: new MemoryStore(), ...who, ...options });
+}
+
+/** Clients of these users, online and in step; undefined, and the test is skipped, if the server lacks a feature. */
+export async function online(
+  context: TestContext,
+  features: string[],
+  ...names: string[]
+): Promise<ImClient[] | undefined> {
+  const clients = names.map((name) => client(name));
+  for (const one of clients) await one.start();
+  for (const one of clients) await until("online", () => one.connection.synced && one.features.size > 0);
+  const missing = features.find((feature) => !clients[0]!.features.has(feature));
+  if (missing === undefined) return clients;
+  for (const one of clients) await one.stop();
+  context.skip(`the server has no ${missing}`);
+  return undefined;
 }
 
 /** A token as an app's own server would make it. */
