@@ -308,6 +308,11 @@ async fn files_are_cards_to_download_and_ten_make_a_message() {
 }
 
 #[tokio::test]
+async fn a_forwarded_picture_stays_when_the_first_one_is_recalled() {
+    play("forward", two_gateways()).await;
+}
+
+#[tokio::test]
 async fn an_upload_is_canceled_cut_resumed_and_refused_with_its_text_kept() {
     play("uploads", two_gateways()).await;
 }

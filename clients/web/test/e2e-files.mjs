@@ -169,20 +169,20 @@ export const files = ({ first, second, id, run, until, group, call }) => ({
     await chatWith(one.page, b);
     await chatWith(two.page, a);
     await attach(one.page, [
-      text("notes <1>.txt", "what we said"),
+      text("notes 笔记.txt", "what we said"),
       picture("map.png", 200, 120),
       { name: "tone.wav", mimeType: "audio/wav", buffer: wav() },
     ]);
     for (const name of ["notes", "map.png", "tone.wav"]) await uploaded(one.page, name);
     await one.page.getByRole("button", { name: "Send", exact: true }).click();
-    const card = two.page.locator(".file-card", { hasText: "notes <1>.txt" });
+    const card = two.page.locator(".file-card", { hasText: "notes 笔记.txt" });
     await card.getByText("12 bytes · TXT").waitFor();
     await pictures(two.page, "map.png").waitFor();
     await until("the sound is known", () => two.page.locator("audio").evaluate((audio) => audio.duration > 0.9));
     const download = two.page.waitForEvent("download");
     await card.click();
     const found = await download;
-    assert.equal(found.suggestedFilename().replace(/[<>_]/g, ""), "notes 1.txt");
+    assert.equal(found.suggestedFilename(), "notes 笔记.txt");
     const content = [];
     for await (const chunk of await found.createReadStream()) content.push(chunk);
     assert.equal(Buffer.concat(content).toString(), "what we said");
@@ -199,6 +199,39 @@ export const files = ({ first, second, id, run, until, group, call }) => ({
     await one.page.getByRole("button", { name: "Send", exact: true }).click();
     await until("nine cards", async () => (await two.page.locator(".file-card").count()) === 11);
     assert.equal(await one.page.locator(".tray-file").count(), 0);
+    return [one, two];
+  },
+
+  /** A picture and a text are forwarded; the copy stays when the first one is recalled. */
+  async forward(browser) {
+    const [a, b, c] = [id("fw-ann"), id("fw-ben"), id("fw-cid")];
+    const one = await openWindow(browser);
+    const two = await openWindow(browser);
+    await enter(one.page, first, a);
+    await enter(two.page, second, c);
+    const { page } = one;
+    await chatWith(page, c);
+    await say(page, "hello");
+    await bubble(page, "hello").locator("[data-state=stored]").waitFor();
+    await chatWith(page, b);
+    await attach(page, [picture("view.png", 320, 200)]);
+    await uploaded(page, "view.png");
+    await say(page, "The view");
+    await bubble(page, "The view").locator("[data-state=stored]").waitFor();
+    await menu(page, "The view", "Forward");
+    const dialog = page.getByRole("dialog", { name: "Forward to" });
+    await dialog.getByRole("searchbox").fill(c);
+    await axeOf(page, "forward")("dialog");
+    await dialog.getByRole("button", { name: c }).click();
+    await page.locator(".notice", { hasText: `Forwarded to ${c}` }).waitFor();
+    await menu(page, "The view", "Recall");
+    await page.locator("dialog").getByRole("button", { name: "Recall" }).click();
+    await page.locator(".bubble.recalled").waitFor();
+    await choose(two.page, a);
+    await bubble(two.page, "The view").waitFor();
+    await until("the copy is shown", () =>
+      pictures(two.page, "view.png").evaluate((image) => image.complete && image.naturalWidth > 0),
+    );
     return [one, two];
   },
 

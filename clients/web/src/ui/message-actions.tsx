@@ -18,6 +18,7 @@ export function Actions(props: {
   conversation: Conversation;
   onSeenBy: () => void;
   onWho: () => void;
+  onForward: () => void;
 }): JSX.Element {
   const { chat, ask, tell } = usePage();
   const talk = useTalk();
@@ -43,6 +44,12 @@ export function Actions(props: {
     const found: MenuItem[] = [];
     const add = (is: boolean, item: MenuItem): void => void (is && found.push(item));
     add(message.content !== "", { icon: "copy", text: t().copy, run: () => void copyText(message.content) });
+    const isFile = (message.attachments?.length ?? 0) > 0;
+    add((isFile ? talk.has("files") : message.msgType === 1) && message.state === "stored", {
+      icon: "forward",
+      text: t().forward,
+      run: props.onForward,
+    });
     const isPinned = talk.isPinned(message);
     add(talk.mayPin(message), {
       icon: "pin",

@@ -9,6 +9,7 @@ import { systemText } from "../store/titles.ts";
 import { Attachments } from "./attachments.tsx";
 import { Avatar } from "./avatar.tsx";
 import { usePage, useTalk } from "./context.ts";
+import { Forward } from "./forward.tsx";
 import { Icon, type IconName } from "./icon.tsx";
 import { Actions } from "./message-actions.tsx";
 import { Quote } from "./quote.tsx";
@@ -27,6 +28,7 @@ export function MessageView(props: { row: MessageRow; conversation: Conversation
   const [active, setActive] = createSignal(false);
   const [seen, setSeen] = createSignal(false);
   const [who, setWho] = createSignal(false);
+  const [forward, setForward] = createSignal(false);
   const mentionsMe = (): boolean =>
     !message().mine && message().mentions?.some((id) => id === chat.me || id === EVERYONE) === true;
   const name = (): string => chat.directory.user(message().senderId);
@@ -72,11 +74,15 @@ export function MessageView(props: { row: MessageRow; conversation: Conversation
               conversation={props.conversation}
               onSeenBy={() => setSeen(true)}
               onWho={() => setWho(true)}
+              onForward={() => setForward(true)}
             />
           </div>
         </article>
         <Show when={seen()}>
           <SeenBy conversation={props.conversation} seq={message().seq} onClose={() => setSeen(false)} />
+        </Show>
+        <Show when={forward()}>
+          <Forward message={message()} onClose={() => setForward(false)} />
         </Show>
         <Show when={who()}>
           <Reactors conversation={props.conversation} message={message()} onClose={() => setWho(false)} />
