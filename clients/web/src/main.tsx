@@ -8,6 +8,7 @@ import "./styles/sign-in.css";
 import "./styles/chat.css";
 import "./styles/life.css";
 import "./styles/files.css";
+import "./styles/gallery.css";
 import { ChatPage } from "./ui/chat-page.tsx";
 import { SignIn } from "./ui/sign-in.tsx";
 

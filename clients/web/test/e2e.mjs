@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { act, axeOf, bubble, chatWith, choose, enter, launch, menu, online, openWindow, say } from "./browser.mjs";
 import { files } from "./e2e-files.mjs";
 import { life } from "./e2e-life.mjs";
+import { uploads } from "./e2e-uploads.mjs";
 import { views } from "./e2e-views.mjs";
 
 const gateways = (process.env.GATEWAYS ?? "http://127.0.0.1:8081 http://127.0.0.1:8082").split(" ");
@@ -55,7 +56,8 @@ async function group(name, owner, members) {
 const scenarios = {
   ...life({ first, second, id, run, ask, until, group, call }),
   ...views({ first, second, id, run, ask, until, group, call }),
-  ...files({ first, second, id, run, until, group, call }),
+  ...files({ first, second, id, run, until, group }),
+  ...uploads({ first, second, id, until, call }),
 
   /** Two users on two gateways: messages, states, typing, presence, read, recall, unread. */
   async chat(browser) {

@@ -217,7 +217,6 @@ export const en = {
   doNotSend: "Do not send yet",
   writeCaption: "Add a caption",
   pictureBy: (file: string, who: string) => `${file}, picture by ${who}`,
-  showPicture: (file: string) => `Show ${file}`,
   pictureMissing: "This picture cannot be shown.",
   fileMissing: "This file cannot be loaded.",
   gallery: "Pictures",

@@ -208,7 +208,6 @@ export const zh: Texts = {
   doNotSend: "暂不发送",
   writeCaption: "添加说明",
   pictureBy: (file: string, who: string) => `${file}，${who} 发送的图片`,
-  showPicture: (file: string) => `查看 ${file}`,
   pictureMissing: "无法显示此图片。",
   fileMissing: "无法加载此文件。",
   gallery: "图片",
