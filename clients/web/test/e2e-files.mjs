@@ -145,6 +145,7 @@ export const files = ({ first, second, id, run, until, group }) => ({
     await two.page.reload();
     await choose(two.page, a);
     await two.page.getByText("This picture cannot be shown.").waitFor();
+    assert.equal(await two.page.locator(".picture-button .placeholder").count(), 0, "nothing covers it");
     return [one, two];
   },
 

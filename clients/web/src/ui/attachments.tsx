@@ -65,7 +65,7 @@ function PictureButton(props: { file: Attachment; message: Message; isSingle: bo
       aria-haspopup="dialog"
       onClick={() => talk.setPicture(props.file.file_id)}
     >
-      <Show when={!isLoaded() && placeholder(props.file.thumbhash)}>
+      <Show when={!isLoaded() && url() !== null && placeholder(props.file.thumbhash)}>
         {(address) => <img class="placeholder" src={address()} alt="" />}
       </Show>
       <Show

@@ -22,6 +22,10 @@ export function Details(props: { conversation: Conversation; onClose: () => void
   const { chat } = usePage();
   const { conversation } = props;
   const title = (): string => titleOf(chat, chat.of(conversation));
+  const isAdmin = (): boolean => {
+    const role = conversation.kind === "group" ? chat.directory.group(conversation.id)?.role : undefined;
+    return chat.of(conversation).member && (role === "owner" || role === "admin");
+  };
   const items = useConversationItems(conversation, () => true);
   return (
     <aside class="details" aria-label={t().details}>
@@ -40,6 +44,9 @@ export function Details(props: { conversation: Conversation; onClose: () => void
           <p class="hint">
             <bdi>{conversation.peer ?? conversation.id}</bdi>
           </p>
+          <Show when={isAdmin()}>
+            <AvatarEditor kind="group" id={conversation.id} />
+          </Show>
         </div>
         <Show when={items().length > 0}>
           <div class="details-actions">
@@ -273,7 +280,6 @@ function GroupDetails(props: { conversation: Conversation }): JSX.Element {
         </section>
         <div class="details-actions">
           <Show when={isAdmin()}>
-            <AvatarEditor kind="group" id={id} />
             <Act icon="edit" text={t().renameGroup} run={() => setDialog("rename")} />
             <label class="check">
               <input
