@@ -166,6 +166,15 @@ async fn the_sdk_shows_changes_of_messages_and_the_users_own_view() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sdk_uploads_files_goes_on_after_a_cut_and_shows_them() {
+    if build().await.unwrap() {
+        let mut system = system().await;
+        play(&mut system, "files.conformance.js").await.unwrap();
+        system.stop().await;
+    }
+}
+
 /// Lint, unit tests, size, and the shape of the package.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_package_of_the_sdk_is_small_and_well_formed() {
