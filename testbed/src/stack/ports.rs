@@ -1,25 +1,44 @@
 //! Free ports on loopback.
 
-use std::collections::BTreeSet;
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 use parking_lot::Mutex;
 
 /// Where the first gateway listens if nothing else is asked for.
 pub const DEFAULT_PORT: u16 = 8081;
 
-/// A free port on loopback, chosen by the kernel. Never the same one twice: the first caller may not have bound it yet.
+/// Below the ports that Linux gives to outgoing connections (from 32,768 on by default): one of these could take a port
+/// before the server that is started with it.
+const PORTS: Range<u16> = 10_240..32_768;
+/// Ports that are tried.
+const ATTEMPTS: usize = 1_000;
+
+/// A free port on loopback. Never the same one twice, also not in another process: whoever got it may not have bound it yet. A
+/// socket with its name says that a port is given, until the process ends; it is no file.
 ///
 /// # Errors
 /// If there is none.
-pub fn free_port() -> std::io::Result<u16> {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    loop {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        if GIVEN.lock().insert(port) {
+pub fn free_port() -> io::Result<u16> {
+    static GIVEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    for _ in 0..ATTEMPTS {
+        let port = rand::random_range(PORTS);
+        if let Ok(given) = UnixListener::bind_addr(&name(port)?)
+            && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+        {
+            GIVEN.lock().push(given);
             return Ok(port);
         }
     }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+/// The name of a port that is given, in the kernel's namespace of socket names.
+fn name(port: u16) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("im-port-{port}"))
 }
 
 /// Ports for `count` gateways: `first` and those after it, or from [`DEFAULT_PORT`] on. Of the default ports, each one that
@@ -61,6 +80,19 @@ mod tests {
         assert!(error.contains(&format!("port {port}, for gateway 0, is taken")), "{error}");
         drop(taken);
         assert_eq!(gateway_ports(Some(port), 1).unwrap(), [port]);
+    }
+
+    #[test]
+    fn a_port_is_given_once_and_is_not_free_for_other_processes() {
+        let ports: std::collections::BTreeSet<u16> = (0..100).map(|_| free_port().unwrap()).collect();
+        assert_eq!(ports.len(), 100);
+        for port in ports {
+            // As another process would.
+            assert!(
+                UnixListener::bind_addr(&name(port).unwrap()).is_err() && PORTS.contains(&port),
+                "{port}"
+            );
+        }
     }
 
     #[test]
