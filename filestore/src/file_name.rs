@@ -5,9 +5,9 @@ use shared::message::{FILE_NAME_BYTES_MAX, FILE_NAME_CHARS_MAX};
 /// The name of a file whose own name has nothing left.
 const UNNAMED: &str = "file";
 
-/// `name` without what could harm whoever shows or saves the file: parts of a path, control characters, characters that
-/// reorder the text before or after them, and signs that file systems or quoted headers forbid. The ending survives a
-/// shortening.
+/// A safe form of `name`. It removes folders, control characters and characters that change the direction of text, and
+/// replaces characters that file systems or quoted headers forbid. A name that is too long loses characters before its
+/// ending.
 #[must_use]
 pub fn safe(name: &str) -> String {
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();

@@ -24,9 +24,9 @@ pub const PREFIX: &str = "/files";
 const UPLOADS: &str = "uploads";
 /// The parameter with time and signature.
 const VERIFY: &str = "verify";
-/// Links that are issued within so many seconds are the same, so that browsers find the file in their cache.
+/// Seconds in which all links to a file are equal, so that browsers find the file in their cache.
 pub const STEP_S: u64 = 300;
-/// Clocks of gateways may differ by so many seconds.
+/// Largest difference between the clocks of two gateways, in seconds.
 const CLOCKS_DIFFER_S: u64 = 60;
 /// What is encoded in a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

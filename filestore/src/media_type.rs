@@ -53,7 +53,8 @@ pub struct Mismatch {
     found: String,
 }
 
-/// The type that an upload is announced with, in lower case and without parameters. `None` if it is none.
+/// The type that an upload is announced with, in lower case and without parameters. `None` if the text is
+/// not a media type.
 #[must_use]
 pub fn normalized(announced: &str) -> Option<String> {
     let essence = announced.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -179,7 +179,7 @@ for (const size of [10, 2_500]) {
       method === "PUT" && refusals++ < 1 ? { status: 403, body: { message: "expired" } } : undefined;
     const { file_id } = await files.upload("group_a", blob(size));
     assert.deepEqual([file_id, server.content(file_id)], ["file-1", await blob(size).text()]);
-    // Not for ever.
+    // The upload fails if the new address is refused too.
     server.intercept = ({ method }) => (method === "PUT" ? { status: 403 } : undefined);
     await assert.rejects(files.upload("group_a", blob(size)), (error: ImError) => error.code === 403);
   });

@@ -25,7 +25,7 @@ pub enum FileStore {
 }
 
 impl FileStore {
-    /// The store of `config`, which is checked; `None` if there is none.
+    /// Opens the store that `config` names; `None` if `store = "none"`. The configuration must have passed its checks.
     ///
     /// # Errors
     /// The folder cannot be made, or the settings of the bucket are unusable.

@@ -17,8 +17,9 @@ const PORTS: Range<u16> = 10_240..32_768;
 /// Ports that are tried.
 const ATTEMPTS: usize = 1_000;
 
-/// A free port on loopback. Never the same one twice, also not in another process: whoever got it may not have bound it yet. A
-/// socket with its name says that a port is given, until the process ends; it is no file.
+/// A free port on loopback. No two calls return the same port, in this process or another, because the first caller may
+/// not have bound its port yet. An
+/// abstract socket named after the port marks it as taken until the process ends.
 ///
 /// # Errors
 /// If there is none.

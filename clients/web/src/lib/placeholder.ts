@@ -6,7 +6,7 @@ import { thumbHashToDataURL } from "thumbhash";
 const CACHED_MAX = 300;
 const cache = new Map<string, string>();
 
-/** The address of the picture of a thumbhash (base64); empty if it is none. */
+/** The data URL of the picture that a thumbhash (base64) describes; empty without a valid one. */
 export function placeholder(thumbhash: string | undefined): string {
   if (!thumbhash) return "";
   let found = cache.get(thumbhash);
