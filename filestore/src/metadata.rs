@@ -14,6 +14,12 @@ const PNG_CHUNKS: [[u8; 4]; 5] = [*b"tEXt", *b"zTXt", *b"iTXt", *b"tIME", *b"eXI
 /// Metadata of WebP.
 const WEBP_CHUNKS: [[u8; 4]; 2] = [*b"EXIF", *b"XMP "];
 
+/// Whether [`stripped`] rewrites pictures of this type.
+#[must_use]
+pub fn can_strip(content_type: &str) -> bool {
+    matches!(content_type, "image/jpeg" | "image/png" | "image/webp")
+}
+
 /// `bytes` without metadata, but for the orientation and the color profile. `None` for other formats than JPEG, PNG and
 /// WebP, and for broken files: they are not rewritten.
 #[must_use]

@@ -136,7 +136,7 @@ impl Features {
         let meta = details.and_then(|details| details.meta.as_ref()).map(|_| Feature::Meta);
         let reply = details.and_then(|details| details.reply_to).map(|_| Feature::Replies);
         let mentions = details.and_then(|details| details.mentions.as_ref()).map(|_| Feature::Mentions);
-        let files = message.files().next().map(|_| Feature::Files);
+        let files = message.has_files().then_some(Feature::Files);
         let mut needed = [of_kind, meta, reply, mentions, files].into_iter().flatten();
         needed.try_for_each(|feature| self.require(feature))
     }

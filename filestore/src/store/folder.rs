@@ -246,7 +246,10 @@ impl Folder {
                 let entry = entry?;
                 let written = entry.metadata()?.modified()?;
                 let is_old = SystemTime::now().duration_since(written).is_ok_and(|since| since > age);
-                if is_old && removed < count {
+                if removed == count {
+                    break;
+                }
+                if is_old {
                     remove_all(&entry.path())?;
                     removed += 1;
                 }

@@ -297,7 +297,10 @@ impl S3 {
             let meta = meta?;
             let written = Duration::from_secs(meta.last_modified.timestamp().unsigned_abs());
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            if now.saturating_sub(written) > age && removed < count {
+            if removed == count {
+                break;
+            }
+            if now.saturating_sub(written) > age {
                 self.store.delete(&meta.location).await?;
                 removed += 1;
             }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use serde::de::{Deserialize, Deserializer, Error};
-use shared::config::ConfigError;
+use serde::de::{Deserializer, Error};
+use shared::config::{ConfigError, trimmed};
 
 use crate::origin::{self, Origin};
 
@@ -62,12 +62,6 @@ impl Listen {
         }
         Ok(())
     }
-}
-
-/// In an environment variable there may be spaces beside the commas, and an empty value is an empty list.
-fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let all = Vec::<String>::deserialize(deserializer)?;
-    Ok(all.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect())
 }
 
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {

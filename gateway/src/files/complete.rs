@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use filestore::link::Variant;
 use filestore::media_type::{self, is_decoded};
-use filestore::{StoreError, picture};
+use filestore::{StoreError, metadata, picture};
 use shared::ids::UserId;
 use shared::message::FileId;
 use shared::mysql::files::{self as rows, Completed, File, FileState, ObjectState};
 use tokio::time::{Instant, sleep};
 
-use super::service::{Files, limits, store_failed};
+use super::service::{Files, store_failed};
 use super::uploads::{incoming, not_allowed, part_count, part_size};
 use crate::wire::api_error::ApiError;
 use crate::wire::retry_delay::RetryDelay;
@@ -83,7 +83,7 @@ impl Files {
     async fn look_at(&self, file: &File) -> Result<(), ApiError> {
         let failed = |error: StoreError| store_failed(&error);
         let (object, config) = (&file.object, self.settings());
-        let limits = limits(&config);
+        let limits = &config.files;
         let size = self.store.size(&object.object_id, Variant::Original).await.map_err(failed)?;
         if size != Some(object.size) {
             let why = format!("{} bytes came instead of {}", size.unwrap_or(0), object.size);
@@ -109,7 +109,7 @@ impl Files {
             content_type: &content_type,
             dimensions: if content_type.starts_with("image/") { picture::dimensions(&head) } else { None },
             has_job,
-            waits_for_job: has_job && limits.strip_metadata && content_type != "image/gif",
+            waits_for_job: has_job && limits.strip_metadata && metadata::can_strip(&content_type),
         };
         if rows::complete(&self.pool, &completed).await.map_err(|error| ApiError::database(&error))? {
             metrics::counter!(shared::metrics::GATEWAY_UPLOADS, "result" => "completed").increment(1);

@@ -5,7 +5,7 @@ use shared::ids::UserId;
 use shared::message::FileId;
 use shared::mysql::files::File;
 
-use super::service::{Files, limits, now_s, store_failed};
+use super::service::{Files, now_s, store_failed};
 use crate::wire::api_error::ApiError;
 
 /// A link to a file.
@@ -52,7 +52,7 @@ impl Files {
 
     async fn link(&self, file: &File, variant: Variant) -> Result<Link, ApiError> {
         let (config, now_s) = (self.settings(), now_s());
-        let limits = limits(&config);
+        let limits = &config.files;
         let valid_s = u64::from(limits.links_valid_s);
         let target = target(file, variant);
         let expires_s = now_s - now_s % STEP_S + valid_s + STEP_S;

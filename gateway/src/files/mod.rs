@@ -13,4 +13,4 @@ mod uploads;
 pub(crate) use links::Link;
 pub(crate) use serve::Download;
 pub(crate) use service::{Files, TransferPlace, store_failed};
-pub(crate) use uploads::{Begun, PartAddress, UploadRequest};
+pub(crate) use uploads::{Begun, PartAddress, UploadRequest, UploadWay};

@@ -6,7 +6,7 @@ use filestore::link::{LinkError, LinkTarget, UploadTarget};
 use filestore::store::{ByteStream, PartWriter};
 use filestore::{FileStore, StoreError};
 
-use super::service::{Files, limits, now_s, store_failed};
+use super::service::{Files, now_s, store_failed};
 use crate::wire::api_error::ApiError;
 
 /// A file to be served.
@@ -24,7 +24,7 @@ impl Files {
     /// 403 for one that was altered or has expired, 404 for bytes that are gone, 503.
     pub(crate) async fn download(&self, path: &str, query: &str) -> Result<Download, ApiError> {
         let key = self.key.as_ref().ok_or_else(gone)?;
-        let valid_s = u64::from(limits(&self.settings()).links_valid_s);
+        let valid_s = u64::from(self.settings().files.links_valid_s);
         let target = key.check_link(path, query, now_s(), valid_s).map_err(|error| refused(&error))?;
         let size = self.store.size(&target.object_id, target.variant).await;
         let size = size.map_err(|error| store_failed(&error))?.ok_or_else(gone)?;

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use filestore::link::LinkKey;
 use filestore::{FileStore, StoreError};
-use shared::config;
 use shared::live::Live;
 use shared::message::FileId;
 use shared::mysql::Pool;
@@ -118,11 +117,6 @@ impl Files {
         let found = shared::mysql::files::find(&self.pool, id).await.map_err(|e| ApiError::database(&e))?;
         found.filter(|file| file.state != FileState::Gone).ok_or_else(no_file)
     }
-}
-
-/// The key with the settings of `[files]`.
-pub(super) fn limits(config: &Config) -> &config::Files {
-    &config.files
 }
 
 pub(super) fn no_file() -> ApiError {

@@ -11,7 +11,8 @@ use shared::ids::{UserId, unix_millis};
 use shared::message::FileId;
 use shared::mysql::files::{self as rows, File, FileState, NewUpload};
 
-use super::service::{Files, limits, no_file, now_s, store_failed};
+use super::service::{Files, no_file, now_s, store_failed};
+use crate::membership::quotas::day;
 use crate::wire::api_error::ApiError;
 
 /// How long an address for an upload is valid.
@@ -20,7 +21,6 @@ const ADDRESS_VALID: Duration = Duration::from_secs(3_600);
 const PARTS_ASKED_MAX: usize = 100;
 /// The largest file that S3 takes, and copies, in one piece.
 const PIECE_BYTES_MAX: u64 = 5_368_709_120;
-const DAY_MS: i64 = 86_400_000;
 
 /// What a client announces.
 #[derive(Debug)]
@@ -39,8 +39,16 @@ pub(crate) struct UploadRequest {
 pub(crate) struct Begun {
     pub(crate) file_id: FileId,
     pub(crate) expires_at: i64,
-    /// The address for the whole file, or the size and number of the parts.
-    pub(crate) way: Result<String, (u32, u64)>,
+    pub(crate) way: UploadWay,
+}
+
+/// How the bytes of an upload are sent.
+#[derive(Debug)]
+pub(crate) enum UploadWay {
+    /// In one piece, to this address.
+    Whole(String),
+    /// In `count` parts of `size` bytes; the last one may be smaller.
+    Parts { size: u32, count: u64 },
 }
 
 /// Where a client sends a part.
@@ -79,14 +87,13 @@ impl Files {
         if is_limited {
             self.count(user, request.size).await?;
         }
-        let part_bytes = limits(&config).part_bytes;
+        let part_bytes = config.files.part_bytes;
         let has_parts = request.parts && request.size > u64::from(part_bytes);
         let file_id = FileId::generate();
         let upload_id = match has_parts {
             true => self.store.begin(&file_id).await.map_err(|error| store_failed(&error))?,
             false => None,
         };
-        let keep_ms = i64::from(limits(&config).unused_keep_s) * 1_000;
         let upload = NewUpload {
             file_id: &file_id,
             uploader: user,
@@ -96,24 +103,30 @@ impl Files {
             content_type: &content_type,
             part_size: has_parts.then_some(part_bytes),
             upload_id: upload_id.as_deref(),
-            sweep_at: unix_millis() + keep_ms,
+            sweep_at: unix_millis() + self.unused_keep_ms(),
         };
         rows::begin(&self.pool, &upload).await.map_err(|error| ApiError::database(&error))?;
         metrics::counter!(shared::metrics::GATEWAY_UPLOADS, "result" => "begun").increment(1);
         if has_parts {
-            let (parts, expires_at) = (request.size.div_ceil(u64::from(part_bytes)), upload.sweep_at);
-            return Ok(Begun { file_id, expires_at, way: Err((part_bytes, parts)) });
+            let count = request.size.div_ceil(u64::from(part_bytes));
+            let (expires_at, way) = (upload.sweep_at, UploadWay::Parts { size: part_bytes, count });
+            return Ok(Begun { file_id, expires_at, way });
         }
         let incoming = Incoming { object_id: &file_id, upload_id: None };
         let url = self.address(incoming, 1, request.size).await?;
         let expires_at = unix_millis() + i64::try_from(ADDRESS_VALID.as_millis()).unwrap_or_default();
-        Ok(Begun { file_id, expires_at, way: Ok(url) })
+        Ok(Begun { file_id, expires_at, way: UploadWay::Whole(url) })
+    }
+
+    /// How long a file is kept that is not completed or sent.
+    fn unused_keep_ms(&self) -> i64 {
+        i64::from(self.settings().files.unused_keep_s) * 1_000
     }
 
     /// The media type that is announced, if such a file may be uploaded.
     fn check(&self, request: &UploadRequest) -> Result<String, ApiError> {
         let config = self.settings();
-        let limits = limits(&config);
+        let limits = &config.files;
         if request.size == 0 {
             return Err(ApiError::malformed("size is 0: an empty file cannot be uploaded"));
         }
@@ -142,9 +155,8 @@ impl Files {
     /// Counts an upload of today, unless a limit is reached.
     async fn count(&self, user: &UserId, size: u64) -> Result<(), ApiError> {
         let config = self.settings();
-        let limits = limits(&config);
-        let now = unix_millis();
-        let day = u32::try_from(now / DAY_MS).unwrap_or_default();
+        let limits = &config.files;
+        let (day, retry_after_ms) = day(unix_millis());
         let counts = rows::count(&self.pool, user, day, size).await.map_err(|e| ApiError::database(&e))?;
         let is_over = |limit: u64, count: u64| limit > 0 && count > limit;
         let what = if is_over(limits.user_uploads_per_day.into(), counts.uploads.into()) {
@@ -157,7 +169,6 @@ impl Files {
         if let Err(error) = rows::uncount(&self.pool, user, day, size).await {
             tracing::warn!(%error, %user, "an upload that was refused counts until tomorrow");
         }
-        let retry_after_ms = u64::try_from(DAY_MS - now % DAY_MS).unwrap_or_default();
         Err(ApiError::RateLimited {
             message: format!("you have had {what} today: go on tomorrow (UTC)"),
             retry_after_ms,
@@ -174,7 +185,7 @@ impl Files {
         let key = self.key.as_ref().ok_or(ApiError::Internal)?;
         let target = UploadTarget { object_id: incoming.object_id.clone(), part, size };
         let path = key.upload(&target, now_s() + ADDRESS_VALID.as_secs());
-        Ok(format!("{}{path}", limits(&self.settings()).base_url))
+        Ok(format!("{}{path}", self.settings().files.base_url))
     }
 
     /// The upload `id` of `user`.
@@ -192,7 +203,7 @@ impl Files {
     /// The addresses of parts.
     ///
     /// # Errors
-    /// 400 for numbers that are none, 403, 404, 409 if the upload is complete, 503.
+    /// 400 for numbers of no part, 403, 404, 409 if the upload is complete, 503.
     pub(crate) async fn part_addresses(
         &self,
         user: &UserId,
@@ -232,8 +243,7 @@ impl Files {
             Some(_) => Some((1..=part_count(&file)).collect()),
             None => None,
         };
-        let keep_ms = i64::from(limits(&self.settings()).unused_keep_s) * 1_000;
-        Ok(UploadState { expires_at: file.created_at + keep_ms, file, received })
+        Ok(UploadState { expires_at: file.created_at + self.unused_keep_ms(), file, received })
     }
 
     /// Drops an upload that is not complete.
@@ -260,7 +270,6 @@ impl Files {
         let source = self.visible(user, id).await?;
         self.memberships.require_inside(conversation, user).await?;
         let file_id = FileId::generate();
-        let keep_ms = i64::from(limits(&self.settings()).unused_keep_s) * 1_000;
         let new = NewUpload {
             file_id: &file_id,
             uploader: user,
@@ -270,7 +279,7 @@ impl Files {
             content_type: &source.object.content_type,
             part_size: None,
             upload_id: None,
-            sweep_at: unix_millis() + keep_ms,
+            sweep_at: unix_millis() + self.unused_keep_ms(),
         };
         let copied =
             rows::copy(&self.pool, &source, &new).await.map_err(|error| ApiError::database(&error))?;

@@ -12,7 +12,7 @@ use super::call::Call;
 use super::conversation_id::conversation;
 use super::refusals::{method_not_allowed, not_found};
 use crate::features::Feature;
-use crate::files::{Begun, Files, PartAddress, UploadRequest};
+use crate::files::{Begun, Files, PartAddress, UploadRequest, UploadWay};
 use crate::wire::api_error::ApiError;
 use crate::wire::attachment::AttachmentView;
 
@@ -77,8 +77,12 @@ async fn begin(call: Call) -> Answer {
     let request = UploadRequest { conversation, name, size, content_type, parts };
     let Begun { file_id, expires_at, way } = files.begin(user, &request, !call.is_operator()).await?;
     json(&match way {
-        Ok(url) => BegunView::Whole { file_id, method: "PUT", url, headers: Headers {}, expires_at },
-        Err((part_size, part_count)) => BegunView::Parts { file_id, part_size, part_count, expires_at },
+        UploadWay::Whole(url) => {
+            BegunView::Whole { file_id, method: "PUT", url, headers: Headers {}, expires_at }
+        }
+        UploadWay::Parts { size: part_size, count: part_count } => {
+            BegunView::Parts { file_id, part_size, part_count, expires_at }
+        }
     })
 }
 

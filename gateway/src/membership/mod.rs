@@ -32,7 +32,7 @@ mod inbox_updates;
 mod liveness;
 mod log_position;
 mod memberships;
-mod quotas;
+pub(crate) mod quotas;
 mod recent_changes;
 mod reloader;
 mod reorder_buffer;

@@ -152,7 +152,7 @@ fn count(members: &[UserId]) -> u32 {
 }
 
 /// The day of this time, and the milliseconds until it ends.
-fn day(now_ms: i64) -> (u32, u64) {
+pub(crate) fn day(now_ms: i64) -> (u32, u64) {
     let day = u32::try_from(now_ms / DAY_MS).unwrap_or_default();
     (day, u64::try_from(DAY_MS - now_ms % DAY_MS).unwrap_or(1))
 }

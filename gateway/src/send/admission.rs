@@ -18,7 +18,7 @@ use shared::shutdown::Shutdown;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout_at};
 
-use super::attachments::{self, has_files};
+use super::attachments;
 use super::in_flight::{PendingReply, try_again};
 use super::reference::{ChangePolicy, Reference, Referring, is_decided_at_commit};
 use super::routes::Routes;
@@ -160,7 +160,7 @@ impl Sends {
             _ => self.memberships.without_cleared(permissions, &admitted.message.conversation, &by.user),
         });
         match (known, reference.looked_up()) {
-            (Some(permissions), None) if !has_files(&admitted.message) => {
+            (Some(permissions), None) if !admitted.message.has_files() => {
                 match check(reference, &permissions) {
                     Ok(()) => {
                         self.queue(admitted);
@@ -257,7 +257,7 @@ impl Sends {
         reference: Reference,
     ) -> Result<Option<Earlier>, ApiError> {
         // The files of an earlier attempt may be gone.
-        let has_files = has_files(&admitted.message);
+        let has_files = admitted.message.has_files();
         if (reference.is_change() || has_files)
             && let Some(stored) = self.stored(admitted).await?
         {

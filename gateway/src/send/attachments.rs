@@ -9,11 +9,6 @@ use shared::mysql::files::{self, Usable};
 
 use crate::wire::api_error::ApiError;
 
-/// Whether the message carries files.
-pub(super) fn has_files(message: &Message) -> bool {
-    message.files().next().is_some()
-}
-
 /// Puts in what is known of the files of `message`.
 ///
 /// # Errors

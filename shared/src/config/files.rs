@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::{ConfigError, Secret};
+use super::{ConfigError, Secret, trimmed};
 
 /// Where the bytes of files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -211,11 +211,6 @@ fn is_pattern(text: &str) -> bool {
         Some((kind, name)) => is_name(kind) && is_name(name),
         None => false,
     }
-}
-
-fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let all = Vec::<String>::deserialize(deserializer)?;
-    Ok(all.iter().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).collect())
 }
 
 /// A URL without query, whose slashes at the end are taken off.

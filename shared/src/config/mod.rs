@@ -6,6 +6,7 @@
 
 mod files;
 mod known;
+mod list;
 mod load;
 mod ops;
 pub mod sample;
@@ -15,6 +16,7 @@ mod store_tls;
 
 pub use files::{FileStoreKind, Files};
 pub use known::Program;
+pub use list::trimmed;
 pub use load::{ConfigError, load, load_from};
 pub use ops::Ops;
 pub use secret::Secret;

@@ -77,7 +77,7 @@ impl Message {
         match self.kind {
             MessageKind::App { .. } | MessageKind::File(_) => true,
             // Its caption may be taken away.
-            MessageKind::Image(_) if self.files().next().is_some() => true,
+            MessageKind::Image(_) if self.has_files() => true,
             MessageKind::Text(_) | MessageKind::Image(_) => {
                 content.is_some_and(|body| !body.as_str().is_empty())
             }
@@ -89,6 +89,12 @@ impl Message {
     pub fn files(&self) -> impl Iterator<Item = &FileId> {
         let attachments = self.details.as_deref().map_or(&[][..], |details| &details.attachments);
         attachments.iter().map(|attachment| &attachment.file_id)
+    }
+
+    /// Whether it carries files.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        self.files().next().is_some()
     }
 
     /// Whether it has nothing in the column and field `extra`.

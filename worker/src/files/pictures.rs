@@ -150,7 +150,8 @@ impl Pictures {
 
     /// On a thread of its own: it takes up to seconds.
     async fn decode(&self, bytes: Vec<u8>, content_type: String) -> Decoded {
-        let (pixels_max, strips) = (self.pixels_max, self.strips_metadata && content_type != "image/gif");
+        let (pixels_max, strips) =
+            (self.pixels_max, self.strips_metadata && metadata::can_strip(&content_type));
         let decoded = tokio::task::spawn_blocking(move || Decoded {
             thumb: picture::thumb(&bytes, pixels_max),
             stripped: strips.then(|| metadata::stripped(&bytes, &content_type)),

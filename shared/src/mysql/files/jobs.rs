@@ -4,7 +4,7 @@
 
 use sqlx::Row as _;
 
-use super::rows::{ObjectState, parsed};
+use super::rows::{FileState, ObjectState, parsed};
 use crate::message::{Dimensions, FileId};
 use crate::mysql::Pool;
 
@@ -107,9 +107,10 @@ pub async fn finish(pool: &Pool, object_id: &FileId, looked: &Looked) -> sqlx::R
 /// The database's.
 pub async fn give_up(pool: &Pool, object_id: &FileId, now: i64) -> sqlx::Result<()> {
     sqlx::query(
-        "UPDATE file f JOIN file_object o ON o.object_id = f.object_id SET f.state = 2, f.sweep_at = ? \
+        "UPDATE file f JOIN file_object o ON o.object_id = f.object_id SET f.state = ?, f.sweep_at = ? \
          WHERE o.object_id = ? AND o.state = ?",
     )
+    .bind(FileState::GONE)
     .bind(now)
     .bind(object_id.as_str())
     .bind(ObjectState::WAITING)
