@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use shared::amqp::PolicyWatch;
-use shared::config::{Amqp, ConfigError, Files, Log, Mysql, Ops, Program, Redis, Secret, Shards, Start};
+use shared::config::{
+    Amqp, ConfigError, Files, Log, Mysql, Ops, Program, Redis, Secret, Shards, Start, Threads,
+};
 
 pub use crate::id_profile::IdProfile;
 pub use conversations::{Conversations, Presence};
@@ -78,6 +80,8 @@ pub struct Config {
     pub traces: Traces,
     /// `[start]`
     pub start: Start,
+    /// `[runtime]`
+    pub runtime: Threads,
 }
 
 /// How users are authenticated.
@@ -335,6 +339,7 @@ impl Config {
         self.listen.check()?;
         self.tls.check()?;
         shared::advertised_address::check("ops.advertise", &self.ops.advertise)?;
+        self.runtime.check()?;
         self.mysql.check()?;
         self.redis.check()?;
         self.amqp.check()?;

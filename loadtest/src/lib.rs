@@ -4,6 +4,8 @@
 
 pub mod baseline;
 pub mod capacity;
+pub mod everyday;
 pub mod limits;
 pub mod report;
 pub mod scenario;
+mod statistics;

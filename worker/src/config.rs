@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::amqp::PolicyWatch;
 use shared::concurrency_limit::ConcurrencyLimit;
-use shared::config::{Amqp, ConfigError, Files, Log, Mysql, Ops, Program, Redis, Shards, Start};
+use shared::config::{Amqp, ConfigError, Files, Log, Mysql, Ops, Program, Redis, Shards, Start, Threads};
+use shared::pace::Pacer;
 use shared::shutdown::Shutdown;
 use shared::traces::TraceSettings;
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub traces: Traces,
     /// How long to wait for a dependency at the start.
     pub start: Start,
+    /// Threads of the process.
+    pub runtime: Threads,
     /// Address of health checks and metrics.
     pub ops: Ops<OPS_PORT>,
     /// How messages are committed.
@@ -61,6 +64,8 @@ pub struct Commit {
     pub prefetch_bodies: u16,
     /// Most transactions that run at once. Under load, waiting shards gather messages for fewer and larger transactions.
     pub transactions_at_once: usize,
+    /// Milliseconds between two rounds of transactions at a medium or high rate; with large ones up to twice as many. 0: none.
+    pub interval_ms: u64,
 }
 
 impl Default for Commit {
@@ -70,6 +75,7 @@ impl Default for Commit {
             batch_messages_max: 1_000,
             prefetch_bodies: 128,
             transactions_at_once: 1,
+            interval_ms: 3,
         }
     }
 }
@@ -78,6 +84,7 @@ impl Default for Commit {
 #[derive(Debug)]
 pub(crate) struct TransactionLimits {
     at_once: ConcurrencyLimit,
+    pacer: Pacer,
     messages_max: AtomicUsize,
 }
 
@@ -86,6 +93,7 @@ impl TransactionLimits {
     pub(crate) fn new(commit: &Commit) -> Self {
         Self {
             at_once: ConcurrencyLimit::new(commit.transactions_at_once),
+            pacer: Pacer::new(Duration::from_millis(commit.interval_ms)),
             messages_max: AtomicUsize::new(commit.batch_messages_max),
         }
     }
@@ -93,12 +101,18 @@ impl TransactionLimits {
     /// Applies the checked values of `commit` from the next transaction on.
     pub(crate) fn set(&self, commit: &Commit, tasks: &Shutdown) {
         self.at_once.resize(commit.transactions_at_once, tasks);
+        self.pacer.set_interval(Duration::from_millis(commit.interval_ms));
         self.messages_max.store(commit.batch_messages_max, Ordering::Relaxed);
     }
 
     /// The transactions that run at once; the queues of waiting shards gather larger batches meanwhile.
     pub(crate) fn at_once(&self) -> &ConcurrencyLimit {
         &self.at_once
+    }
+
+    /// The rounds in which transactions begin.
+    pub(crate) fn pacer(&self) -> &Pacer {
+        &self.pacer
     }
 
     /// A batch with this many messages takes no further body.
@@ -171,6 +185,7 @@ impl Config {
         shared::config::load(Program::Worker, file, |mut config: Self| {
             config.shard_settings()?;
             config.shards.checked()?;
+            config.runtime.check()?;
             config.mysql.check()?;
             config.redis.check()?;
             config.amqp.check()?;
@@ -187,8 +202,13 @@ impl Config {
     /// # Errors
     /// Names the key with an invalid value.
     pub fn shard_settings(&self) -> Result<ShardSettings, ConfigError> {
-        let Commit { hole_timeout_ms, batch_messages_max, prefetch_bodies, transactions_at_once } =
-            self.commit;
+        let Commit {
+            hole_timeout_ms,
+            batch_messages_max,
+            prefetch_bodies,
+            transactions_at_once,
+            interval_ms,
+        } = self.commit;
         if !(100..=60_000).contains(&hole_timeout_ms) {
             return Err(ConfigError::key("commit.hole_timeout_ms", "is not in 100..=60000"));
         }
@@ -201,6 +221,9 @@ impl Config {
         }
         if !(1..=4_096).contains(&transactions_at_once) {
             return Err(ConfigError::key("commit.transactions_at_once", "is not in 1..=4096"));
+        }
+        if interval_ms > 100 {
+            return Err(ConfigError::key("commit.interval_ms", "is above 100"));
         }
         let hole_timeout = Duration::from_millis(hole_timeout_ms);
         Ok(ShardSettings { prefetch_bodies, hole_timeout })

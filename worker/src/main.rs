@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
+use shared::config::ConfigError;
 use shared::health_command::HealthCommand;
+use shared::runtime::runtime;
 use worker::app;
 use worker::config::Config;
 use worker::dead_letters_command::{self, DeadLettersCommand};
@@ -42,11 +44,25 @@ enum Command {
     Health(HealthCommand),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let load = move || Config::load(arguments.config.as_deref());
-    match arguments.command {
+fn main() -> ExitCode {
+    let Arguments { config, command } = Arguments::parse();
+    let load = move || Config::load(config.as_deref());
+    // A configuration that cannot be used is reported where it is used.
+    let threads = load().map(|config| config.runtime).unwrap_or_default();
+    match runtime(threads) {
+        Ok(runtime) => runtime.block_on(run(command, load)),
+        Err(error) => {
+            eprintln!("worker: cannot start threads: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(
+    command: Option<Command>,
+    load: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
+) -> ExitCode {
+    match command {
         None => app::run(Box::new(load), COMMIT).await,
         Some(Command::Health(command)) => {
             command.run("worker", load().map(|config| config.ops.address)).await

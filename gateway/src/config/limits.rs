@@ -46,6 +46,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Batches of all shards that are numbered and published concurrently. Under load this makes fewer, larger batches.
     pub batches_at_once: usize,
+    /// Milliseconds between two rounds of batches at a medium or high rate; with large batches up to twice as many. 0: none.
+    pub batch_interval_ms: u64,
     /// Deadline of every request.
     pub request_deadline_ms: u64,
     /// Concurrent reads (pulls, syncs, read positions) of one user; further ones wait until their deadline.
@@ -107,6 +109,7 @@ impl Default for Limits {
             batch_messages_max: 256,
             batch_bytes_max: 256 * 1024,
             batches_at_once: 2,
+            batch_interval_ms: 3,
             request_deadline_ms: 5_000,
             user_reads_at_once: 4,
             // A tenth of a processor.
@@ -178,6 +181,9 @@ impl Limits {
             if !(min..=max).contains(&value) {
                 return Err(ConfigError::key(key, format!("{value} is not in {min}..={max}")));
             }
+        }
+        if limits.batch_interval_ms > 100 {
+            return Err(ConfigError::key("limits.batch_interval_ms", "is above 100"));
         }
         if limits.request_deadline_ms == 0 {
             return Err(ConfigError::key("limits.request_deadline_ms", "is 0"));

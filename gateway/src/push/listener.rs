@@ -18,13 +18,12 @@ use shared::shutdown::Shutdown;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::acknowledgements::{PREFETCH, Unacknowledged};
 use super::fanout::Fanout;
 use super::stream_numbers::{Header, Kind, StreamNumbers};
 
-/// Unacknowledged batches: bounds the memory of a slow gateway.
-const PREFETCH: u16 = 500;
-/// Batches after which an acknowledgement is sent even if more are available.
-const ACK_EVERY: usize = 100;
+/// Deliveries that are handled at a time.
+const GATHERED_MAX: usize = 100;
 /// Without any event for this long the queue is considered lost: every gateway, this one included, sends a beacon each
 /// second.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -127,8 +126,9 @@ impl Listener {
     /// [`SILENCE`].
     async fn consume(&self, mut consumer: Consumer) {
         let (mut numbers, mut gathered) = (StreamNumbers::new(Instant::now()), Vec::new());
+        let mut unacknowledged = Unacknowledged::default();
         loop {
-            let gathering = gather(&mut consumer, ACK_EVERY, &mut gathered);
+            let gathering = gather(&mut consumer, GATHERED_MAX, &mut gathered);
             let Ok(goes_on) = timeout(SILENCE, gathering).await else {
                 let (gateway, silence_s) = (self.gateway, SILENCE.as_secs());
                 tracing::warn!(
@@ -138,16 +138,18 @@ impl Listener {
                 );
                 return;
             };
+            let now = Instant::now();
             for delivery in &gathered {
                 self.take(delivery, &mut numbers);
+                unacknowledged.add(delivery.data.len(), now);
             }
-            // One acknowledgement for all batches.
+            // One acknowledgement for all of them.
             let acknowledged = match gathered.last() {
-                Some(last) => {
+                Some(last) if unacknowledged.take_due(now) => {
                     let acknowledging = last.ack(BasicAckOptions { multiple: true });
                     timeout(BIND_TIMEOUT, acknowledging).await.is_ok_and(|acknowledged| acknowledged.is_ok())
                 }
-                None => true,
+                _ => true,
             };
             gathered.clear();
             if !acknowledged || !goes_on {

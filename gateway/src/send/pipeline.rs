@@ -95,22 +95,27 @@ impl<N: AssignSeqs, P: PublishBatch> Pipeline<N, P> {
     /// the messages without a sequence number.
     pub(super) async fn run(mut self, mut handover: watch::Receiver<bool>) -> Option<Unnumbered> {
         loop {
-            let batches = self.context.limits.batches().clone();
+            let limits = Arc::clone(&self.context.limits);
             let permit = async {
                 if !self.refuse_until_ready().await || !self.wait_for_messages().await {
                     return None;
                 }
                 self.wait_at_gate().await;
-                Some(batches.acquire().await)
+                let permit = limits.batches().acquire().await;
+                let turn = limits.pacer().wait(self.waiting.len() >= limits.messages_max()).await;
+                Some((permit, turn))
             };
-            let _permit = tokio::select! {
+            let (_permit, turn) = tokio::select! {
                 biased;
                 Ok(_) = handover.wait_for(|begins| *begins) => {
                     return Some(Unnumbered { waiting: self.waiting, queue: self.queue });
                 }
                 permit = permit => permit?,
             };
+            let before = self.waiting.len();
             self.take_more();
+            let messages = self.waiting.len();
+            limits.pacer().begun(turn, messages, messages.saturating_sub(before));
             if !self.publisher.is_ready() {
                 continue;
             }

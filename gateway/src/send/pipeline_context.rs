@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shared::concurrency_limit::ConcurrencyLimit;
+use shared::pace::Pacer;
 use shared::shutdown::Shutdown;
 
 use super::admission::batch_timeout;
@@ -53,6 +54,7 @@ impl PipelineContext {
 #[derive(Debug)]
 pub(crate) struct BatchLimits {
     batches: ConcurrencyLimit,
+    pacer: Pacer,
     messages_max: AtomicUsize,
     bytes_max: AtomicUsize,
 }
@@ -61,6 +63,7 @@ impl BatchLimits {
     fn new(limits: &Limits) -> Self {
         Self {
             batches: ConcurrencyLimit::new(limits.batches_at_once),
+            pacer: Pacer::new(Duration::from_millis(limits.batch_interval_ms)),
             messages_max: AtomicUsize::new(limits.batch_messages_max),
             bytes_max: AtomicUsize::new(limits.batch_bytes_max),
         }
@@ -69,6 +72,7 @@ impl BatchLimits {
     /// Applies those of `limits` that can change while the process runs, from the next batch on.
     pub(crate) fn set(&self, limits: &Limits, tasks: &Shutdown) {
         self.batches.resize(limits.batches_at_once, tasks);
+        self.pacer.set_interval(Duration::from_millis(limits.batch_interval_ms));
         self.messages_max.store(limits.batch_messages_max, Ordering::Relaxed);
         self.bytes_max.store(limits.batch_bytes_max, Ordering::Relaxed);
     }
@@ -76,6 +80,11 @@ impl BatchLimits {
     /// Batches that are numbered and published at the same time.
     pub(super) fn batches(&self) -> &ConcurrencyLimit {
         &self.batches
+    }
+
+    /// The rounds in which batches begin.
+    pub(super) fn pacer(&self) -> &Pacer {
+        &self.pacer
     }
 
     /// Messages of a batch.

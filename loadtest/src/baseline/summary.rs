@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::plan::Plan;
 use super::rounds::{Round, Work};
+use crate::statistics::{median, medians};
 use testbed::meter::{OWN, SERVICES};
 
 /// All rounds of one contender.
@@ -181,33 +182,12 @@ fn ratio(of: f64, to: f64) -> f64 {
     if to > 0.0 { of / to } else { 0.0 }
 }
 
-/// 0 without values; of an even number of values, the mean of the middle two.
-fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => 0.0,
-        count if count % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
-    }
-}
-
 /// Minimum and maximum; 0 without values.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let wider = |range: Option<(f64, f64)>, value: f64| {
         Some(range.map_or((value, value), |(least, most)| (least.min(value), most.max(value))))
     };
     values.fold(None, wider).unwrap_or_default()
-}
-
-/// The median of each name's values.
-fn medians<'a>(maps: impl Iterator<Item = &'a BTreeMap<String, f64>>) -> BTreeMap<String, f64> {
-    let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for (name, value) in maps.flatten() {
-        values.entry(name).or_default().push(*value);
-    }
-    values.into_iter().map(|(name, values)| (name.to_owned(), median(values))).collect()
 }
 
 #[cfg(test)]
@@ -268,12 +248,5 @@ mod tests {
     fn processor_time_is_summed_by_kind_of_process() {
         let row = row("any", 1.0, 1.0, &[("MySQL", 1.0), ("Redis", 2.0), ("workers", 4.0), (OWN, 8.0)]);
         assert_eq!((row.servers_cpu(), row.services_cpu(), row.own_cpu()), (3.0, 4.0, 8.0));
-    }
-
-    #[test]
-    fn medians_of_odd_even_and_no_numbers() {
-        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median([4.0, 1.0]), 2.5);
-        assert_eq!(median([]), 0.0);
     }
 }

@@ -5,6 +5,7 @@ mod chaos;
 mod clusters;
 mod compare;
 mod deployed;
+mod everyday;
 mod glossary;
 mod limits;
 mod load;
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Overload(overload::Overload),
     /// Compare this system with simpler ones, in alternating rounds.
     Compare(compare::Compare),
+    /// Measure latency and processor time per message at everyday rates, by turns with another build if wanted.
+    Everyday(everyday::EverydayArguments),
     /// Measure each part of the message path alone, and the bound for the whole.
     Limits(limits::LimitsArguments),
     /// Measure the inputs of the capacity model, and predict what a load needs.
@@ -69,6 +72,7 @@ impl Command {
             Self::Clusters(clusters) => clusters.run().await,
             Self::Overload(overload) => overload.run().await,
             Self::Compare(compare) => compare.run().await,
+            Self::Everyday(everyday) => everyday.run().await,
             Self::Limits(limits) => Box::pin(limits.run()).await,
             Self::Capacity(capacity) => Box::pin(capacity.run()).await,
             Self::Scenario(scenario) => scenario.run().await,

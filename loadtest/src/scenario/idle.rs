@@ -4,6 +4,7 @@
 //! that the load generator does not cost more than what it measures. On loopback they use several addresses, because one
 //! has only 28,000 ports.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::sampler::Sampler;
 use super::scale::Scale;
 use super::target::Target;
 use testbed::client::Report;
-use testbed::meter::cpu_of;
+use testbed::meter::{Used, cpu_of};
 use testbed::stack::System;
 
 const CONNECTIONS: usize = 50_000;
@@ -34,6 +35,8 @@ const WARM_UP: usize = 50;
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// How long heartbeats are observed: a little more than one from each connection.
 const OBSERVED_FOR: Duration = Duration::from_secs(40);
+/// Between the last login and the observation of a system at rest.
+const AFTER_LOGINS: Duration = Duration::from_secs(3);
 /// `{"cmd":0}` in a masked text frame; the mask is 0.
 const HEARTBEAT: &[u8] = b"\x81\x89\0\0\0\0{\"cmd\":0}";
 /// Longest head of a response that is read.
@@ -195,15 +198,54 @@ async fn settle(streams: &[TcpStream]) {
     streams.iter().for_each(drop_answers);
 }
 
+/// How much of a core each kind of process uses for `connections` that are spread over all gateways and send nothing but
+/// heartbeats.
+///
+/// # Errors
+/// If a connection cannot be opened, or does not answer.
+pub(crate) async fn shares_at_rest(
+    deployment: &Deployment,
+    connections: usize,
+    observed_for: Duration,
+    mut used: impl FnMut() -> Used,
+) -> anyhow::Result<BTreeMap<String, f64>> {
+    let mut streams = connect_all(deployment, connections).await?;
+    // What follows a login is not rest.
+    tokio::time::sleep(AFTER_LOGINS).await;
+    let (begun, before) = (Instant::now(), used());
+    send_heartbeats(&streams, observed_for).await?;
+    let (elapsed, after) = (begun.elapsed().as_secs_f64(), used());
+    settle(&streams).await;
+    for (n, stream) in streams.iter_mut().enumerate() {
+        beat(stream).await.with_context(|| format!("connection {n} of {connections}"))?;
+    }
+    let share = |(kind, after): (String, Duration)| {
+        let spent = after.saturating_sub(before.get(&kind).copied().unwrap_or_default());
+        (kind, spent.as_secs_f64() / elapsed)
+    };
+    Ok(after.into_iter().map(share).collect())
+}
+
 /// Every connection sends a heartbeat every 30 s, spread evenly. Returns the share of a core that the process `gateway`
 /// used.
 async fn observe_heartbeats(streams: &[TcpStream], gateway: Option<u32>) -> anyhow::Result<Option<f64>> {
     let cpu = || gateway.map(|gateway| cpu_of(gateway).context("the gateway has ended")).transpose();
     let (begun, before) = (Instant::now(), cpu()?);
+    send_heartbeats(streams, OBSERVED_FOR).await?;
+    let elapsed = begun.elapsed().as_secs_f64();
+    let share =
+        cpu()?.zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64() / elapsed);
+    settle(streams).await;
+    Ok(share)
+}
+
+/// Every connection sends a heartbeat every 30 s, spread evenly.
+async fn send_heartbeats(streams: &[TcpStream], lasting: Duration) -> anyhow::Result<()> {
+    let begun = Instant::now();
     let pause = HEARTBEAT_INTERVAL / u32::try_from(streams.len().max(1))?;
     let mut due = begun;
     for stream in streams.iter().cycle() {
-        if begun.elapsed() > OBSERVED_FOR {
+        if begun.elapsed() > lasting {
             break;
         }
         send_heartbeat(stream)?;
@@ -213,11 +255,7 @@ async fn observe_heartbeats(streams: &[TcpStream], gateway: Option<u32>) -> anyh
             tokio::time::sleep_until(due).await;
         }
     }
-    let elapsed = begun.elapsed().as_secs_f64();
-    let share =
-        cpu()?.zip(before).map(|(after, before)| after.saturating_sub(before).as_secs_f64() / elapsed);
-    settle(streams).await;
-    Ok(share)
+    Ok(())
 }
 
 fn resident(system: &mut System) -> anyhow::Result<u64> {

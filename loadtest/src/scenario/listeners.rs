@@ -71,7 +71,7 @@ impl Probe {
         let _ = self.start.set(start);
     }
 
-    fn take(&self, text: &str) {
+    pub(super) fn take(&self, text: &str) {
         let Ok(Pushed { cmd: 5, payload: Some(payload) }) = serde_json::from_str(text) else { return };
         let Ok(messages) = serde_json::from_str::<Vec<PushedMessage<'_>>>(payload.get()) else { return };
         let now = self.start.get().unwrap_or(&self.origin).elapsed().as_micros();

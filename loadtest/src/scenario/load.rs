@@ -29,7 +29,7 @@ pub struct Load {
 }
 
 /// The load that the goals are set for: 50 senders in 10 groups, window 64, 200 bytes.
-pub(super) const FIFTY_SENDERS: Load = Load {
+pub(crate) const FIFTY_SENDERS: Load = Load {
     groups: 10,
     listeners: 0,
     senders: 5,
@@ -78,6 +78,8 @@ pub(super) struct Participants<'a> {
     pub(super) private: bool,
     /// Begins all names.
     pub(super) name: String,
+    /// The senders measure how long pushes take, as the first listener of a group does.
+    pub(super) senders_measure: bool,
     /// What the senders send beside texts.
     pub(super) mix: Option<Arc<Targets>>,
     /// By group: further members, which a scenario connects by itself.
@@ -86,7 +88,7 @@ pub(super) struct Participants<'a> {
 
 impl<'a> Participants<'a> {
     pub(super) fn new(load: &'a Load, name: String) -> Self {
-        Self { load, private: false, name, mix: None, guests: BTreeMap::new() }
+        Self { load, private: false, name, senders_measure: false, mix: None, guests: BTreeMap::new() }
     }
 
     /// The user at this place of this group; listeners follow the senders.

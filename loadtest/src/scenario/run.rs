@@ -15,7 +15,7 @@ use super::figures::{Figures, percentiles};
 use super::listeners::{CONNECTING, Probe, histogram, listen};
 use super::load::{Load, Participants};
 use super::outcome::Latency;
-use testbed::client::{Assignment, Pace, Report, Sender, pull_frame};
+use testbed::client::{Assignment, Pace, PushObserver, Report, Sender, pull_frame};
 use testbed::judge::judge;
 use testbed::meter::{Used, per_1000};
 
@@ -41,6 +41,22 @@ pub async fn run(
     run_as(&Participants::new(load, deployment.name(name)), deployment, report, cpu).await
 }
 
+/// The same where all members of each group send, and their connections measure how long pushes take.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn run_among_members(
+    load: &Load,
+    deployment: &Deployment,
+    report: &Arc<Report>,
+    cpu: impl FnMut() -> Used,
+) -> anyhow::Result<Figures> {
+    // A name of its own for each run.
+    let name = deployment.name(&uuid::Uuid::new_v4().simple().to_string()[..8]);
+    let participants = Participants { senders_measure: true, ..Participants::new(load, name) };
+    run_as(&participants, deployment, report, cpu).await
+}
+
 /// The same for users that a scenario chose.
 ///
 /// # Errors
@@ -52,12 +68,18 @@ pub(super) async fn run_as(
     mut cpu: impl FnMut() -> Used,
 ) -> anyhow::Result<Figures> {
     let load = participants.load;
-    let senders = senders(participants, deployment, report)?;
+    let mut senders = senders(participants, deployment, report)?;
     if !participants.private {
         make_groups(participants, deployment).await?;
         join_groups(&senders, deployment).await?;
     }
     let probe = Arc::new(Probe::new(&senders)?);
+    if participants.senders_measure {
+        for sender in &mut senders {
+            let probe = Arc::clone(&probe);
+            sender.push_observer = Some(PushObserver::new(move |push| probe.take(push)));
+        }
+    }
     let listeners = Box::pin(listen(participants, deployment, report, &probe)).await?;
 
     let total: u64 = senders.iter().map(|sender| sender.sent.len() as u64).sum();

@@ -20,5 +20,5 @@ pub use list::trimmed;
 pub use load::{ConfigError, load, load_from};
 pub use ops::Ops;
 pub use secret::Secret;
-pub use sections::{Amqp, Log, LogFormat, Mysql, OnHarmfulPolicy, Redis, Shards, Start, Url};
+pub use sections::{Amqp, Log, LogFormat, Mysql, OnHarmfulPolicy, Redis, Shards, Start, Threads, Url};
 pub use store_tls::StoreTls;

@@ -312,9 +312,55 @@ impl Start {
     }
 }
 
+/// `[runtime]`: the threads that carry connections and statements.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Threads {
+    /// Threads of the process, at most 1,024. 0: one for each core, and one in all on machines with one or two cores, where
+    /// the process shares them with others.
+    pub threads: usize,
+}
+
+/// On so few cores several threads mostly wake each other, as measured in docs/performance.md.
+const CORES_OF_ONE_THREAD: usize = 2;
+
+impl Threads {
+    /// The number of threads on a machine with `cores`.
+    #[must_use]
+    pub fn on(self, cores: usize) -> usize {
+        match self.threads {
+            0 if cores <= CORES_OF_ONE_THREAD => 1,
+            0 => cores,
+            threads => threads,
+        }
+    }
+
+    /// Checks the range.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(self) -> Result<(), ConfigError> {
+        if self.threads > 1_024 {
+            return Err(ConfigError::key("runtime.threads", "is above 1024"));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_machines_have_one_thread_unless_the_number_is_set() {
+        for (threads, cores, expected) in
+            [(0, 1, 1), (0, 2, 1), (0, 3, 3), (0, 64, 64), (1, 64, 1), (4, 2, 4)]
+        {
+            assert_eq!(Threads { threads }.on(cores), expected, "{threads} set, {cores} cores");
+        }
+        assert!(Threads { threads: 1_024 }.check().is_ok());
+        assert!(Threads { threads: 1_025 }.check().is_err());
+    }
 
     #[test]
     fn addresses_are_shown_without_credentials() {

@@ -56,6 +56,9 @@ impl Sender {
             serde_json::from_str(&text).with_context(|| format!("not the protocol: {text}"))?;
         if reply.cmd == 5 {
             self.report.pushed.fetch_add(messages_in(&text), Ordering::Relaxed);
+            if let Some(observer) = &self.push_observer {
+                observer.observe(&text);
+            }
         }
         if reply.cmd != 2 {
             return Ok(());

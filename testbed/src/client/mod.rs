@@ -28,5 +28,5 @@ pub use pace::{Assignment, Pace};
 pub use reader::{Reader, Reading};
 pub use refusals::{Refusal, Refusals, Request, cause};
 pub use report::{Progress, Report, messages_in};
-pub use sender::{Sender, Sent};
+pub use sender::{PushObserver, Sender, Sent};
 pub use trust::{tls_trouble, trust, websocket};

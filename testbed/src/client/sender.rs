@@ -43,6 +43,28 @@ pub struct Sent {
     pub repeated: bool,
 }
 
+/// Is called with each push that a sender receives.
+#[derive(Clone)]
+pub struct PushObserver(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl PushObserver {
+    /// Calls `observe` with the text of each push.
+    #[must_use]
+    pub fn new(observe: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(observe))
+    }
+
+    pub(super) fn observe(&self, push: &str) {
+        (self.0)(push);
+    }
+}
+
+impl std::fmt::Debug for PushObserver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PushObserver")
+    }
+}
+
 /// One user, one conversation, many messages.
 #[derive(Debug)]
 pub struct Sender {
@@ -58,6 +80,8 @@ pub struct Sender {
     pub mix: Option<Arc<Targets>>,
     /// How the user proves who it is.
     pub credentials: Credentials,
+    /// Sees the pushes to its connection.
+    pub push_observer: Option<PushObserver>,
     /// By message.
     pub sent: Vec<Sent>,
     /// Microseconds from the first sending (or the scheduled moment) to the reply.
@@ -94,6 +118,7 @@ impl Sender {
             stored: false,
             mix: None,
             credentials: Credentials::default(),
+            push_observer: None,
             sent,
             latency,
             progress,

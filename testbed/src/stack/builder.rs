@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::links::Links;
-use super::plan::Plan;
+use super::plan::{OtherBuild, Plan};
 use super::servers::{MysqlKind, RedisKind, ServerPlan, timed};
 use super::system::{Backing, System};
 use super::{Servers, Stores, TemporaryFolder, Urls, operator_key};
@@ -33,7 +33,7 @@ impl Default for Builder {
         ];
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let plan =
-            Plan { gateways: 2, workers: 2, ports: Vec::new(), environment, linked: false, previous: None };
+            Plan { gateways: 2, workers: 2, ports: Vec::new(), environment, linked: false, other: None };
         Self { plan, folder: None, servers: ServerPlan::default() }
     }
 }
@@ -145,7 +145,15 @@ impl Builder {
     /// The first gateway and the first worker are another version's, from `folder`. They start first.
     #[must_use]
     pub fn previous(mut self, folder: &Path) -> Self {
-        self.plan.previous = Some(folder.to_owned());
+        self.plan.other = Some(OtherBuild { folder: folder.to_owned(), is_all: false });
+        self
+    }
+
+    /// All gateways and workers are another build's, from `folder`. It may be an earlier version: settings that it does not
+    /// know are left out.
+    #[must_use]
+    pub fn build_in(mut self, folder: &Path) -> Self {
+        self.plan.other = Some(OtherBuild { folder: folder.to_owned(), is_all: true });
         self
     }
 
@@ -184,7 +192,7 @@ impl Builder {
     /// # Errors
     /// As [`on`](Self::on).
     pub async fn for_test(self) -> anyhow::Result<System> {
-        if self.plan.previous.is_none() {
+        if self.plan.other.is_none() {
             conformance::enable();
         }
         let stores = Stores::for_test().await?;

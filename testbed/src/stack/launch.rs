@@ -20,7 +20,7 @@ impl System {
             }
         }
         // All at once, as on many machines: migrations must allow that. Another version runs before the new one starts.
-        let old = usize::from(self.plan.previous.is_some());
+        let old = usize::from(self.plan.other.is_some());
         let (workers, gateways) = (self.plan.workers, self.plan.gateways);
         for (workers, gateways) in
             [(0..old.min(workers), 0..old.min(gateways)), (old..workers, old..gateways)]
@@ -80,8 +80,8 @@ impl System {
         mut environment: Vec<(String, String)>,
     ) -> anyhow::Result<Service> {
         let log = self.logs.join(format!("{name}-{n}.log"));
-        let earlier = self.plan.previous.as_ref().filter(|_| n == 0);
-        let file = earlier.map_or_else(|| program(name), |folder| Ok(folder.join(name)))?;
+        let earlier = self.plan.other_build(n);
+        let file = earlier.map_or_else(|| program(name), |other| Ok(other.folder.join(name)))?;
         loop {
             let (file, log) = (file.clone(), log.clone());
             let started = Service::start(format!("{name} {n}"), file, log, ports, environment.clone()).await;

@@ -8,8 +8,13 @@ use super::Config;
 pub(crate) const KEYS: LiveKeys<Config> = LiveKeys { names: LIVE, changed };
 
 /// Applied at SIGHUP.
-const LIVE: &[&str] =
-    &["commit.batch_messages_max", "commit.transactions_at_once", "drain.grace_ms", "log.filter"];
+const LIVE: &[&str] = &[
+    "commit.batch_messages_max",
+    "commit.interval_ms",
+    "commit.transactions_at_once",
+    "drain.grace_ms",
+    "log.filter",
+];
 
 /// Applied at the next start.
 #[cfg(test)]
@@ -67,6 +72,7 @@ const RESTART: &[&str] = &[
     "redis.tls_cert",
     "redis.tls_key",
     "redis.url",
+    "runtime.threads",
     "shards.count",
     "start.wait_s",
     "traces.otlp_endpoint",
@@ -78,6 +84,7 @@ fn changed(now: &Config, new: &Config) -> Config {
     let mut config = now.clone();
     config.commit.batch_messages_max = new.commit.batch_messages_max;
     config.commit.transactions_at_once = new.commit.transactions_at_once;
+    config.commit.interval_ms = new.commit.interval_ms;
     config.drain = new.drain.clone();
     config.log.filter.clone_from(&new.log.filter);
     config

@@ -196,8 +196,12 @@ impl Session<'_> {
 
     async fn work(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
         while let Some(mut intake) = self.next_batch(stop).await? {
-            let permit = self.context.transactions.at_once().acquire().await;
-            self.consumer.gather_more(self.context.transactions.messages_max(), &mut intake)?;
+            let transactions = &self.context.transactions;
+            let (permit, before) = (transactions.at_once().acquire().await, intake.messages.len());
+            let turn = transactions.pacer().wait(before >= transactions.messages_max().get()).await;
+            self.consumer.gather_more(transactions.messages_max(), &mut intake)?;
+            let messages = intake.messages.len();
+            transactions.pacer().begun(turn, messages, messages - before);
             self.register(&mut intake);
             let committed = self.commit(intake, stop).await?;
             drop(permit);
