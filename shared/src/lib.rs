@@ -2,7 +2,7 @@
 //! configuration, telemetry.
 //!
 //! All SQL of the project is under [`mysql`], all Redis keys and Lua scripts under [`redis`], all exchange and queue names
-//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`message`], [`permission`], [`shard`], [`shard_state`], [`envelope`],
+//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`message`], [`permission`], [`feed`], [`shard`], [`shard_state`], [`envelope`],
 //! [`meta`], [`nickname`] and [`backoff`] are pure.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime"))]
@@ -15,6 +15,7 @@ pub mod config;
 pub mod conversation;
 pub mod envelope;
 pub mod error_text;
+pub mod feed;
 pub mod health;
 pub mod health_command;
 pub mod ids;

@@ -75,6 +75,7 @@ const CRATES: [Layers; 7] = [
             "advertised_address health_command process ops_listener ops_routes",
             "probes reload shard_follower",
             "mysql redis amqp telemetry",
+            "feed",
             "tls",
             "envelope",
             "message health permission",
