@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::amqp::PolicyWatch;
 use shared::config::{
-    Amqp, ConfigError, Files, Log, Mysql, Ops, Program, Redis, Secret, Shards, Start, Threads,
+    Amqp, ConfigError, Feed, Files, Log, Mysql, Ops, Program, Redis, Secret, Shards, Start, Threads,
 };
 
 pub use crate::id_profile::IdProfile;
@@ -56,6 +56,8 @@ pub struct Config {
     pub conversations: Conversations,
     /// `[presence]`
     pub presence: Presence,
+    /// `[feed]`
+    pub feed: Feed,
     /// `[files]`
     pub files: Files,
     /// `[inbox]`
@@ -345,6 +347,7 @@ impl Config {
         self.amqp.check()?;
         PolicyWatch::check(&self.amqp)?;
         self.auth = self.auth.validated()?;
+        self.feed.check()?;
         self.files = self.files.validated()?;
         self.limits.check()?;
         self.traces.check()?;

@@ -24,6 +24,7 @@ pub mod config;
 pub mod connection;
 mod devices;
 mod features;
+mod feed;
 mod files;
 mod http;
 pub mod hub;

@@ -70,6 +70,8 @@ names! {
         "1 if the process is ready, as /readyz says, 0 otherwise.";
     PROCESS_CHECK_FAILING = "im_process_check_failing", Gauge, ["check"],
         "1 while the check of /readyz fails, 0 otherwise, by check.";
+    FEED_ENABLED = "im_feed_enabled", Gauge, [],
+        "1 if the process adds what it commits to the change feed (feed.enabled), 0 otherwise. It must be equal on all processes.";
     SHARDS = "im_shards", Gauge, [],
         "Number of shards.";
     LOG_LINES_LOST = "im_log_lines_lost_total", Counter, [],
@@ -147,6 +149,10 @@ names! {
         "Pages that were served from cache after revalidation of their last_seq.";
     GATEWAY_PAGE_QUERIES = "im_gateway_page_queries_total", Counter, [],
         "Pages that were read from MySQL.";
+    GATEWAY_FEED_EVENTS = "im_gateway_feed_events_total", Counter, [],
+        "Events of the change feed that were read, each time that one was.";
+    GATEWAY_FEED_WAITING = "im_gateway_feed_waiting", Gauge, [],
+        "Readers of the change feed that wait for the next event (at most 64).";
     GATEWAY_PERMISSIONS_LOADED = "im_gateway_permissions_loaded_total", Counter, [],
         "Permissions that were read from MySQL, because they were not cached.";
     GATEWAY_TAIL_READS = "im_gateway_tail_reads_total", Counter, [],
@@ -220,6 +226,8 @@ names! {
         "Pictures that this worker looked at, by result: done, refused (broken, or too many pixels), or failed (the store or the database).";
     WORKER_PICTURE_TIME = "im_worker_picture_seconds", Histogram, [],
         "Time to read a picture, make its small picture and write it.";
+    WORKER_FEED_PRUNED = "im_worker_feed_rows_removed_total", Counter, [],
+        "Rows of the change feed that were removed because they are older than feed.keep_s.";
     WORKER_FILES_REMOVED = "im_worker_files_removed_total", Counter, ["reason"],
         "Files that were removed, by reason: unfinished (never completed), unused (never sent), or gone (recalled, or no avatar any more).";
     WORKER_FILE_BYTES_REMOVED = "im_worker_file_bytes_removed_total", Counter, [],

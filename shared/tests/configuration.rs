@@ -25,8 +25,12 @@ This page is made from the code; a test compares both. After a change of a key: 
 ";
 
 /// The sources of the sections of each program; those of a program win over those of both.
-const BOTH: [&str; 3] =
-    ["shared/src/config/sections.rs", "shared/src/config/ops.rs", "shared/src/config/files.rs"];
+const BOTH: [&str; 4] = [
+    "shared/src/config/sections.rs",
+    "shared/src/config/ops.rs",
+    "shared/src/config/files.rs",
+    "shared/src/config/feed.rs",
+];
 const GATEWAY: [&str; 9] = [
     "gateway/src/config.rs",
     "gateway/src/config/conversations.rs",

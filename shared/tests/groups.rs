@@ -15,7 +15,8 @@ use shared::mysql::{self, Ping, Pool, access, blocks, conversations, members};
 use shared::permission::{Action, Actor, Denied, GroupSettings, Membership, Permissions, Relation, Role};
 use testbed::stack::Stores;
 
-const SIZES: GroupPolicy = GroupPolicy { large_above: 10, members_max: 30, has_system_entries: true };
+const SIZES: GroupPolicy =
+    GroupPolicy { large_above: 10, members_max: 30, has_system_entries: true, feed: None };
 
 async fn migrated(stores: &Stores) -> Pool {
     let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };

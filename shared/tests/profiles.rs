@@ -54,19 +54,19 @@ async fn a_profile_is_the_users_own_or_the_accounts() {
     );
 
     // The account's nickname is kept with the first change, whatever that is of.
-    profiles::update(&pool, &user("ann"), &change(None, Some("{\"a\": 1.0}"))).await.unwrap();
+    profiles::update(&pool, &user("ann"), &change(None, Some("{\"a\": 1.0}")), None).await.unwrap();
     let first = of(&pool, "ann").await.unwrap();
     assert_eq!(shown(&first), ("ann", "Ann", "{\"a\": 1.0}"));
-    profiles::update(&pool, &user("ann"), &change(Some("Anna 😀"), None)).await.unwrap();
+    profiles::update(&pool, &user("ann"), &change(Some("Anna 😀"), None), None).await.unwrap();
     let second = of(&pool, "ann").await.unwrap();
     assert_eq!(shown(&second), ("ann", "Anna 😀", "{\"a\": 1.0}"));
     assert!(second.updated_at > first.updated_at, "{} after {}", second.updated_at, first.updated_at);
 
-    profiles::replace(&pool, &user("ann"), &change(None, Some("{}"))).await.unwrap();
+    profiles::replace(&pool, &user("ann"), &change(None, Some("{}")), None).await.unwrap();
     let third = of(&pool, "ann").await.unwrap();
     assert_eq!(shown(&third), ("ann", "ann", "{}"));
     assert!(third.updated_at > second.updated_at);
-    profiles::update(&pool, &user("eve"), &change(None, Some("{}"))).await.unwrap();
+    profiles::update(&pool, &user("eve"), &change(None, Some("{}")), None).await.unwrap();
     assert_eq!(shown(&of(&pool, "eve").await.unwrap()), ("eve", "eve", "{}"), "without an account");
 }
 
@@ -79,7 +79,7 @@ async fn profiles_of_many_users_are_found_each_once_in_the_order_of_ids() {
     for (n, user) in users.iter().enumerate().filter(|(n, _)| n % 3 != 0) {
         let nickname = format!("User {n}");
         if n % 3 == 1 {
-            profiles::replace(&pool, user, &change(Some(&nickname), None)).await.unwrap();
+            profiles::replace(&pool, user, &change(Some(&nickname), None), None).await.unwrap();
         } else {
             assert!(accounts::create(&pool, user, "hash", &nickname).await.unwrap());
         }

@@ -10,8 +10,10 @@ use filestore::StoreError;
 use shared::amqp::broker::BrokerError;
 use shared::amqp::{Broker, PolicyWatch, Topology};
 use shared::config::ConfigError;
+use shared::feed::FeedShards;
 use shared::health::{Check, Health};
 use shared::live::Live;
+use shared::mysql::feed::FeedError;
 use shared::mysql::settings::ShardCountError;
 use shared::mysql::{self, ConnectError, Ping};
 use shared::ops_listener::{self, OpsListenerError};
@@ -33,6 +35,7 @@ use tokio::sync::watch;
 
 use crate::commit::mysql_ledger::MysqlLedger;
 use crate::config::{self, Config, Traces, TransactionLimits};
+use crate::feed_pruner;
 use crate::intake::dead_letter_publisher::DeadLetterPublisher;
 use crate::shards::backlog::report_backlog;
 use crate::shards::drain::Drain;
@@ -58,6 +61,9 @@ pub enum StartError {
     /// The layout of the shards is not known.
     #[error(transparent)]
     ShardLayout(#[from] ShardCountError),
+    /// The change feed cannot be written.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
     /// Redis cannot be reached, or is configured to lose data.
     #[error(transparent)]
     Redis(#[from] RedisError),
@@ -141,10 +147,7 @@ impl App {
         let routes = ops_routes(health.clone(), metrics);
         let ops_address = ops_listener::start(config.ops.address, routes, &serving)?;
 
-        let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
-        mysql::migrate(&pool).await.map_err(|e| StartError::Migrate(e.to_string()))?;
-        let configured = config.shards.checked()?;
-        let follower = ShardFollower::join(pool.clone(), me.clone(), "worker", configured).await?;
+        let (pool, follower, feed) = database(&config, &me).await?;
         let state = follower.state();
         let redis = redis::connect(&config.redis, config.start.wait()).await?;
         let topology = topology(&config.amqp.prefix, *state.borrow());
@@ -163,7 +166,7 @@ impl App {
             consuming: Arc::clone(&consuming),
             publishing: Arc::clone(&publishing),
             drain: Drain::new(pool.clone(), state.clone()),
-            ledger: ledger(pool.clone(), &health, &working),
+            ledger: ledger(MysqlLedger::new(pool.clone(), feed), &health, &working),
             sequence: Sequence::new(redis.clone(), config.redis.sent_ttl_s),
             inboxes: Inboxes::new(redis.clone(), config.inbox.ttl_s),
             dead_letters: DeadLetterPublisher::start(Arc::clone(&publishing), &serving),
@@ -181,6 +184,7 @@ impl App {
         let shards = heartbeat.owned();
         working.spawn_essential("heartbeat", heartbeat.run(working.clone()));
         crate::files::start(&config.files, &pool, shards.clone(), &working)?;
+        feed_pruner::start(&config.feed, feed, &pool, &working);
         change_shards(follower, topology, resharding, &working);
         let reporting = report_backlog(Arc::clone(&consuming), shards.clone(), working.clone());
         working.spawn_essential("backlog of shards", reporting);
@@ -242,6 +246,21 @@ impl Service for App {
     }
 }
 
+/// Connects to MySQL and brings the schema up to date. The worker `me` follows the layout of the shards, and writes the change
+/// feed if it is on.
+async fn database(
+    config: &Config,
+    me: &str,
+) -> Result<(mysql::Pool, ShardFollower, Option<FeedShards>), StartError> {
+    let pool = mysql::connect(&config.mysql, Ping::Never, config.start.wait()).await?;
+    mysql::migrate(&pool).await.map_err(|e| StartError::Migrate(e.to_string()))?;
+    let configured = config.shards.checked()?;
+    let follower = ShardFollower::join(pool.clone(), me.to_owned(), "worker", configured).await?;
+    let layout = follower.state().borrow().main();
+    let feed = mysql::feed::open(&pool, &config.feed, layout).await?;
+    Ok((pool, follower, feed))
+}
+
 /// How transactions are made, as `live` says.
 fn transactions(live: &Live<Config>) -> Arc<TransactionLimits> {
     let transactions = Arc::new(TransactionLimits::new(&live.now().commit));
@@ -296,9 +315,8 @@ async fn advertise(me: &str, configured: &str, bound: SocketAddr, redis: &redis:
     stop.spawn_essential("advertised address", keeping);
 }
 
-/// The ledger of `pool`, with its check.
-fn ledger(pool: mysql::Pool, health: &Health, working: &Shutdown) -> MysqlLedger {
-    let ledger = MysqlLedger::new(pool);
+/// The ledger with its check.
+fn ledger(ledger: MysqlLedger, health: &Health, working: &Shutdown) -> MysqlLedger {
     let checking = check_mysql(ledger.clone(), health.check("mysql"), working.clone());
     working.spawn_essential("check of MySQL", checking);
     ledger

@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use shared::amqp::PolicyWatch;
 use shared::concurrency_limit::ConcurrencyLimit;
-use shared::config::{Amqp, ConfigError, Files, Log, Mysql, Ops, Program, Redis, Shards, Start, Threads};
+use shared::config::{
+    Amqp, ConfigError, Feed, Files, Log, Mysql, Ops, Program, Redis, Shards, Start, Threads,
+};
 use shared::pace::Pacer;
 use shared::shutdown::Shutdown;
 use shared::traces::TraceSettings;
@@ -39,6 +41,8 @@ pub struct Config {
     pub ops: Ops<OPS_PORT>,
     /// How messages are committed.
     pub commit: Commit,
+    /// The change feed.
+    pub feed: Feed,
     /// Pictures and files.
     pub files: Files,
     /// Inboxes of users.
@@ -191,6 +195,7 @@ impl Config {
             config.amqp.check()?;
             TraceSettings::check(&config.traces.otlp_endpoint)?;
             PolicyWatch::check(&config.amqp)?;
+            config.feed.check()?;
             config.files = config.files.validated()?;
             shared::advertised_address::check("ops.advertise", &config.ops.advertise)?;
             Ok(config)

@@ -25,6 +25,7 @@ pub mod app;
 pub mod commit;
 pub mod config;
 pub mod dead_letters_command;
+mod feed_pruner;
 mod files;
 pub mod intake;
 pub(crate) mod settle;

@@ -32,6 +32,7 @@ use crate::budget::{BudgetSettings, Budgets};
 use crate::config::{self, Config};
 use crate::devices::Devices;
 use crate::features::Features;
+use crate::feed::ChangeFeed;
 use crate::files::Files;
 use crate::hub::Hub;
 use crate::id_profile::IdProfile;
@@ -124,7 +125,6 @@ impl Builder {
             shutdown: listening.clone(),
         });
         self.receive_events(&groups, in_flight, &revocations, (devices, watches)).await?;
-        groups.barriers.hello().await;
         Ok(http::Deps {
             files: Files::open(&self.live, &self.stores.pool, &groups.memberships).await?,
             profile_changes: self.follow(&connections, &groups),
@@ -139,6 +139,7 @@ impl Builder {
             quotas: groups.quotas,
             live: Arc::clone(&self.live),
             online,
+            feed: self.feed(listening),
             processes: Arc::new(self.processes()),
             accounts: self.accounts()?,
             pool: self.stores.pool,
@@ -208,6 +209,7 @@ impl Builder {
             large_above: settings.large_above,
             members_max: settings.members_max,
             has_system_entries: settings.system_messages,
+            feed: self.stores.feed,
         };
         let inboxes = Inboxes::new(redis.clone(), self.config.inbox.ttl_s);
         let inbox_updates = InboxUpdates::new(inboxes.clone(), self.tasks.clone());
@@ -323,6 +325,12 @@ impl Builder {
         Arc::new(connection::Logins::new(concurrency, waiting_max, Box::new(load), self.tasks.clone()))
     }
 
+    fn feed(&self, listening: &Shutdown) -> Option<Arc<ChangeFeed>> {
+        let (pool, keep_s) = (self.stores.pool.clone(), self.config.feed.keep_s);
+        let start = |shards| ChangeFeed::start(pool, shards, keep_s, (listening.clone(), &self.tasks));
+        self.stores.feed.map(start)
+    }
+
     /// The workers have the same expiry here: it is longer than their own, so that no live one is removed.
     fn processes(&self) -> Processes {
         let redis = &self.stores.redis;
@@ -370,6 +378,7 @@ impl Builder {
         tokio::time::timeout(wait, bound.wait_for(|bound| *bound))
             .await
             .context("binding the push queue")??;
+        groups.barriers.hello().await;
         Ok(())
     }
 }

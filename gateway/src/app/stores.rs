@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use shared::amqp::{Broker, Topology};
+use shared::feed::FeedShards;
 use shared::health::Health;
 use shared::mysql::{self, Ping, Pool};
 use shared::shard_follower::ShardFollower;
@@ -14,6 +15,8 @@ use crate::config::Config;
 #[derive(Debug, Clone)]
 pub(super) struct Stores {
     pub(super) pool: Pool,
+    /// The change feed in it, if it is on.
+    pub(super) feed: Option<FeedShards>,
     pub(super) redis: shared::redis::Client,
     /// For chat messages, apart from events: RabbitMQ may block publishers.
     pub(super) publishing: Arc<Broker>,
@@ -37,6 +40,7 @@ impl Stores {
         let (id, configured) = (format!("{gateway:016x}"), config.shards.checked()?);
         let follower = ShardFollower::join(pool.clone(), id, "gateway", configured).await?;
         let state = *follower.state().borrow();
+        let feed = mysql::feed::open(&pool, &config.feed, state.main()).await?;
         let redis = shared::redis::connect(&config.redis, wait).await?;
         let topology = Topology::new(&config.amqp.prefix, state.current);
         topology.follow(state);
@@ -47,7 +51,7 @@ impl Stores {
         };
         let (publishing, events) = (broker("publishing")?, broker("pushing")?);
         publishing.wait_until_up(wait).await?;
-        Ok((Self { pool, redis, publishing, events }, follower))
+        Ok((Self { pool, feed, redis, publishing, events }, follower))
     }
 
     /// Closes the connections to RabbitMQ.

@@ -7,7 +7,7 @@ use super::accounts::{reset_password, revoke, token};
 use super::answer::{self, Answer};
 use super::call::{self, Call};
 use super::refusals::{method_not_allowed, not_found};
-use super::users;
+use super::{feed, users};
 use crate::wire::api_error::ApiError;
 use crate::wire::number;
 use crate::wire::retry_delay::RetryDelay;
@@ -21,6 +21,7 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         ("PUT", ["users", user, "password"]) => Box::pin(reset_password(&call, &call::user(user)?)).await,
         ("PUT", ["users", user]) => users::replace(&call::user(user)?, call).await,
         ("GET", ["processes"]) => processes(&call).await,
+        (_, ["feed", rest @ ..]) => feed::route(rest, call).await,
         (_, ["processes"]) => Err(method_not_allowed("GET")),
         (_, ["users", _, "password"]) => Err(method_not_allowed("PUT")),
         (_, ["tokens"] | ["users", _, "revoke"]) => Err(method_not_allowed("POST")),

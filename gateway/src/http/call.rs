@@ -107,6 +107,11 @@ impl Call {
         }
     }
 
+    /// Lets the call take until `until`, and after that as long as any other.
+    pub(crate) fn wait_until(&self, until: Instant) {
+        *self.deadline_start.lock() = until;
+    }
+
     /// A parameter of the query string; the first one of that name.
     #[must_use]
     pub(crate) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {

@@ -14,6 +14,7 @@ use crate::auth::token::Tokens;
 use crate::budget::Budgets;
 use crate::config::Config;
 use crate::connection;
+use crate::feed::ChangeFeed;
 use crate::files::Files;
 use crate::membership::{GroupChanges, Memberships, Quotas};
 use crate::presence::Online;
@@ -51,6 +52,8 @@ pub(crate) struct Deps {
     pub(crate) accounts: Option<Arc<Accounts>>,
     /// `None` without a store of files.
     pub(crate) files: Option<Arc<Files>>,
+    /// `None` if it is off.
+    pub(crate) feed: Option<Arc<ChangeFeed>>,
     /// For the operator.
     pub(crate) processes: Arc<Processes>,
     /// Stops at a drain, which waits for all calls.

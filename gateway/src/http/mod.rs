@@ -15,6 +15,7 @@ mod conversation_id;
 mod conversations;
 mod cors;
 mod deps;
+mod feed;
 mod file_bytes;
 mod files;
 mod groups;

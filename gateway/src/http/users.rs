@@ -7,6 +7,7 @@ use std::slice;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use shared::feed::FeedShards;
 use shared::ids::UserId;
 use shared::meta::Meta;
 use shared::mysql::profiles::{self, Profile, ProfileUpdate};
@@ -95,11 +96,15 @@ async fn update(call: Call) -> Answer {
     if !call.is_operator() {
         take_change(user, &call)?;
     }
-    let updated = profiles::update(&call.deps.pool, user, &update).await;
+    let updated = profiles::update(&call.deps.pool, user, &update, feed(&call)).await;
     if !updated.map_err(|e| ApiError::database(&e))? {
         return Err(no_avatar());
     }
     show(user, &call).await
+}
+
+fn feed(call: &Call) -> Option<FeedShards> {
+    call.deps.feed.as_ref().map(|feed| feed.shards())
 }
 
 fn take_change(user: &UserId, call: &Call) -> Result<(), ApiError> {
@@ -115,7 +120,7 @@ pub(super) async fn replace(user: &UserId, call: Call) -> Answer {
     let body: Body = call.json_with_null(&NULLABLE).await?;
     check_avatar(&body.avatar, Some(user), &call).await?;
     let profile = ProfileUpdate { nickname: body.nickname, meta: meta(body.meta)?, avatar: body.avatar };
-    let replaced = profiles::replace(&call.deps.pool, user, &profile).await;
+    let replaced = profiles::replace(&call.deps.pool, user, &profile, feed(&call)).await;
     if !replaced.map_err(|e| ApiError::database(&e))? {
         return Err(no_avatar());
     }

@@ -29,6 +29,8 @@ pub enum ApiError {
     RequestTimeout(String),
     /// 409: the name or message id is taken, or the group is full.
     Conflict(String),
+    /// 410, only over HTTP: what was asked for is removed.
+    Gone(String),
     /// 413: the content or body is too long.
     TooLarge(String),
     /// 429: the client exceeds a rate limit.
@@ -87,6 +89,7 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => 405,
             Self::RequestTimeout(_) => 408,
             Self::Conflict(_) => 409,
+            Self::Gone(_) => 410,
             Self::TooLarge(_) => 413,
             Self::RateLimited { .. } => 429,
             Self::Internal => 500,
@@ -104,6 +107,7 @@ impl ApiError {
             | Self::NotFound(message)
             | Self::RequestTimeout(message)
             | Self::Conflict(message)
+            | Self::Gone(message)
             | Self::TooLarge(message)
             | Self::RateLimited { message, .. }
             | Self::Unavailable { message, .. } => message,
@@ -175,6 +179,7 @@ fn code_text(code: u16) -> &'static str {
         405 => "405",
         408 => "408",
         409 => "409",
+        410 => "410",
         413 => "413",
         429 => "429",
         503 => "503",

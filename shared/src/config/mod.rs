@@ -4,6 +4,7 @@
 //! that only the other binary has. An unknown key or an invalid value stops the process at its start, with one line that
 //! names the key, and the variable or the file that it comes from.
 
+mod feed;
 mod files;
 mod known;
 mod list;
@@ -14,6 +15,7 @@ mod secret;
 mod sections;
 mod store_tls;
 
+pub use feed::Feed;
 pub use files::{FileStoreKind, Files};
 pub use known::Program;
 pub use list::trimmed;

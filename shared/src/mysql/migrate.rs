@@ -62,6 +62,8 @@ const FILES: &[(&str, &str)] = &[
     file!("0069_user_avatar.sql"),
     file!("0070_group_avatar.sql"),
     file!("0071_user_upload_quota.sql"),
+    file!("0075_feed_shard.sql"),
+    file!("0076_feed_change.sql"),
 ];
 
 /// Builds the migration of `NNNN_description.sql`, as `sqlx::migrate!` does: the same version, description and checksum.

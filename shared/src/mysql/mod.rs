@@ -11,6 +11,7 @@ pub mod changes;
 mod connect;
 pub mod conversations;
 mod fault;
+pub mod feed;
 pub mod files;
 pub mod groups;
 pub mod inspection;

@@ -10,6 +10,7 @@ use sqlx::{MySqlConnection, Row as _};
 
 use super::multi_row::MultiRow;
 use super::{Pool, Transaction, Tx, files, run_tx};
+use crate::feed::{FeedBody, FeedShards, NewRow};
 use crate::ids::{UserId, unix_millis};
 use crate::message::FileId;
 use crate::meta::Meta;
@@ -97,20 +98,30 @@ pub struct ProfileUpdate {
     pub avatar: Option<Option<FileId>>,
 }
 
-/// Changes what `update` has; the rest stays as it is. False, and nothing is changed, if the avatar has gone.
+/// Changes what `update` has; the rest stays as it is. `feed`: the change feed, if it is on. False, and nothing is changed, if the avatar has gone.
 ///
 /// # Errors
 /// The database's.
-pub async fn update(pool: &Pool, user: &UserId, update: &ProfileUpdate) -> sqlx::Result<bool> {
-    run_tx(pool, &Change { user, update, is_whole: false }).await
+pub async fn update(
+    pool: &Pool,
+    user: &UserId,
+    update: &ProfileUpdate,
+    feed: Option<FeedShards>,
+) -> sqlx::Result<bool> {
+    run_tx(pool, &Change { user, update, is_whole: false, feed }).await
 }
 
-/// Sets the whole profile: what `profile` lacks is unset. False, and nothing is changed, if the avatar has gone.
+/// Sets the whole profile: what `profile` lacks is unset. `feed`: the change feed, if it is on. False, and nothing is changed, if the avatar has gone.
 ///
 /// # Errors
 /// The database's.
-pub async fn replace(pool: &Pool, user: &UserId, profile: &ProfileUpdate) -> sqlx::Result<bool> {
-    run_tx(pool, &Change { user, update: profile, is_whole: true }).await
+pub async fn replace(
+    pool: &Pool,
+    user: &UserId,
+    profile: &ProfileUpdate,
+    feed: Option<FeedShards>,
+) -> sqlx::Result<bool> {
+    run_tx(pool, &Change { user, update: profile, is_whole: true, feed }).await
 }
 
 struct Change<'a> {
@@ -118,6 +129,7 @@ struct Change<'a> {
     update: &'a ProfileUpdate,
     /// What the update lacks is unset.
     is_whole: bool,
+    feed: Option<FeedShards>,
 }
 
 impl Transaction for Change<'_> {
@@ -156,6 +168,15 @@ impl Transaction for Change<'_> {
                 .await?;
         }
         Ok(true)
+    }
+
+    fn feed(&self, is_changed: &mut bool) -> Vec<NewRow> {
+        let shards = self.feed.filter(|_| *is_changed);
+        let row = |shards: FeedShards| NewRow {
+            shard: shards.of_user(self.user),
+            body: FeedBody { profile: Some(self.user.clone()), ..FeedBody::default() },
+        };
+        shards.map(row).into_iter().collect()
     }
 }
 

@@ -3,12 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
-use sqlx::Connection as _;
+use sqlx::Executor as _;
 use sqlx::mysql::MySqlConnection;
 
-use super::Pool;
 use super::fault::{Fault, number};
+use super::{Pool, feed};
 use crate::backoff::Backoff;
+use crate::feed::NewRow;
 
 /// A connection with a transaction open on it.
 pub type Tx = MySqlConnection;
@@ -42,6 +43,12 @@ pub trait Transaction: Sync {
     /// # Errors
     /// Any error rolls the transaction back.
     fn run(&self, tx: &mut Tx) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
+
+    /// Takes the rows for the change feed out of the output, or makes them from it: each of another shard, rising. They are
+    /// written last, so that what else the transaction locks is locked before.
+    fn feed(&self, _: &mut Self::Output) -> Vec<NewRow> {
+        Vec::new()
+    }
 }
 
 /// Attempts before a deadlock or lock timeout is handed to the caller.
@@ -95,20 +102,31 @@ async fn run_once<T: Transaction>(pool: &Pool, transaction: &T) -> Result<T::Out
 }
 
 /// The inner result is the transaction's; the outer one is an error of its begin, commit or rollback.
+///
+/// The connection is closed if this is cancelled, which rolls back.
 async fn run_on<T: Transaction>(
     connection: &mut MySqlConnection,
     transaction: &T,
 ) -> Result<Result<T::Output, T::Error>, T::Error> {
-    let mut tx = connection.begin().await?;
-    match transaction.run(&mut tx).await {
-        Ok(output) => {
-            tx.commit().await?;
-            Ok(Ok(output))
-        }
-        Err(error) => match tx.rollback().await {
-            Ok(()) => Ok(Err(error)),
-            Err(_) => Err(error),
+    connection.execute("BEGIN").await?;
+    let error = match transaction.run(connection).await {
+        Ok(mut output) => match transaction.feed(&mut output) {
+            rows if rows.is_empty() => {
+                connection.execute("COMMIT").await?;
+                return Ok(Ok(output));
+            }
+            rows => match feed::append_and_commit(connection, &rows).await {
+                Ok(()) => return Ok(Ok(output)),
+                // The answer to a statement: if it is that to COMMIT, it has rolled back.
+                Err(error @ sqlx::Error::Database(_)) => error.into(),
+                Err(error) => return Err(error.into()),
+            },
         },
+        Err(error) => error,
+    };
+    match connection.execute("ROLLBACK").await {
+        Ok(_) => Ok(Err(error)),
+        Err(_) => Err(error),
     }
 }
 

@@ -118,6 +118,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
                 now_ms: unix_millis(),
                 overdue_since,
                 look_up_all: false,
+                feed: self.ledger.feed(),
             };
             let (attempt, result) = self.transact(attempt).await;
             (self.voided, self.permissions) = (attempt.voided, attempt.permissions);
@@ -207,7 +208,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         let mut committed = Committed::default();
         let mut counts = Counts::default();
         let facts = CommitFacts::of(&batch, now);
-        let Outcome { plan, rosters } = outcome;
+        let Outcome { plan, rosters, .. } = outcome;
         let conversations: Vec<Conversation> = batch.conversations().cloned().collect();
         let groups: Vec<_> = batch.groups().iter().cloned().zip(plan.heads.iter().copied()).collect();
         let groups = groups.into_iter().zip(conversations.into_iter().zip(rosters));

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use ahash::AHashMap;
 use shared::conversation::Conversation;
+use shared::feed::{FeedShards, NewRow};
 use shared::ids::{Seq, UserId};
 use shared::message::{FileId, MessageKind, Numbered, Reuse};
 use shared::mysql::changes::{ChangeFacts, ChangeQuery, ChangeWrites, ReactionQuery};
@@ -19,6 +20,7 @@ use shared::permission::{Action, Denied, Roster};
 
 use super::batch::Batch;
 use super::changes::involved;
+use super::feed;
 pub(crate) use super::ledger_error::LedgerError;
 use super::pending::Pending;
 use super::permission_cache::{PermissionCache, VersionedRoster};
@@ -33,6 +35,9 @@ pub(crate) trait Ledger: Send + Sync {
     /// # Errors
     /// [`LedgerError`]. After [`LedgerError::Store`] the transaction may have been committed.
     fn transact(&self, attempt: Arc<Attempt>) -> impl Future<Output = Result<Outcome, LedgerError>> + Send;
+
+    /// The change feed that transactions add to, if it is on.
+    fn feed(&self) -> Option<FeedShards>;
 
     /// Those of `conversations` that another transaction has locked now.
     ///
@@ -114,6 +119,8 @@ pub(crate) struct Attempt {
     pub(crate) overdue_since: Option<Instant>,
     /// Look up every id, not only those that may be stored.
     pub(crate) look_up_all: bool,
+    /// The change feed, if it is on.
+    pub(crate) feed: Option<FeedShards>,
 }
 
 /// The result of an [`Attempt`].
@@ -122,6 +129,8 @@ pub(crate) struct Outcome {
     pub(crate) plan: Plan,
     /// The members of each conversation, in the order of the batch's groups.
     pub(crate) rosters: Vec<Arc<VersionedRoster>>,
+    /// What the transaction adds to the change feed at its end.
+    pub(crate) feed: Vec<NewRow>,
 }
 
 impl Attempt {
@@ -173,7 +182,8 @@ impl Attempt {
         if !unchanged.is_empty() {
             tx.insert_unchanged(&unchanged).await?;
         }
-        Ok(Outcome { plan, rosters })
+        let feed = self.feed.map_or_else(Vec::new, |shards| feed::rows(&self.batch, &plan, &heads, shards));
+        Ok(Outcome { plan, rosters, feed })
     }
 
     /// The members of each conversation: from the cache where its entry is valid, else from the database, in one query.

@@ -3,7 +3,7 @@
 //! [`plan`] holds the rules and does no I/O; the permissions that they check are in [`permission_cache`]. [`committer`]
 //! executes a plan in one transaction of the [`ledger`], and keeps state between batches: held messages in [`gap_buffer`],
 //! sequence numbers without a message in [`voided_seqs`], messages that need a fresh one in [`renumber`]. It returns
-//! [`facts`]. [`traces`] has the spans of sampled messages.
+//! [`facts`]; [`feed`] has the rows of the change feed, and [`traces`] the spans of sampled messages.
 
 mod aside;
 pub mod batch;
@@ -11,6 +11,7 @@ pub(crate) mod changes;
 pub(crate) mod committer;
 mod counts;
 pub(crate) mod facts;
+mod feed;
 pub(crate) mod gap_buffer;
 pub(crate) mod ledger;
 mod ledger_error;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 use shared::conversation::Conversation;
+use shared::feed::{FeedShards, NewRow};
 use shared::ids::Seq;
 use shared::message::{FileId, Numbered};
 use shared::mysql::changes::{ChangeFacts, ChangeQuery, ChangeWrites};
@@ -20,13 +21,14 @@ use super::ledger::{Attempt, Ledger, LedgerError, LedgerTx, Outcome};
 #[derive(Debug, Clone)]
 pub(crate) struct MysqlLedger {
     pool: Pool,
+    feed: Option<FeedShards>,
 }
 
 impl MysqlLedger {
-    /// The timelines behind `pool`.
+    /// The timelines behind `pool`, and the change feed, if it is on.
     #[must_use]
-    pub(crate) fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub(crate) fn new(pool: Pool, feed: Option<FeedShards>) -> Self {
+        Self { pool, feed }
     }
 
     /// Whether a transaction can be committed now.
@@ -58,6 +60,10 @@ impl Ledger for MysqlLedger {
         Err(LedgerError::Store(Box::new(error)))
     }
 
+    fn feed(&self) -> Option<FeedShards> {
+        self.feed
+    }
+
     async fn locked(&self, conversations: &[Conversation]) -> Result<Vec<Conversation>, LedgerError> {
         let locked = mysql::conversations::locked(&self.pool, conversations).await;
         locked.map_err(|error| LedgerError::Store(Box::new(error)))
@@ -76,6 +82,10 @@ impl Transaction for CommitTransaction {
 
     async fn run(&self, tx: &mut Tx) -> sqlx::Result<Outcome> {
         self.0.run(&mut MysqlTx(tx)).await
+    }
+
+    fn feed(&self, outcome: &mut Outcome) -> Vec<NewRow> {
+        std::mem::take(&mut outcome.feed)
     }
 }
 

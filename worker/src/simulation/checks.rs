@@ -74,6 +74,9 @@ impl World {
                     if may_send(timeline, &sender) && !is_change {
                         return Err(format!("refused without a reason: {refused:?}"));
                     }
+                    if !timeline.fed_refusals.contains(&(sender, msg_id.clone())) {
+                        return Err(format!("refused, and not in the feed: {refused:?}"));
+                    }
                     self.sent[index_of(&msg_id)].refused = true;
                 }
                 other => return Err(format!("no worker's event: {other:?}")),
@@ -226,6 +229,21 @@ impl World {
     }
 }
 
+/// The change feed has every number once, in order.
+fn check_feed(now: &Timeline) -> Check {
+    let mut fed = Seq::ZERO;
+    for (after, last) in &now.fed {
+        if *after != fed || last <= after {
+            return Err(format!("the feed goes on from {after} to {last}, after {fed}"));
+        }
+        fed = *last;
+    }
+    if fed != now.last {
+        return Err(format!("the feed ends at {fed}, the timeline at {}", now.last));
+    }
+    Ok(())
+}
+
 fn check_growth(before: &Timeline, now: &Timeline) -> Check {
     let Some(grown) = now.rows.strip_prefix(&before.rows[..]) else {
         return Err(format!("stored messages changed: {before:?} is now {now:?}"));
@@ -243,6 +261,7 @@ fn check_growth(before: &Timeline, now: &Timeline) -> Check {
         }
         last = row.seq;
     }
+    check_feed(now)?;
     if now.last != last {
         return Err(format!("the last sequence number is {}, the last row {last}", now.last));
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use parking_lot::Mutex;
 use shared::conversation::Conversation;
+use shared::feed::FeedShards;
 use shared::ids::{MsgId, Seq, UserId};
 use shared::message::{FileId, Message, MessageKind, Numbered};
 use shared::mysql::changes::{ChangeFacts, ChangeQuery, ChangeWrites};
@@ -108,6 +109,9 @@ pub(super) struct Timeline {
     /// Access version of `group`.
     pub(super) version: u64,
     pub(super) group: GroupRoster,
+    /// What the change feed says: the ranges in their order, and the refused messages.
+    pub(super) fed: Vec<(Seq, Seq)>,
+    pub(super) fed_refusals: Vec<(UserId, MsgId)>,
 }
 
 impl Timeline {
@@ -126,6 +130,7 @@ pub(super) struct LedgerFlaws {
     pub(super) heads_stay: bool,
     pub(super) stale_versions: bool,
     pub(super) forgets_unchanged: bool,
+    pub(super) feeds_early: bool,
 }
 
 /// The fake MySQL, with the faults of one worker.
@@ -151,15 +156,38 @@ impl Ledger for FakeLedger {
         let timelines = self.timelines.lock().clone();
         let mut tx = FakeTx { timelines, faults: self.faults.clone(), flaws: self.flaws };
         let outcome = attempt.run(&mut tx).await?;
+        if self.flaws.feeds_early {
+            feed(&outcome, &mut self.timelines.lock());
+        } else {
+            feed(&outcome, &mut tx.timelines);
+        }
         let commit = self.faults.step(|| *self.timelines.lock() = tx.timelines);
         commit.map_err(broken)?;
         Ok(outcome)
+    }
+
+    fn feed(&self) -> Option<FeedShards> {
+        FeedShards::new(2)
     }
 
     async fn locked(&self, conversations: &[Conversation]) -> Result<Vec<Conversation>, LedgerError> {
         let locked = self.locked.lock();
         let found = || conversations.iter().filter(|one| locked.contains(*one)).cloned().collect();
         self.faults.step(found).map_err(broken)
+    }
+}
+
+/// Adds what a transaction writes to the feed.
+fn feed(outcome: &Outcome, timelines: &mut Timelines) {
+    for body in outcome.feed.iter().map(|row| &row.body) {
+        for range in &body.ranges {
+            let timeline = timelines.entry(range.conversation.clone()).or_default();
+            timeline.fed.push((range.after, range.last));
+        }
+        for refused in &body.refused {
+            let timeline = timelines.entry(refused.conversation.clone()).or_default();
+            timeline.fed_refusals.push((refused.sender.clone(), refused.msg_id.clone()));
+        }
     }
 }
 

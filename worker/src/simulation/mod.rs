@@ -9,7 +9,7 @@
 //!
 //! * after any step: a row that appears at or below the last sequence number, changes, or repeats an id; an event about a
 //!   message that is not stored; an acknowledged body with a message that is neither stored nor refused; a row of a user
-//!   who may not send (any more); a refusal of a stored message, or of a user who may send.
+//!   who may not send (any more); a number that the change feed has not, or has twice, or out of order; a refusal of a stored message, or of a user who may send.
 //! * at the end, when all stores work: an accepted message that is neither stored nor refused (or a queue that is never
 //!   empty); a conversation whose last row is not in the inboxes; a sender whose last reply is not the final sequence
 //!   number; a message that was never announced; a message that does not show what its changes, in their order, make of
@@ -98,6 +98,7 @@ fn mutations_are_noticed() {
         (Profile::Rough, Mutation::TrustsStalePermissions),
         (Profile::Rough, Mutation::AcknowledgesBeforeInboxes),
         (Profile::Rough, Mutation::ForgetsUnchanged),
+        (Profile::Rough, Mutation::FeedsOutsideOfTransaction),
     ] {
         let noticed = first_failure(profile, Some(mutation));
         assert!(noticed.is_some(), "{mutation:?} was not noticed in {} runs", seeds());

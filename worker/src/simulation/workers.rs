@@ -158,6 +158,7 @@ impl Worker {
             heads_stay: mutation == Some(Mutation::ForgetsToAdvance),
             stale_versions: mutation == Some(Mutation::TrustsStalePermissions),
             forgets_unchanged: mutation == Some(Mutation::ForgetsUnchanged),
+            feeds_early: mutation == Some(Mutation::FeedsOutsideOfTransaction),
         };
         let (timelines, locked) = (Arc::clone(timelines), Arc::clone(locked));
         let ledger = FakeLedger { timelines, locked, faults: faults.clone(), flaws };

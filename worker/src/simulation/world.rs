@@ -30,6 +30,7 @@ pub(super) enum Mutation {
     TrustsStalePermissions,
     AcknowledgesBeforeInboxes,
     ForgetsUnchanged,
+    FeedsOutsideOfTransaction,
 }
 
 /// What the outside knows about one message.

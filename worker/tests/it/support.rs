@@ -35,7 +35,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const SHARDS: u16 = 4;
 /// A group with more than ten members is a large group.
 pub(crate) const SIZES: GroupPolicy =
-    GroupPolicy { large_above: 10, members_max: 100, has_system_entries: false };
+    GroupPolicy { large_above: 10, members_max: 100, has_system_entries: false, feed: None };
 
 /// Settings of a worker on the servers at `urls`.
 pub(crate) fn settings(urls: &Urls, amqp_prefix: &str) -> Config {

@@ -4,6 +4,7 @@ use super::error::GroupError;
 use super::policy::{GroupPolicy, LARGE_LINGERS_MS};
 use super::read::find_in;
 use crate::conversation::Conversation;
+use crate::feed::{FeedBody, GroupChanged, NewRow, USERS_MAX};
 use crate::ids::{Seq, UserId, unix_millis};
 use crate::mysql::conversations::Head;
 use crate::mysql::system_entries::{self, EntryId, SystemEntry};
@@ -61,6 +62,11 @@ pub trait GroupChange: Sync {
         group: &Conversation,
         last_seq: Seq,
     ) -> impl Future<Output = Result<Option<Difference>, GroupError>> + Send;
+
+    /// The member whose role or mute it changes.
+    fn member(&self) -> Option<&UserId> {
+        None
+    }
 }
 
 /// Makes a change in one transaction. If it changed something, the members are counted and the access version is raised.
@@ -111,6 +117,22 @@ impl<C: GroupChange> Transaction for ChangeTransaction<'_, C> {
             None => None,
         };
         Ok(Changed { version, joined, history, left, merges_head, joined_muted, invited, entry })
+    }
+
+    fn feed(&self, changed: &mut Changed) -> Vec<NewRow> {
+        let (Some(shards), Some(version)) = (self.policy.feed, changed.version) else { return Vec::new() };
+        let first = |users: &[UserId]| users.iter().take(USERS_MAX).cloned().collect();
+        let group = GroupChanged {
+            group: self.group.clone(),
+            version,
+            change: C::NAME.to_owned(),
+            joined: first(&changed.joined),
+            left: first(&changed.left),
+            member: self.change.member().cloned(),
+            is_cut: changed.joined.len().max(changed.left.len()) > USERS_MAX,
+        };
+        let body = FeedBody { group: Some(group), ..FeedBody::default() };
+        vec![NewRow { shard: shards.of(self.group), body }]
     }
 }
 

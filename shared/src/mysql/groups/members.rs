@@ -159,6 +159,10 @@ pub struct UpdateMember<'c> {
 impl GroupChange for UpdateMember<'_> {
     const NAME: &'static str = "update member";
 
+    fn member(&self) -> Option<&UserId> {
+        Some(self.user)
+    }
+
     async fn apply(
         &self,
         tx: &mut Tx,

@@ -1,6 +1,7 @@
 //! The rules about the size of groups and the history of new members. Pure.
 
 use super::error::GroupError;
+use crate::feed::FeedShards;
 use crate::ids::Seq;
 use crate::permission::HistoryRange;
 
@@ -24,6 +25,8 @@ pub struct GroupPolicy {
     pub members_max: u32,
     /// Members see changes of the group as entries of its timeline.
     pub has_system_entries: bool,
+    /// Changes are added to the change feed, if it is on.
+    pub feed: Option<FeedShards>,
 }
 
 impl GroupPolicy {
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_group_becomes_large_above_the_limit_and_small_below_nine_tenths_of_it() {
-        let sizes = GroupPolicy { large_above: 10, members_max: 30, has_system_entries: false };
+        let sizes = GroupPolicy { large_above: 10, members_max: 30, has_system_entries: false, feed: None };
         for (was_large, members, expected) in [
             (false, 0, false),
             (false, 10, false),
@@ -100,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_group_has_a_largest_size() {
-        let sizes = GroupPolicy { large_above: 10, members_max: 30, has_system_entries: false };
+        let sizes = GroupPolicy { large_above: 10, members_max: 30, has_system_entries: false, feed: None };
         assert!(sizes.check(30).is_ok());
         assert!(matches!(sizes.check(31), Err(GroupError::Full(30))));
     }

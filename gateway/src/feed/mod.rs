@@ -1,0 +1,10 @@
+//! The change feed, as the app's own servers read it.
+//!
+//! [`pages`] reads rows and the messages that they are about, [`heads`] lets readers at the end of a shard wait for more,
+//! [`view`] is the JSON of events.
+
+mod heads;
+mod pages;
+mod view;
+
+pub(crate) use pages::{ChangeFeed, Start};

@@ -1,0 +1,58 @@
+//! Adding rows, as the last statements of a transaction.
+
+use std::fmt::Write as _;
+
+use sqlx::{AssertSqlSafe, Executor as _};
+
+use crate::feed::NewRow;
+use crate::ids::unix_millis;
+use crate::mysql::Tx;
+
+/// Adds `rows` (each of another shard, rising) and commits the transaction, all in one request.
+///
+/// Raising the head locks the row of the shard until the commit, so the next transaction takes the next position when this one
+/// has ended. In one request, because the lock would otherwise be held for a round trip, and by a process that is frozen in
+/// between for as long as that takes.
+///
+/// # Errors
+/// The database's. A shard does not exist: then the position is NULL, which the column refuses.
+pub(in crate::mysql) async fn append_and_commit(tx: &mut Tx, rows: &[NewRow]) -> sqlx::Result<()> {
+    tx.execute(sqlx::raw_sql(AssertSqlSafe(text(rows, unix_millis())?))).await.map(drop)
+}
+
+/// Numbers and hexadecimal digits only are put into the text.
+fn text(rows: &[NewRow], now: i64) -> sqlx::Result<String> {
+    let mut text = String::new();
+    for NewRow { shard, body } in rows {
+        let body = body.to_json().map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        text.reserve(2 * body.len() + 300);
+        let _ = write!(
+            text,
+            "UPDATE feed_shard SET head = head + 1 WHERE shard = {shard}; \
+             INSERT INTO feed_change (shard, position, written_at, body) \
+             VALUES ({shard}, (SELECT head FROM feed_shard WHERE shard = {shard}), {now}, x'"
+        );
+        for byte in body {
+            let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+            text.push(digit(byte >> 4));
+            text.push(digit(byte & 15));
+        }
+        text.push_str("'); ");
+    }
+    text.push_str("COMMIT");
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::FeedBody;
+    use crate::ids::UserId;
+
+    #[test]
+    fn a_body_is_written_as_digits() {
+        let body = FeedBody { profile: UserId::parse("o'b\\x").ok(), ..FeedBody::default() };
+        let text = text(&[NewRow { shard: 3, body }], 5).unwrap();
+        assert!(text.ends_with(", 5, x'7b2270223a226f27625c5c78227d'); COMMIT"), "{text}");
+    }
+}
