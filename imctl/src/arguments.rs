@@ -73,6 +73,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "USER")]
         sender: Option<String>,
     },
+    /// Show the shards of the change feed with their oldest and latest cursors.
+    ///
+    /// The cursors are those of GET /api/admin/feed. docs/feed.md says how a server follows the feed.
+    #[command(after_help = "Examples:\n  imctl feed\n  imctl feed --json | jq '.shards[].latest_cursor'")]
+    Feed,
     /// Compare the files of the database with those of the store.
     #[command(subcommand)]
     Files(FilesCommand),

@@ -5,6 +5,7 @@ mod config_check;
 mod context;
 mod conversation;
 mod dead_letters;
+mod feed;
 mod files;
 mod generated;
 mod migrate;
@@ -75,6 +76,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ending> {
             let wanted = trace::Wanted { msg_id, conversation, sender };
             trace::run(&context()?, wanted, output).await
         }
+        Command::Feed => feed::run(&context()?, output).await,
         Command::Files(FilesCommand::Verify) => files::verify(&context()?, output).await,
         Command::Shards(ShardsCommand::Plan { workers, shards }) => {
             shards::plan::run(context, workers, shards, output).await

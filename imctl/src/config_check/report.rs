@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use shared::config::{Amqp, Files, Mysql, Redis, Shards};
+use shared::config::{Amqp, Feed, Files, Mysql, Redis, Shards};
 
 /// What the check found.
 #[derive(Debug, Default, Serialize)]
@@ -55,16 +55,17 @@ pub(super) struct Wanted {
     pub(super) amqp: Amqp,
     pub(super) shards: Shards,
     pub(super) files: Files,
+    pub(super) feed: Feed,
 }
 
 impl Wanted {
     /// Whether both name the same stores with the same settings.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let shown = |wanted: &Self| {
-            let Self { mysql, redis, amqp, shards, files, .. } = wanted;
+            let Self { mysql, redis, amqp, shards, files, feed, .. } = wanted;
             let urls =
                 [&mysql.url, &redis.url, &amqp.url, &amqp.management_url].map(|url| url.expose().to_owned());
-            (urls, format!("{mysql:?} {redis:?} {amqp:?} {shards:?} {files:?}"))
+            (urls, format!("{mysql:?} {redis:?} {amqp:?} {shards:?} {files:?} {feed:?}"))
         };
         shown(self) == shown(other)
     }

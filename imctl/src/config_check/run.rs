@@ -63,15 +63,15 @@ fn read_gateway(file: Option<&Path>) -> Result<Wanted, ConfigError> {
     let config = gateway::config::Config::load(file)?;
     gateway::check_keys(&config.auth)?;
     check_log(&config.log)?;
-    let gateway::config::Config { mysql, redis, amqp, shards, files, .. } = config;
-    Ok(Wanted { of: "gateway", mysql, redis, amqp, shards, files })
+    let gateway::config::Config { mysql, redis, amqp, shards, files, feed, .. } = config;
+    Ok(Wanted { of: "gateway", mysql, redis, amqp, shards, files, feed })
 }
 
 fn read_worker(file: Option<&Path>) -> Result<Wanted, ConfigError> {
     let config = worker::config::Config::load(file)?;
     check_log(&config.log)?;
-    let worker::config::Config { mysql, redis, amqp, shards, files, .. } = config;
-    Ok(Wanted { of: "worker", mysql, redis, amqp, shards, files })
+    let worker::config::Config { mysql, redis, amqp, shards, files, feed, .. } = config;
+    Ok(Wanted { of: "worker", mysql, redis, amqp, shards, files, feed })
 }
 
 fn check_log(log: &Log) -> Result<(), ConfigError> {
@@ -91,6 +91,13 @@ fn compare(gateway: &Wanted, worker: &Wanted, report: &mut Report) {
             );
             report.find(Severity::Error, "gateway and worker", message);
         }
+    }
+    if gateway.feed.enabled != worker.feed.enabled {
+        let on = if gateway.feed.enabled { "gateway" } else { "worker" };
+        let message = format!(
+            "feed.enabled is true for the {on} only: what the other one commits is missing in the change feed"
+        );
+        report.find(Severity::Error, "gateway and worker", message);
     }
 }
 

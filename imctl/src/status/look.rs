@@ -7,8 +7,8 @@ use gateway::processes::{Fetched, Processes};
 use shared::amqp::inspector;
 use shared::ids::unix_millis;
 use shared::metrics::{
-    GATEWAY_CONNECTIONS, HARMFUL_POLICIES, PROCESS_INFO, PROCESS_READY, PROCESS_START, WORKER_HELD,
-    WORKER_OLDEST_BODY, WORKER_SHARD_OWNER, WORKER_UNACKED_BODIES,
+    FEED_ENABLED, GATEWAY_CONNECTIONS, HARMFUL_POLICIES, PROCESS_INFO, PROCESS_READY, PROCESS_START,
+    WORKER_HELD, WORKER_OLDEST_BODY, WORKER_SHARD_OWNER, WORKER_UNACKED_BODIES,
 };
 use shared::mysql::{self, inspection};
 use shared::redis::inspection::Inspection;
@@ -128,6 +128,7 @@ fn read(process: &mut Process, metrics: Metrics<'_>, is_shown: impl Fn(ShardId) 
         metrics.number(PROCESS_START).and_then(|seconds| i64::try_from(seconds * 1_000).ok());
     process.is_ready = metrics.value(PROCESS_READY).map(|ready| ready > 0.0);
     process.harmful_policies = metrics.number(HARMFUL_POLICIES);
+    process.is_feeding = metrics.value(FEED_ENABLED).map(|enabled| enabled > 0.0);
     if process.role == "gateway" {
         process.connections = metrics.number(GATEWAY_CONNECTIONS).or(Some(0));
     } else {

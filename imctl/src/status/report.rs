@@ -55,6 +55,8 @@ pub(crate) struct Process {
     pub(super) shards: Option<Vec<u16>>,
     /// Queues with a policy that deletes messages, as the process saw it.
     pub(super) harmful_policies: Option<u64>,
+    /// It adds what it commits to the change feed.
+    pub(super) is_feeding: Option<bool>,
     /// Why its metrics are missing.
     pub(super) error: Option<String>,
 }

@@ -40,6 +40,12 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         let message = "a policy of RabbitMQ deletes accepted messages: `imctl config check` names it";
         find("harmful_policy", message.to_owned());
     }
+    let fed: BTreeSet<bool> = status.processes.iter().filter_map(|process| process.is_feeding).collect();
+    if fed.len() > 1 {
+        let message =
+            "feed.enabled is not equal on all processes: what those without it commit is missing in the feed";
+        find("feed_differs", message.to_owned());
+    }
     let versions: BTreeSet<&str> =
         status.processes.iter().filter_map(|process| process.version.as_deref()).collect();
     if versions.len() > 1 {
@@ -115,6 +121,13 @@ mod tests {
             ["versions_differ"]
         );
         assert_eq!(codes(|status| status.processes[0].harmful_policies = Some(2)), ["harmful_policy"]);
+        assert_eq!(
+            codes(|status| {
+                status.processes[0].is_feeding = Some(true);
+                status.processes[1].is_feeding = Some(false);
+            }),
+            ["feed_differs"]
+        );
         assert_eq!(codes(|status| status.dead_letters = Some(1)), ["dead_letters"]);
         assert_eq!(codes(|status| status.migrations_pending = Some(1)), ["migrations_pending"]);
         let shard = |change: fn(&mut Shard)| codes(|status| change(&mut status.shards.as_mut().unwrap()[0]));

@@ -23,7 +23,7 @@ const CRATES: [Layers; 7] = [
         crate_name: "imctl",
         rows: &[
             "main",
-            "config_check conversation dead_letters files generated migrate shards status trace user",
+            "config_check conversation dead_letters feed files generated migrate shards status trace user",
             "arguments context named output prompt text warnings",
         ],
         crates: &["gateway", "worker", "filestore", "shared", "proto"],
