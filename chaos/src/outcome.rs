@@ -92,7 +92,9 @@ pub struct Outcome {
     pub corrected: u64,
     /// Times that a sender or reader connected again.
     pub reconnects: u64,
-    /// Senders that did not get an answer to every message, with the reason.
+    /// Events that the reader of the change feed recorded; `None` without a feed.
+    pub feed_events: Option<u64>,
+    /// Senders that did not get an answer to every message, and what the reader of the feed complains of, with the reason.
     pub unanswered: Vec<String>,
     /// Readers whose connection is open, but received no push of a fresh message.
     pub deaf: Vec<String>,
@@ -118,6 +120,9 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, acked, corrected, reconnects, .. } = self;
         writeln!(f, "seed {seed}, {acked} acked, {corrected} corrected, {reconnects} reconnects")?;
+        if let Some(events) = self.feed_events {
+            writeln!(f, "{events} events of the change feed")?;
+        }
         for (what, all) in [("unanswered", &self.unanswered), ("deaf", &self.deaf)] {
             for one in all {
                 writeln!(f, "{what}: {one}")?;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use testbed::client::{Assignment, Client, Pace, Progress, Reader, Reading, Report, Sender, Targets};
+use testbed::client::{
+    Assignment, Client, FeedEvent, FeedReader, Pace, Progress, Reader, Reading, Report, Sender, Targets,
+};
 use testbed::judge::Lists;
 use testbed::stack::{System, wait_for};
 use tokio::task::JoinSet;
@@ -53,6 +55,8 @@ pub(crate) struct Participants {
     /// For the monitor: one entry for each conversation.
     pub(crate) watched: Vec<Watched>,
     pub(crate) readers: Vec<KnownReader>,
+    /// `None` if the system has no change feed.
+    feed: Option<FeedReader>,
     senders: Vec<Arc<Progress>>,
     stop_sending: CancellationToken,
     stop_reading: CancellationToken,
@@ -79,6 +83,7 @@ impl Participants {
             reading: JoinSet::new(),
             watched: Vec::new(),
             readers: Vec::new(),
+            feed: FeedReader::start(&system.http_urls(), system.operator_key()).await?,
             senders: Vec::new(),
             stop_sending: CancellationToken::new(),
             stop_reading: CancellationToken::new(),
@@ -194,6 +199,15 @@ impl Participants {
             readers.push(reader?);
         }
         Ok(readers)
+    }
+
+    /// Waits until the reader of the change feed has everything, and stops it. Returns the events of each shard, and what was
+    /// wrong; `None` if the system has no feed.
+    pub(crate) async fn finish_feed(&mut self) -> anyhow::Result<Option<(Vec<Vec<FeedEvent>>, Vec<String>)>> {
+        let Some(feed) = self.feed.take() else { return Ok(None) };
+        // After the timeout, the judge finds what is missing.
+        let _ = wait_for("the reader of the feed", READERS_TIMEOUT, async || feed.has_all().await).await;
+        feed.finish().await.map(Some)
     }
 }
 

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use testbed::client::Report;
-use testbed::judge::{judge_and_keep, judge_follower};
+use testbed::judge::{judge_and_keep, judge_feed, judge_follower};
 use testbed::stack::System;
 use tokio::time::Instant;
 
@@ -113,7 +113,7 @@ async fn judge(
     tell: impl Fn(Progress<'_>),
 ) -> anyhow::Result<Outcome> {
     tell(Progress::Step("the last messages".to_owned()));
-    let (mut senders, unanswered) = participants.finish_senders().await;
+    let (mut senders, mut unanswered) = participants.finish_senders().await;
     tell(Progress::Step("a fresh message for each reader".to_owned()));
     let deaf = without_pushes(gateways, &mut senders, &participants.readers).await?;
     tell(Progress::Step("judging".to_owned()));
@@ -121,6 +121,12 @@ async fn judge(
     let readers = participants.finish_readers(&lists).await?;
     for reader in &readers {
         judge_follower(reader, lists.get(&reader.conversation).map_or(&[], Vec::as_slice), &mut verdict);
+    }
+    let mut feed_events = None;
+    if let Some((shards, complaints)) = participants.finish_feed().await? {
+        feed_events = Some(shards.iter().map(Vec::len).sum::<usize>() as u64);
+        judge_feed(&shards, &lists, &mut verdict);
+        unanswered.extend(complaints.into_iter().map(|complaint| format!("feed: {complaint}")));
     }
     let by_readers: usize = readers.iter().map(|reader| reader.reconnects).sum();
     Ok(Outcome {
@@ -132,6 +138,7 @@ async fn judge(
         unanswered,
         deaf,
         restless: false,
+        feed_events,
         verdict,
     })
 }

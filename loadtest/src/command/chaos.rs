@@ -115,9 +115,11 @@ impl Chaos {
             let clusters = faults.iter().filter_map(|fault| fault.cluster());
             builder = clusters.fold(builder, |builder, cluster| cluster.of(builder));
         }
-        if let Some(folder) = &self.previous {
-            builder = builder.previous(folder);
-        }
+        builder = match &self.previous {
+            // It may not know the change feed.
+            Some(folder) => builder.previous(folder),
+            None => builder.feed(),
+        };
         if let Some(folder) = &self.data {
             builder = builder.folder(folder);
         }

@@ -5,6 +5,7 @@ mod backoff;
 pub(crate) mod conformance;
 mod connection;
 mod credentials;
+mod feed_reader;
 mod home;
 mod http;
 mod mix;
@@ -18,6 +19,7 @@ mod trust;
 
 pub use connection::{Client, Synced};
 pub use credentials::Credentials;
+pub use feed_reader::{FeedEvent, FeedReader};
 pub use http::Http;
 pub use im_client::protocol::{
     Caller, Chat, ConnectError, Ended, Entry, Error, Packet, Reactions, Socket, StoredMessage, chat_frame,

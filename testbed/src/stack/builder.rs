@@ -94,6 +94,12 @@ impl Builder {
             .set("IM__FILES__USER_BYTES_PER_DAY", 0)
     }
 
+    /// With the change feed.
+    #[must_use]
+    pub fn feed(self) -> Self {
+        self.set("IM__FEED__ENABLED", true)
+    }
+
     /// The folder of logs and data, which stays. Without it: a temporary folder, removed at the end.
     #[must_use]
     pub fn folder(mut self, folder: &Path) -> Self {

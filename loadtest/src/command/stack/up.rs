@@ -78,6 +78,7 @@ impl Up {
             .workers(self.workers.into())
             .ports(ports)
             .folder(&self.data)
+            .feed()
             .progress(|phase| println!("  {phase}"));
         let builder = self.settings.iter().fold(builder, |builder, (key, value)| builder.set(key, value));
         let services = format!("{} gateways and {} workers", self.gateways, self.workers);
