@@ -87,7 +87,7 @@ const CRATES: [Layers; 7] = [
             "ids meta nickname",
             "concurrency_limit",
             "live permits",
-            "backoff error_text metrics open_files ops_client shutdown",
+            "backoff error_text metrics open_files ops_client shutdown webhook_signature",
         ],
         crates: &["proto"],
     },
