@@ -71,6 +71,21 @@ async fn a_counter_that_no_message_can_have_is_seeded_again() {
     assert_eq!(number(&sequence, &["a"], floor).await, assigned(true, &[New(Seq(1_008))]));
 }
 
+#[tokio::test]
+async fn the_number_of_an_id_can_be_read_without_taking_one() {
+    let stores = Stores::for_test().await.unwrap();
+    let sequence = Sequence::new(connect(&stores).await, 60);
+    let (group, alice) = (group(), UserId::parse("alice").unwrap());
+    let read = async |id: &str| sequence.known(&group, &alice, &MsgId::parse(id).unwrap()).await.unwrap();
+    assert_eq!(read("a").await, None);
+    number(&sequence, &["a", "b"], NEW_CONVERSATION).await;
+    assert_eq!((read("a").await, read("b").await, read("c").await), (Some(Seq(1)), Some(Seq(2)), None));
+    // As it is stored when a worker has renumbered it.
+    sequence.remember(&group, &alice, &MsgId::parse("a").unwrap(), Seq(7)).await.unwrap();
+    assert_eq!(read("a").await, Some(Seq(7)));
+    assert_eq!(sequence.last_assigned(&group).await.unwrap(), Some(Seq(2)));
+}
+
 const NEW_CONVERSATION: Option<Floor> = Some(Floor { last: Seq(0), jump: false });
 
 #[tokio::test]

@@ -149,6 +149,23 @@ impl Sequence {
         Ok(last.map(Seq))
     }
 
+    /// The number that the id of a message has, while it is remembered: an earlier attempt was numbered.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn known(
+        &self,
+        conversation: &Conversation,
+        sender: &UserId,
+        msg_id: &MsgId,
+    ) -> Result<Option<Seq>, RedisError> {
+        let key = &keys::sent(conversation, sender, msg_id);
+        let value: Option<String> = self.client.at(key, |redis| async move { redis.get(key).await }).await?;
+        // Behind the point is the fingerprint.
+        let number = value.as_deref().and_then(|value| value.split('.').next()?.parse().ok());
+        Ok(number.map(Seq).filter(|seq| *seq <= Seq::MAX))
+    }
+
     /// Reserves `count` new numbers above `above`, and returns the first one.
     ///
     /// # Errors
