@@ -1,6 +1,7 @@
 //! The configuration of a gateway.
 
 mod conversations;
+mod hook;
 mod limits;
 mod listen;
 pub(crate) mod live;
@@ -20,6 +21,10 @@ use shared::config::{
 
 pub use crate::id_profile::IdProfile;
 pub use conversations::{Conversations, Presence};
+#[cfg(test)]
+pub(crate) use hook::KINDS as HOOK_KINDS;
+pub(crate) use hook::{GROUP as HOOK_GROUP, PRIVATE as HOOK_PRIVATE};
+pub use hook::{Hook, OnFailure};
 pub use listen::Listen;
 
 pub use limits::Limits;
@@ -50,6 +55,8 @@ pub struct Config {
     pub groups: Groups,
     /// `[messages]`
     pub messages: Messages,
+    /// `[hook]`
+    pub hook: Hook,
     /// `[profiles]`
     pub profiles: Profiles,
     /// `[conversations]`
@@ -350,6 +357,7 @@ impl Config {
         self.feed.check()?;
         self.files = self.files.validated()?;
         self.limits.check()?;
+        self.hook = self.hook.validated(self.limits.request_deadline_ms)?;
         self.traces.check()?;
         if self.timeouts.heartbeat_ms == 0 {
             return Err(ConfigError::key("timeouts.heartbeat_ms", "is 0"));

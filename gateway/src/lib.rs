@@ -26,6 +26,7 @@ mod devices;
 mod features;
 mod feed;
 mod files;
+mod hook;
 mod http;
 pub mod hub;
 mod id_profile;

@@ -160,6 +160,22 @@ names! {
     GATEWAY_INBOXES_BUILT = "im_gateway_inboxes_built_total", Counter, [],
         "Inboxes that were rebuilt from MySQL, because they were missing or Redis had restarted.";
 
+    GATEWAY_HOOK_TIME = "im_gateway_hook_seconds", Histogram, [],
+        "Time of one call of the hook before sending, until its answer or failure.";
+    GATEWAY_HOOK_CALLS = "im_gateway_hook_calls_total", Counter, ["outcome"],
+        "Calls of the hook before sending, by outcome: allowed, refused, replaced, or a failure: timeout, unreachable, status (it is not 200), malformed (the answer was not understood).";
+    GATEWAY_HOOK_NOT_CALLED = "im_gateway_hook_not_called_total", Counter, ["reason"],
+        "Messages for which the hook before sending was to be called and was not, by reason: breaker (the circuit breaker was open), limit (hook.calls_at_once calls were in progress for too long) or late (too little of the message's time was left).";
+    GATEWAY_HOOK_UNDECIDED = "im_gateway_hook_undecided_messages_total", Counter, ["decision"],
+        "Messages about which the hook before sending has not decided, by the decision of hook.on_failure: allowed or refused.";
+    GATEWAY_HOOK_BAD_REPLACEMENTS = "im_gateway_hook_bad_replacements_total", Counter, [],
+        "Messages that were refused because what the hook before sending put in their place breaks a rule of messages.";
+    GATEWAY_HOOK_IN_PROGRESS = "im_gateway_hook_calls_in_progress", Gauge, [],
+        "Calls of the hook before sending that are in progress (at most hook.calls_at_once).";
+    GATEWAY_HOOK_WAITING = "im_gateway_hook_waiting_messages", Gauge, [],
+        "Messages that wait for the hook before sending, or for earlier messages of their connection and conversation that do.";
+    GATEWAY_HOOK_BREAKER = "im_gateway_hook_breaker_open", Gauge, [],
+        "1 while the circuit breaker of the hook before sending is open or half-open, 0 otherwise.";
     GATEWAY_UPLOADS = "im_gateway_uploads_total", Counter, ["result"],
         "Uploads of files, by result: begun, completed, or refused because the bytes were not what was announced.";
     GATEWAY_UPLOAD_BYTES = "im_gateway_upload_bytes_total", Counter, [],

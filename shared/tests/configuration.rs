@@ -31,9 +31,10 @@ const BOTH: [&str; 4] = [
     "shared/src/config/files.rs",
     "shared/src/config/feed.rs",
 ];
-const GATEWAY: [&str; 9] = [
+const GATEWAY: [&str; 10] = [
     "gateway/src/config.rs",
     "gateway/src/config/conversations.rs",
+    "gateway/src/config/hook.rs",
     "gateway/src/config/limits.rs",
     "gateway/src/config/listen.rs",
     "gateway/src/config/messages.rs",

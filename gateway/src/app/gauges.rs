@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::metrics::{
-    GATEWAY_CONNECTIONS, GATEWAY_IN_FLIGHT, GATEWAY_IN_FLIGHT_LIMIT, GATEWAY_LOGINS_WAITING,
+    GATEWAY_CONNECTIONS, GATEWAY_HOOK_BREAKER, GATEWAY_HOOK_IN_PROGRESS, GATEWAY_HOOK_WAITING,
+    GATEWAY_IN_FLIGHT, GATEWAY_IN_FLIGHT_LIMIT, GATEWAY_LOGINS_WAITING,
 };
 use shared::shutdown::Shutdown;
 
@@ -25,5 +26,10 @@ pub(super) async fn set_gauges(parts: Arc<connection::Deps>, tasks: Shutdown) {
         in_flight.set(messages as f64);
         limit.set(messages_max as f64);
         logins.set(parts.logins.waiting() as f64);
+        if let Some((hook, waiting)) = parts.sends.hook_gauges() {
+            metrics::gauge!(GATEWAY_HOOK_IN_PROGRESS).set(hook.calls as f64);
+            metrics::gauge!(GATEWAY_HOOK_WAITING).set(waiting as f64);
+            metrics::gauge!(GATEWAY_HOOK_BREAKER).set(f64::from(u8::from(hook.is_open)));
+        }
     }
 }

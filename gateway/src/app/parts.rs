@@ -34,6 +34,7 @@ use crate::devices::Devices;
 use crate::features::Features;
 use crate::feed::ChangeFeed;
 use crate::files::Files;
+use crate::hook::Hook;
 use crate::hub::Hub;
 use crate::id_profile::IdProfile;
 use crate::membership::{
@@ -101,7 +102,7 @@ impl Builder {
         let watches = self.watches(&online);
         let devices = self.devices(&announcer);
         let in_flight = Arc::new(InFlight::new());
-        let sends = self.sends(&groups, &in_flight, follower);
+        let sends = self.sends(&groups, &in_flight, follower)?;
         let changes = self.group_changes(&groups, &sends);
         self.tasks.spawn_essential("key files", Arc::clone(&tokens).follow_files(self.tasks.clone()));
         let revocations = self.revocations(&announcer, revoked).await?;
@@ -165,7 +166,7 @@ impl Builder {
             let limits = &config.limits;
             logins.resize(limits.logins_at_once, limits.logins_waiting_max, tasks);
         });
-        live.follow(&connections.sends, |sends, config, tasks| sends.set_limits(&config.limits, tasks));
+        live.follow(&connections.sends, |sends, config, tasks| sends.set(config, tasks));
         live.follow(&self.budgets, |budgets, config, tasks| {
             budgets.set(BudgetSettings::of(&config.limits), tasks);
         });
@@ -269,12 +270,22 @@ impl Builder {
     }
 
     /// The admission of messages, and a pipeline for each shard.
-    fn sends(&self, groups: &Groups, in_flight: &Arc<InFlight>, follower: ShardFollower) -> Arc<Sends> {
+    ///
+    /// # Errors
+    /// A file of the hook is unusable.
+    fn sends(
+        &self,
+        groups: &Groups,
+        in_flight: &Arc<InFlight>,
+        follower: ShardFollower,
+    ) -> Result<Arc<Sends>, ConfigError> {
         let Stores { pool, redis, publishing, .. } = &self.stores;
         let limits = &self.config.limits;
         let sequence = Sequence::new(redis.clone(), self.config.redis.sent_ttl_s);
         let memberships = Arc::clone(&groups.memberships);
-        let sends = Arc::new(Sends::new(&self.config, memberships, pool.clone(), sequence.clone()));
+        let hook = Hook::new(&self.config.hook, self.tasks.clone())?;
+        let sends = Sends::new(&self.config, memberships, pool.clone(), sequence.clone(), hook);
+        let sends = Arc::new(sends);
         let numbering = Numbering::new(sequence, pool.clone());
         let context = PipelineContext::new(limits, Arc::clone(in_flight));
         self.live.follow(context.limits(), |batches, config, tasks| batches.set(&config.limits, tasks));
@@ -283,7 +294,7 @@ impl Builder {
         self.tasks.spawn_essential("layout of the shards", follower.run(pipelines, self.tasks.clone()));
         let keeping = Arc::clone(in_flight).keep_deadlines(self.tasks.clone());
         self.tasks.spawn_essential("deadlines", keeping);
-        sends
+        Ok(sends)
     }
 
     async fn revocations(

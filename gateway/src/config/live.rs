@@ -20,6 +20,18 @@ const LIVE: &[&str] = &[
     "groups.members_added_per_day",
     "groups.members_need_accounts",
     "groups.per_user_max",
+    "hook.breaker_failures",
+    "hook.breaker_open_ms",
+    "hook.breaker_percent",
+    "hook.calls_at_once",
+    "hook.conversations",
+    "hook.messages",
+    "hook.on_failure",
+    "hook.secret",
+    "hook.secret_file",
+    "hook.timeout_ms",
+    "hook.tls_ca",
+    "hook.url",
     "limits.account_logins_per_minute",
     "limits.address_calls_at_once",
     "limits.address_calls_burst",
@@ -189,6 +201,7 @@ fn changed(now: &Config, new: &Config) -> Config {
         user_uploads_per_day: new.files.user_uploads_per_day,
         ..config.files
     };
+    config.hook = new.hook.clone();
     config.profiles.changes_per_minute = new.profiles.changes_per_minute;
     config.drain = new.drain.clone();
     config.log.filter.clone_from(&new.log.filter);

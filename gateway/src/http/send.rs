@@ -35,7 +35,7 @@ pub(super) async fn send(id: &str, call: Call) -> Answer {
     // An origin of its own: all connections of the sender get the push.
     let by =
         Arc::new(Identity { user: call.user()?.clone(), device, origin: connections.new_connection_id() });
-    // The reply has ids and numbers only.
+    // The reply has ids and numbers, and what the hook has replaced.
     let outbox = Outbox::new(OutboxLimits { replies: 1, reply_bytes: 4_096, push_bytes: 0 });
     if let Some(lookup) = connections.sends.submit(&by, conversation, chat, outbox.reserve()) {
         lookup.await;

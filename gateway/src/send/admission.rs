@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use shared::conversation::Conversation;
 use shared::ids::{ConnectionId, Seq, UserId, unix_millis};
-use shared::message::{Message, Reuse};
+use shared::message::{Message, MessageKind, Reuse};
 use shared::mysql::{Pool, message_ids};
 use shared::permission::{Action, Denied, Permissions};
 use shared::permits::Permits;
@@ -20,11 +20,13 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attachments;
 use super::in_flight::{PendingReply, try_again};
+use super::lanes::{LaneKey, Lanes};
 use super::reference::{ChangePolicy, Reference, Referring, is_decided_at_commit};
 use super::routes::Routes;
 use super::sampling::Sampler;
 use crate::config::{Config, Limits};
 use crate::features::Features;
+use crate::hook::Hook;
 use crate::identity::Identity;
 use crate::membership::Memberships;
 use crate::outbox::ReplyTo;
@@ -47,9 +49,9 @@ pub(crate) struct Admitted {
 }
 
 /// An earlier attempt of a message that is stored.
-struct Earlier {
-    seq: Seq,
-    content_differs: bool,
+pub(super) struct Earlier {
+    pub(super) seq: Seq,
+    pub(super) content_differs: bool,
 }
 
 /// Admits chat messages of all connections, and queues them for their shards.
@@ -61,21 +63,24 @@ pub(crate) struct Sends {
     rates: Rates<UserId>,
     places: Permits,
     pool: Pool,
-    sequence: Sequence,
-    features: Features,
-    limits: AdmissionLimits,
+    pub(super) sequence: Sequence,
+    pub(super) features: Features,
+    pub(super) limits: AdmissionLimits,
     changes: RwLock<ChangePolicy>,
     /// `None`: no message has a trace.
     sampler: Option<Sampler>,
+    pub(super) hook: Hook,
+    /// Messages that wait for the hook.
+    pub(super) lanes: Mutex<Lanes<LaneKey, Admitted>>,
 }
 
 /// What [`Sends`] allows for as long as the process runs.
 #[derive(Debug, Clone, Copy)]
-struct AdmissionLimits {
+pub(super) struct AdmissionLimits {
     /// From the admission to the reply.
     deadline: Duration,
     /// From the sequence numbers of a batch to its confirm.
-    batch: Duration,
+    pub(super) batch: Duration,
     /// Messages that wait for one pipeline.
     queue: usize,
 }
@@ -94,6 +99,7 @@ impl Sends {
         memberships: Arc<Memberships>,
         pool: Pool,
         sequence: Sequence,
+        hook: Hook,
     ) -> Self {
         let (limits, sampler) = (&config.limits, Sampler::new(&config.traces));
         let rates = Rates::new(rate(limits));
@@ -104,12 +110,27 @@ impl Sends {
             batch: batch_timeout(limits),
             queue: limits.shard_queue_messages_max,
         };
-        let routes = RwLock::default();
-        Self { memberships, routes, rates, places, pool, sequence, features, limits, changes, sampler }
+        let (routes, lanes) = (RwLock::default(), Mutex::new(Lanes::new()));
+        Self {
+            memberships,
+            routes,
+            rates,
+            places,
+            pool,
+            sequence,
+            features,
+            limits,
+            changes,
+            sampler,
+            hook,
+            lanes,
+        }
     }
 
-    /// Applies those of `limits` that can change while the process runs. A message reads the same fields as without changes.
-    pub(crate) fn set_limits(&self, limits: &Limits, tasks: &Shutdown) {
+    /// Applies what can change while the process runs. A message reads the same fields as without changes.
+    pub(crate) fn set(&self, config: &Config, tasks: &Shutdown) {
+        let limits = &config.limits;
+        self.hook.set(&config.hook, tasks);
         self.rates.set(rate(limits));
         self.places.resize(limits.messages_in_flight_max, tasks);
         *self.changes.write() = ChangePolicy::of(limits);
@@ -163,7 +184,7 @@ impl Sends {
             (Some(permissions), None) if !admitted.message.has_files() => {
                 match check(reference, &permissions) {
                     Ok(()) => {
-                        self.queue(admitted);
+                        self.pass(admitted);
                         None
                     }
                     Err(denied) if !admitted.may_be_retry => {
@@ -234,14 +255,8 @@ impl Sends {
             }))
         };
         match timeout_at(until, self.decide(&mut admitted, reference)).await.unwrap_or_else(late) {
-            Ok(None) => self.queue(admitted),
-            Ok(Some(Earlier { seq, content_differs })) => {
-                let mut reply = admitted.reply;
-                if content_differs {
-                    reply.content_differs();
-                }
-                reply.accept(seq);
-            }
+            Ok(None) => self.pass(admitted),
+            Ok(Some(Earlier { seq, content_differs })) => admitted.reply.answer_earlier(seq, content_differs),
             Err(refusal) => admitted.reply.refuse(&refusal),
         }
     }
@@ -280,7 +295,7 @@ impl Sends {
     ///
     /// # Errors
     /// 409 if another message is stored under its id; 503.
-    async fn stored(&self, admitted: &Admitted) -> Result<Option<Earlier>, ApiError> {
+    pub(super) async fn stored(&self, admitted: &Admitted) -> Result<Option<Earlier>, ApiError> {
         if !admitted.may_be_retry {
             return Ok(None);
         }
@@ -291,6 +306,8 @@ impl Sends {
         match stored.reuse_by(kind) {
             Reuse::Retry => earlier(false),
             Reuse::OtherContent => earlier(true),
+            // What the edit brings was replaced before it was stored.
+            Reuse::OtherMessage if self.hook.is_used() && is_same_edit(kind, &stored.kind) => earlier(true),
             Reuse::OtherMessage => Err(Denied::IdReused.into()),
         }
     }
@@ -304,7 +321,7 @@ impl Sends {
         Ok(permissions.check(Action::Send, unix_millis)?)
     }
 
-    fn queue(&self, admitted: Admitted) {
+    pub(super) fn queue(&self, admitted: Admitted) {
         match &*self.routes.read() {
             Some(routes) => send_or_refuse(routes, admitted),
             None => admitted.reply.refuse(&try_again("the layout of the shards is not known yet")),
@@ -315,6 +332,15 @@ impl Sends {
 /// Messages of one user.
 fn rate(limits: &Limits) -> Rate {
     Rate::per_second(limits.user_messages_per_second, limits.user_messages_burst)
+}
+
+/// Whether both edit the same message.
+fn is_same_edit(one: &MessageKind, other: &MessageKind) -> bool {
+    let target = |kind: &MessageKind| match kind {
+        MessageKind::Edit { target, .. } => Some(*target),
+        _ => None,
+    };
+    target(one).is_some_and(|seq| target(other) == Some(seq))
 }
 
 /// What can be checked without a lookup.

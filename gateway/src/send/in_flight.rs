@@ -3,7 +3,7 @@
 //! | what happens | reply to `"ack":"accepted"` | reply to `"ack":"stored"` |
 //! |---|---|---|
 //! | its sender may not send it now, and it is stored already | code 0 | code 0 |
-//! | a check refuses the message, or it gets no sequence number | the refusal | the refusal |
+//! | a check or the hook refuses the message, or it gets no sequence number | the refusal | the refusal |
 //! | too little of its time is left when its batch is cut | 503 | 503 |
 //! | the broker confirms the batch | code 0, or the known outcome | none yet |
 //! | the broker does not confirm the batch | 503, or the known outcome | 503 |
@@ -32,6 +32,7 @@ use super::push_timer::PushTimer;
 use super::sampling::SendSpan;
 use crate::outbox::ReplyTo;
 use crate::wire::api_error::ApiError;
+use crate::wire::hook::Replaced;
 use crate::wire::name::ConversationName;
 use crate::wire::reply;
 use crate::wire::request::Cmd;
@@ -57,15 +58,24 @@ pub(super) struct PendingReply {
     to: Option<ReplyTo>,
     id: MessageId,
     deadline: Instant,
-    /// An earlier message with the id has another content.
-    content_differs: bool,
+    /// What a code 0 says beside the sequence number.
+    note: Option<Box<Note>>,
     /// The span that ends with the reply.
     trace: Option<Box<SendSpan>>,
 }
 
+/// What a code 0 says beside the sequence number.
+#[derive(Debug)]
+enum Note {
+    /// An earlier message with the id has another content.
+    ContentDiffers,
+    /// The hook has replaced something.
+    Replaced(Replaced),
+}
+
 impl PendingReply {
     pub(super) fn new(to: ReplyTo, id: MessageId, deadline: Instant) -> Self {
-        Self { to: Some(to), id, deadline, content_differs: false, trace: None }
+        Self { to: Some(to), id, deadline, note: None, trace: None }
     }
 
     /// The span of the message ends with this reply.
@@ -92,9 +102,11 @@ impl PendingReply {
     /// Code 0 with the message's sequence number.
     pub(super) fn accept(mut self, seq: Seq) {
         if let Some(to) = self.to.take() {
-            to.send(match self.content_differs {
-                false => reply::chat(&self.id.msg_id, &self.name(), seq),
-                true => reply::chat_content_differs(&self.id.msg_id, &self.name(), seq),
+            let (msg_id, name) = (&self.id.msg_id, self.name());
+            to.send(match self.note.as_deref() {
+                None => reply::chat(msg_id, &name, seq),
+                Some(Note::ContentDiffers) => reply::chat_content_differs(msg_id, &name, seq),
+                Some(Note::Replaced(replaced)) => reply::chat_replaced(msg_id, &name, seq, replaced),
             });
         }
         if let Some(trace) = self.trace.take() {
@@ -104,7 +116,20 @@ impl PendingReply {
 
     /// The id was used for an earlier message with another content, which stays: a code 0 says so.
     pub(super) fn content_differs(&mut self) {
-        self.content_differs = true;
+        self.note = Some(Box::new(Note::ContentDiffers));
+    }
+
+    /// The hook has replaced something in the message: a code 0 says so, unless an earlier message with the id stays.
+    pub(super) fn replaced(&mut self, replaced: Replaced) {
+        self.note = Some(Box::new(Note::Replaced(replaced)));
+    }
+
+    /// Code 0 for an earlier attempt that is stored.
+    pub(super) fn answer_earlier(mut self, seq: Seq, content_differs: bool) {
+        if content_differs {
+            self.content_differs();
+        }
+        self.accept(seq);
     }
 
     pub(super) fn refuse(mut self, refusal: &ApiError) {

@@ -1,6 +1,6 @@
 //! Sending chat messages: admission, sequence numbers, and handing them to the broker.
 //!
-//! [`admission`] checks a message and queues it. The [`pipeline`] of its shard takes everything that waits, numbers
+//! [`admission`] checks a message and queues it, after the hook has allowed it if there is one ([`moderated`]). The [`pipeline`] of its shard takes everything that waits, numbers
 //! it, and publishes it as one batch. The confirm answers the senders ([`in_flight`]). No step waits for more messages:
 //! under load batches form by themselves.
 
@@ -8,6 +8,8 @@ mod admission;
 mod attachments;
 mod gate;
 mod in_flight;
+mod lanes;
+mod moderated;
 mod numbering;
 mod pipeline;
 mod pipeline_context;

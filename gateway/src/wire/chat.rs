@@ -117,6 +117,16 @@ impl ChatRequest {
     }
 }
 
+/// The content and the `meta` that replace those of a message, checked as those of a sender are; what is absent or `null` is
+/// `None`.
+pub(super) fn replacement(
+    content: Option<&RawValue>,
+    meta: Option<&RawValue>,
+) -> Result<(Option<Body>, Option<Meta>), ApiError> {
+    let payload = ChatPayload { content, meta, ..ChatPayload::default() };
+    Ok((self::content(&payload)?, all_details(&payload)?.meta))
+}
+
 type KindAndDetails = (MessageKind, Option<Box<Details>>);
 
 fn kind(msg_type: u32, payload: &ChatPayload<'_>) -> Result<KindAndDetails, ApiError> {

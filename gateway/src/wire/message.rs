@@ -28,6 +28,8 @@ pub struct MessageView<'a> {
 #[derive(Debug, Clone, Serialize)]
 struct Plain<'a> {
     msg_id: &'a str,
+    /// 0: it has none yet.
+    #[serde(skip_serializing_if = "is_zero")]
     seq: Seq,
     sender_id: &'a str,
     /// Empty if the message was recalled, or is a change entry without one.
@@ -39,6 +41,10 @@ struct Plain<'a> {
     /// The message that this one recalls.
     #[serde(skip_serializing_if = "Option::is_none")]
     recall_seq: Option<Seq>,
+}
+
+fn is_zero(seq: &Seq) -> bool {
+    *seq == Seq::ZERO
 }
 
 /// The fields that a plain message does not have.
@@ -125,7 +131,7 @@ impl<'a> MessageView<'a> {
         Self { plain, more: More::of_change(kind) }
     }
 
-    /// The view of `message` under its number `seq`.
+    /// The view of `message` under its number `seq`; 0: it has none yet.
     #[must_use]
     pub fn of(message: &'a Message, seq: Seq) -> Self {
         let Message { conversation: _, sender, msg_id, kind, details, send_time_ms } = message;
@@ -289,7 +295,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn a_plain_message_is_written_as_the_serializer_writes_it(
-            content in "(?s).*", id in "\\PC{1,64}", seq: u64, send_time: i64, recalled: bool,
+            content in "(?s).*", id in "\\PC{1,64}", seq in 1..=u64::MAX, send_time: i64, recalled: bool,
         ) {
             let kind = MessageKind::Text(content.as_str());
             let mut view = MessageView::new(&id, Seq(seq), &id, kind, send_time);

@@ -9,6 +9,7 @@ pub mod context;
 pub mod denied;
 mod fields;
 mod frame;
+pub mod hook;
 pub mod json_size;
 mod json_text;
 pub mod listing;

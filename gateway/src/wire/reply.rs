@@ -6,6 +6,7 @@ use shared::mysql::views::ViewSettings;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::frame::Frame;
+use super::hook::Replaced;
 use super::json_text::{push_number, push_string};
 use super::listing::{EntryView, Listing};
 use super::message::{FIELDS_BYTES, MessageView};
@@ -110,6 +111,29 @@ pub fn chat_content_differs(msg_id: &MsgId, conversation: &ConversationName<'_>,
         msg_id: Some(msg_id.as_str()),
         seq: Some(seq),
         payload: Some(Payload { content_differs: true, message }),
+        ..Frame::new(Cmd::CHAT, 0)
+    };
+    frame.about(conversation).render()
+}
+
+/// The reply to a chat message of which the hook has replaced something: its sequence number, and what it has now.
+#[must_use]
+pub fn chat_replaced(
+    msg_id: &MsgId,
+    conversation: &ConversationName<'_>,
+    seq: Seq,
+    replaced: &Replaced,
+) -> Utf8Bytes {
+    #[derive(Serialize)]
+    struct Payload<'a> {
+        replaced: bool,
+        #[serde(flatten)]
+        now: &'a Replaced,
+    }
+    let frame = Frame {
+        msg_id: Some(msg_id.as_str()),
+        seq: Some(seq),
+        payload: Some(Payload { replaced: true, now: replaced }),
         ..Frame::new(Cmd::CHAT, 0)
     };
     frame.about(conversation).render()
@@ -276,7 +300,7 @@ mod tests {
             let id = MsgId::parse("\"m1\"").unwrap();
             let bare = Bare { msg_id: Some(id.as_str()), seq: Some(Seq(7)), ..Frame::new(Cmd::CHAT, 0) };
             assert_eq!(chat(&id, &name, Seq(7)), bare.about(&name).render());
-            let event = proto::v1::StoredMessage { content: "a\nb".to_owned(), ..Default::default() };
+            let event = proto::v1::StoredMessage { seq: 7, content: "a\nb".to_owned(), ..Default::default() };
             let messages = [MessageView::from(&event), MessageView::from(&event)];
             let page = Frame {
                 payload: Some(&messages),

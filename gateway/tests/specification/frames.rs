@@ -1,6 +1,7 @@
 //! Every frame that the gateway can send has a schema.
 
 use gateway::wire::api_error::ApiError;
+use gateway::wire::hook::Replaced;
 use gateway::wire::listing::{Listed, Listing, UnreadMentions};
 use gateway::wire::message::MessageView;
 use gateway::wire::name::ConversationName;
@@ -9,6 +10,7 @@ use gateway::wire::request::Cmd;
 use serde_json::Value;
 use shared::conversation::Conversation;
 use shared::ids::{DeviceId, MsgId, Seq, UserId};
+use shared::meta::Meta;
 use shared::mysql::views::ViewSettings;
 use spec::api;
 use syn::{Fields, Item};
@@ -140,6 +142,11 @@ fn replies_conform_to_their_schemas() {
     for name in [ConversationName::of(&private, "alice"), ConversationName::of_group(&group)] {
         assert_is("server.chat", &reply::chat(&id, &name, Seq(7)));
         assert_is("server.chat", &reply::chat_content_differs(&id, &name, Seq(7)));
+        for (content, meta) in [(Some("***"), None), (None, Some("{}")), (Some(""), Some(r#"{"a":1}"#))] {
+            let meta = meta.map(|meta| Meta::parse(meta).unwrap());
+            let replaced = Replaced { content: content.map(ToOwned::to_owned), meta };
+            assert_is("server.chat", &reply::chat_replaced(&id, &name, Seq(7), &replaced));
+        }
         assert_is("server.ack", &reply::ack(&name, Seq(7)));
         assert_is("server.typing", &reply::typing(&name));
         assert_is("server.pull", &reply::pull(&name, &[], Seq::ZERO, false));

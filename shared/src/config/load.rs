@@ -12,7 +12,14 @@ use super::known::{Owner, Program, is_section, similar};
 const ENV_PREFIX: &str = "IM__";
 
 /// Keys whose value is a list, separated by commas in an environment variable.
-const LISTS: [&str; 4] = ["files.types", "listen.allowed_origins", "listen.hosts", "listen.trusted_proxies"];
+const LISTS: [&str; 6] = [
+    "files.types",
+    "hook.conversations",
+    "hook.messages",
+    "listen.allowed_origins",
+    "listen.hosts",
+    "listen.trusted_proxies",
+];
 
 /// An invalid setting, as one line that names the key, and the variable or the file that it comes from.
 #[derive(Debug, thiserror::Error)]

@@ -42,8 +42,8 @@ pub fn changed_keys<C: Debug>(one: &C, other: &C) -> Vec<String> {
     differences(one, other).into_iter().map(|difference| difference.key).collect()
 }
 
-/// The text of a TOML file in which each number and truth value, and the filter of logs, is another one: for tests of what a
-/// changed configuration changes.
+/// The text of a TOML file in which each number and truth value, each empty text, and some other values are other ones: for tests
+/// of what a changed configuration changes.
 #[must_use]
 pub fn with_other_values(sample: &str) -> String {
     let other = |line: &str| {
@@ -55,6 +55,9 @@ pub fn with_other_values(sample: &str) -> String {
             ("true", _) => "false".to_owned(),
             ("false", _) => "true".to_owned(),
             ("[\"*/*\"]", _) => "[\"image/*\"]".to_owned(),
+            ("\"\"", _) => "\"https://x.example\"".to_owned(),
+            ("\"refuse\"", _) => "\"allow\"".to_owned(),
+            (list, _) if list.starts_with("[\"") => "[\"x\"]".to_owned(),
             _ if key == "filter" => "\"trace\"".to_owned(),
             _ => value.to_owned(),
         };

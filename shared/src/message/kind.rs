@@ -273,7 +273,7 @@ impl MessageKind {
     }
 
     /// Replaces the content of an entry that has one.
-    pub(super) fn set_content(&mut self, body: Body) {
+    pub fn set_content(&mut self, body: Body) {
         match self {
             Self::Text(content)
             | Self::Image(content)

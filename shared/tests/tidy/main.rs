@@ -42,7 +42,7 @@ const CRATES: [Layers; 7] = [
             "auth",
             "hub",
             "outbox",
-            "batch_loader budget features listen",
+            "batch_loader budget features hook listen",
             "tls",
             "wire",
             "config",

@@ -144,3 +144,21 @@ fn outcomes_are_remembered_up_to_a_limit() {
     publishing.confirmed();
     assert!(outbox.pop().unwrap().contains(r#""code":403"#), "a remembered outcome can still change");
 }
+
+#[test]
+fn a_code_0_says_what_was_replaced_unless_an_earlier_message_stays() {
+    let replaced = || Replaced { content: Some("***".to_owned()), meta: None };
+    let outbox = Outbox::for_test();
+    let reply = || PendingReply::new(outbox.reserve(), message(false).id(), later());
+    let mut first = reply();
+    first.replaced(replaced());
+    first.accept(Seq(7));
+    let expected = r#""payload":{"replaced":true,"content":"***"}"#;
+    assert!(outbox.pop().unwrap().contains(expected));
+    let mut retry = reply();
+    retry.replaced(replaced());
+    retry.content_differs();
+    retry.accept(Seq(7));
+    let told = outbox.pop().unwrap();
+    assert!(told.contains("content_differs") && !told.contains("***"), "{told}");
+}
