@@ -2,6 +2,7 @@
 
 mod gauges;
 mod group_changes;
+mod logins;
 mod parts;
 mod readiness;
 mod stores;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::FutureExt as _;
 use shared::amqp::PolicyWatch;
 use shared::config::ConfigError;
 use shared::health::Health;
@@ -24,8 +23,6 @@ use super::gauges::set_gauges;
 use super::readiness::{watch_mysql, watch_redis};
 use super::stores::Stores;
 use crate::announce::{Announcer, announcer};
-use crate::auth::accounts::Accounts;
-use crate::auth::new_accounts::add_all_missing;
 use crate::auth::revocations::{Revocations, Revoked};
 use crate::auth::token::Tokens;
 use crate::budget::{BudgetSettings, Budgets};
@@ -36,10 +33,9 @@ use crate::feed::ChangeFeed;
 use crate::files::Files;
 use crate::hook::Hook;
 use crate::hub::Hub;
-use crate::id_profile::IdProfile;
 use crate::membership::{
-    Barriers, GATEWAY_EXPIRY, InboxUpdates, LiveGateways, Loaded, Memberships, OpenGroups, QuotaSettings,
-    Quotas, follow_change_log,
+    Barriers, GATEWAY_EXPIRY, InboxUpdates, LiveGateways, Memberships, OpenGroups, QuotaSettings, Quotas,
+    follow_change_log,
 };
 use crate::presence::{Online, online};
 use crate::processes::Processes;
@@ -297,18 +293,6 @@ impl Builder {
         Ok(sends)
     }
 
-    async fn revocations(
-        &self,
-        announcer: &Announcer,
-        revoked: Arc<Revoked>,
-    ) -> anyhow::Result<Arc<Revocations>> {
-        let (pool, hub) = (self.stores.pool.clone(), Arc::clone(&self.hub));
-        let revocations = Revocations::load(pool, announcer.clone(), hub, revoked).await;
-        let revocations = Arc::new(revocations.context("reading revoked tokens")?);
-        self.tasks.spawn_essential("revocations", Arc::clone(&revocations).follow(self.tasks.clone()));
-        Ok(revocations)
-    }
-
     fn reads(&self, groups: &Groups, announcer: &Announcer) -> anyhow::Result<Arc<Reads>> {
         // The others are for calls and background tasks.
         let concurrency = usize::try_from(self.config.mysql.connections_max.saturating_sub(2).max(1))?;
@@ -325,17 +309,6 @@ impl Builder {
         Ok(Arc::new(Reads::new(deps, settings)))
     }
 
-    fn logins(&self, memberships: &Arc<Memberships>) -> Arc<connection::Logins<Loaded>> {
-        let memberships = Arc::clone(memberships);
-        let load = move |users: Vec<UserId>| {
-            let memberships = Arc::clone(&memberships);
-            async move { memberships.load(&users).await }.boxed()
-        };
-        let limits = &self.config.limits;
-        let (concurrency, waiting_max) = (limits.logins_at_once, limits.logins_waiting_max);
-        Arc::new(connection::Logins::new(concurrency, waiting_max, Box::new(load), self.tasks.clone()))
-    }
-
     fn feed(&self, listening: &Shutdown) -> Option<Arc<ChangeFeed>> {
         let (pool, keep_s) = (self.stores.pool.clone(), self.config.feed.keep_s);
         let start = |shards| ChangeFeed::start(pool, shards, keep_s, (listening.clone(), &self.tasks));
@@ -348,19 +321,6 @@ impl Builder {
         let gateways = LivenessRegistry::gateways(redis.clone(), GATEWAY_EXPIRY);
         let workers = LivenessRegistry::workers(redis.clone(), GATEWAY_EXPIRY);
         Processes::new(gateways, workers, ProcessAddresses::new(redis.clone()))
-    }
-
-    fn accounts(&self) -> anyhow::Result<Option<Arc<Accounts>>> {
-        let Stores { pool, redis, .. } = &self.stores;
-        let accounts = Accounts::new(&self.config, pool.clone(), redis.clone())?;
-        if accounts.is_some() && self.config.auth.id_profile == IdProfile::Safe {
-            self.tasks.spawn(add_all_missing(pool.clone(), self.tasks.clone()));
-        }
-        let accounts = accounts.map(Arc::new);
-        if let Some(accounts) = &accounts {
-            self.live.follow(accounts, |accounts, config, _| accounts.set_limits(&config.limits));
-        }
-        Ok(accounts)
     }
 
     /// Receives events from here on: clients that connect later miss none.

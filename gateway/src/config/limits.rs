@@ -46,7 +46,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Batches of all shards that are numbered and published concurrently. Under load this makes fewer, larger batches.
     pub batches_at_once: usize,
-    /// Milliseconds between two rounds of batches at a medium or high rate; with large batches up to twice as many. 0: none.
+    /// Milliseconds between two rounds of batches at a medium or high rate; with large batches up to two and a half times as
+    /// many. 0: none.
     pub batch_interval_ms: u64,
     /// Deadline of every request.
     pub request_deadline_ms: u64,
@@ -109,7 +110,7 @@ impl Default for Limits {
             batch_messages_max: 256,
             batch_bytes_max: 256 * 1024,
             batches_at_once: 2,
-            batch_interval_ms: 3,
+            batch_interval_ms: 2,
             request_deadline_ms: 5_000,
             user_reads_at_once: 4,
             // A tenth of a processor.

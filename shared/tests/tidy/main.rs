@@ -72,7 +72,7 @@ const CRATES: [Layers; 7] = [
     Layers {
         crate_name: "shared",
         rows: &[
-            "advertised_address health_command process ops_listener ops_routes",
+            "advertised_address health_command process ops_listener ops_routes runtime",
             "probes reload shard_follower",
             "mysql redis amqp telemetry",
             "feed",
@@ -87,7 +87,7 @@ const CRATES: [Layers; 7] = [
             "ids meta nickname",
             "concurrency_limit",
             "live permits",
-            "backoff error_text metrics open_files ops_client shutdown webhook_signature",
+            "backoff error_text metrics open_files ops_client pace shutdown webhook_signature",
         ],
         crates: &["proto"],
     },
