@@ -137,3 +137,32 @@ async fn the_capacity_model_is_measured_on_a_system_of_its_own_and_predicts_from
     let (code, _, err) = capacity(format!("--inputs {}", json.display())).await;
     assert!(code == Some(2) && err.contains("without --rate"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everyday_load_is_measured_by_turns_with_another_build() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("everyday.json");
+    let builds = Path::new(env!("CARGO_BIN_EXE_loadtest")).parent().unwrap();
+    let arguments = format!(
+        "everyday --rates 300 --seconds 1 --rounds 1 --rest-seconds 1 --set limits.batch_interval_ms=0 --against {} --json {}",
+        builds.display(),
+        json.display()
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    let run = command.args(arguments.split_whitespace()).kill_on_drop(true).output().await.unwrap();
+    let (out, err) = (text(&run.stdout), text(&run.stderr));
+    assert!(run.status.success(), "{out}\n{err}");
+    assert!(out.contains("this build\n") && out.contains("at rest, 1000 idle connections"), "{out}");
+    let written: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    let builds = written["everyday"]["builds"].as_array().unwrap();
+    assert_eq!(builds.len(), 2);
+    for build in builds {
+        let figures = &build["rates"][0];
+        for key in ["ack_p50_ms", "ack_p99_ms", "push_p50_ms", "push_p99_ms"] {
+            assert!(figures[key].as_f64().unwrap() > 0.0, "{key}: {build}");
+        }
+        for kind in ["gateways", "workers", "RabbitMQ", "MySQL"] {
+            assert!(figures["cpu_us"][kind].as_f64().unwrap() > 0.0, "{kind}: {build}");
+        }
+    }
+}

@@ -31,7 +31,7 @@ pub(crate) struct EverydayArguments {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Seconds of observation with 1,000 idle connections after the loads; 0: none.
-    #[arg(long, default_value_t = 30.0)]
+    #[arg(long, default_value_t = 30.0, allow_negative_numbers = true)]
     rest_seconds: f64,
     /// The folder of another build's programs gateway and worker, such as target/release of another checkout.
     #[arg(long, value_name = "FOLDER")]
@@ -105,5 +105,44 @@ impl EverydayArguments {
             against: self.against.clone(),
             against_settings: self.against_settings.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        arguments: EverydayArguments,
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused_with_the_reason() {
+        for (line, part) in [
+            ("--rounds 0", "--rounds must be above 0"),
+            ("--rates 0", "each of --rates"),
+            ("--rates 500,NaN", "each of --rates"),
+            ("--seconds 0", "--seconds is between"),
+            ("--rest-seconds -1", "--rest-seconds between"),
+            ("--against /nonexistent", "there is no gateway in /nonexistent"),
+        ] {
+            let words = ["everyday"].into_iter().chain(line.split_whitespace());
+            let refused = Cli::try_parse_from(words).map_err(|error| error.to_string());
+            let sentence = match refused {
+                Ok(cli) => cli.arguments.plan().err().map(|error| error.to_string()).unwrap_or_default(),
+                Err(sentence) => sentence,
+            };
+            assert!(sentence.contains(part), "{line}: {sentence}");
+        }
+        let plan = Cli::parse_from(["everyday"]).arguments.plan().unwrap();
+        assert_eq!((plan.rates.len(), plan.rounds), (GOALS.len(), 3));
+        assert!(
+            Cli::try_parse_from(["everyday", "--against-set", "runtime.threads=1"]).is_err(),
+            "without --against"
+        );
     }
 }
