@@ -9,7 +9,7 @@ use gateway::app;
 use gateway::config::Config;
 use shared::config::ConfigError;
 use shared::health_command::HealthCommand;
-use shared::runtime::runtime;
+use shared::runtime;
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
@@ -44,13 +44,7 @@ fn main() -> ExitCode {
     let load = move || Config::load(config.as_deref());
     // A configuration that cannot be used is reported where it is used.
     let threads = load().map(|config| config.runtime).unwrap_or_default();
-    match runtime(threads) {
-        Ok(runtime) => runtime.block_on(run(command, load)),
-        Err(error) => {
-            eprintln!("gateway: cannot start threads: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    runtime::run("gateway", threads, run(command, load))
 }
 
 async fn run(

@@ -20,11 +20,11 @@ const RISE: u32 = 32;
 const FALL: u32 = 16;
 /// The level of the whole interval.
 const LEVEL_MAX: u32 = 256;
-/// Batches of so many messages have twice the interval.
+/// A batch of this many messages has twice the interval.
 const LARGE: u32 = 10;
 /// By how much the interval grows at most, in parts of [`LEVEL_MAX`].
 const GROWTH_MAX: u32 = LEVEL_MAX * 3 / 2;
-/// The mean size of batches is that of about so many.
+/// The mean size is taken over about this many batches.
 const MEAN_OF: u32 = 8;
 /// Units of the mean size in one message.
 const MEAN_UNIT: u32 = 16;

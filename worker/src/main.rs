@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use clap::{Parser, Subcommand};
 use shared::config::ConfigError;
 use shared::health_command::HealthCommand;
-use shared::runtime::runtime;
+use shared::runtime;
 use worker::app;
 use worker::config::Config;
 use worker::dead_letters_command::{self, DeadLettersCommand};
@@ -49,13 +49,7 @@ fn main() -> ExitCode {
     let load = move || Config::load(config.as_deref());
     // A configuration that cannot be used is reported where it is used.
     let threads = load().map(|config| config.runtime).unwrap_or_default();
-    match runtime(threads) {
-        Ok(runtime) => runtime.block_on(run(command, load)),
-        Err(error) => {
-            eprintln!("worker: cannot start threads: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    runtime::run("worker", threads, run(command, load))
 }
 
 async fn run(

@@ -198,7 +198,7 @@ impl Hook {
         }
         for name in &self.messages {
             if !KINDS.contains(&name.as_str()) {
-                let why = format!("{name} is none of {}", KINDS.join(", "));
+                let why = format!("{name} is not one of {}", KINDS.join(", "));
                 return Err(ConfigError::key("hook.messages", why));
             }
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::heads::Heads;
-use super::view::{EventView, PageView, text};
+use super::view::{EventView, PageView};
 use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
 use crate::wire::retry_delay::RetryDelay;
@@ -141,7 +141,7 @@ impl ChangeFeed {
         let view = PageView {
             shard,
             events: page.events.iter().map(EventView::from).collect(),
-            next_cursor: text(page.next),
+            next_cursor: page.next.to_string(),
             has_more: page.is_cut || !read_all,
         };
         let json = serde_json::to_string(&view).map_err(|error| {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use shared::conversation::{Conversation, Kind};
-use shared::feed::{Corrected, Cursor, Event, EventKind, GroupChanged, RefusedMessage};
+use shared::feed::{Corrected, Event, EventKind, GroupChanged, RefusedMessage};
 use shared::ids::{MsgId, Seq, UserId};
 
 use crate::wire::message::MessageView;
@@ -28,13 +28,8 @@ pub(super) struct EventView<'a> {
 impl<'a> From<&'a Event<'a>> for EventView<'a> {
     fn from(event: &'a Event<'a>) -> Self {
         let Event { cursor, written_at, kind } = event;
-        Self { cursor: text(*cursor), time_ms: *written_at, kind: KindView::from(kind) }
+        Self { cursor: cursor.to_string(), time_ms: *written_at, kind: KindView::from(kind) }
     }
-}
-
-/// A cursor as readers get it.
-pub(super) fn text(cursor: Cursor) -> String {
-    cursor.to_string()
 }
 
 /// A conversation, with its users if it is a private one: its id does not always tell them.
@@ -145,6 +140,8 @@ impl<'a> From<&'a EventKind<'a>> for KindView<'a> {
 
 #[cfg(test)]
 mod tests {
+    use shared::feed::Cursor;
+
     use super::*;
 
     #[test]

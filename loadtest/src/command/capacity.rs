@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use testbed::stack::{Builder, Install, parse_setting, require};
 
 use super::deployed::without_secrets;
+use super::output::write_figures;
 use super::{raise_file_limit, until_interrupted, usage};
 
 /// A prediction is good within this share of what was measured.
@@ -103,11 +104,10 @@ impl Capacity {
         for check in &checks {
             println!("{check}");
         }
-        if let Some(file) = &self.json {
-            let written = Written { record, inputs: &inputs, prediction, checks: &checks };
-            std::fs::write(file, serde_json::to_vec_pretty(&written)?)
-                .with_context(|| file.display().to_string())?;
-        }
+        write_figures(
+            self.json.as_deref(),
+            &Written { record, inputs: &inputs, prediction, checks: &checks },
+        )?;
         let off = checks.iter().filter(|check| (check.ratio() - 1.0).abs() > TOLERANCE).count();
         if off > 0 {
             println!("{off} of {} predictions are more than {:.0} % off", checks.len(), TOLERANCE * 100.0);
@@ -137,7 +137,7 @@ impl Capacity {
     }
 
     async fn measured(&self) -> anyhow::Result<(Inputs, Vec<Check>)> {
-        require(if self.install { Install::Allowed } else { Install::No }).await?;
+        require(Install::when(self.install)).await?;
         raise_file_limit();
         eprintln!("starting a system");
         let builder = Builder::new().unlimited();

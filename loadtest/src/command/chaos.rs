@@ -61,7 +61,7 @@ impl Chaos {
             "--per-second and --minutes must be above 0"
         );
         super::raise_file_limit();
-        require_for_chaos(if self.install { Install::Allowed } else { Install::No }).await?;
+        require_for_chaos(Install::when(self.install)).await?;
         let course = self.course()?;
         let has = |fault| matches!(&course, Course::Each(faults) if faults.contains(&fault));
         anyhow::ensure!(

@@ -58,7 +58,7 @@ impl Clusters {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(self.per_second > 0.0, "--per-second must be above 0");
         super::raise_file_limit();
-        require_for_clusters(if self.install { Install::Allowed } else { Install::No }).await?;
+        require_for_clusters(Install::when(self.install)).await?;
         println!("{}", Injection::HEAD);
         let kinds = Kind::value_variants().iter();
         let wanted = kinds.filter(|kind| self.only.is_empty() || self.only.contains(kind));

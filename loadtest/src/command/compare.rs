@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 use loadtest::baseline::{Comparison, Plan, Work, compare};
 use loadtest::report::Record;
 use serde::Serialize;
 use testbed::stack::{Builder, Install, System, require};
 
+use super::output::write_figures;
 use super::{until_interrupted, usage};
 
 /// Compare this system with simpler ones, in one run and in alternating rounds.
@@ -65,14 +65,10 @@ impl Compare {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let plan = self.plan()?;
         let record = Record::new(serde_json::to_value(&self)?, &[]);
-        require(if self.install { Install::Allowed } else { Install::No }).await?;
+        require(Install::when(self.install)).await?;
         let comparison = until_interrupted(measure(&plan)).await?;
         println!("{comparison}");
-        if let Some(file) = &self.json {
-            let written = Written { record, comparison: &comparison };
-            std::fs::write(file, serde_json::to_vec_pretty(&written)?)
-                .with_context(|| file.display().to_string())?;
-        }
+        write_figures(self.json.as_deref(), &Written { record, comparison: &comparison })?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 use loadtest::everyday::{Everyday, EverydayPlan, GOALS, measure_everyday};
 use loadtest::report::Record;
@@ -12,6 +11,7 @@ use testbed::stack::{Install, parse_setting, require};
 
 use super::deployed::without_secrets;
 use super::glossary::GLOSSARY;
+use super::output::write_figures;
 use super::{raise_file_limit, until_interrupted, usage};
 
 /// Measure latency and processor time per message at everyday rates, by turns with another build if wanted.
@@ -63,16 +63,12 @@ impl EverydayArguments {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let plan = self.plan()?;
         let record = Record::new(serde_json::to_value(&self)?, &[]);
-        require(if self.install { Install::Allowed } else { Install::No }).await?;
+        require(Install::when(self.install)).await?;
         raise_file_limit();
         let measuring = measure_everyday(&plan, |line| eprintln!("{line}"));
         let everyday = Box::pin(until_interrupted(measuring)).await?;
         println!("{everyday}");
-        if let Some(file) = &self.json {
-            let written = Written { record, everyday: &everyday };
-            std::fs::write(file, serde_json::to_vec_pretty(&written)?)
-                .with_context(|| file.display().to_string())?;
-        }
+        write_figures(self.json.as_deref(), &Written { record, everyday: &everyday })?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 use loadtest::limits::{Limits, Settings, limits};
 use loadtest::report::Record;
 use serde::Serialize;
 use testbed::stack::{Install, TemporaryFolder, require};
 
+use super::output::write_figures;
 use super::usage;
 
 /// Measure each part of the message path alone, and compute the bound for the whole.
@@ -63,7 +63,7 @@ impl LimitsArguments {
 
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         self.check()?;
-        require(if self.install { Install::Allowed } else { Install::No }).await?;
+        require(Install::when(self.install)).await?;
         let record = Record::new(serde_json::to_value(&self)?, &[]);
         let settings = Settings {
             seconds: self.seconds,
@@ -76,11 +76,7 @@ impl LimitsArguments {
         eprintln!("starting MySQL, Redis and RabbitMQ");
         let measured = limits(&settings, folder.path(), |part| eprintln!("{part}")).await?;
         println!("{measured}");
-        if let Some(file) = &self.json {
-            let written = Written { record, limits: &measured };
-            std::fs::write(file, serde_json::to_vec_pretty(&written)?)
-                .with_context(|| file.display().to_string())?;
-        }
+        write_figures(self.json.as_deref(), &Written { record, limits: &measured })?;
         Ok(ExitCode::SUCCESS)
     }
 }

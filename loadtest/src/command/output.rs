@@ -61,6 +61,12 @@ impl Output {
     }
 }
 
+/// Writes the figures of a command that has no outcomes, if a file for them was given.
+pub(super) fn write_figures(file: Option<&Path>, figures: &impl Serialize) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    std::fs::write(file, serde_json::to_vec_pretty(figures)?).with_context(|| file.display().to_string())
+}
+
 /// Writes a page with all figures and plots.
 pub(super) fn write_page(file: &Path, runs: &[Run]) -> anyhow::Result<()> {
     std::fs::write(file, page(runs)).with_context(|| file.display().to_string())

@@ -84,7 +84,7 @@ impl Overload {
         overload: overload::Overload,
         bar: &ProgressBar,
     ) -> anyhow::Result<OverloadReport> {
-        require(if self.install { Install::Allowed } else { Install::No }).await?;
+        require(Install::when(self.install)).await?;
         bar.set_message("starting the system");
         let mut builder = Builder::new().unlimited();
         if self.narrow {

@@ -123,7 +123,7 @@ impl ScenarioArguments {
             return Ok(ExitCode::SUCCESS);
         }
         if self.gateway.is_empty() {
-            require(if self.install { Install::Allowed } else { Install::No }).await?;
+            require(Install::when(self.install)).await?;
         }
         raise_file_limit();
         let scale = Scale { factor: self.scale, peak: self.peak };

@@ -92,7 +92,7 @@ async fn faults(on_failure: &str, undecided: i64) {
     endpoint.set(moderate);
     decides_again(&system, &mut alice, "thawed").await;
 
-    // It is dead, and comes back.
+    // The endpoint is killed, and started again.
     endpoint.kill().await;
     assert_eq!(burst(&mut alice, "dead").await, [undecided; 100]);
     breaker_is(&system, true).await;

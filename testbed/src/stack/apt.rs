@@ -18,6 +18,14 @@ pub enum Install {
     No,
 }
 
+impl Install {
+    /// [`Allowed`](Self::Allowed) where a command has the option `--install`.
+    #[must_use]
+    pub fn when(allowed: bool) -> Self {
+        if allowed { Self::Allowed } else { Self::No }
+    }
+}
+
 /// Installs `packages` with apt-get. `by_hand` is the error where this user may not do that, or apt-get fails.
 ///
 /// Dropping the future (Ctrl-C) interrupts apt-get, waits for its end, and removes what was changed for its time.

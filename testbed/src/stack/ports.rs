@@ -18,8 +18,7 @@ const PORTS: Range<u16> = 10_240..32_768;
 const ATTEMPTS: usize = 1_000;
 
 /// A free port on loopback. No two calls return the same port, in this process or another, because the first caller may
-/// not have bound its port yet. An
-/// abstract socket named after the port marks it as taken until the process ends.
+/// not have bound its port yet. An abstract socket named after the port marks it as taken until the process ends.
 ///
 /// # Errors
 /// If there is none.

@@ -75,7 +75,7 @@ impl Exec {
     }
 
     async fn start(&self) -> anyhow::Result<Servers> {
-        require_for_chaos(if self.install { Install::Allowed } else { Install::No }).await?;
+        require_for_chaos(Install::when(self.install)).await?;
         let begin = Instant::now();
         println!("starting MySQL and RabbitMQ for the tests");
         let folder = TemporaryFolder::new()?;

@@ -27,6 +27,6 @@ impl Where {
     }
 
     pub(crate) fn install(&self) -> Install {
-        if self.install { Install::Allowed } else { Install::No }
+        Install::when(self.install)
     }
 }
