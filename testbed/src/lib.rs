@@ -9,4 +9,6 @@ pub mod client;
 pub mod demo;
 pub mod judge;
 pub mod meter;
+#[cfg(feature = "push_receivers")]
+pub mod push;
 pub mod stack;

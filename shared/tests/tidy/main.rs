@@ -18,7 +18,7 @@ use rules::{Finding, Layers, check};
 use source::{IM_CLIENT, Source, folder_of};
 
 /// From top to bottom.
-const CRATES: [Layers; 7] = [
+const CRATES: [Layers; 8] = [
     Layers {
         crate_name: "imctl",
         rows: &[
@@ -26,7 +26,7 @@ const CRATES: [Layers; 7] = [
             "config_check conversation dead_letters feed files generated migrate shards status trace user",
             "arguments context named output prompt text warnings",
         ],
-        crates: &["gateway", "worker", "filestore", "shared", "proto"],
+        crates: &["gateway", "worker", "filestore", "pushservice", "shared", "proto"],
     },
     Layers {
         crate_name: "gateway",
@@ -48,7 +48,7 @@ const CRATES: [Layers; 7] = [
             "config",
             "announce id_profile identity origin rates shares write_timeout",
         ],
-        crates: &["filestore", "shared", "proto"],
+        crates: &["filestore", "pushservice", "shared", "proto"],
     },
     Layers {
         crate_name: "worker",
@@ -67,6 +67,18 @@ const CRATES: [Layers; 7] = [
     Layers {
         crate_name: "filestore",
         rows: &["store", "link metadata", "picture", "file_name media_type"],
+        crates: &["shared"],
+    },
+    Layers {
+        crate_name: "pushservice",
+        rows: &[
+            "senders",
+            "apns fcm web_push",
+            "config response truncation",
+            "message subscription",
+            "collapse_key outcome public_key",
+            "base64url clock",
+        ],
         crates: &["shared"],
     },
     Layers {
