@@ -69,7 +69,7 @@ mod tests {
     fn the_body_is_cut_before_the_title() {
         let long = notification("Alice", Some("one two three four"));
         assert_eq!(fitted(&long, 100, size), Some(long.clone()));
-        let cut = fitted(&long, 24, size).unwrap();
+        let cut = fitted(&long, 23, size).unwrap();
         assert_eq!((cut.title.as_str(), cut.body.as_deref()), ("Alice", Some("one two\u{2026}")));
         let cut = fitted(&long, 14, size).unwrap();
         assert_eq!((cut.title.as_str(), cut.body.as_deref()), ("Alice", None));

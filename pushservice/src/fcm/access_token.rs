@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Client;
+use reqwest::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -111,8 +112,10 @@ impl AccessTokens {
         let assertion = self.assertion(now_s).map_err(|error| {
             Outcome::Rejected(format!("the key of push.fcm_service_account_file cannot sign: {error}"))
         })?;
-        let form = [("grant_type", GRANT_TYPE), ("assertion", assertion.as_str())];
-        let request = client.post(&self.account.token_uri).form(&form);
+        let request = client
+            .post(&self.account.token_uri)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form(&assertion));
         let response = call(request, timeout).await?;
         if !response.status.is_success() {
             return Err(refused(&response));
@@ -134,6 +137,13 @@ impl AccessTokens {
         };
         jsonwebtoken::encode(&header, &claims, &self.key)
     }
+}
+
+/// The body of a request for a token.
+fn form(assertion: &str) -> String {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", GRANT_TYPE).append_pair("assertion", assertion);
+    form.finish()
 }
 
 /// The outcome of a message if the token server refuses.

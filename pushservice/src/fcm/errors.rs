@@ -43,12 +43,20 @@ impl Error {
         codes.into_iter().find(|code| !code.is_empty()).unwrap_or_default()
     }
 
+    /// The fields that are wrong.
+    fn fields(&self) -> impl Iterator<Item = &str> {
+        self.details
+            .iter()
+            .flat_map(|detail| &detail.field_violations)
+            .map(|violation| violation.field.as_str())
+    }
+
     /// `INVALID_ARGUMENT` is about the registration token or about the message. FCM names the token in a violation or, without
     /// violations, in the sentence.
     fn is_about_token(&self) -> bool {
-        let mut violations = self.details.iter().flat_map(|detail| &detail.field_violations).peekable();
-        if violations.peek().is_some() {
-            return violations.all(|violation| violation.field == "message.token");
+        let mut fields = self.fields().peekable();
+        if fields.peek().is_some() {
+            return fields.all(|field| field == "message.token");
         }
         self.message.contains("registration token")
     }
@@ -65,13 +73,13 @@ pub(super) fn outcome(response: &Response) -> Outcome {
     if response.status.is_success() {
         return Outcome::Accepted;
     }
-    let reason = response.reason();
     let error = error_of(response);
+    let reason = reason(response, &error);
     match (status, error.code()) {
         (_, "UNREGISTERED") => Outcome::Gone(reason),
         (400, "INVALID_ARGUMENT") if error.is_about_token() => Outcome::Gone(reason),
         (429, _) => Outcome::Retry { after: response.retry_after.or(Some(QUOTA_DELAY)), reason },
-        (408 | 500..=599, _) => response.retry(),
+        (408 | 500..=599, _) => Outcome::Retry { after: response.retry_after, reason },
         // Not the device's fault: with the right account, its token is valid again.
         (403, "SENDER_ID_MISMATCH") => Outcome::Rejected(format!(
             "{reason}: the device registered with another project than the one of push.fcm_service_account_file"
@@ -92,6 +100,16 @@ pub(super) fn outcome(response: &Response) -> Outcome {
         )),
         _ => Outcome::Rejected(reason),
     }
+}
+
+/// Status, code, sentence and fields of an error; the beginning of a body that is not FCM's.
+fn reason(response: &Response, error: &Error) -> String {
+    if error.message.is_empty() {
+        return response.reason();
+    }
+    let status = response.status.as_u16().to_string();
+    let parts = ["status", &status, error.code(), &error.message].into_iter().chain(error.fields());
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 fn error_of(response: &Response) -> Error {

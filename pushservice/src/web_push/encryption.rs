@@ -91,7 +91,8 @@ mod tests {
             prop_assert_eq!(message.len(), plaintext.len() + 103);
             prop_assert_eq!(device.decrypt(&message).unwrap(), plaintext);
             // Another device, and an altered message.
-            let other = DeviceKeys { auth: device.auth, ..DeviceKeys::generate() };
+            let mut other = DeviceKeys::generate();
+            other.auth = device.auth;
             prop_assert!(other.decrypt(&message).is_err());
             let mut altered = message;
             *altered.last_mut().unwrap() ^= 1;
