@@ -1,11 +1,13 @@
 //! The configuration of a gateway.
 
+mod authorities;
 mod conversations;
 mod hook;
 mod limits;
 mod listen;
 pub(crate) mod live;
 mod messages;
+mod outgoing;
 mod profiles;
 mod tls;
 mod traces;
@@ -30,6 +32,7 @@ pub use listen::Listen;
 pub use limits::Limits;
 pub(crate) use limits::REPLY_BYTES_MAX;
 pub use messages::Messages;
+pub use outgoing::Outgoing;
 pub use profiles::Profiles;
 pub use tls::Tls;
 pub use traces::Traces;
@@ -65,6 +68,8 @@ pub struct Config {
     pub presence: Presence,
     /// `[feed]`
     pub feed: Feed,
+    /// `[outgoing]`
+    pub outgoing: Outgoing,
     /// `[files]`
     pub files: Files,
     /// `[inbox]`
@@ -355,6 +360,7 @@ impl Config {
         PolicyWatch::check(&self.amqp)?;
         self.auth = self.auth.validated()?;
         self.feed.check()?;
+        self.outgoing.check()?;
         self.files = self.files.validated()?;
         self.limits.check()?;
         self.hook = self.hook.validated(self.limits.request_deadline_ms)?;

@@ -35,6 +35,7 @@ mod listen;
 mod membership;
 mod origin;
 pub mod outbox;
+mod outgoing;
 mod presence;
 pub mod processes;
 mod push;

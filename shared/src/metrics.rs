@@ -153,6 +153,8 @@ names! {
         "Events of the change feed that were read, each time that one was.";
     GATEWAY_FEED_WAITING = "im_gateway_feed_waiting", Gauge, [],
         "Readers of the change feed that wait for the next event (at most 64).";
+    GATEWAY_FEED_READERS = "im_gateway_feed_readers", Gauge, [],
+        "Readers of a shard of the change feed that this gateway runs for webhooks and notifications.";
     GATEWAY_PERMISSIONS_LOADED = "im_gateway_permissions_loaded_total", Counter, [],
         "Permissions that were read from MySQL, because they were not cached.";
     GATEWAY_TAIL_READS = "im_gateway_tail_reads_total", Counter, [],

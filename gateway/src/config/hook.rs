@@ -8,6 +8,8 @@ use serde::Deserialize;
 use shared::config::{ConfigError, Secret, trimmed};
 use shared::webhook_signature::SigningKey;
 
+use super::authorities::authorities;
+
 /// The kinds of messages that may be named in `hook.messages`.
 pub(crate) const KINDS: [&str; 8] = ["text", "image", "file", "app", "edit", "recall", "reaction", "pin"];
 /// Names all private chats in `hook.conversations`.
@@ -105,14 +107,7 @@ impl Hook {
     /// # Errors
     /// The file is unusable.
     pub(crate) fn authorities(&self) -> Result<Vec<reqwest::Certificate>, ConfigError> {
-        if self.tls_ca.as_os_str().is_empty() {
-            return Ok(Vec::new());
-        }
-        let unusable =
-            |why: String| ConfigError::key("hook.tls_ca", format!("{}: {why}", self.tls_ca.display()));
-        let pem = std::fs::read(&self.tls_ca).map_err(|error| unusable(error.to_string()))?;
-        shared::tls::certificates(&pem).map_err(unusable)?;
-        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))
+        authorities("hook.tls_ca", &self.tls_ca)
     }
 
     /// Reads the secret, and checks all keys.

@@ -64,7 +64,7 @@ impl Listen {
     }
 }
 
-fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let network = |text: &String| network(text).ok_or_else(|| D::Error::custom(not_a_network(text)));
     trimmed(deserializer)?.iter().map(network).collect()
 }

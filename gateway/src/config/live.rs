@@ -146,6 +146,8 @@ const RESTART: &[&str] = &[
     "mysql.tls_cert",
     "mysql.tls_key",
     "mysql.url",
+    "outgoing.allowed_networks",
+    "outgoing.tls_ca",
     "ops.address",
     "ops.advertise",
     "presence.events",

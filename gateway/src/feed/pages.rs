@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shared::feed::{Cursor, FeedShards, Row, SeqRange, plan};
+use shared::feed::{Cursor, FeedShards, Page, Row, SeqRange, plan};
 use shared::metrics::GATEWAY_FEED_EVENTS;
 use shared::mysql::Pool;
 use shared::mysql::feed::{self, Extent};
@@ -118,11 +118,39 @@ impl ChangeFeed {
         self.heads.wait(shard, cursor.position, until, &self.stop).await
     }
 
-    /// At most `limit` events of `shard`.
+    /// At most `limit` events of `shard`, as JSON.
     ///
     /// # Errors
     /// 410 if the events after the cursor are removed, 503.
     pub(crate) async fn page(&self, shard: u16, start: Start, limit: usize) -> Result<FeedPage, ApiError> {
+        self.read(shard, start, limit, |page, has_more| {
+            let view = PageView {
+                shard,
+                events: page.events.iter().map(EventView::from).collect(),
+                next_cursor: page.next.to_string(),
+                has_more,
+            };
+            let json = serde_json::to_string(&view).map_err(|error| {
+                tracing::error!(%error, "A page of the change feed cannot be rendered");
+                ApiError::Internal
+            })?;
+            let waits_after = page.events.is_empty().then_some(page.next);
+            Ok(FeedPage { json: json.into(), waits_after })
+        })
+        .await?
+    }
+
+    /// Reads at most `limit` events of `shard`, and gives them to `render` with whether there are more.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub(crate) async fn read<R>(
+        &self,
+        shard: u16,
+        start: Start,
+        limit: usize,
+        render: impl FnOnce(&Page<'_>, bool) -> R,
+    ) -> Result<R, ReadError> {
         let cursor = match start {
             Start::After(cursor) => cursor,
             Start::Oldest => Cursor::after(self.extent(shard).await?.before),
@@ -138,18 +166,7 @@ impl ChangeFeed {
         let page =
             plan.page(&found, (limit, PAGE_BYTES_MAX), |stored| MessageView::from(stored).content_bytes());
         metrics::counter!(GATEWAY_FEED_EVENTS).increment(page.events.len() as u64);
-        let view = PageView {
-            shard,
-            events: page.events.iter().map(EventView::from).collect(),
-            next_cursor: page.next.to_string(),
-            has_more: page.is_cut || !read_all,
-        };
-        let json = serde_json::to_string(&view).map_err(|error| {
-            tracing::error!(%error, "A page of the change feed cannot be rendered");
-            ApiError::Internal
-        })?;
-        let waits_after = page.events.is_empty().then_some(page.next);
-        Ok(FeedPage { json: json.into(), waits_after })
+        Ok(render(&page, page.is_cut || !read_all))
     }
 
     /// The next rows: as many as a page of `limit` events needs, and whether these are all.
@@ -171,19 +188,63 @@ impl ChangeFeed {
     }
 }
 
+/// Why no events are read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// The cursor is outside of the feed.
+    #[error("{why}: go on with cursor={go_on}, {remedy}", remedy = .why.remedy())]
+    Outside {
+        why: Outside,
+        /// The position to go on after.
+        go_on: u64,
+    },
+    /// Try again.
+    #[error("{}", .0.message())]
+    Unavailable(ApiError),
+}
+
+/// Why a cursor is outside of the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Outside {
+    #[error("the events after this cursor are removed, because they are older than feed.keep_s = {keep_s} s")]
+    Removed { keep_s: u32 },
+    #[error("the feed ends before this cursor: the database is that of an earlier time")]
+    Ahead,
+}
+
+impl Outside {
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Removed { .. } => {
+                "before the oldest that is kept, and read what is missing from the conversations"
+            }
+            Self::Ahead => "its end, and compare with the conversations",
+        }
+    }
+}
+
+impl From<ApiError> for ReadError {
+    fn from(error: ApiError) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Outside { .. } => Self::Gone(error.to_string()),
+            ReadError::Unavailable(error) => error,
+        }
+    }
+}
+
 /// Checks a cursor after which no event was found.
-fn check(cursor: Cursor, Extent { before, head, .. }: Extent, keep_s: u32) -> Result<(), ApiError> {
+fn check(cursor: Cursor, Extent { before, head, .. }: Extent, keep_s: u32) -> Result<(), ReadError> {
     if cursor.position < before {
-        return Err(ApiError::Gone(format!(
-            "the events after this cursor are removed, because they are older than feed.keep_s = {keep_s} s: go on with \
-             cursor={before}, before the oldest that is kept, and read what is missing from the conversations"
-        )));
+        return Err(ReadError::Outside { why: Outside::Removed { keep_s }, go_on: before });
     }
     if cursor > Cursor::after(head) {
-        return Err(ApiError::Gone(format!(
-            "the feed ends at {head}, before this cursor: the database is that of an earlier time. Go on with \
-             cursor={head}, and compare with the conversations"
-        )));
+        return Err(ReadError::Outside { why: Outside::Ahead, go_on: head });
     }
     Ok(())
 }
@@ -204,7 +265,7 @@ mod tests {
     fn a_cursor_outside_of_the_feed_is_told_where_to_go_on() {
         let extent = Extent { shard: 0, before: 4, head: 9 };
         let message = |cursor: &str| match check(cursor.parse().unwrap(), extent, 60) {
-            Err(ApiError::Gone(message)) => message,
+            Err(error @ ReadError::Outside { .. }) => error.to_string(),
             other => panic!("{cursor}: {other:?}"),
         };
         for cursor in ["0", "3", "3.7"] {

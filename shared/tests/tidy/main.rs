@@ -42,7 +42,7 @@ const CRATES: [Layers; 8] = [
             "auth",
             "hub",
             "outbox",
-            "batch_loader budget features hook listen",
+            "batch_loader budget features hook listen outgoing",
             "tls",
             "wire",
             "config",
