@@ -30,11 +30,13 @@ pub(crate) enum Feature {
     PresenceEvents,
     /// Pictures and files.
     Files,
+    /// The change feed of a user's own conversations.
+    Feed,
 }
 
 impl Feature {
     /// In the order in which clients are told them.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Edits,
         Self::Meta,
         Self::Replies,
@@ -46,6 +48,7 @@ impl Feature {
         Self::Profiles,
         Self::PresenceEvents,
         Self::Files,
+        Self::Feed,
     ];
 
     /// The name that clients know it by.
@@ -62,6 +65,7 @@ impl Feature {
             Self::Profiles => "profiles",
             Self::PresenceEvents => "presence_events",
             Self::Files => "files",
+            Self::Feed => "feed",
         }
     }
 
@@ -79,6 +83,7 @@ impl Feature {
             Self::Profiles => "profiles.enabled",
             Self::PresenceEvents => "presence.events",
             Self::Files => "files.store",
+            Self::Feed => "feed.enabled",
         }
     }
 
@@ -96,6 +101,7 @@ impl Feature {
             Self::Profiles => config.profiles.enabled,
             Self::PresenceEvents => config.presence.events,
             Self::Files => config.files.is_on(),
+            Self::Feed => config.feed.enabled,
         }
     }
 }

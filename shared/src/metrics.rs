@@ -152,9 +152,11 @@ names! {
     GATEWAY_FEED_EVENTS = "im_gateway_feed_events_total", Counter, [],
         "Events of the change feed that were read, each time that one was.";
     GATEWAY_FEED_WAITING = "im_gateway_feed_waiting", Gauge, [],
-        "Readers of the change feed that wait for the next event (at most 64).";
+        "Calls that wait for the next event of the change feed (at most 64 of the operator and 1,024 of users).";
     GATEWAY_FEED_READERS = "im_gateway_feed_readers", Gauge, [],
         "Readers of a shard of the change feed that this gateway runs for webhooks and notifications.";
+    GATEWAY_FEED_ROWS = "im_gateway_feed_rows_read_total", Counter, [],
+        "Rows of the change feed that were read from MySQL. Calls of users share the newest ones.";
     GATEWAY_PERMISSIONS_LOADED = "im_gateway_permissions_loaded_total", Counter, [],
         "Permissions that were read from MySQL, because they were not cached.";
     GATEWAY_TAIL_READS = "im_gateway_tail_reads_total", Counter, [],

@@ -29,7 +29,7 @@ use crate::budget::{BudgetSettings, Budgets};
 use crate::config::{self, Config};
 use crate::devices::Devices;
 use crate::features::Features;
-use crate::feed::ChangeFeed;
+use crate::feed::{ChangeFeed, UserFeed, UserFeedDeps};
 use crate::files::Files;
 use crate::hook::Hook;
 use crate::hub::Hub;
@@ -123,6 +123,7 @@ impl Builder {
         });
         self.receive_events(&groups, in_flight, &revocations, (devices, watches)).await?;
         Ok(http::Deps {
+            feed: self.feed(listening, &groups.memberships),
             files: Files::open(&self.live, &self.stores.pool, &groups.memberships).await?,
             profile_changes: self.follow(&connections, &groups),
             settings: http::HttpSettings::of(&self.config),
@@ -136,7 +137,6 @@ impl Builder {
             quotas: groups.quotas,
             live: Arc::clone(&self.live),
             online,
-            feed: self.feed(listening),
             processes: Arc::new(self.processes()),
             accounts: self.accounts()?,
             pool: self.stores.pool,
@@ -309,10 +309,12 @@ impl Builder {
         Ok(Arc::new(Reads::new(deps, settings)))
     }
 
-    fn feed(&self, listening: &Shutdown) -> Option<Arc<ChangeFeed>> {
+    fn feed(&self, listening: &Shutdown, memberships: &Arc<Memberships>) -> Option<Arc<UserFeed>> {
         let (pool, keep_s) = (self.stores.pool.clone(), self.config.feed.keep_s);
-        let start = |shards| ChangeFeed::start(pool, shards, keep_s, (listening.clone(), &self.tasks));
-        self.stores.feed.map(start)
+        let feed = ChangeFeed::start(pool, self.stores.feed?, keep_s, (listening.clone(), &self.tasks));
+        let (memberships, budgets) = (Arc::clone(memberships), Arc::clone(&self.budgets));
+        let deadline = Duration::from_millis(self.config.limits.request_deadline_ms);
+        Some(UserFeed::start(UserFeedDeps { feed, memberships, budgets, deadline }, &self.tasks))
     }
 
     /// The workers have the same expiry here: it is longer than their own, so that no live one is removed.

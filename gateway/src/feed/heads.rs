@@ -1,6 +1,7 @@
 //! Waiting for the next row of a shard: one poller for all readers that wait.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::metrics::GATEWAY_FEED_WAITING;
@@ -17,11 +18,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// behind. Then the reader waits again.
 const VISIBLE_WITHIN: Duration = Duration::from_millis(5);
 
+/// The newest position of each shard, by shard.
+pub(super) type Newest = Arc<BTreeMap<u16, u64>>;
+
 /// The newest position of each shard.
 #[derive(Debug)]
 pub(super) struct Heads {
     pool: Pool,
-    newest: watch::Sender<BTreeMap<u16, u64>>,
+    newest: watch::Sender<Newest>,
     /// A reader waits.
     wake: Notify,
 }
@@ -61,7 +65,7 @@ impl Heads {
     }
 
     fn set(&self, heads: Vec<(u16, u64)>) {
-        let now: BTreeMap<u16, u64> = heads.into_iter().collect();
+        let now: Newest = Arc::new(heads.into_iter().collect());
         self.newest.send_if_modified(|newest| {
             let is_new = *newest != now;
             *newest = now;
@@ -69,20 +73,25 @@ impl Heads {
         });
     }
 
-    /// Waits until `shard` has a row after `position`: true. False at `until` and at the stop.
-    pub(super) async fn wait(&self, shard: u16, position: u64, until: Instant, stop: &Shutdown) -> bool {
+    /// Waits until the newest positions are those that a reader waits for. `None` at `until` and at the stop.
+    pub(super) async fn wait_for(
+        &self,
+        mut is_due: impl FnMut(&BTreeMap<u16, u64>) -> bool,
+        until: Instant,
+        stop: &Shutdown,
+    ) -> Option<Newest> {
         let mut newest = self.newest.subscribe();
         self.wake.notify_one();
-        let is_after = |newest: &BTreeMap<u16, u64>| newest.get(&shard).is_some_and(|last| *last > position);
         // The guard that it returns is not kept.
-        let found = async { newest.wait_for(is_after).await.is_ok() };
+        let found =
+            async { newest.wait_for(|newest| is_due(newest)).await.ok().map(|newest| Arc::clone(&newest)) };
         tokio::select! {
-            is_found = found => {
+            found = found => {
                 tokio::time::sleep(VISIBLE_WITHIN).await;
-                is_found
+                found
             }
-            () = sleep_until(until) => false,
-            () = stop.stopping() => false,
+            () = sleep_until(until) => None,
+            () = stop.stopping() => None,
         }
     }
 }

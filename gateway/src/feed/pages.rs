@@ -1,9 +1,10 @@
 //! Reads pages of the change feed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shared::feed::{Cursor, FeedShards, Page, Row, SeqRange, plan};
-use shared::metrics::GATEWAY_FEED_EVENTS;
+use shared::feed::{Cursor, Cursors, FeedShards, Page, Row, SeqRange, plan};
+use shared::metrics::{GATEWAY_FEED_EVENTS, GATEWAY_FEED_ROWS};
 use shared::mysql::Pool;
 use shared::mysql::feed::{self, Extent};
 use shared::shutdown::Shutdown;
@@ -11,7 +12,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::heads::Heads;
+use super::gone::{ReadError, check, check_all};
+use super::heads::{Heads, Newest};
 use super::view::{EventView, PageView};
 use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
@@ -115,7 +117,40 @@ impl ChangeFeed {
 
     /// Waits until `shard` has an event after `cursor`. False at `until`, and when the gateway stops.
     pub(crate) async fn wait(&self, shard: u16, cursor: Cursor, until: Instant) -> bool {
-        self.heads.wait(shard, cursor.position, until, &self.stop).await
+        let is_after =
+            |newest: &BTreeMap<u16, u64>| newest.get(&shard).is_some_and(|last| *last > cursor.position);
+        self.wait_for(is_after, until).await.is_some()
+    }
+
+    /// Waits until the newest positions are those that a reader waits for. `None` at `until`, and when the gateway stops.
+    pub(super) async fn wait_for(
+        &self,
+        is_due: impl FnMut(&BTreeMap<u16, u64>) -> bool,
+        until: Instant,
+    ) -> Option<Newest> {
+        self.heads.wait_for(is_due, until, &self.stop).await
+    }
+
+    /// The newest position of each shard.
+    ///
+    /// # Errors
+    /// 503
+    pub(super) async fn heads(&self) -> Result<Newest, ApiError> {
+        let heads = feed::heads(&self.pool).await.map_err(|error| ApiError::database(&error))?;
+        Ok(Arc::new(heads.into_iter().collect()))
+    }
+
+    /// Checks cursors of all shards after which something is missing.
+    ///
+    /// # Errors
+    /// 410, 503
+    pub(super) async fn check(&self, cursors: &Cursors) -> Result<(), ApiError> {
+        check_all(cursors, &self.extents().await?, self.keep_s)
+    }
+
+    /// The database.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// At most `limit` events of `shard`, as JSON.
@@ -126,7 +161,11 @@ impl ChangeFeed {
         self.read(shard, start, limit, |page, has_more| {
             let view = PageView {
                 shard,
-                events: page.events.iter().map(EventView::from).collect(),
+                events: page
+                    .events
+                    .iter()
+                    .map(|event| EventView::new(event, event.cursor.to_string()))
+                    .collect(),
                 next_cursor: page.next.to_string(),
                 has_more,
             };
@@ -177,6 +216,7 @@ impl ChangeFeed {
             let after = rows.last().map_or(cursor.position, |row| row.position);
             let next = feed::rows(&self.pool, shard, after, ROWS_AT_ONCE).await;
             let next = next.map_err(|error| ApiError::database(&error))?;
+            metrics::counter!(GATEWAY_FEED_ROWS).increment(next.len() as u64);
             let read_all = next.len() < ROWS_AT_ONCE as usize;
             events += next.iter().map(at_least).sum::<u64>();
             rows.extend(next);
@@ -188,97 +228,10 @@ impl ChangeFeed {
     }
 }
 
-/// Why no events are read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ReadError {
-    /// The cursor is outside of the feed.
-    #[error("{why}: go on with cursor={go_on}, {remedy}", remedy = .why.remedy())]
-    Outside {
-        why: Outside,
-        /// The position to go on after.
-        go_on: u64,
-    },
-    /// Try again.
-    #[error("{}", .0.message())]
-    Unavailable(ApiError),
-}
-
-/// Why a cursor is outside of the feed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Outside {
-    #[error("the events after this cursor are removed, because they are older than feed.keep_s = {keep_s} s")]
-    Removed { keep_s: u32 },
-    #[error("the feed ends before this cursor: the database is that of an earlier time")]
-    Ahead,
-}
-
-impl Outside {
-    fn remedy(self) -> &'static str {
-        match self {
-            Self::Removed { .. } => {
-                "before the oldest that is kept, and read what is missing from the conversations"
-            }
-            Self::Ahead => "its end, and compare with the conversations",
-        }
-    }
-}
-
-impl From<ApiError> for ReadError {
-    fn from(error: ApiError) -> Self {
-        Self::Unavailable(error)
-    }
-}
-
-impl From<ReadError> for ApiError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Outside { .. } => Self::Gone(error.to_string()),
-            ReadError::Unavailable(error) => error,
-        }
-    }
-}
-
-/// Checks a cursor after which no event was found.
-fn check(cursor: Cursor, Extent { before, head, .. }: Extent, keep_s: u32) -> Result<(), ReadError> {
-    if cursor.position < before {
-        return Err(ReadError::Outside { why: Outside::Removed { keep_s }, go_on: before });
-    }
-    if cursor > Cursor::after(head) {
-        return Err(ReadError::Outside { why: Outside::Ahead, go_on: head });
-    }
-    Ok(())
-}
-
 /// The events of a row, if no numbers are voided.
 fn at_least(row: &Row) -> u64 {
     let body = &row.body;
     let others = body.corrected.len() + body.refused.len();
     let others = others + usize::from(body.group.is_some()) + usize::from(body.profile.is_some());
     body.ranges.iter().map(SeqRange::width).sum::<u64>() + others as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_outside_of_the_feed_is_told_where_to_go_on() {
-        let extent = Extent { shard: 0, before: 4, head: 9 };
-        let message = |cursor: &str| match check(cursor.parse().unwrap(), extent, 60) {
-            Err(error @ ReadError::Outside { .. }) => error.to_string(),
-            other => panic!("{cursor}: {other:?}"),
-        };
-        for cursor in ["0", "3", "3.7"] {
-            assert!(message(cursor).contains("cursor=4,"), "{cursor}");
-        }
-        for cursor in ["9.1", "10"] {
-            assert!(message(cursor).contains("cursor=9,"), "{cursor}");
-        }
-        for cursor in ["4", "4.1", "8.3", "9"] {
-            assert_eq!(check(cursor.parse().unwrap(), extent, 60), Ok(()), "{cursor}");
-        }
-        let empty = Extent { before: 9, ..extent };
-        assert_eq!(check(Cursor::after(9), empty, 60), Ok(()));
-        assert!(check(Cursor::after(8), empty, 60).is_err());
-    }
 }

@@ -25,10 +25,11 @@ pub(super) struct EventView<'a> {
     kind: KindView<'a>,
 }
 
-impl<'a> From<&'a Event<'a>> for EventView<'a> {
-    fn from(event: &'a Event<'a>) -> Self {
-        let Event { cursor, written_at, kind } = event;
-        Self { cursor: cursor.to_string(), time_ms: *written_at, kind: KindView::from(kind) }
+impl<'a> EventView<'a> {
+    /// An event with the text of the cursor after it.
+    pub(super) fn new(event: &'a Event<'a>, cursor: String) -> Self {
+        let Event { cursor: _, written_at, kind } = event;
+        Self { cursor, time_ms: *written_at, kind: KindView::from(kind) }
     }
 }
 
@@ -153,7 +154,7 @@ mod tests {
         );
         let event = Event { cursor, written_at: 7, kind };
         assert_eq!(
-            serde_json::to_string(&EventView::from(&event)).unwrap(),
+            serde_json::to_string(&EventView::new(&event, event.cursor.to_string())).unwrap(),
             r#"{"cursor":"4.2","time_ms":7,"type":"voided","conversation_id":"private_a_b_c","user_ids":["a_b","c"],"first_seq":3,"last_seq":5}"#
         );
     }

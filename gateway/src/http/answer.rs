@@ -18,6 +18,14 @@ struct ErrorBody<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<&'a str>,
+}
+
+impl<'a> ErrorBody<'a> {
+    fn new(status: StatusCode, message: &'a str) -> Self {
+        Self { code: status.as_u16(), message, retry_after_ms: None, next_cursor: None }
+    }
 }
 
 /// 200 with `body` as JSON.
@@ -70,13 +78,13 @@ pub(crate) fn done() -> Answer {
 /// The response `{"code", "message"}` with the status `code`.
 #[must_use]
 pub(crate) fn error(status: StatusCode, message: &str) -> Response {
-    with_body(status, &ErrorBody { code: status.as_u16(), message, retry_after_ms: None })
+    with_body(status, &ErrorBody::new(status, message))
 }
 
 /// The same with the delay before a retry, if it is known.
 #[must_use]
 pub(crate) fn retryable_error(status: StatusCode, message: &str, retry_after_ms: Option<u64>) -> Response {
-    let mut response = with_body(status, &ErrorBody { code: status.as_u16(), message, retry_after_ms });
+    let mut response = with_body(status, &ErrorBody { retry_after_ms, ..ErrorBody::new(status, message) });
     if let Some(ms) = retry_after_ms {
         // In whole seconds, rounded up: an earlier retry would be refused.
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
@@ -84,12 +92,19 @@ pub(crate) fn retryable_error(status: StatusCode, message: &str, retry_after_ms:
     response
 }
 
-/// The response to a refused call, with the delay before a retry and the allowed methods where they apply.
+/// The response to a refused call, with the delay before a retry, the allowed methods or the cursor to go on with where they
+/// apply.
 #[must_use]
 pub(crate) fn refusal(refusal: &ApiError) -> Response {
     refusal.count();
     let (code, retry_after_ms) = (refusal.code(), refusal.retry_after_ms());
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let ApiError::Gone { message, next_cursor } = refusal {
+        return with_body(
+            status,
+            &ErrorBody { next_cursor: Some(next_cursor), ..ErrorBody::new(status, message) },
+        );
+    }
     let mut response = retryable_error(status, refusal.message(), retry_after_ms);
     if let ApiError::MethodNotAllowed { allowed } = refusal {
         response.headers_mut().insert(ALLOW, allow(allowed));

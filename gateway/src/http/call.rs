@@ -16,8 +16,9 @@ use warp::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use warp::http::{HeaderMap, HeaderValue, Method};
 
 use super::deps::Deps;
+use super::places::Place;
 use super::{body, query};
-use crate::auth::caller::Caller;
+use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::Payer;
 use crate::listen::network;
 use crate::wire::api_error::ApiError;
@@ -41,6 +42,7 @@ pub(crate) struct Call {
     /// Start of the deadline: the time in which the client sends the body does not count.
     pub(super) deadline_start: Arc<Mutex<Instant>>,
     pub(super) body: Mutex<Option<Body>>,
+    pub(super) place: Mutex<Place>,
 }
 
 impl fmt::Debug for Call {
@@ -110,6 +112,24 @@ impl Call {
     /// Lets the call take until `until`, and after that as long as any other.
     pub(crate) fn wait_until(&self, until: Instant) {
         *self.deadline_start.lock() = until;
+    }
+
+    /// Leaves the place of the call to others while it waits; it keeps the share of its address.
+    pub(crate) fn leave_place(&self) {
+        self.place.lock().leave();
+    }
+
+    /// Checks the token of a user again, after a wait.
+    ///
+    /// # Errors
+    /// 401
+    pub(crate) fn check_again(&self) -> Result<(), ApiError> {
+        if !matches!(self.caller, Ok(Caller::User(_))) {
+            return Ok(());
+        }
+        let (token, user_id) = (self.parameter("token"), self.parameter("user_id"));
+        let claims = Claims { token: token.as_deref(), user_id: user_id.as_deref() };
+        caller::user(&self.deps.tokens, self.deps.settings.auth_mode, &self.headers, claims).map(drop)
     }
 
     /// A parameter of the query string; the first one of that name.

@@ -14,7 +14,7 @@ use crate::auth::token::Tokens;
 use crate::budget::Budgets;
 use crate::config::Config;
 use crate::connection;
-use crate::feed::ChangeFeed;
+use crate::feed::UserFeed;
 use crate::files::Files;
 use crate::membership::{GroupChanges, Memberships, Quotas};
 use crate::presence::Online;
@@ -53,7 +53,7 @@ pub(crate) struct Deps {
     /// `None` without a store of files.
     pub(crate) files: Option<Arc<Files>>,
     /// `None` if it is off.
-    pub(crate) feed: Option<Arc<ChangeFeed>>,
+    pub(crate) feed: Option<Arc<UserFeed>>,
     /// For the operator.
     pub(crate) processes: Arc<Processes>,
     /// Stops at a drain, which waits for all calls.

@@ -9,7 +9,7 @@ use super::answer::{self, Answer, json_text};
 use super::call::Call;
 use super::paging::limit;
 use super::refusals::{method_not_allowed, not_found};
-use crate::feed::{ChangeFeed, Start};
+use crate::feed::{ChangeFeed, Start, UserFeed};
 use crate::wire::api_error::ApiError;
 
 /// Longest `wait_s`: proxies end a call that is silent for longer than a minute.
@@ -24,11 +24,13 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
     }
 }
 
+/// The refusal while there is no feed.
+pub(super) fn off() -> ApiError {
+    ApiError::NotFound("the change feed is off: set feed.enabled on all gateways and workers".to_owned())
+}
+
 fn feed(call: &Call) -> Result<&ChangeFeed, ApiError> {
-    let off = || {
-        ApiError::NotFound("the change feed is off: set feed.enabled on all gateways and workers".to_owned())
-    };
-    call.deps.feed.as_deref().ok_or_else(off)
+    call.deps.feed.as_deref().map(UserFeed::all).ok_or_else(off)
 }
 
 #[derive(Serialize)]
@@ -88,7 +90,8 @@ async fn events(call: &Call) -> Answer {
     }
 }
 
-fn wait(call: &Call) -> Result<Duration, ApiError> {
+/// The parameter `wait_s`.
+pub(super) fn wait(call: &Call) -> Result<Duration, ApiError> {
     let rule = "wait_s must be 0 to 30";
     let wait_s: u64 = call.parameter_as("wait_s", rule)?.unwrap_or(0);
     if wait_s > WAIT_S_MAX { Err(ApiError::malformed(rule)) } else { Ok(Duration::from_secs(wait_s)) }

@@ -37,6 +37,7 @@ mod settings;
 mod specification;
 mod upgrade;
 mod uploads;
+mod user_feed;
 mod users;
 mod version;
 mod views;

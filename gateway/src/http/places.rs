@@ -35,8 +35,15 @@ pub(super) struct Places {
 /// The place of one call, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    _permits: [Option<OwnedSemaphorePermit>; 2],
+    permits: [Option<OwnedSemaphorePermit>; 2],
     _share: Option<Share<IpAddr>>,
+}
+
+impl Place {
+    /// Leaves the place to others and keeps the share of the address: for a call that waits, and has a place for that.
+    pub(super) fn leave(&mut self) {
+        self.permits.iter_mut().for_each(|permit| drop(permit.take()));
+    }
 }
 
 impl Places {
@@ -62,7 +69,7 @@ impl Places {
     pub(super) fn take(&self, caller: &Result<Caller, ApiError>, address: IpAddr) -> Result<Place, ApiError> {
         if matches!(caller, Ok(Caller::Operator(_))) {
             let permit = permit(&self.operator).or_else(|_| permit(&self.all))?;
-            return Ok(Place { _permits: [Some(permit), None], _share: None });
+            return Ok(Place { permits: [Some(permit), None], _share: None });
         }
         let address_max = self.address_max.load(Ordering::Relaxed);
         let Some((share, _)) = self.by_address.take(&address, address_max) else {
@@ -73,7 +80,7 @@ impl Places {
             });
         };
         let anonymous = if caller.is_err() { Some(permit(&self.anonymous)?) } else { None };
-        Ok(Place { _permits: [Some(permit(&self.all)?), anonymous], _share: Some(share) })
+        Ok(Place { permits: [Some(permit(&self.all)?), anonymous], _share: Some(share) })
     }
 }
 
@@ -117,6 +124,21 @@ mod tests {
         tokio::task::yield_now().await;
         let _only = places.take(&user, address(1)).unwrap();
         assert_eq!(places.take(&user, address(1)).unwrap_err().code(), 503);
+    }
+
+    #[test]
+    fn a_call_that_waits_leaves_its_place_and_keeps_the_share_of_its_address() {
+        let places = Places::new(1, 2);
+        let user = Ok(Caller::User(UserId::parse("alice").unwrap()));
+        let mut waiting = places.take(&user, address(1)).unwrap();
+        assert_eq!(places.take(&user, address(1)).unwrap_err().code(), 503);
+        waiting.leave();
+        let mut second = places.take(&user, address(1)).unwrap();
+        second.leave();
+        assert_eq!(places.take(&user, address(1)).unwrap_err().code(), 429);
+        drop(places.take(&user, address(2)).unwrap());
+        drop(waiting);
+        assert!(places.take(&user, address(1)).is_ok());
     }
 
     #[test]

@@ -31,7 +31,7 @@ use super::places::Places;
 use super::refusals::not_found;
 use super::{
     accounts, admin, conversations, cors, files, groups, head, invitations, path, people, query,
-    specification, uploads, users, version,
+    specification, uploads, user_feed, users, version,
 };
 use crate::auth::caller::{self, Caller, Claims};
 use crate::budget::{Payer, cost};
@@ -49,6 +49,7 @@ async fn route(path: &[&str], call: Call) -> Answer {
         ["admin", rest @ ..] => admin::route(rest, call).await,
         ["blocks", rest @ ..] => people::route_blocks(rest, call).await,
         ["conversations", rest @ ..] => conversations::route(rest, call).await,
+        ["feed", rest @ ..] => user_feed::route(rest, call).await,
         ["files", rest @ ..] => files::route(rest, call).await,
         ["groups", rest @ ..] => groups::route(rest, call).await,
         ["invitations", rest @ ..] => invitations::route(rest, call).await,
@@ -163,12 +164,11 @@ impl Router {
             payer,
             deadline_start: Arc::clone(&deadline_start),
             body: Mutex::new(Some(request.body)),
+            place: Mutex::new(place),
         };
         let mut task = self.deps.shutdown.spawn(async move {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
-            let answer = route(&path, call).await;
-            drop(place);
-            answer
+            route(&path, call).await
         });
         loop {
             let deadline = *deadline_start.lock() + self.deps.settings.deadline;

@@ -104,7 +104,7 @@ async fn update(call: Call) -> Answer {
 }
 
 fn feed(call: &Call) -> Option<FeedShards> {
-    call.deps.feed.as_ref().map(|feed| feed.shards())
+    call.deps.feed.as_ref().map(|feed| feed.all().shards())
 }
 
 fn take_change(user: &UserId, call: &Call) -> Result<(), ApiError> {

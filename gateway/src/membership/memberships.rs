@@ -6,9 +6,10 @@ use std::time::Instant;
 use ahash::AHashMap;
 use proto::v1;
 use shared::conversation::Conversation;
+use shared::feed::Reader;
 use shared::ids::{Seq, UserId};
 use shared::mysql::groups::GroupPolicy;
-use shared::mysql::{self, Pool, members};
+use shared::mysql::{self, Pool, members, views};
 use shared::permission::{HistoryRange, Permissions};
 use shared::shutdown::Shutdown;
 
@@ -124,6 +125,19 @@ impl Memberships {
             found.extend(read.into_iter().map(|(group, membership)| (group, membership.history)));
         }
         Ok(found)
+    }
+
+    /// What `user` sees of the change feed.
+    ///
+    /// # Errors
+    /// 503 where the database is unavailable.
+    pub(crate) async fn feed_reader(&self, user: &UserId) -> Result<Reader, ApiError> {
+        let groups = members::sights_of(&self.pool, user);
+        let cleared = views::cleared_of(&self.pool, std::slice::from_ref(user));
+        let read = futures_util::try_join!(groups, cleared);
+        let (groups, mut cleared) = read.map_err(|error| ApiError::database(&error))?;
+        let cleared = cleared.remove(user).unwrap_or_default().into_iter().collect();
+        Ok(Reader::new(user.clone(), groups, cleared))
     }
 
     /// Reads what is to be known about each of `users`, in their order, before its connection does anything. The

@@ -30,7 +30,12 @@ pub enum ApiError {
     /// 409: the name or message id is taken, or the group is full.
     Conflict(String),
     /// 410, only over HTTP: what was asked for is removed.
-    Gone(String),
+    Gone {
+        /// For the author of the client.
+        message: Box<str>,
+        /// The cursor to go on with.
+        next_cursor: Box<str>,
+    },
     /// 413: the content or body is too long.
     TooLarge(String),
     /// 429: the client exceeds a rate limit.
@@ -89,7 +94,7 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => 405,
             Self::RequestTimeout(_) => 408,
             Self::Conflict(_) => 409,
-            Self::Gone(_) => 410,
+            Self::Gone { .. } => 410,
             Self::TooLarge(_) => 413,
             Self::RateLimited { .. } => 429,
             Self::Internal => 500,
@@ -107,10 +112,10 @@ impl ApiError {
             | Self::NotFound(message)
             | Self::RequestTimeout(message)
             | Self::Conflict(message)
-            | Self::Gone(message)
             | Self::TooLarge(message)
             | Self::RateLimited { message, .. }
             | Self::Unavailable { message, .. } => message,
+            Self::Gone { message, .. } => message,
             Self::MethodNotAllowed { .. } => "this path does not take this method: see the Allow header",
             Self::Internal => "internal error: try again, a message with the same msg_id",
         }

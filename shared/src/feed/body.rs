@@ -134,6 +134,14 @@ impl FeedBody {
     }
 }
 
+impl GroupChanged {
+    /// The bytes of the ids that it lists.
+    #[must_use]
+    pub fn users_bytes(&self) -> usize {
+        self.joined.iter().chain(&self.left).map(|user| user.as_str().len()).sum()
+    }
+}
+
 impl SeqRange {
     /// How many numbers it has.
     #[must_use]

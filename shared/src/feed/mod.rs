@@ -7,12 +7,18 @@
 
 mod body;
 mod cursor;
+mod cursors;
+mod event;
 mod page;
+mod reader;
 mod rows;
 mod shards;
 
 pub use body::{Corrected, FeedBody, GroupChanged, RefusedMessage, SeqRange, USERS_MAX};
 pub use cursor::{BadCursor, Cursor};
-pub use page::{Event, EventKind, Found, Page, Plan, Wanted, plan};
+pub use cursors::{BadCursors, Cursors};
+pub use event::{Event, EventKind};
+pub use page::{Found, Page, Plan, Wanted, plan, plan_for};
+pub use reader::{GroupSight, Reader};
 pub use rows::{NewRow, Row};
 pub use shards::FeedShards;

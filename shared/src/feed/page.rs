@@ -6,47 +6,14 @@
 
 use ahash::AHashMap;
 
-use super::body::{Corrected, FeedBody, GroupChanged, RefusedMessage, SeqRange};
+use super::body::{FeedBody, SeqRange};
 use super::cursor::Cursor;
+use super::event::{Event, EventKind};
+use super::reader::Reader;
 use super::rows::Row;
 use crate::conversation::Conversation;
-use crate::ids::{Seq, UserId};
+use crate::ids::Seq;
 use crate::message::Stored;
-
-/// One event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event<'a> {
-    /// The place after it.
-    pub cursor: Cursor,
-    /// When its transaction wrote the row, in milliseconds since 1970.
-    pub written_at: i64,
-    /// What it is.
-    pub kind: EventKind<'a>,
-}
-
-/// What an event is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EventKind<'a> {
-    /// An entry of a timeline in its present state.
-    Message(&'a Stored),
-    /// Numbers that no entry has or will have.
-    Voided {
-        /// The conversation.
-        conversation: &'a Conversation,
-        /// The first of them.
-        first: Seq,
-        /// The last of them.
-        last: Seq,
-    },
-    /// A message has another number than its sender was told.
-    Corrected(&'a Corrected),
-    /// An accepted message is not stored.
-    Refused(&'a RefusedMessage),
-    /// A group or its members changed.
-    Group(&'a GroupChanged),
-    /// The profile of this user changed.
-    Profile(&'a UserId),
-}
 
 /// The messages of a conversation above a number up to another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,17 +91,37 @@ impl Found {
 
 /// Plans a page of at most `limit` events after `cursor` from `rows`, whose first is the next one after it.
 #[must_use]
-pub fn plan(rows: &[Row], cursor: Cursor, limit: usize) -> Plan<'_> {
+pub fn plan<'r>(rows: impl IntoIterator<Item = &'r Row>, cursor: Cursor, limit: usize) -> Plan<'r> {
+    plan_of(rows, cursor, limit, None)
+}
+
+/// The same with what `reader` sees. Cursors count what it does not see, too: they stay true when that changes.
+#[must_use]
+pub fn plan_for<'r>(
+    reader: &Reader,
+    rows: impl IntoIterator<Item = &'r Row>,
+    cursor: Cursor,
+    limit: usize,
+) -> Plan<'r> {
+    plan_of(rows, cursor, limit, Some(reader))
+}
+
+fn plan_of<'r>(
+    rows: impl IntoIterator<Item = &'r Row>,
+    cursor: Cursor,
+    limit: usize,
+    reader: Option<&Reader>,
+) -> Plan<'r> {
     let (parts, wanted, places) = Default::default();
     let mut plan = Plan { parts, wanted, places, tail: None, is_cut: false, end: cursor };
     let mut places = limit;
-    for (row, position) in rows.iter().zip(cursor.position + 1..) {
+    for (row, position) in rows.into_iter().zip(cursor.position + 1..) {
         // A row whose predecessor cannot be seen yet is not shown.
         if row.position != position {
             break;
         }
         let skipped = if position == cursor.position + 1 { cursor.index } else { 0 };
-        if !plan.add(row, skipped, &mut places) {
+        if !plan.add(row, skipped, &mut places, reader) {
             break;
         }
         plan.end = Cursor::after(position);
@@ -143,16 +130,19 @@ pub fn plan(rows: &[Row], cursor: Cursor, limit: usize) -> Plan<'_> {
 }
 
 impl<'r> Plan<'r> {
-    /// Adds what `row` has after the first `skipped`. False if the page is full before its end.
-    fn add(&mut self, row: &'r Row, skipped: u64, places: &mut usize) -> bool {
+    /// Adds what `row` has for `reader` (`None`: for everyone) after the first `skipped`. False if the page is full before
+    /// its end.
+    fn add(&mut self, row: &'r Row, skipped: u64, places: &mut usize, reader: Option<&Reader>) -> bool {
         let mut offset = 0;
         for range in &row.body.ranges {
-            let (begin, width) = (offset, range.width());
-            offset += width;
-            if skipped >= offset {
+            let begin = offset;
+            offset += range.width();
+            let floor = reader.map_or(Some(Seq::ZERO), |reader| reader.floor(&range.conversation));
+            let Some(floor) = floor else { continue };
+            let after = Seq(range.after.0 + skipped.saturating_sub(begin)).max(floor);
+            if after >= range.last {
                 continue;
             }
-            let after = Seq(range.after.0 + skipped.saturating_sub(begin));
             if *places == 0 {
                 self.is_cut = true;
                 return false;
@@ -168,7 +158,9 @@ impl<'r> Plan<'r> {
             *places -= numbers;
             self.want(wanted);
         }
-        for (at, kind) in (offset..).zip(others(&row.body)).skip_while(|(at, _)| *at < skipped) {
+        let is_shown = |kind: &EventKind<'_>| reader.is_none_or(|reader| reader.sees(kind, row.written_at));
+        let others = (offset..).zip(others(&row.body)).skip_while(|(at, _)| *at < skipped);
+        for (at, kind) in others.filter(|(_, kind)| is_shown(kind)) {
             if *places == 0 {
                 self.is_cut = true;
                 return false;
@@ -207,9 +199,11 @@ impl<'r> Plan<'r> {
                     page.is_cut = true;
                     return page.end_at_last_event();
                 }
-                if let EventKind::Message(message) = kind {
-                    bytes += size(message);
-                }
+                bytes += match kind {
+                    EventKind::Message(message) => size(message),
+                    EventKind::Group(changed) => changed.users_bytes(),
+                    _ => 0,
+                };
                 let cursor = part.cursor(consumed);
                 page.events.push(Event { cursor, written_at: part.row.written_at, kind });
             }

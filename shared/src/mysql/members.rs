@@ -9,6 +9,7 @@ use sqlx::mysql::MySqlRow;
 use super::Pool;
 use super::multi_row::MultiRow;
 use crate::conversation::Conversation;
+use crate::feed::GroupSight;
 use crate::ids::{Seq, UNIX_MILLIS_MAX, UserId, unix_millis};
 use crate::permission::{GroupSettings, HistoryRange, MemberStatus, Membership, Permissions, Relation, Role};
 
@@ -168,6 +169,24 @@ pub async fn memberships_among(
     groups: &[&Conversation],
 ) -> sqlx::Result<AHashMap<Conversation, Membership>> {
     AMONG.by_conversation(pool, Some(user.as_str()), groups, |row| membership_from_row(row, 1)).await
+}
+
+/// What `user` sees of each of its groups.
+///
+/// # Errors
+/// The database's; an ill-formed stored id is left out.
+pub async fn sights_of(pool: &Pool, user: &UserId) -> sqlx::Result<AHashMap<Conversation, GroupSight>> {
+    let rows: Vec<(String, u64, i64)> = sqlx::query_as(
+        "SELECT m.group_id, m.floor_seq, m.join_time FROM group_member m \
+         JOIN chat_group g ON g.group_id = m.group_id WHERE m.user_id = ? AND NOT g.is_dismissed",
+    )
+    .bind(user.as_str())
+    .fetch_all(pool)
+    .await?;
+    let sight = |(key, floor, joined_at): (String, u64, i64)| {
+        Some((Conversation::from_key(&key).ok()?, GroupSight { floor: Seq(floor), joined_at }))
+    };
+    Ok(rows.into_iter().filter_map(sight).collect())
 }
 
 /// Some groups of one user, in the order of their ids.

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::MsgId;
+use crate::feed::{GroupSight, RefusedMessage};
+use crate::ids::{MsgId, UserId};
 use crate::message::fixture::numbered;
 
 fn conversation(n: u8) -> Conversation {
@@ -154,6 +155,70 @@ proptest! {
             }
         }
         prop_assert_eq!(seen, expected(&history));
+    }
+}
+
+/// alice, in these groups, which hide what is at or below a number.
+fn alice(groups: &[(u8, u64)]) -> Reader {
+    let sight = |(n, floor): &(u8, u64)| {
+        let sight = GroupSight { floor: Seq(*floor), joined_at: 0 };
+        (conversation(*n), sight)
+    };
+    let groups = groups.iter().map(sight).collect();
+    Reader::new(UserId::parse("alice").unwrap(), groups, AHashMap::new())
+}
+
+proptest! {
+    #[test]
+    fn a_user_sees_what_is_its_own_once_in_order_whichever_other_groups_it_joins_and_leaves(
+        history in histories(),
+        floor in 0..8_u64,
+        limit in 1..7_usize,
+        rows_at_once in 1..5_usize,
+        restarts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+        joined in prop::collection::vec(any::<bool>(), 1..20),
+    ) {
+        let (rows, stored) = written(&history);
+        let (mut seen, mut cursor) = (Seen::default(), Cursor::default());
+        let (mut restarts, mut joined) = (restarts.into_iter(), joined.into_iter().cycle());
+        for _ in 0..1_000 {
+            let from = usize::try_from(cursor.position).unwrap();
+            let rows = &rows[from.min(rows.len())..];
+            let rows = &rows[..rows.len().min(rows_at_once)];
+            if rows.is_empty() {
+                break;
+            }
+            let is_joined = joined.next().unwrap();
+            let reader = if is_joined { alice(&[(0, floor), (1, 0)]) } else { alice(&[(0, floor)]) };
+            let plan = plan_for(&reader, rows, cursor, limit);
+            let found = find(&plan, &stored);
+            let page = plan.page(&found, (limit, 1_000), |_| 1);
+            prop_assert!(page.events.len() <= limit);
+            prop_assert!(page.next > cursor, "{:?} does not go on from {:?}", page.next, cursor);
+            let is_concerned = rows.iter().any(|row| reader.is_concerned_by(row));
+            prop_assert!(is_concerned || page.events.is_empty(), "{:?}", page.events);
+            let dies_after = restarts.next().filter(|_| !page.events.is_empty());
+            let stored_events = dies_after.map_or(page.events.len(), |at| at.index(page.events.len()) + 1);
+            for event in &page.events[..stored_events] {
+                prop_assert!(event.cursor > cursor);
+                cursor = event.cursor;
+                seen.see(&event.kind);
+            }
+            if stored_events == page.events.len() {
+                cursor = page.next;
+            }
+        }
+        let Seen { mut numbers, refused } = expected(&history);
+        let own = numbers.remove("group_0").unwrap_or_default();
+        let own: Vec<(u64, bool)> = own.into_iter().filter(|(seq, _)| *seq > floor).collect();
+        prop_assert_eq!(seen.numbers.remove("group_0").unwrap_or_default(), own);
+        prop_assert_eq!(seen.refused, refused);
+        // Of the other one what was there while it was a member, each once; of the third one nothing.
+        let other = seen.numbers.remove("group_1").unwrap_or_default();
+        prop_assert!(other.is_sorted_by(|a, b| a.0 < b.0), "{:?}", other);
+        let all = numbers.remove("group_1").unwrap_or_default();
+        prop_assert!(other.iter().all(|seen| all.contains(seen)), "{:?} {:?}", other, all);
+        prop_assert!(seen.numbers.is_empty(), "{:?}", seen.numbers);
     }
 }
 
