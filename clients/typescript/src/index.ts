@@ -8,6 +8,14 @@ export { Files, fileMessageType, isPicture, type SendFilesOptions, type UploadOp
 export { IndexedDbStore } from "./indexeddb.js";
 export type { FileLink, FileSize } from "./links.js";
 export type { Profiles } from "./profiles.js";
+export {
+  type MessageNotification,
+  Push,
+  type PushConfig,
+  type PushSubscriptionEntry,
+  type ReadNotification,
+  type WebPushSubscription,
+} from "./push.js";
 export { MemoryStore } from "./store.js";
 export * from "./types.js";
 export type { UploadProgress } from "./uploads.js";

@@ -15,7 +15,7 @@ export interface OutboxItem {
   readonly msgId: string;
   /** Rises: the order of sending. */
   readonly order: number;
-  readonly payload: Payload;
+  payload: Payload;
   /** The tab that sends it. */
   owner: string;
   state: MessageState;
@@ -41,7 +41,10 @@ export function applyReply(item: OutboxItem, frame: Frame, stored = false): Verd
     item.state = "accepted";
     item.seq = frame.seq ?? item.seq;
     delete item.error;
-    if (frame.payload?.content_differs) item.contentDiffers = true;
+    const { replaced, content_differs: differs, ...fields } = frame.payload ?? {};
+    if (differs) item.contentDiffers = true;
+    // By the app: this is what all readers see.
+    if (replaced) item.payload = { ...item.payload, ...fields };
     if (stored) item.committed = true;
     return "accepted";
   }

@@ -114,6 +114,25 @@ test("an answer of 401 leads to a login with a new token", async () => {
   assert.deepEqual(reasons, ["login", "refused"]);
 });
 
+test("what the app replaced is shown as soon as the message is accepted", async () => {
+  const client = await connected();
+  server.intercept = (_, { cmd, msg_id = "" }) =>
+    cmd === 2
+      ? { cmd, code: 0, msg_id, conversation_id: GROUP, seq: 1, payload: { replaced: true, content: "****" } }
+      : undefined;
+  const sent = client.conversation(GROUP).send("darn");
+  assert.equal(client.conversation(GROUP).messages[0]?.content, "darn");
+  let accepted = false;
+  void sent.accepted().then(() => {
+    accepted = true;
+  });
+  await clock.until(() => accepted);
+  assert.equal(commands(3).length, 0, "no pull was needed");
+  assert.equal(sent.message.content, "****");
+  assert.equal(client.conversation(GROUP).messages[0]?.content, "****");
+  assert.equal(client.conversation(GROUP).lastMessage?.content, "****");
+});
+
 for (const code of [1002, 1007, 4400, 4403, 4409, 4429]) {
   test(`after ${code} the client does not reconnect`, async () => {
     const client = await connected();

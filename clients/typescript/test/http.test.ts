@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, test } from "node:test";
-import { ImClient, type ImError, login, register } from "../src/index.js";
+import { ImClient, type ImError, login, Push, register } from "../src/index.js";
 
 interface Call {
   method: string;
@@ -62,6 +62,35 @@ test("a refusal has the server's code and sentence, and an expired token is repl
     return true;
   });
   assert.equal(calls.length, 2);
+});
+
+test("push subscriptions are added as the browser has them, listed and removed", async () => {
+  const keys = { p256dh: "BPoint", auth: "secret" };
+  const entry = { id: "s 1", kind: "webpush", endpoint_host: "push.example", created_at: 1 };
+  answer = ({ method, url: path }) => {
+    if (path.startsWith("/api/push/config")) {
+      return { body: { enabled: true, services: ["webpush"], vapid_public_key: "BKey" } };
+    }
+    return { body: method === "POST" ? { id: "s 1" } : method === "GET" ? { subscriptions: [entry] } : {} };
+  };
+  const push = new Push(new ImClient({ url, token: () => "secret" }));
+  assert.equal((await push.config()).vapid_public_key, "BKey");
+  const endpoint = "https://push.example/1";
+  assert.deepEqual(await push.subscribe({ endpoint, expirationTime: null, keys }), { id: "s 1" });
+  assert.deepEqual(await push.list(), [entry]);
+  await push.unsubscribe("s 1");
+  assert.deepEqual(
+    calls.map((call) => `${call.method} ${call.url}`),
+    [
+      "GET /api/push/config",
+      "POST /api/push/subscriptions",
+      "GET /api/push/subscriptions",
+      "DELETE /api/push/subscriptions/s%201",
+    ],
+  );
+  assert.deepEqual(JSON.parse(calls[1]!.body), { endpoint, expirationTime: null, keys, kind: "webpush" });
+  answer = () => ({ status: 404, body: { code: 404, message: "there is no push here" } });
+  await assert.rejects(push.config(), (error: ImError) => error.code === 404);
 });
 
 test("429 is obeyed for all calls, 503 only for those that may be done twice", async () => {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { Backoff, delayOf } from "../src/backoff.js";
 import { afterClose } from "../src/closing.js";
 import { applyEntry, applyNews, applyRead, newInfo } from "../src/info.js";
-import { applyReply, Outbox, type OutboxItem } from "../src/outbox.js";
+import { applyReply, echo, Outbox, type OutboxItem } from "../src/outbox.js";
 import { httpBase, socketUrl } from "../src/urls.js";
 import { type Frame, privateId, type WireMessage } from "../src/wire.js";
 
@@ -86,6 +86,19 @@ test("an answer says that another content was stored under this id", () => {
   const one = item();
   applyReply(one, reply(0, { seq: 7, payload: { content_differs: true, message: "…" } }));
   assert.equal(one.contentDiffers, true);
+});
+
+test("what the app replaced is shown instead of what was written", () => {
+  const one = item({ payload: { content: "darn", msg_type: 1, send_time: 5, reply_to: 3 } });
+  applyReply(one, reply(0, { seq: 7, payload: { replaced: true, content: "****" } }));
+  const { content, replyTo, sendTime } = echo(one, "ann");
+  assert.deepEqual([content, replyTo, sendTime], ["****", 3, 5]);
+  applyReply(one, reply(0, { seq: 7, payload: { replaced: true, meta: { a: 1 } } }));
+  assert.deepEqual({ ...echo(one, "ann") }.meta, { a: 1 });
+  assert.equal(echo(one, "ann").content, "****");
+  // Other answers replace nothing.
+  applyReply(one, reply(0, { seq: 7, payload: { content_differs: true, message: "…", content: "no" } }));
+  assert.equal(echo(one, "ann").content, "****");
 });
 
 test("the outbox sends in order, and forgets what is in the conversation", () => {
