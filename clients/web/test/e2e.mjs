@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { act, axeOf, bubble, chatWith, choose, enter, launch, menu, online, openWindow, say } from "./browser.mjs";
 import { files } from "./e2e-files.mjs";
 import { life } from "./e2e-life.mjs";
+import { pushes } from "./e2e-push.mjs";
 import { uploads } from "./e2e-uploads.mjs";
 import { views } from "./e2e-views.mjs";
 
@@ -58,6 +59,7 @@ const scenarios = {
   ...views({ first, second, id, run, ask, until, group, call }),
   ...files({ first, second, id, run, until, group }),
   ...uploads({ first, second, id, until, call }),
+  ...pushes({ first, second, id, until }),
 
   /** Two users on two gateways: messages, states, typing, presence, read, recall, unread. */
   async chat(browser) {
@@ -472,12 +474,21 @@ const scenarios = {
     return [one];
   },
 
-  /** Notifications: only while the page is hidden, one for a conversation, and gone when it was read. */
+  /** Notifications by the service worker, and by the page where the browser has none. */
   async notifications(browser) {
+    const windows = [];
+    for (const part of ["ofThePage", "delivered", "kept", "setting"]) windows.push(...(await scenarios[part](browser)));
+    return windows;
+  },
+
+  /** Without a service worker: only while the page is hidden, one for a conversation, and gone when it was read. */
+  async ofThePage(browser) {
     const [a, b] = [id("note-ann"), id("note-ben")];
     const one = await openWindow(browser, { permissions: ["notifications"] });
     await one.page.addInitScript(() => {
       window.notes = [];
+      // As in private windows of some browsers.
+      delete Navigator.prototype.serviceWorker;
       window.isHidden = false;
       const granted = { get: () => "granted" };
       window.Notification = class {

@@ -34,13 +34,14 @@ const PAGES: [(&str, &str); 2] = [("/", "index.html"), ("/ops", "ops.html")];
 /// Smaller files are sent as they are.
 const GZIP_BYTES_MIN: usize = 1_024;
 /// What a page may load and do: scripts, styles and connections of its own origin, and pictures, also from where files are.
+/// `worker-src` is for the service worker, which shows notifications.
 /// Nothing is inline, and no other page may frame it.
 fn policy(file_origins: &[String]) -> String {
     let files: String = file_origins.iter().map(|origin| format!(" {origin}")).collect();
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'{files}; \
-         img-src 'self' data: blob:{files}; media-src 'self' blob:{files}; manifest-src 'self'; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'"
+         img-src 'self' data: blob:{files}; media-src 'self' blob:{files}; manifest-src 'self'; worker-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 }
 /// Fields of every answer.
@@ -247,7 +248,10 @@ mod tests {
             ("/web/app.js", "text/javascript; charset=utf-8"),
             ("/web/app.css", "text/css; charset=utf-8"),
             ("/web/icon.svg", "image/svg+xml"),
+            ("/web/icon-192.png", "image/png"),
             ("/web/app.webmanifest", "application/manifest+json"),
+            // At the top, since a service worker is for the pages below its own path.
+            ("/sw.js", "text/javascript; charset=utf-8"),
         ] {
             let response = get(path, &[]);
             assert_eq!(response.status(), 200, "{path}");

@@ -1,11 +1,12 @@
 /** The page of a user: the list, the conversation that is open, and dialogs. */
 
 import type { Conversation } from "im-client";
-import { createMemo, createSignal, type JSX, Match, onCleanup, Show, Switch, untrack } from "solid-js";
+import { createEffect, createMemo, createSignal, type JSX, Match, onCleanup, Show, Switch, untrack } from "solid-js";
 import { t } from "../i18n/index.ts";
-import { openChat } from "../store/chat.ts";
+import { type Chat, openChat } from "../store/chat.ts";
 import { listed } from "../store/listing.ts";
 import { notifyOf } from "../store/notify.ts";
+import { setWanted, wanted } from "../store/push.ts";
 import { session } from "../store/session.ts";
 import { Banner } from "./banner.tsx";
 import { type Page, PageContext } from "./context.ts";
@@ -51,7 +52,16 @@ export function ChatPage(): JSX.Element {
     noticed = setTimeout(() => setNotice(""), NOTICE_MS);
   };
   const page: Page = { chat, open, ask: setQuestion, tell };
-  notifyOf(chat, (conversation) => open(conversation));
+  notifyOf(chat, open, () => untrack(selected)?.id);
+  createEffect(() => {
+    const asked = wanted();
+    if (!asked) return;
+    const known = chat.list().find(({ id }) => id === asked.id);
+    // A group is opened only if the user is in it: to look into an open one is to join it.
+    const found = known ?? (chat.connection().synced ? privateChat(chat, asked) : undefined);
+    if (found) untrack(() => open(found));
+    if (found || chat.connection().synced) setWanted(undefined);
+  });
 
   /** The conversation before or after the open one. */
   const step = (by: number): void => {
@@ -128,6 +138,12 @@ export function ChatPage(): JSX.Element {
       </div>
     </PageContext.Provider>
   );
+}
+
+/** A private chat that is not in the list. */
+function privateChat({ client }: Chat, asked: { id: string; from: string }): Conversation | undefined {
+  const found = asked.from ? client.direct(asked.from) : undefined;
+  return found?.id === asked.id ? found : undefined;
 }
 
 function Nothing(): JSX.Element {

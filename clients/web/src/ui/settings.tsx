@@ -1,6 +1,7 @@
 import { createSignal, For, type JSX, Match, onMount, Show, Switch } from "solid-js";
 import { language, languages, setLanguage, t } from "../i18n/index.ts";
 import { notificationState, turnNotifications } from "../store/notify.ts";
+import { end, failure, lookAtOffer, reach } from "../store/push.ts";
 import { endSession, session } from "../store/session.ts";
 import { setTheme, type Theme, theme } from "../store/theme.ts";
 import { Avatar } from "./avatar.tsx";
@@ -18,6 +19,8 @@ export function Settings(props: { onClose: () => void; onShortcuts: () => void }
   ];
   const signOut = async (everywhere: boolean): Promise<void> => {
     try {
+      // While the token is valid.
+      await end(chat);
       if (everywhere) await chat.client.logout();
       await chat.forget();
     } catch (error) {
@@ -57,27 +60,7 @@ export function Settings(props: { onClose: () => void; onShortcuts: () => void }
           </For>
         </div>
       </section>
-      <section class="field">
-        <span class="field-label">{t().notifications}</span>
-        <Switch>
-          <Match when={notificationState() === "missing"}>
-            <p class="hint">{t().notificationsMissing}</p>
-          </Match>
-          <Match when={notificationState() === "blocked"}>
-            <p class="hint">{t().notificationsBlocked}</p>
-          </Match>
-          <Match when={true}>
-            <button
-              type="button"
-              class="button"
-              aria-pressed={notificationState() === "on"}
-              onClick={() => void turnNotifications(notificationState() !== "on")}
-            >
-              {notificationState() === "on" ? t().notificationsOn : t().notificationsOff}
-            </button>
-          </Match>
-        </Switch>
-      </section>
+      <Notifications />
       <GroupAdds />
       <Problem text={problem()} />
       <div class="dialog-actions">
@@ -94,6 +77,63 @@ export function Settings(props: { onClose: () => void; onShortcuts: () => void }
         </button>
       </div>
     </Dialog>
+  );
+}
+
+/** Whether the browser shows notifications, and what they reach. */
+function Notifications(): JSX.Element {
+  const { chat } = usePage();
+  const [busy, setBusy] = createSignal(false);
+  const isOn = (): boolean => notificationState(chat) === "on";
+  const turn = async (): Promise<void> => {
+    setBusy(true);
+    await turnNotifications(chat, !isOn());
+    setBusy(false);
+  };
+  const hint = (): string => {
+    switch (reach()) {
+      case "closed":
+        return t().notificationsClosed;
+      case "server":
+        return t().notificationsByPage;
+      case "browser":
+        return t().notificationsNoPush;
+      case "failed":
+        return t().notificationsFailed(failure());
+      default:
+        return "";
+    }
+  };
+  // Safari on iPhone and iPad has notifications for installed pages only.
+  const isInstallable = "standalone" in navigator && !navigator.standalone;
+  onMount(() => void lookAtOffer(chat));
+  return (
+    <section class="field">
+      <span class="field-label">{t().notifications}</span>
+      <Switch>
+        <Match when={notificationState(chat) === "missing"}>
+          <p class="hint">{isInstallable ? t().notificationsInstall : t().notificationsMissing}</p>
+        </Match>
+        <Match when={notificationState(chat) === "blocked"}>
+          <p class="hint">{t().notificationsBlocked}</p>
+        </Match>
+        <Match when={true}>
+          <button
+            type="button"
+            class="button"
+            aria-pressed={isOn()}
+            aria-busy={busy()}
+            aria-describedby="notifications-reach"
+            onClick={() => !busy() && void turn()}
+          >
+            {isOn() ? t().notificationsOn : t().notificationsOff}
+          </button>
+          <p class="hint" id="notifications-reach" role="status">
+            {hint()}
+          </p>
+        </Match>
+      </Switch>
+    </section>
   );
 }
 
