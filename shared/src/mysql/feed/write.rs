@@ -12,7 +12,8 @@ use crate::mysql::Tx;
 ///
 /// Raising the head locks the row of the shard until the commit, so the next transaction takes the next position when this one
 /// has ended. In one request, because the lock would otherwise be held for a round trip, and by a process that is frozen in
-/// between for as long as that takes.
+/// between for as long as that takes. The position is handed to the next statement by the session (`LAST_INSERT_ID`), because a
+/// query within the `INSERT` costs the server more than both statements without it.
 ///
 /// # Errors
 /// The database's. A shard does not exist: then the position is NULL, which the column refuses.
@@ -28,9 +29,9 @@ fn text(rows: &[NewRow], now: i64) -> sqlx::Result<String> {
         text.reserve(2 * body.len() + 300);
         let _ = write!(
             text,
-            "UPDATE feed_shard SET head = head + 1 WHERE shard = {shard}; \
+            "UPDATE feed_shard SET head = LAST_INSERT_ID(head + 1) WHERE shard = {shard}; \
              INSERT INTO feed_change (shard, position, written_at, body) \
-             VALUES ({shard}, (SELECT head FROM feed_shard WHERE shard = {shard}), {now}, x'"
+             VALUES ({shard}, IF(ROW_COUNT() = 1, LAST_INSERT_ID(), NULL), {now}, x'"
         );
         for byte in body {
             let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
