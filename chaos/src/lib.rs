@@ -10,6 +10,7 @@ mod fault;
 mod hostile;
 mod injector;
 mod monitor;
+mod notified;
 mod outcome;
 pub mod overload;
 mod participants;

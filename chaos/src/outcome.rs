@@ -94,6 +94,8 @@ pub struct Outcome {
     pub reconnects: u64,
     /// Events that the reader of the change feed recorded; `None` without a feed.
     pub feed_events: Option<u64>,
+    /// Notifications that devices received, and those among them that they had shown before; `None` without notifications.
+    pub notifications: Option<(usize, usize)>,
     /// Senders that did not get an answer to every message, and what the reader of the feed complains of, with the reason.
     pub unanswered: Vec<String>,
     /// Readers whose connection is open, but received no push of a fresh message.
@@ -122,6 +124,9 @@ impl fmt::Display for Outcome {
         writeln!(f, "seed {seed}, {acked} acked, {corrected} corrected, {reconnects} reconnects")?;
         if let Some(events) = self.feed_events {
             writeln!(f, "{events} events of the change feed")?;
+        }
+        if let Some((all, repeated)) = self.notifications {
+            writeln!(f, "{all} notifications, {repeated} of them again")?;
         }
         for (what, all) in [("unanswered", &self.unanswered), ("deaf", &self.deaf)] {
             for one in all {

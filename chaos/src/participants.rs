@@ -8,13 +8,14 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use testbed::client::{
     Assignment, Client, FeedEvent, FeedReader, Pace, Progress, Reader, Reading, Report, Sender, Targets,
 };
-use testbed::judge::Lists;
+use testbed::judge::{Lists, Verdict};
 use testbed::stack::{System, wait_for};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::monitor::Watched;
+use crate::notified::Notified;
 
 /// For the last answers: a sender ends after two minutes without success.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(150);
@@ -57,6 +58,8 @@ pub(crate) struct Participants {
     pub(crate) readers: Vec<KnownReader>,
     /// `None` if the system has no change feed.
     feed: Option<FeedReader>,
+    /// `None` if the system has no notifications.
+    notified: Option<Notified>,
     senders: Vec<Arc<Progress>>,
     stop_sending: CancellationToken,
     stop_reading: CancellationToken,
@@ -84,6 +87,7 @@ impl Participants {
             watched: Vec::new(),
             readers: Vec::new(),
             feed: FeedReader::start(&system.http_urls(), system.operator_key()).await?,
+            notified: None,
             senders: Vec::new(),
             stop_sending: CancellationToken::new(),
             stop_reading: CancellationToken::new(),
@@ -95,6 +99,9 @@ impl Participants {
         });
         // Members before the first message receive its push.
         futures_util::stream::iter(joining).buffer_unordered(CONNECTING_AT_ONCE).try_collect::<()>().await?;
+        let groups: Vec<String> = plans.iter().map(|plan| plan.conversation.clone()).collect();
+        let groups: Vec<String> = groups.into_iter().filter(|name| name.starts_with("group_")).collect();
+        participants.notified = Notified::start(&gateways, &system.http_urls(), &groups).await?;
         let senders = plans.iter().map(|plan| plan.senders.len()).sum();
         let start = Instant::now() + BEFORE_START;
         // Each participant prefers the next gateway.
@@ -208,6 +215,17 @@ impl Participants {
         // After the timeout, the judge finds what is missing.
         let _ = wait_for("the reader of the feed", READERS_TIMEOUT, async || feed.has_all().await).await;
         feed.finish().await.map(Some)
+    }
+
+    /// Judges what devices of users without a connection show. Returns how many notifications came, and how many of them again;
+    /// `None` if the system has none.
+    pub(crate) async fn finish_notified(
+        &mut self,
+        lists: &Lists,
+        verdict: &mut Verdict,
+    ) -> anyhow::Result<Option<(usize, usize)>> {
+        let Some(notified) = self.notified.take() else { return Ok(None) };
+        notified.finish(lists, verdict).await.map(Some)
     }
 }
 

@@ -128,6 +128,8 @@ async fn judge(
         judge_feed(&shards, &lists, &mut verdict);
         unanswered.extend(complaints.into_iter().map(|complaint| format!("feed: {complaint}")));
     }
+    tell(Progress::Step("notifications".to_owned()));
+    let notifications = participants.finish_notified(&lists, &mut verdict).await?;
     let by_readers: usize = readers.iter().map(|reader| reader.reconnects).sum();
     Ok(Outcome {
         seed: 0,
@@ -139,6 +141,7 @@ async fn judge(
         deaf,
         restless: false,
         feed_events,
+        notifications,
         verdict,
     })
 }

@@ -9,6 +9,7 @@ pub(crate) mod live;
 mod messages;
 mod outgoing;
 mod profiles;
+mod push;
 mod tls;
 mod traces;
 
@@ -34,6 +35,7 @@ pub(crate) use limits::REPLY_BYTES_MAX;
 pub use messages::Messages;
 pub use outgoing::Outgoing;
 pub use profiles::Profiles;
+pub use push::Push;
 pub use tls::Tls;
 pub use traces::Traces;
 
@@ -70,6 +72,8 @@ pub struct Config {
     pub feed: Feed,
     /// `[outgoing]`
     pub outgoing: Outgoing,
+    /// `[push]`
+    pub push: Push,
     /// `[files]`
     pub files: Files,
     /// `[inbox]`
@@ -361,6 +365,7 @@ impl Config {
         self.auth = self.auth.validated()?;
         self.feed.check()?;
         self.outgoing.check()?;
+        self.push.check(&self.feed)?;
         self.files = self.files.validated()?;
         self.limits.check()?;
         self.hook = self.hook.validated(self.limits.request_deadline_ms)?;

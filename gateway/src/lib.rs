@@ -33,6 +33,7 @@ mod id_profile;
 pub mod identity;
 mod listen;
 mod membership;
+mod notifications;
 mod origin;
 pub mod outbox;
 mod outgoing;

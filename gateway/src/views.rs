@@ -11,8 +11,8 @@ use proto::v1::event::Kind;
 use shared::conversation::Conversation;
 use shared::ids::{ConnectionId, UserId};
 use shared::message::origin_to_wire;
-use shared::mysql::Pool;
 use shared::mysql::views::{self, ViewSettings, ViewUpdate};
+use shared::mysql::{Pool, notifications};
 
 use crate::announce::Announcer;
 use crate::membership::{Barriers, InboxUpdates, Memberships};
@@ -29,6 +29,8 @@ pub(crate) struct Views {
     pub(crate) barriers: Arc<Barriers>,
     pub(crate) announcer: Announcer,
     pub(crate) inbox_updates: InboxUpdates,
+    /// Notifications are on.
+    pub(crate) has_notifications: bool,
 }
 
 impl Views {
@@ -46,6 +48,9 @@ impl Views {
         let updated = views::update(&self.pool, user, conversation, update).await;
         let (settings, is_changed) = updated.map_err(|e| ApiError::database(&e))?;
         if is_changed {
+            if update.muted_until.is_some() {
+                self.look_at_notification(user, conversation).await;
+            }
             self.record(user, conversation).await;
             self.announcer.announce(settings_changed(user, conversation, &settings, None));
         }
@@ -66,11 +71,25 @@ impl Views {
             seq: seq.0,
         };
         self.memberships.conversation_cleared(&event);
+        self.look_at_notification(user, conversation).await;
         tokio::join!(
             self.barriers.announce(Kind::ConversationCleared(event)),
             self.record(user, conversation)
         );
         Ok(())
+    }
+
+    /// What devices show may be withdrawn. If this fails, that happens when it is looked at again.
+    async fn look_at_notification(&self, user: &UserId, conversation: &Conversation) {
+        if !self.has_notifications {
+            return;
+        }
+        if let Err(error) = notifications::touch(&self.pool, user, conversation).await {
+            tracing::warn!(
+                user.id = %user, conversation.id = %conversation, %error,
+                "The notification of user {user} about {conversation} cannot be looked at now; it is looked at later"
+            );
+        }
     }
 
     /// A sync brings the change to devices that are not connected.

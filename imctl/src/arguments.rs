@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// The cursors are those of GET /api/admin/feed. docs/feed.md says how a server follows the feed.
     #[command(after_help = "Examples:\n  imctl feed\n  imctl feed --json | jq '.shards[].latest_cursor'")]
     Feed,
+    /// Make keys for notifications.
+    #[command(subcommand)]
+    Push(PushCommand),
     /// Compare the files of the database with those of the store.
     #[command(subcommand)]
     Files(FilesCommand),
@@ -245,6 +248,17 @@ pub(crate) enum ConversationCommand {
         #[arg(long)]
         all: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PushCommand {
+    /// Make a pair of keys for Web Push (VAPID).
+    ///
+    /// The private key is for push.vapid_keys, in front of those that devices have subscribed with. Nothing is stored.
+    #[command(
+        after_help = "Examples:\n  imctl push vapid-key\n  imctl push vapid-key --json | jq -r .private > vapid.key"
+    )]
+    VapidKey,
 }
 
 #[derive(Debug, Subcommand)]

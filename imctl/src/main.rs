@@ -12,6 +12,7 @@ mod migrate;
 mod named;
 mod output;
 mod prompt;
+mod push;
 mod shards;
 mod status;
 mod text;
@@ -22,7 +23,8 @@ mod warnings;
 use std::process::ExitCode;
 
 use arguments::{
-    Arguments, Command, ConfigCommand, ConversationCommand, FilesCommand, ShardsCommand, UserCommand,
+    Arguments, Command, ConfigCommand, ConversationCommand, FilesCommand, PushCommand, ShardsCommand,
+    UserCommand,
 };
 use clap::Parser as _;
 use context::Context;
@@ -77,6 +79,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ending> {
             trace::run(&context()?, wanted, output).await
         }
         Command::Feed => feed::run(&context()?, output).await,
+        Command::Push(PushCommand::VapidKey) => push::vapid_key(output),
         Command::Files(FilesCommand::Verify) => files::verify(&context()?, output).await,
         Command::Shards(ShardsCommand::Plan { workers, shards }) => {
             shards::plan::run(context, workers, shards, output).await

@@ -157,6 +157,16 @@ names! {
         "Readers of a shard of the change feed that this gateway runs for webhooks and notifications.";
     GATEWAY_FEED_ROWS = "im_gateway_feed_rows_read_total", Counter, [],
         "Rows of the change feed that were read from MySQL. Calls of users share the newest ones.";
+    GATEWAY_NOTIFICATIONS = "im_gateway_notifications_total", Counter, ["service", "outcome"],
+        "Notifications and withdrawals that were given to a push service for one device, by push service (webpush, fcm, apns) and outcome: accepted, gone (the subscription has ended and is removed), retry (it is sent again later), or rejected (it is not, see the log).";
+    GATEWAY_NOTIFICATIONS_WITHDRAWN = "im_gateway_notifications_withdrawn_total", Counter, [],
+        "Notifications that devices were told to remove, because their messages were read, recalled or muted, or the user left.";
+    GATEWAY_NOTIFICATIONS_DUE = "im_gateway_notifications_due", Gauge, ["shard"],
+        "Notifications that are due and not sent, at most 10,000, by shard of the change feed; its reader counts every ten seconds.";
+    GATEWAY_NOTIFICATIONS_OLDEST = "im_gateway_notifications_oldest_due_seconds", Gauge, ["shard"],
+        "For how long the oldest of them has been due, by shard; 0 if none is.";
+    GATEWAY_NOTIFICATIONS_BEHIND = "im_gateway_notifications_behind_seconds", Gauge, ["shard"],
+        "Age of the message up to which notifications are planned, by shard; 0 at the end of the change feed.";
     GATEWAY_PERMISSIONS_LOADED = "im_gateway_permissions_loaded_total", Counter, [],
         "Permissions that were read from MySQL, because they were not cached.";
     GATEWAY_TAIL_READS = "im_gateway_tail_reads_total", Counter, [],

@@ -31,14 +31,16 @@ const BOTH: [&str; 4] = [
     "shared/src/config/files.rs",
     "shared/src/config/feed.rs",
 ];
-const GATEWAY: [&str; 10] = [
+const GATEWAY: [&str; 12] = [
     "gateway/src/config.rs",
     "gateway/src/config/conversations.rs",
     "gateway/src/config/hook.rs",
     "gateway/src/config/limits.rs",
     "gateway/src/config/listen.rs",
     "gateway/src/config/messages.rs",
+    "gateway/src/config/outgoing.rs",
     "gateway/src/config/profiles.rs",
+    "gateway/src/config/push.rs",
     "gateway/src/config/tls.rs",
     "gateway/src/config/traces.rs",
     "gateway/src/id_profile.rs",

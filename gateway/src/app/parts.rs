@@ -29,7 +29,6 @@ use crate::budget::{BudgetSettings, Budgets};
 use crate::config::{self, Config};
 use crate::devices::Devices;
 use crate::features::Features;
-use crate::feed::{ChangeFeed, UserFeed, UserFeedDeps};
 use crate::files::Files;
 use crate::hook::Hook;
 use crate::hub::Hub;
@@ -95,14 +94,14 @@ impl Builder {
         let announcer = self.announcer();
         let groups = self.groups(&announcer).await;
         let online = self.presence(&groups);
-        let watches = self.watches(&online);
-        let devices = self.devices(&announcer);
+        let (watches, devices) = (self.watches(&online), self.devices(&announcer));
         let in_flight = Arc::new(InFlight::new());
         let sends = self.sends(&groups, &in_flight, follower)?;
-        let changes = self.group_changes(&groups, &sends);
         self.tasks.spawn_essential("key files", Arc::clone(&tokens).follow_files(self.tasks.clone()));
         let revocations = self.revocations(&announcer, revoked).await?;
         let reads = self.reads(&groups, &announcer)?;
+        let (feed, notifications) =
+            self.feed_readers(listening, &online, &reads, &groups.memberships).await?;
         self.watch(&groups)?;
         let connections = Arc::new(connection::Deps {
             gateway: self.gateway,
@@ -123,9 +122,9 @@ impl Builder {
         });
         self.receive_events(&groups, in_flight, &revocations, (devices, watches)).await?;
         Ok(http::Deps {
-            feed: self.feed(listening, &groups.memberships),
             files: Files::open(&self.live, &self.stores.pool, &groups.memberships).await?,
             profile_changes: self.follow(&connections, &groups),
+            changes: self.group_changes(&groups, &connections.sends),
             settings: http::HttpSettings::of(&self.config),
             views: self.views(&groups, announcer),
             commit: self.commit,
@@ -133,10 +132,11 @@ impl Builder {
             reads,
             budgets: Arc::clone(&self.budgets),
             memberships: groups.memberships,
-            changes,
             quotas: groups.quotas,
             live: Arc::clone(&self.live),
             online,
+            feed,
+            notifications,
             processes: Arc::new(self.processes()),
             accounts: self.accounts()?,
             pool: self.stores.pool,
@@ -262,6 +262,7 @@ impl Builder {
             barriers: Arc::clone(&groups.barriers),
             announcer,
             inbox_updates: groups.inbox_updates.clone(),
+            has_notifications: self.config.push.enabled,
         }
     }
 
@@ -297,7 +298,9 @@ impl Builder {
         // The others are for calls and background tasks.
         let concurrency = usize::try_from(self.config.mysql.connections_max.saturating_sub(2).max(1))?;
         let deadline = Duration::from_millis(self.config.limits.request_deadline_ms);
-        let settings = ReadSettings { concurrency, deadline, inbox_ttl_s: self.config.inbox.ttl_s };
+        let inbox_ttl_s = self.config.inbox.ttl_s;
+        let has_notifications = self.config.push.enabled;
+        let settings = ReadSettings { concurrency, deadline, inbox_ttl_s, has_notifications };
         let deps = ReadDeps {
             pool: self.stores.pool.clone(),
             inboxes: groups.inboxes.clone(),
@@ -307,14 +310,6 @@ impl Builder {
             tasks: self.tasks.clone(),
         };
         Ok(Arc::new(Reads::new(deps, settings)))
-    }
-
-    fn feed(&self, listening: &Shutdown, memberships: &Arc<Memberships>) -> Option<Arc<UserFeed>> {
-        let (pool, keep_s) = (self.stores.pool.clone(), self.config.feed.keep_s);
-        let feed = ChangeFeed::start(pool, self.stores.feed?, keep_s, (listening.clone(), &self.tasks));
-        let (memberships, budgets) = (Arc::clone(memberships), Arc::clone(&self.budgets));
-        let deadline = Duration::from_millis(self.config.limits.request_deadline_ms);
-        Some(UserFeed::start(UserFeedDeps { feed, memberships, budgets, deadline }, &self.tasks))
     }
 
     /// The workers have the same expiry here: it is longer than their own, so that no live one is removed.

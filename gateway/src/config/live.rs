@@ -3,7 +3,7 @@
 use shared::config::Files;
 use shared::reload::LiveKeys;
 
-use super::{Config, Groups, Limits};
+use super::{Config, Groups, Limits, Push};
 
 /// The keys that SIGHUP applies.
 pub(crate) const KEYS: LiveKeys<Config> = LiveKeys { names: LIVE, changed };
@@ -67,6 +67,22 @@ const LIVE: &[&str] = &[
     "limits.user_reads_at_once",
     "log.filter",
     "profiles.changes_per_minute",
+    "push.apns_key_file",
+    "push.apns_key_id",
+    "push.apns_sandbox",
+    "push.apns_team_id",
+    "push.apns_topic",
+    "push.apns_url",
+    "push.delay_s",
+    "push.fcm_service_account_file",
+    "push.fcm_url",
+    "push.interval_s",
+    "push.sends_at_once",
+    "push.text",
+    "push.timeout_ms",
+    "push.vapid_keys",
+    "push.vapid_keys_file",
+    "push.vapid_subject",
 ];
 
 /// Applied at the next start.
@@ -153,6 +169,7 @@ const RESTART: &[&str] = &[
     "presence.events",
     "presence.watched_users_max",
     "profiles.enabled",
+    "push.enabled",
     "redis.command_timeout_ms",
     "redis.sent_ttl_s",
     "redis.tls_ca",
@@ -204,6 +221,7 @@ fn changed(now: &Config, new: &Config) -> Config {
         ..config.files
     };
     config.hook = new.hook.clone();
+    config.push = Push { enabled: now.push.enabled, ..new.push.clone() };
     config.profiles.changes_per_minute = new.profiles.changes_per_minute;
     config.drain = new.drain.clone();
     config.log.filter.clone_from(&new.log.filter);

@@ -19,11 +19,13 @@ pub(crate) enum ReadError {
 }
 
 /// Why a cursor cannot be gone on with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Outside {
     /// The events after it are removed.
+    #[error("the events after this cursor are removed, because they are older than feed.keep_s = {keep_s} s")]
     Removed { keep_s: u32 },
     /// The feed ends before it.
+    #[error("the feed ends before this cursor: the database is that of an earlier time")]
     Ahead,
 }
 
@@ -53,13 +55,12 @@ fn outside(cursor: Cursor, Extent { before, head, .. }: Extent, keep_s: u32) -> 
 impl Outside {
     fn refusal(self, next_cursor: String) -> ApiError {
         let message = match self {
-            Self::Removed { keep_s } => format!(
-                "the events after this cursor are removed, because they are older than feed.keep_s = {keep_s} s: go on with \
-                 cursor={next_cursor}, before the oldest that is kept, and read what is missing from the conversations"
+            Self::Removed { .. } => format!(
+                "{self}: go on with cursor={next_cursor}, before the oldest that is kept, and read what is missing from the \
+                 conversations"
             ),
             Self::Ahead => format!(
-                "the feed ends before this cursor: the database is that of an earlier time. Go on with cursor={next_cursor}, \
-                 at the end of the feed, and compare with the conversations"
+                "{self}. Go on with cursor={next_cursor}, at the end of the feed, and compare with the conversations"
             ),
         };
         ApiError::Gone { message: message.into(), next_cursor: next_cursor.into() }

@@ -88,6 +88,7 @@ async fn change_password(call: Call) -> Answer {
     let Change { old_password, new_password } = call.json().await?;
     let not_before = accounts.change_password(attempt(&call, &user), old_password, new_password).await?;
     call.deps.revocations.revoked(&user, not_before);
+    end_notifications(&call, &user).await;
     // A token of the millisecond of the revocation is revoked, too.
     tokio::time::sleep(Duration::from_millis(2)).await;
     token(&call, &user, None)
@@ -99,6 +100,7 @@ pub(super) async fn reset_password(call: &Call, user: &UserId) -> Answer {
     let Reset { password } = call.json().await?;
     let not_before = accounts.reset_password(user, password).await?;
     call.deps.revocations.revoked(user, not_before);
+    end_notifications(call, user).await;
     json(&LoggedOut { not_before })
 }
 
@@ -109,7 +111,16 @@ async fn log_out(call: Call) -> Answer {
 
 /// Revokes all tokens of `user`.
 pub(super) async fn revoke(call: &Call, user: &UserId) -> Answer {
-    json(&LoggedOut { not_before: call.deps.revocations.revoke(user).await? })
+    let not_before = call.deps.revocations.revoke(user).await?;
+    end_notifications(call, user).await;
+    json(&LoggedOut { not_before })
+}
+
+/// The devices of `user` are not notified any more: their tokens are revoked.
+async fn end_notifications(call: &Call, user: &UserId) {
+    if let Some(notifications) = &call.deps.notifications {
+        notifications.logged_out(user).await;
+    }
 }
 
 /// Responds with a new token for `user`.

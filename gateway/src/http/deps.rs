@@ -17,6 +17,7 @@ use crate::connection;
 use crate::feed::UserFeed;
 use crate::files::Files;
 use crate::membership::{GroupChanges, Memberships, Quotas};
+use crate::notifications::Notifications;
 use crate::presence::Online;
 use crate::processes::Processes;
 use crate::rates::Rates;
@@ -54,6 +55,8 @@ pub(crate) struct Deps {
     pub(crate) files: Option<Arc<Files>>,
     /// `None` if it is off.
     pub(crate) feed: Option<Arc<UserFeed>>,
+    /// `None` if they are off.
+    pub(crate) notifications: Option<Arc<Notifications>>,
     /// For the operator.
     pub(crate) processes: Arc<Processes>,
     /// Stops at a drain, which waits for all calls.

@@ -28,6 +28,7 @@ mod path;
 mod people;
 mod places;
 mod profile_fields;
+mod push;
 mod query;
 mod refusals;
 mod router;

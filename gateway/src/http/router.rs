@@ -30,7 +30,7 @@ use super::deps::Deps;
 use super::places::Places;
 use super::refusals::not_found;
 use super::{
-    accounts, admin, conversations, cors, files, groups, head, invitations, path, people, query,
+    accounts, admin, conversations, cors, files, groups, head, invitations, path, people, push, query,
     specification, uploads, user_feed, users, version,
 };
 use crate::auth::caller::{self, Caller, Claims};
@@ -54,6 +54,7 @@ async fn route(path: &[&str], call: Call) -> Answer {
         ["groups", rest @ ..] => groups::route(rest, call).await,
         ["invitations", rest @ ..] => invitations::route(rest, call).await,
         ["presence", rest @ ..] => people::route_presence(rest, call).await,
+        ["push", rest @ ..] => push::route(rest, call).await,
         ["settings", rest @ ..] => invitations::route_settings(rest, call).await,
         ["uploads", rest @ ..] => uploads::route(rest, call).await,
         ["users", "me", "password"] => accounts::route(path, call).await,

@@ -93,7 +93,13 @@ impl Outgoing {
         Err(RefusedUrl(why.to_string()))
     }
 
+    /// The client for `https://`.
+    pub(crate) fn internet(&self) -> &Client {
+        &self.tls.0
+    }
+
     /// The client that calls `url`. It follows no redirects, and has no timeout but that of connecting.
+    #[allow(dead_code, reason = "for webhooks")]
     pub(crate) fn client(&self, url: &Url) -> &Client {
         if url.scheme() == "https" { &self.tls.0 } else { &self.plain.0 }
     }

@@ -5,6 +5,7 @@
 //! * [`moved_positions`] announces moved read positions with their unread counts.
 //! * [`read_positions`] moves and lists read positions.
 //! * [`sync`] lists a user's conversations, and those that changed since a cursor.
+//! * [`unread_total`] counts the unread messages of all conversations of a user.
 //! * [`tail_cache`] has the newest messages of conversations, for unread counts.
 
 mod moved_positions;
@@ -13,5 +14,6 @@ mod read_positions;
 mod reads;
 mod sync;
 mod tail_cache;
+mod unread_total;
 
 pub(crate) use reads::{ReadDeps, ReadSettings, Reads};

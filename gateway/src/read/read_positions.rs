@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shared::conversation::{Conversation, Kind};
 use shared::ids::{Seq, UserId};
 use shared::mysql::positions::{self, Advance, ListedPosition};
-use shared::mysql::{Pool, views};
+use shared::mysql::{Pool, notifications, views};
 use shared::permission::Relation;
 use shared::redis::inbox::{Change, InboxUpdate, Inboxes};
 
@@ -25,6 +25,8 @@ pub(super) struct ReadPositions {
     memberships: Arc<Memberships>,
     moved: MovedPositions,
     announcer: Announcer,
+    /// Notifications are on.
+    has_notifications: bool,
 }
 
 impl ReadPositions {
@@ -32,10 +34,10 @@ impl ReadPositions {
         pool: Pool,
         inboxes: Inboxes,
         memberships: Arc<Memberships>,
-        moved: MovedPositions,
-        announcer: Announcer,
+        (moved, announcer): (MovedPositions, Announcer),
+        has_notifications: bool,
     ) -> Self {
-        Self { pool, inboxes, memberships, moved, announcer }
+        Self { pool, inboxes, memberships, moved, announcer, has_notifications }
     }
 
     /// Moves the read position forward to `cursor`, records it in the user's inbox, and announces it to the user's other
@@ -67,6 +69,9 @@ impl ReadPositions {
             self.announce_unmarked(by, conversation).await;
         }
         if advance.moved {
+            if self.has_notifications {
+                self.withdraw(&by.user, conversation).await;
+            }
             let moved = MovedPosition {
                 position: advance.position,
                 counted_from: permissions.history.counted_from(),
@@ -76,6 +81,17 @@ impl ReadPositions {
             self.moved.announce(&by.user, conversation, moved);
         }
         Ok(advance)
+    }
+
+    /// Lets what devices show be withdrawn, after the position is stored. What fails here is noticed when the notification is
+    /// looked at again.
+    async fn withdraw(&self, user: &UserId, conversation: &Conversation) {
+        if let Err(error) = notifications::touch(&self.pool, user, conversation).await {
+            tracing::warn!(
+                user.id = %user, conversation.id = %conversation, %error,
+                "The notification of user {user} about {conversation} cannot be withdrawn now; it is withdrawn later"
+            );
+        }
     }
 
     /// The conversation is not marked as unread any more. If that cannot be announced, a sync tells it.

@@ -19,6 +19,7 @@ use super::page_reader::{PageKey, PageReader};
 use super::read_positions::ReadPositions;
 use super::sync::ConversationLists;
 use super::tail_cache::TailCache;
+use super::unread_total::UnreadTotals;
 use crate::announce::Announcer;
 use crate::budget::{Budgets, Payer, ReadPermit, ReplyBytes, cost, page_bytes, profiles_bytes};
 use crate::identity::Identity;
@@ -63,6 +64,8 @@ pub(crate) struct ReadSettings {
     pub(crate) deadline: Duration,
     /// As in [`Inboxes`].
     pub(crate) inbox_ttl_s: u32,
+    /// A moved read position may withdraw notifications.
+    pub(crate) has_notifications: bool,
 }
 
 /// Handle for read requests.
@@ -73,6 +76,7 @@ pub(crate) struct Reads {
     pages: PageReader,
     positions: ReadPositions,
     lists: ConversationLists,
+    totals: UnreadTotals,
     budgets: Arc<Budgets>,
     deadline: Duration,
 }
@@ -89,15 +93,17 @@ impl Reads {
     #[must_use]
     pub(crate) fn new(deps: ReadDeps, settings: ReadSettings) -> Self {
         let ReadDeps { pool, inboxes, memberships, budgets, announcer, tasks } = deps;
-        let ReadSettings { concurrency, deadline, inbox_ttl_s } = settings;
+        let ReadSettings { concurrency, deadline, inbox_ttl_s, has_notifications } = settings;
         let tails = Arc::new(TailCache::new(pool.clone()));
         let members = || Arc::clone(&memberships);
         let lists =
             ConversationLists::new(pool.clone(), inboxes.clone(), members(), Arc::clone(&tails), inbox_ttl_s);
+        let totals = UnreadTotals::new(pool.clone(), members(), Arc::clone(&tails));
         let moved = MovedPositions::new(tails, announcer.clone(), tasks.clone());
-        let positions = ReadPositions::new(pool.clone(), inboxes, members(), moved, announcer);
+        let positions =
+            ReadPositions::new(pool.clone(), inboxes, members(), (moved, announcer), has_notifications);
         let pages = PageReader::new(pool.clone(), concurrency, tasks);
-        Self { pool, memberships, pages, positions, lists, budgets, deadline }
+        Self { pool, memberships, pages, positions, lists, totals, budgets, deadline }
     }
 
     /// One page of a conversation as the frame of a pull's reply. `to`: the connection that it goes to.
@@ -239,6 +245,18 @@ impl Reads {
         let rendered = render(&listing)?;
         payer.spend(cost_of(&listing, rendered.len()));
         Ok(begun.bytes.attach(rendered))
+    }
+
+    /// The unread messages of `user` in conversations that it has not muted; `None` if they are not counted, because there are
+    /// too many conversations, or the database fails.
+    pub(crate) async fn unread_total(&self, user: &UserId) -> Option<u64> {
+        match self.totals.of(user).await {
+            Ok(total) => total,
+            Err(error) => {
+                tracing::warn!(user.id = %user, %error, "Cannot count the unread messages of user {user}");
+                None
+            }
+        }
     }
 
     /// The profiles of `users` (each given once, at most 100), as `render` shows them.

@@ -29,6 +29,7 @@ Promises that the judge checks; each number counts violations and must be 0:
   reordered    Messages of one sender are stored in another order than they were sent in (without refusals).
   different    Two gateways show different lists of the same conversation.
   undercut     A message appeared at or below a cursor that a client had been given.
+  unnotified   A device of a user without a connection does not show the last message, or one that was read (chaos only).
   (renumbered counts messages whose seq changed in a repair, and whose sender was told: this is allowed.)
 
 Exit codes:

@@ -1,38 +1,13 @@
 //! The JSON that a device decrypts.
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::encryption::PLAINTEXT_BYTES_MAX;
 use crate::message::{Notification, PushMessage};
 use crate::truncation::fitted;
 
-/// `{"show":{…}}` or `{"withdraw":{…}}`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Payload<'a> {
-    Show {
-        title: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        body: Option<&'a str>,
-        /// The `tag` of `ServiceWorkerRegistration.showNotification()`.
-        tag: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        badge: Option<u32>,
-        quiet: bool,
-        #[serde(skip_serializing_if = "Map::is_empty")]
-        data: &'a Map<String, Value>,
-    },
-    Withdraw {
-        tag: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        badge: Option<u32>,
-        #[serde(skip_serializing_if = "Map::is_empty")]
-        data: &'a Map<String, Value>,
-    },
-}
-
-/// The plaintext of `message`; `None`: it is too long even without a text.
+/// The plaintext of `message`: one object with the values for the app and what is shown. `None`: it is too long even without a
+/// text.
 pub(super) fn plaintext(message: &PushMessage) -> Option<Vec<u8>> {
     match message {
         PushMessage::Show(notification) => {
@@ -40,30 +15,56 @@ pub(super) fn plaintext(message: &PushMessage) -> Option<Vec<u8>> {
             Some(show(&fitted))
         }
         PushMessage::Withdraw(withdrawal) => {
-            let payload = Payload::Withdraw {
+            let json = json(Payload {
+                data: &withdrawal.data,
+                title: None,
+                body: None,
                 tag: withdrawal.collapse_key.as_str(),
                 badge: withdrawal.badge,
-                data: &withdrawal.data,
-            };
-            Some(json(&payload)).filter(|json| json.len() <= PLAINTEXT_BYTES_MAX)
+                quiet: false,
+            });
+            Some(json).filter(|json| json.len() <= PLAINTEXT_BYTES_MAX)
         }
     }
 }
 
 fn show(notification: &Notification) -> Vec<u8> {
-    json(&Payload::Show {
-        title: &notification.title,
+    json(Payload {
+        data: &notification.data,
+        title: Some(&notification.title),
         body: notification.body.as_deref(),
         tag: notification.collapse_key.as_str(),
         badge: notification.badge,
         quiet: notification.quiet,
-        data: &notification.data,
     })
 }
 
-fn json(payload: &Payload<'_>) -> Vec<u8> {
+/// The fields beside the values for the app, which have no such names.
+struct Payload<'a> {
+    data: &'a Map<String, Value>,
+    title: Option<&'a str>,
+    body: Option<&'a str>,
+    /// The `tag` of `ServiceWorkerRegistration.showNotification()`.
+    tag: &'a str,
+    badge: Option<u32>,
+    /// It is shown without a sound.
+    quiet: bool,
+}
+
+fn json(payload: Payload<'_>) -> Vec<u8> {
+    let Payload { data, title, body, tag, badge, quiet } = payload;
+    let mut object = data.clone();
+    let fields = [
+        ("title", title.map(Value::from)),
+        ("body", body.map(Value::from)),
+        ("tag", Some(Value::from(tag))),
+        ("badge", badge.map(Value::from)),
+        ("quiet", quiet.then_some(Value::Bool(true))),
+    ];
+    let fields = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    object.extend(fields);
     // Text, numbers and values of JSON cannot fail to be written as JSON.
-    serde_json::to_vec(payload).unwrap_or_default()
+    serde_json::to_vec(&object).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -93,13 +94,13 @@ mod tests {
     fn a_notification_is_shown_and_a_withdrawal_only_names_it() {
         let tag = CollapseKey::of("c");
         let shown = plaintext(&PushMessage::Show(notification("Hi".to_owned()))).unwrap();
-        let expected = json!({"show": {"title": "Alice", "body": "Hi", "tag": tag.as_str(), "badge": 2,
-            "quiet": true, "data": {"seq": 7}}});
+        let expected = json!({"seq": 7, "title": "Alice", "body": "Hi", "tag": tag.as_str(), "badge": 2,
+            "quiet": true});
         assert_eq!(serde_json::from_slice::<Value>(&shown).unwrap(), expected);
         let withdrawal =
             Withdrawal { collapse_key: tag.clone(), data: Map::new(), badge: None, ttl: Duration::ZERO };
         let withdrawn = plaintext(&PushMessage::Withdraw(withdrawal)).unwrap();
-        let expected = json!({"withdraw": {"tag": tag.as_str()}});
+        let expected = json!({"tag": tag.as_str()});
         assert_eq!(serde_json::from_slice::<Value>(&withdrawn).unwrap(), expected);
     }
 
@@ -115,7 +116,7 @@ mod tests {
                 bytes.len()
             );
             let read: Value = serde_json::from_slice(&bytes).unwrap();
-            let body = read["show"]["body"].as_str().unwrap();
+            let body = read["body"].as_str().unwrap();
             assert!(body.trim_end_matches('\u{2026}').chars().all(|c| c == character));
         }
         let mut large = notification(String::new());

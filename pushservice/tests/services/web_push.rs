@@ -41,10 +41,9 @@ async fn a_device_receives_what_it_shows_and_withdraws() {
 
     let received = device.wait_for(2).await;
     let tag = show("").collapse_key().as_str().to_owned();
-    let expected = json!({"show": {"title": "Alice", "body": "Hello \u{1f600}", "tag": tag, "badge": 2,
-        "quiet": false, "data": {"seq": 7}}});
+    let expected = json!({"seq": 7, "title": "Alice", "body": "Hello \u{1f600}", "tag": tag, "badge": 2});
     assert_eq!(received[0].json(), expected);
-    assert_eq!(received[1].json(), json!({"withdraw": {"tag": tag}}));
+    assert_eq!(received[1].json(), json!({ "tag": tag }));
     assert_eq!((received[0].ttl_s, received[0].urgency.as_deref()), (3_600, Some("high")));
     assert_eq!(received[1].urgency.as_deref(), Some("normal"));
     assert!(received.iter().all(|message| message.topic.as_deref() == Some(tag.as_str())));
@@ -67,7 +66,7 @@ async fn a_waiting_message_is_replaced_by_the_next_with_its_key() {
     device.connect();
     let received = device.received();
     assert_eq!(received.len(), 1);
-    assert!(received[0].json()["withdraw"].is_object());
+    assert!(received[0].json()["title"].is_null());
     device.disconnect();
     senders.send(&subscription, &pushservice::PushMessage::Show(at_once)).await;
     device.connect();
@@ -85,7 +84,7 @@ async fn a_long_text_arrives_shortened() {
     assert_eq!(senders.send(&subscription(&device, None), &show(&text)).await, Outcome::Accepted);
     let received = &device.wait_for(1).await[0];
     assert!((3_988..=3_993).contains(&received.payload.len()), "{}", received.payload.len());
-    let body = received.json()["show"]["body"].as_str().unwrap().to_owned();
+    let body = received.json()["body"].as_str().unwrap().to_owned();
     assert!(text.starts_with(body.strip_suffix('\u{2026}').unwrap()));
 
     let mut large = notification("");

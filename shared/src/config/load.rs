@@ -12,13 +12,14 @@ use super::known::{Owner, Program, is_section, similar};
 const ENV_PREFIX: &str = "IM__";
 
 /// Keys whose value is a list, separated by commas in an environment variable.
-const LISTS: [&str; 6] = [
+const LISTS: [&str; 7] = [
     "files.types",
     "hook.conversations",
     "hook.messages",
     "listen.allowed_origins",
     "listen.hosts",
     "listen.trusted_proxies",
+    "outgoing.allowed_networks",
 ];
 
 /// An invalid setting, as one line that names the key, and the variable or the file that it comes from.

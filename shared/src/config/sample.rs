@@ -56,6 +56,7 @@ pub fn with_other_values(sample: &str) -> String {
             ("false", _) => "true".to_owned(),
             ("[\"*/*\"]", _) => "[\"image/*\"]".to_owned(),
             ("\"\"", _) => "\"https://x.example\"".to_owned(),
+            (url, _) if url.starts_with("\"https://") => "\"https://x.example\"".to_owned(),
             ("\"refuse\"", _) => "\"allow\"".to_owned(),
             (list, _) if list.starts_with("[\"") => "[\"x\"]".to_owned(),
             _ if key == "filter" => "\"trace\"".to_owned(),

@@ -64,6 +64,9 @@ const FILES: &[(&str, &str)] = &[
     file!("0071_user_upload_quota.sql"),
     file!("0075_feed_shard.sql"),
     file!("0076_feed_change.sql"),
+    file!("0077_feed_reader.sql"),
+    file!("0079_push_subscription.sql"),
+    file!("0080_notification.sql"),
 ];
 
 /// Builds the migration of `NNNN_description.sql`, as `sqlx::migrate!` does: the same version, description and checksum.

@@ -23,7 +23,7 @@ const CRATES: [Layers; 8] = [
         crate_name: "imctl",
         rows: &[
             "main",
-            "config_check conversation dead_letters feed files generated migrate shards status trace user",
+            "config_check conversation dead_letters feed files generated migrate push shards status trace user",
             "arguments context named output prompt text warnings",
         ],
         crates: &["gateway", "worker", "filestore", "pushservice", "shared", "proto"],
@@ -35,7 +35,7 @@ const CRATES: [Layers; 8] = [
             "app",
             "http",
             "connection",
-            "push",
+            "notifications push",
             "send read typing watches",
             "presence devices feed files processes views",
             "membership",

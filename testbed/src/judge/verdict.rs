@@ -29,6 +29,9 @@ pub struct Verdict {
     pub stale: usize,
     /// Messages that appeared at or below a cursor that a client had been given.
     pub undercut: usize,
+    /// Users whose devices do not show the last message that they have not read, or show one that they have.
+    #[serde(default)]
+    pub unnotified: usize,
     /// One example of each kind of violation.
     pub examples: Vec<String>,
 }
@@ -48,6 +51,7 @@ impl Verdict {
             different,
             stale,
             undercut,
+            unnotified,
             ..
         } = self;
         lost + doubled
@@ -59,7 +63,13 @@ impl Verdict {
             + different
             + stale
             + undercut
+            + unnotified
             == 0
+    }
+
+    /// A device does not show what it should: `why`.
+    pub fn unnotified(&mut self, why: &str) {
+        self.record(|v| &mut v.unnotified, || format!("notifications: {why}"));
     }
 
     pub(super) fn record(
@@ -80,7 +90,7 @@ impl fmt::Display for Verdict {
         write!(
             f,
             "{}: {} acked, {} renumbered, lost {}, doubled {}, misnumbered {}, altered {}, foreign {}, unordered {}, reordered {}, \
-             different {}, stale {}, undercut {}",
+             different {}, stale {}, undercut {}, unnotified {}",
             if self.is_good() { "kept" } else { "BROKEN" },
             self.acked,
             self.renumbered,
@@ -93,7 +103,8 @@ impl fmt::Display for Verdict {
             self.reordered,
             self.different,
             self.stale,
-            self.undercut
+            self.undercut,
+            self.unnotified
         )?;
         self.examples.iter().try_for_each(|example| write!(f, "\n  {example}"))
     }

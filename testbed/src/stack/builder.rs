@@ -12,6 +12,9 @@ use crate::client::conformance;
 /// Signs the tokens of demos and tests.
 pub const DEMO_SECRET: &str = "a demo's secret, known to everyone";
 
+/// Signs the notifications of tests.
+const DEMO_VAPID_KEY: &str = "yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw";
+
 /// Describes a system, and starts it.
 #[derive(Debug, Clone)]
 pub struct Builder {
@@ -98,6 +101,15 @@ impl Builder {
     #[must_use]
     pub fn feed(self) -> Self {
         self.set("IM__FEED__ENABLED", true)
+    }
+
+    /// With notifications by Web Push, to push services on this machine too. Needs the [change feed](Self::feed).
+    #[must_use]
+    pub fn notifications(self) -> Self {
+        self.set("IM__PUSH__ENABLED", true)
+            .set("IM__PUSH__VAPID_KEYS", DEMO_VAPID_KEY)
+            .set("IM__PUSH__VAPID_SUBJECT", "mailto:push@example.com")
+            .set("IM__OUTGOING__ALLOWED_NETWORKS", "127.0.0.0/8")
     }
 
     /// The folder of logs and data, which stays. Without it: a temporary folder, removed at the end.

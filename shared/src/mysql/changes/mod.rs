@@ -9,6 +9,7 @@ mod view;
 mod write;
 
 pub use read::read;
+pub(in crate::mysql) use values::EVERYONE;
 pub use values::{AddedReaction, ChangeFacts, ChangeQuery, ChangeWrites, ReactionQuery};
 pub(super) use view::add_reactions;
 pub use view::{Reacted, mentions_above, pins, reactions_after, remove_old_unchanged};
