@@ -17,6 +17,7 @@ mod participants;
 mod push_check;
 mod run;
 mod service_fault;
+mod webhook;
 
 pub use cluster_fault::{Cluster, ClusterFault};
 pub use fault::{Damage, Fault, Wire};

@@ -96,6 +96,8 @@ pub struct Outcome {
     pub feed_events: Option<u64>,
     /// Notifications that devices received, and those among them that they had shown before; `None` without notifications.
     pub notifications: Option<(usize, usize)>,
+    /// Events that the endpoint of a webhook received, each once; `None` without webhooks.
+    pub webhook_events: Option<u64>,
     /// Senders that did not get an answer to every message, and what the reader of the feed complains of, with the reason.
     pub unanswered: Vec<String>,
     /// Readers whose connection is open, but received no push of a fresh message.
@@ -127,6 +129,9 @@ impl fmt::Display for Outcome {
         }
         if let Some((all, repeated)) = self.notifications {
             writeln!(f, "{all} notifications, {repeated} of them again")?;
+        }
+        if let Some(events) = self.webhook_events {
+            writeln!(f, "{events} events of a webhook")?;
         }
         for (what, all) in [("unanswered", &self.unanswered), ("deaf", &self.deaf)] {
             for one in all {

@@ -16,11 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::monitor::Watched;
 use crate::notified::Notified;
+use crate::webhook::JudgedWebhook;
 
 /// For the last answers: a sender ends after two minutes without success.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(150);
 /// For the last messages to reach all readers.
 const READERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// For the last events to reach the endpoint of the webhook: the lease of a gateway that was killed must end, and a failed call
+/// is repeated after some seconds.
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(60);
 /// The moments of sending repeat after this time; its last second is a burst.
 const PERIOD: Duration = Duration::from_secs(10);
 /// The rate during a burst, as a multiple of the usual one.
@@ -60,6 +64,8 @@ pub(crate) struct Participants {
     feed: Option<FeedReader>,
     /// `None` if the system has no notifications.
     notified: Option<Notified>,
+    /// `None` if the system has no webhooks.
+    webhook: Option<JudgedWebhook>,
     senders: Vec<Arc<Progress>>,
     stop_sending: CancellationToken,
     stop_reading: CancellationToken,
@@ -88,6 +94,7 @@ impl Participants {
             readers: Vec::new(),
             feed: FeedReader::start(&system.http_urls(), system.operator_key()).await?,
             notified: None,
+            webhook: JudgedWebhook::start(system).await?,
             senders: Vec::new(),
             stop_sending: CancellationToken::new(),
             stop_reading: CancellationToken::new(),
@@ -226,6 +233,14 @@ impl Participants {
     ) -> anyhow::Result<Option<(usize, usize)>> {
         let Some(notified) = self.notified.take() else { return Ok(None) };
         notified.finish(lists, verdict).await.map(Some)
+    }
+
+    /// The same for the endpoint of the webhook.
+    pub(crate) async fn finish_webhook(
+        &mut self,
+    ) -> anyhow::Result<Option<(Vec<Vec<FeedEvent>>, Vec<String>)>> {
+        let Some(webhook) = self.webhook.take() else { return Ok(None) };
+        webhook.finish(WEBHOOK_TIMEOUT).await.map(Some)
     }
 }
 

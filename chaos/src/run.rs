@@ -130,6 +130,12 @@ async fn judge(
     }
     tell(Progress::Step("notifications".to_owned()));
     let notifications = participants.finish_notified(&lists, &mut verdict).await?;
+    let mut webhook_events = None;
+    if let Some((shards, complaints)) = participants.finish_webhook().await? {
+        webhook_events = Some(shards.iter().map(Vec::len).sum::<usize>() as u64);
+        judge_feed(&shards, &lists, &mut verdict);
+        unanswered.extend(complaints.into_iter().map(|complaint| format!("webhook: {complaint}")));
+    }
     let by_readers: usize = readers.iter().map(|reader| reader.reconnects).sum();
     Ok(Outcome {
         seed: 0,
@@ -142,6 +148,7 @@ async fn judge(
         restless: false,
         feed_events,
         notifications,
+        webhook_events,
         verdict,
     })
 }

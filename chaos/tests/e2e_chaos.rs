@@ -18,7 +18,7 @@ async fn outcome(course: Course, seed: u64) -> Outcome {
 async fn outcome_on(builder: Builder, course: Course, seed: u64) -> Outcome {
     let options = Options { course, seed, per_second: PER_SECOND, readers: 15 };
     let mut system =
-        builder.unlimited().feed().notifications().many_shards().linked().on_own_servers().await.unwrap();
+        builder.unlimited().webhooks().notifications().many_shards().linked().on_own_servers().await.unwrap();
     let outcome = run(&mut system, &options, |_| {}).await.unwrap();
     if !outcome.is_good() {
         system.keep_logs();

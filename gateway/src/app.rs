@@ -1,5 +1,6 @@
 //! Starts a gateway and drains it.
 
+mod feed_parts;
 mod feed_readers;
 mod gauges;
 mod group_changes;

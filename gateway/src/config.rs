@@ -12,6 +12,7 @@ mod profiles;
 mod push;
 mod tls;
 mod traces;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub use profiles::Profiles;
 pub use push::Push;
 pub use tls::Tls;
 pub use traces::Traces;
+pub use webhooks::Webhooks;
 
 /// The default port of `ops.address`.
 const OPS_PORT: u16 = 9091;
@@ -74,6 +76,8 @@ pub struct Config {
     pub outgoing: Outgoing,
     /// `[push]`
     pub push: Push,
+    /// `[webhooks]`
+    pub webhooks: Webhooks,
     /// `[files]`
     pub files: Files,
     /// `[inbox]`
@@ -366,6 +370,7 @@ impl Config {
         self.feed.check()?;
         self.outgoing.check()?;
         self.push.check(&self.feed)?;
+        self.webhooks.check()?;
         self.files = self.files.validated()?;
         self.limits.check()?;
         self.hook = self.hook.validated(self.limits.request_deadline_ms)?;

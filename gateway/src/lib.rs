@@ -48,6 +48,7 @@ mod tls;
 mod typing;
 mod views;
 mod watches;
+pub mod webhooks;
 pub mod wire;
 mod write_timeout;
 

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::webhook_arguments::WebhookCommand;
+
 const COMMIT: &str = shared::build_commit!();
 
 static VERSION: LazyLock<String> =
@@ -81,6 +83,9 @@ pub(crate) enum Command {
     /// Make keys for notifications.
     #[command(subcommand)]
     Push(PushCommand),
+    /// List, add, change, pause or replay webhooks, and show how far they have come.
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
     /// Compare the files of the database with those of the store.
     #[command(subcommand)]
     Files(FilesCommand),

@@ -19,6 +19,8 @@ mod text;
 mod trace;
 mod user;
 mod warnings;
+mod webhook;
+mod webhook_arguments;
 
 use std::process::ExitCode;
 
@@ -80,6 +82,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<Ending> {
         }
         Command::Feed => feed::run(&context()?, output).await,
         Command::Push(PushCommand::VapidKey) => push::vapid_key(output),
+        Command::Webhook(command) => webhook::run(&context()?, command, output).await,
         Command::Files(FilesCommand::Verify) => files::verify(&context()?, output).await,
         Command::Shards(ShardsCommand::Plan { workers, shards }) => {
             shards::plan::run(context, workers, shards, output).await

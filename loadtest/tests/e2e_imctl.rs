@@ -280,6 +280,56 @@ async fn configurations_and_stores_are_checked_as_processes_do() {
 }
 
 /// Waits for `count` dead letters, and returns them.
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_managed_without_a_gateway_as_over_http() {
+    let receiver = testbed::client::WebhookReceiver::start().await.unwrap();
+    let system = Builder::new().gateways(1).workers(1).webhooks().for_test().await.unwrap();
+    let imctl = Imctl::of(&system).set("IM__OUTGOING__ALLOWED_NETWORKS", "127.0.0.0/8");
+    assert_eq!(imctl.json(0, &["webhook", "list"])["webhooks"], json!([]));
+    let (url, list) = (receiver.url(), "message, group");
+    let added = ["webhook", "add", "--name", "index", "--url", &url, "--event-types", list];
+    let added = imctl.json(0, &added);
+    let (id, secret) = (added["id"].as_str().unwrap(), added["secret"].as_str().unwrap());
+    assert_eq!(added["event_types"], json!(["message", "group"]));
+    receiver.set_secrets(&[secret]);
+    let tested = imctl.json(0, &["webhook", "test", id]);
+    assert_eq!((&tested["is_delivered"], receiver.calls()[0].signatures), (&json!(true), 1), "{tested}");
+
+    let changed = imctl.json(0, &["webhook", "set", id, "--event-types", "", "--conversations", "group"]);
+    assert_eq!((&changed["event_types"], &changed["conversations"]), (&json!([]), &json!(["group"])));
+    assert_eq!(imctl.json(0, &["webhook", "pause", id])["state"], "paused");
+    assert_eq!(imctl.json(0, &["webhook", "resume", id])["state"], "delivering");
+    let replayed = imctl.json(0, &["webhook", "replay", id, "--oldest"]);
+    assert_eq!(replayed["shards"][0]["cursor"], "0");
+    let rotated = imctl.json(0, &["webhook", "rotate", id, "--keep-old-s", "60"]);
+    assert_ne!(rotated["secret"], added["secret"]);
+    let over_http = testbed::client::Http::of_operator(&system.http_urls()[0], system.operator_key())
+        .ok("GET", &format!("/api/admin/webhooks/{id}"), None)
+        .await
+        .unwrap();
+    let shown = imctl.json(0, &["webhook", "show", id]);
+    for field in ["name", "url", "conversations", "updated_at", "old_secret_until"] {
+        assert_eq!(shown[field], over_http[field], "{field}");
+    }
+    let text = imctl.run(&["webhook", "list"]).stdout;
+    assert!(text.contains(id) && text.contains("delivering"), "{text}");
+    assert!(imctl.run(&["webhook", "show", id]).stdout.contains("next attempt"));
+
+    for (arguments, part) in [
+        (&["webhook", "show", "0123456789abcdef"][..], "there is no webhook"),
+        (&["webhook", "set", id], "nothing to change"),
+        (&["webhook", "set", id, "--url", "https://10.0.0.1/"], "outgoing.allowed_networks"),
+        (&["webhook", "set", id, "--event-types", "messages"], "event_types: "),
+        (&["webhook", "replay", id, "--shard", "0", "--cursor", "999"], "cursor: must be"),
+        (&["webhook", "remove", id], "--yes"),
+    ] {
+        let ended = imctl.run(arguments);
+        assert!(ended.code == 2 && ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
+    }
+    assert_eq!(imctl.json(0, &["webhook", "remove", id, "--yes"])["id"], id);
+    assert_eq!(imctl.json(0, &["webhook", "list"])["webhooks"], json!([]));
+}
+
 async fn letters(imctl: &Imctl, count: usize) -> Vec<Value> {
     let mut found = Vec::new();
     wait_for("dead letters", TIMEOUT, async || {

@@ -2,7 +2,7 @@
 //! configuration, telemetry.
 //!
 //! All SQL of the project is under [`mysql`], all Redis keys and Lua scripts under [`redis`], all exchange and queue names
-//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`message`], [`permission`], [`feed`], [`shard`], [`shard_state`], [`envelope`],
+//! in [`amqp::topology`]. The modules [`ids`], [`conversation`], [`message`], [`permission`], [`feed`], [`webhook`], [`shard`], [`shard_state`], [`envelope`],
 //! [`meta`], [`nickname`] and [`backoff`] are pure.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "the tasks of a test end with its runtime"))]
@@ -44,4 +44,5 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
 pub mod traces;
+pub mod webhook;
 pub mod webhook_signature;

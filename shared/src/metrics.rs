@@ -152,7 +152,7 @@ names! {
     GATEWAY_FEED_EVENTS = "im_gateway_feed_events_total", Counter, [],
         "Events of the change feed that were read, each time that one was.";
     GATEWAY_FEED_WAITING = "im_gateway_feed_waiting", Gauge, [],
-        "Calls that wait for the next event of the change feed (at most 64 of the operator and 1,024 of users).";
+        "Readers that wait for the next event of the change feed: calls (at most 64 of the operator and 1,024 of users) and the gateway's own readers.";
     GATEWAY_FEED_READERS = "im_gateway_feed_readers", Gauge, [],
         "Readers of a shard of the change feed that this gateway runs for webhooks and notifications.";
     GATEWAY_FEED_ROWS = "im_gateway_feed_rows_read_total", Counter, [],
@@ -190,6 +190,18 @@ names! {
         "Messages that wait for the hook before sending, or for earlier messages of their connection and conversation that do.";
     GATEWAY_HOOK_BREAKER = "im_gateway_hook_breaker_open", Gauge, [],
         "1 while the circuit breaker of the hook before sending is open or half-open, 0 otherwise.";
+    GATEWAY_WEBHOOK_CALLS = "im_gateway_webhook_calls_total", Counter, ["outcome"],
+        "Calls of webhooks, by outcome: delivered, or a failure: timeout, unreachable (also if the address is not allowed), redirect (none is followed) or status (it is not 2xx).";
+    GATEWAY_WEBHOOK_TIME = "im_gateway_webhook_seconds", Histogram, [],
+        "Time of one call of a webhook, until its answer or failure.";
+    GATEWAY_WEBHOOK_EVENTS = "im_gateway_webhook_events_total", Counter, [],
+        "Events that endpoints of webhooks have received: those of calls that were answered with 2xx.";
+    GATEWAY_WEBHOOK_SKIPPED = "im_gateway_webhook_skipped_rows_total", Counter, [],
+        "Rows of the change feed that a webhook has not received, because they were removed before: its endpoint failed, or was paused, for longer than feed.keep_s.";
+    GATEWAY_WEBHOOK_FAILING = "im_gateway_webhook_failing", Gauge, [],
+        "Webhooks whose last call failed, each counted once for each shard of the change feed that this gateway reads for it.";
+    GATEWAY_WEBHOOK_LAG = "im_gateway_webhook_lag_seconds", Gauge, [],
+        "Age of the oldest event that a webhook of this gateway is still to receive; 0 if there is none. Paused webhooks do not count.";
     GATEWAY_UPLOADS = "im_gateway_uploads_total", Counter, ["result"],
         "Uploads of files, by result: begun, completed, or refused because the bytes were not what was announced.";
     GATEWAY_UPLOAD_BYTES = "im_gateway_upload_bytes_total", Counter, [],

@@ -35,6 +35,12 @@ pub enum SecretError {
     TooMany,
 }
 
+/// A new secret: 32 random bytes.
+#[must_use]
+pub fn new_secret() -> String {
+    format!("{PREFIX}{}", STANDARD.encode(rand::random::<[u8; 32]>()))
+}
+
 /// Signs requests with one secret, or with two while the receiver changes to another one.
 #[derive(Debug, Clone)]
 pub struct SigningKey(Vec<hmac::Key>);
@@ -110,6 +116,13 @@ mod tests {
         ] {
             assert_eq!(SigningKey::parse(wrong).unwrap_err(), SecretError::Malformed, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_new_secret_is_another_one_each_time() {
+        let (one, other) = (new_secret(), new_secret());
+        assert_ne!(one, other);
+        assert!(SigningKey::parse(&format!("{one} {other}")).is_ok());
     }
 
     #[test]

@@ -31,7 +31,7 @@ const BOTH: [&str; 4] = [
     "shared/src/config/files.rs",
     "shared/src/config/feed.rs",
 ];
-const GATEWAY: [&str; 12] = [
+const GATEWAY: [&str; 13] = [
     "gateway/src/config.rs",
     "gateway/src/config/conversations.rs",
     "gateway/src/config/hook.rs",
@@ -43,6 +43,7 @@ const GATEWAY: [&str; 12] = [
     "gateway/src/config/push.rs",
     "gateway/src/config/tls.rs",
     "gateway/src/config/traces.rs",
+    "gateway/src/config/webhooks.rs",
     "gateway/src/id_profile.rs",
 ];
 /// Where the keys are listed that SIGHUP applies.

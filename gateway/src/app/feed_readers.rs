@@ -6,30 +6,37 @@ use std::time::Duration;
 use shared::config::ConfigError;
 use shared::shutdown::Shutdown;
 
+use super::feed_parts::FeedParts;
+use super::gauges::set_gauges;
 use super::parts::Builder;
+use crate::connection;
 use crate::feed::{ChangeFeed, FeedReader, Readers, UserFeed, UserFeedDeps};
 use crate::membership::Memberships;
 use crate::notifications::{NotificationDeps, NotificationReader, Notifications};
 use crate::outgoing::Outgoing;
 use crate::presence::Online;
 use crate::read::Reads;
+use crate::webhooks::Webhooks;
 
 impl Builder {
     /// The change feed, if it is on, with the gateway's own readers of it, which begin to run.
     ///
     /// # Errors
-    /// A key of a push service is unusable, or the database fails.
-    pub(super) async fn feed_readers(
+    /// A key of a push service or `outgoing.tls_ca` is unusable, or the database fails.
+    pub(super) async fn feed_parts(
         &self,
         listening: &Shutdown,
-        online: &Online,
-        reads: &Arc<Reads>,
-        memberships: &Arc<Memberships>,
-    ) -> anyhow::Result<(Option<Arc<UserFeed>>, Option<Arc<Notifications>>)> {
+        connections: &Arc<connection::Deps>,
+    ) -> anyhow::Result<FeedParts> {
+        let connection::Deps { online, reads, memberships, .. } = &**connections;
         let feed = self.feed(listening);
         let notifications = self.notifications(feed.as_ref(), online, reads)?;
-        self.run_feed_readers(notifications.as_ref()).await?;
-        Ok((feed.map(|feed| self.user_feed(feed, memberships)), notifications))
+        let webhooks = self.webhooks(feed.as_ref())?;
+        self.run_feed_readers(listening, notifications.as_ref(), webhooks.as_ref()).await?;
+        let gauges = set_gauges(Arc::clone(connections), webhooks.clone(), self.tasks.clone());
+        self.tasks.spawn_essential("gauges", gauges);
+        let feed = feed.map(|feed| self.user_feed(feed, memberships));
+        Ok(FeedParts { feed, notifications, webhooks })
     }
 
     fn feed(&self, listening: &Shutdown) -> Option<Arc<ChangeFeed>> {
@@ -72,15 +79,35 @@ impl Builder {
         Ok(Some(notifications))
     }
 
-    async fn run_feed_readers(&self, notifications: Option<&Arc<Notifications>>) -> anyhow::Result<()> {
+    /// The endpoints that get what `feed` has.
+    ///
+    /// # Errors
+    /// `outgoing.tls_ca` is unusable.
+    fn webhooks(&self, feed: Option<&Arc<ChangeFeed>>) -> Result<Option<Arc<Webhooks>>, ConfigError> {
+        let Some(feed) = feed else { return Ok(None) };
+        let outgoing = Outgoing::new(&self.config.outgoing)?;
+        let (pool, live) = (self.stores.pool.clone(), Arc::clone(&self.live));
+        Ok(Some(Arc::new(Webhooks::new(pool, Arc::clone(feed), outgoing, live))))
+    }
+
+    /// Runs the gateway's own readers of the feed until it drains: then other gateways run them.
+    async fn run_feed_readers(
+        &self,
+        listening: &Shutdown,
+        notifications: Option<&Arc<Notifications>>,
+        webhooks: Option<&Arc<Webhooks>>,
+    ) -> anyhow::Result<()> {
         let mut kinds: Vec<Arc<dyn FeedReader>> = Vec::new();
+        if let Some(webhooks) = webhooks {
+            kinds.push(Arc::clone(webhooks) as Arc<dyn FeedReader>);
+        }
         if let (Some(notifications), Some(shards)) = (notifications, self.stores.feed) {
             let pool = &self.stores.pool;
             kinds.push(Arc::new(NotificationReader::open(Arc::clone(notifications), pool, shards).await?));
         }
         if !kinds.is_empty() {
             let readers = Readers::new(self.stores.pool.clone(), self.gateway, kinds);
-            self.tasks.spawn_essential("readers of the change feed", readers.follow(self.tasks.clone()));
+            listening.spawn_essential("readers of the change feed", readers.follow(listening.clone()));
         }
         Ok(())
     }

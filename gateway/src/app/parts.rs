@@ -19,7 +19,7 @@ use shared::redis::sequence::Sequence;
 use shared::shard_follower::ShardFollower;
 use shared::shutdown::Shutdown;
 
-use super::gauges::set_gauges;
+use super::feed_parts::FeedParts;
 use super::readiness::{watch_mysql, watch_redis};
 use super::stores::Stores;
 use crate::announce::{Announcer, announcer};
@@ -96,18 +96,15 @@ impl Builder {
         let online = self.presence(&groups);
         let (watches, devices) = (self.watches(&online), self.devices(&announcer));
         let in_flight = Arc::new(InFlight::new());
-        let sends = self.sends(&groups, &in_flight, follower)?;
         self.tasks.spawn_essential("key files", Arc::clone(&tokens).follow_files(self.tasks.clone()));
         let revocations = self.revocations(&announcer, revoked).await?;
         let reads = self.reads(&groups, &announcer)?;
-        let (feed, notifications) =
-            self.feed_readers(listening, &online, &reads, &groups.memberships).await?;
         self.watch(&groups)?;
         let connections = Arc::new(connection::Deps {
             gateway: self.gateway,
             settings: Arc::new(connection::PresentSettings::of(&self.config)),
             hub: Arc::clone(&self.hub),
-            sends,
+            sends: self.sends(&groups, &in_flight, follower)?,
             reads: Arc::clone(&reads),
             memberships: Arc::clone(&groups.memberships),
             budgets: Arc::clone(&self.budgets),
@@ -121,6 +118,7 @@ impl Builder {
             shutdown: listening.clone(),
         });
         self.receive_events(&groups, in_flight, &revocations, (devices, watches)).await?;
+        let FeedParts { feed, notifications, webhooks } = self.feed_parts(listening, &connections).await?;
         Ok(http::Deps {
             files: Files::open(&self.live, &self.stores.pool, &groups.memberships).await?,
             profile_changes: self.follow(&connections, &groups),
@@ -137,6 +135,7 @@ impl Builder {
             online,
             feed,
             notifications,
+            webhooks,
             processes: Arc::new(self.processes()),
             accounts: self.accounts()?,
             pool: self.stores.pool,
@@ -152,10 +151,8 @@ impl Builder {
         announcer
     }
 
-    /// Sets the gauges; and what applies changes of the configuration, beside HTTP calls and the listener. Returns
-    /// the rates of changes of profiles.
+    /// Applies changes of the configuration, beside HTTP calls and the listener. Returns the rates of changes of profiles.
     fn follow(&self, connections: &Arc<connection::Deps>, groups: &Groups) -> Arc<Rates<UserId>> {
-        self.tasks.spawn_essential("gauges", set_gauges(Arc::clone(connections), self.tasks.clone()));
         let live = &self.live;
         live.follow(&connections.settings, |settings, config, _| settings.set(config));
         live.follow(&connections.logins, |logins, config, tasks| {

@@ -83,6 +83,7 @@ const LIVE: &[&str] = &[
     "push.vapid_keys",
     "push.vapid_keys_file",
     "push.vapid_subject",
+    "webhooks.timeout_ms",
 ];
 
 /// Applied at the next start.
@@ -222,6 +223,7 @@ fn changed(now: &Config, new: &Config) -> Config {
     };
     config.hook = new.hook.clone();
     config.push = Push { enabled: now.push.enabled, ..new.push.clone() };
+    config.webhooks = new.webhooks.clone();
     config.profiles.changes_per_minute = new.profiles.changes_per_minute;
     config.drain = new.drain.clone();
     config.log.filter.clone_from(&new.log.filter);

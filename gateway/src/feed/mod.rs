@@ -21,3 +21,4 @@ pub(crate) use gone::{Outside, ReadError};
 pub(crate) use pages::{ChangeFeed, Start};
 pub(crate) use readers::{FeedReader, Readers, Turn};
 pub(crate) use user_feed::{UserFeed, UserFeedDeps, UserStart};
+pub(crate) use view::EventView;

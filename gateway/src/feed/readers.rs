@@ -38,17 +38,50 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Moves the stored place to `to`. False if the lease is lost: the caller rolls back what belongs to it, and ends.
+    /// Moves the stored place to `to`, which ends the failures of the reader. False if the lease is lost: the caller rolls
+    /// back what belongs to it, and ends.
     ///
     /// # Errors
     /// The database's. Call it again, or end: the next turn begins at the stored place.
     pub(crate) async fn advance(&mut self, connection: &mut Tx, to: Cursor) -> Result<bool, mysql::Error> {
+        self.move_to(connection, to, false).await
+    }
+
+    /// As [`advance`](Self::advance), after something was done with the events: that is a success of the reader.
+    ///
+    /// # Errors
+    /// As [`advance`](Self::advance).
+    pub(crate) async fn succeed(&mut self, connection: &mut Tx, to: Cursor) -> Result<bool, mysql::Error> {
+        self.move_to(connection, to, true).await
+    }
+
+    async fn move_to(
+        &mut self,
+        connection: &mut Tx,
+        to: Cursor,
+        is_success: bool,
+    ) -> Result<bool, mysql::Error> {
         let reader = (&*self.owner, self.name.as_str(), self.shard);
-        let is_moved = feed::advance(connection, reader, self.cursor, to).await?;
+        let is_moved = feed::advance(connection, reader, (self.cursor, to), is_success).await?;
         if is_moved {
             self.cursor = to;
         }
         Ok(is_moved)
+    }
+
+    /// Records a failure for operators, with the time of the next attempt in milliseconds since 1970. False if the lease is
+    /// lost: the caller ends.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn fail(
+        &self,
+        connection: &mut Tx,
+        error: &str,
+        next_attempt_at: i64,
+    ) -> Result<bool, mysql::Error> {
+        let reader = (&*self.owner, self.name.as_str(), self.shard);
+        feed::record_failure(connection, reader, error, next_attempt_at).await
     }
 }
 
@@ -121,8 +154,9 @@ impl Readers {
     async fn round(&mut self, tasks: &Shutdown) -> Result<(), mysql::Error> {
         let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
         feed::renew_leases(&self.pool, &self.owner, lease_ms).await?;
-        let stored = feed::all_readers(&self.pool).await?;
+        // Before the places are read: one that ends later has moved its place before, and runs again in the next round.
         self.running.retain(|_, running| !running.task.is_finished());
+        let stored = feed::all_readers(&self.pool).await?;
         let (mine, others): (Vec<_>, Vec<_>) =
             stored.into_iter().partition(|reader| reader.owner == *self.owner);
         for ((name, shard), running) in &self.running {

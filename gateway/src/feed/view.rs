@@ -18,7 +18,7 @@ pub(super) struct PageView<'a> {
 
 /// One event.
 #[derive(Debug, Serialize)]
-pub(super) struct EventView<'a> {
+pub(crate) struct EventView<'a> {
     cursor: String,
     time_ms: i64,
     #[serde(flatten)]
@@ -27,7 +27,7 @@ pub(super) struct EventView<'a> {
 
 impl<'a> EventView<'a> {
     /// An event with the text of the cursor after it.
-    pub(super) fn new(event: &'a Event<'a>, cursor: String) -> Self {
+    pub(crate) fn new(event: &'a Event<'a>, cursor: String) -> Self {
         let Event { cursor: _, written_at, kind } = event;
         Self { cursor, time_ms: *written_at, kind: KindView::from(kind) }
     }

@@ -7,7 +7,7 @@ use super::accounts::{reset_password, revoke, token};
 use super::answer::{self, Answer};
 use super::call::{self, Call};
 use super::refusals::{method_not_allowed, not_found};
-use super::{feed, users};
+use super::{feed, users, webhooks};
 use crate::wire::api_error::ApiError;
 use crate::wire::number;
 use crate::wire::retry_delay::RetryDelay;
@@ -22,6 +22,7 @@ pub(super) async fn route(path: &[&str], call: Call) -> Answer {
         ("PUT", ["users", user]) => users::replace(&call::user(user)?, call).await,
         ("GET", ["processes"]) => processes(&call).await,
         (_, ["feed", rest @ ..]) => feed::route(rest, call).await,
+        (_, ["webhooks", rest @ ..]) => Box::pin(webhooks::route(rest, call)).await,
         (_, ["processes"]) => Err(method_not_allowed("GET")),
         (_, ["users", _, "password"]) => Err(method_not_allowed("PUT")),
         (_, ["tokens"] | ["users", _, "revoke"]) => Err(method_not_allowed("POST")),

@@ -23,6 +23,7 @@ use crate::processes::Processes;
 use crate::rates::Rates;
 use crate::read::Reads;
 use crate::views::Views;
+use crate::webhooks::Webhooks;
 
 /// The parts of the gateway that HTTP calls use.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub(crate) struct Deps {
     pub(crate) feed: Option<Arc<UserFeed>>,
     /// `None` if they are off.
     pub(crate) notifications: Option<Arc<Notifications>>,
+    /// `None` if the feed is off.
+    pub(crate) webhooks: Option<Arc<Webhooks>>,
     /// For the operator.
     pub(crate) processes: Arc<Processes>,
     /// Stops at a drain, which waits for all calls.

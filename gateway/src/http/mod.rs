@@ -43,6 +43,7 @@ mod users;
 mod version;
 mod views;
 mod web;
+mod webhooks;
 
 pub(crate) use deps::Deps;
 pub(crate) use routes::routes;

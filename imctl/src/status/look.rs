@@ -10,19 +10,23 @@ use shared::metrics::{
     FEED_ENABLED, GATEWAY_CONNECTIONS, HARMFUL_POLICIES, PROCESS_INFO, PROCESS_READY, PROCESS_START,
     WORKER_HELD, WORKER_OLDEST_BODY, WORKER_SHARD_OWNER, WORKER_UNACKED_BODIES,
 };
-use shared::mysql::{self, inspection};
+use shared::mysql::{self, Pool, inspection};
 use shared::redis::inspection::Inspection;
 use shared::redis::liveness_registry::LivenessRegistry;
 use shared::redis::process_addresses::ProcessAddresses;
 use shared::shard::{ShardId, ShardLayout};
 use shared::shard_state::{Change, Phase, ShardState};
+use shared::webhook::WebhookId;
 
 use super::metrics::Metrics;
-use super::report::{Process, Shard, ShardsChange, Status};
+use super::report::{FailingWebhook, Process, Shard, ShardsChange, Status};
 use crate::context::Context;
 
 /// A process without a heartbeat for this long is dead; the longer of the two that processes use.
 const EXPIRY: Duration = Duration::from_secs(6);
+
+/// A webhook that fails for longer than this is a finding.
+const WEBHOOK_FAILS_MS: i64 = 15 * 60_000;
 
 /// Looks once.
 pub(super) async fn look(context: &Context) -> Status {
@@ -84,7 +88,28 @@ async fn look_at_mysql(context: &Context, status: &mut Status) -> anyhow::Result
         let configured = context.config().shards.checked()?;
         return Ok(ShardState::stable(configured.unwrap_or(ShardLayout::DEFAULT)));
     }
+    if pending == 0 {
+        status.webhooks_failing = failing_webhooks(&pool).await?;
+    }
     context.shard_state(&pool).await
+}
+
+/// Those that fail longest, by their first failure.
+async fn failing_webhooks(pool: &Pool) -> anyhow::Result<Vec<FailingWebhook>> {
+    let limit = unix_millis() - WEBHOOK_FAILS_MS;
+    let mut failing: BTreeMap<String, FailingWebhook> = BTreeMap::new();
+    for state in mysql::feed::reader_states(pool, "webhook_").await? {
+        let is_failing = state.failures > 0 && !state.is_paused && state.failing_since < limit;
+        let Some(id) = WebhookId::of_reader(&state.name).filter(|_| is_failing) else { continue };
+        let id = id.as_str().to_owned();
+        let known = failing.entry(id.clone()).or_insert(FailingWebhook {
+            id,
+            failing_since_ms: state.failing_since,
+            last_error: state.last_error,
+        });
+        known.failing_since_ms = known.failing_since_ms.min(state.failing_since);
+    }
+    Ok(failing.into_values().collect())
 }
 
 async fn look_at_processes(

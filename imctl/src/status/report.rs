@@ -17,6 +17,8 @@ pub(crate) struct Status {
     /// Messages, or bodies, in the dead-letter queue; `None`: unknown, or there is no such queue yet.
     pub(super) dead_letters: Option<u32>,
     pub(super) stores: Stores,
+    /// Webhooks that have failed for longer than a quarter of an hour.
+    pub(super) webhooks_failing: Vec<FailingWebhook>,
     /// Migrations of this version that the schema does not have; `None`: unknown.
     pub(super) migrations_pending: Option<usize>,
 }
@@ -28,6 +30,14 @@ pub(crate) struct ShardsChange {
     pub(super) to: u16,
     /// `announced`, `paused`, `draining`, `retiring` or `removing`.
     pub(super) phase: &'static str,
+}
+
+/// A webhook that fails, in one shard of the change feed at least.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct FailingWebhook {
+    pub(super) id: String,
+    pub(super) failing_since_ms: i64,
+    pub(super) last_error: String,
 }
 
 /// Something that is wrong.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::report::{Finding, Status};
+use crate::text::time;
 
 /// Waiting bodies of one shard that are no usual load: up to 256,000 messages.
 const READY_BODIES_MAX: u32 = 1_000;
@@ -46,6 +47,14 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
             "feed.enabled is not equal on all processes: what those without it commit is missing in the feed";
         find("feed_differs", message.to_owned());
     }
+    for webhook in &status.webhooks_failing {
+        let (id, since) = (&webhook.id, time(webhook.failing_since_ms));
+        let message = format!(
+            "webhook {id} has received nothing since {since}, {}: `imctl webhook show {id}`",
+            webhook.last_error
+        );
+        find("webhook_failing", message);
+    }
     let versions: BTreeSet<&str> =
         status.processes.iter().filter_map(|process| process.version.as_deref()).collect();
     if versions.len() > 1 {
@@ -85,7 +94,7 @@ fn of_queues(status: &Status, find: &mut impl FnMut(&'static str, String)) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Process, Shard};
+    use super::super::report::{FailingWebhook, Process, Shard};
     use super::*;
 
     fn healthy() -> Status {
@@ -128,6 +137,12 @@ mod tests {
             }),
             ["feed_differs"]
         );
+        let webhook = FailingWebhook {
+            id: "0123456789abcdef".to_owned(),
+            failing_since_ms: 1,
+            last_error: "it did not answer".to_owned(),
+        };
+        assert_eq!(codes(|status| status.webhooks_failing = vec![webhook]), ["webhook_failing"]);
         assert_eq!(codes(|status| status.dead_letters = Some(1)), ["dead_letters"]);
         assert_eq!(codes(|status| status.migrations_pending = Some(1)), ["migrations_pending"]);
         let shard = |change: fn(&mut Shard)| codes(|status| change(&mut status.shards.as_mut().unwrap()[0]));

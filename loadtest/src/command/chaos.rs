@@ -118,7 +118,7 @@ impl Chaos {
         builder = match &self.previous {
             // It may not know the change feed.
             Some(folder) => builder.previous(folder),
-            None => builder.feed().notifications(),
+            None => builder.webhooks().notifications(),
         };
         if let Some(folder) = &self.data {
             builder = builder.folder(folder);

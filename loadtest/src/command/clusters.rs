@@ -82,7 +82,7 @@ impl Clusters {
             per_second: self.per_second,
             readers: 15,
         };
-        let builder = cluster.of(Builder::new().unlimited().feed().many_shards().linked());
+        let builder = cluster.of(Builder::new().unlimited().webhooks().many_shards().linked());
         run_shown(builder, &options, None).await
     }
 }

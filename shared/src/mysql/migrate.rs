@@ -65,6 +65,7 @@ const FILES: &[(&str, &str)] = &[
     file!("0075_feed_shard.sql"),
     file!("0076_feed_change.sql"),
     file!("0077_feed_reader.sql"),
+    file!("0078_webhook_endpoint.sql"),
     file!("0079_push_subscription.sql"),
     file!("0080_notification.sql"),
 ];

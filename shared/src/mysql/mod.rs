@@ -40,6 +40,7 @@ mod transaction;
 pub mod unread;
 pub mod user_settings;
 pub mod views;
+pub mod webhooks;
 
 pub use connect::{ConnectError, connect, is_unavailable};
 pub use fault::Fault;

@@ -36,9 +36,10 @@ pub enum FeedEvent {
     Other,
 }
 
+/// An event as JSON.
 #[derive(Debug, Deserialize)]
-struct Event {
-    cursor: String,
+pub(super) struct Event {
+    pub(super) cursor: String,
     #[serde(rename = "type")]
     kind: String,
     conversation_id: Option<String>,

@@ -16,6 +16,7 @@ mod report;
 mod sender;
 mod sending;
 mod trust;
+mod webhook_receiver;
 
 pub use connection::{Client, Synced};
 pub use credentials::Credentials;
@@ -32,3 +33,4 @@ pub use refusals::{Refusal, Refusals, Request, cause};
 pub use report::{Progress, Report, messages_in};
 pub use sender::{PushObserver, Sender, Sent};
 pub use trust::{tls_trouble, trust, websocket};
+pub use webhook_receiver::{Behavior, Received, WebhookReceiver};

@@ -112,6 +112,12 @@ impl Builder {
             .set("IM__OUTGOING__ALLOWED_NETWORKS", "127.0.0.0/8")
     }
 
+    /// With the change feed, and with webhooks to endpoints of this machine.
+    #[must_use]
+    pub fn webhooks(self) -> Self {
+        self.feed().set("IM__OUTGOING__ALLOWED_NETWORKS", "127.0.0.0/8")
+    }
+
     /// The folder of logs and data, which stays. Without it: a temporary folder, removed at the end.
     #[must_use]
     pub fn folder(mut self, folder: &Path) -> Self {

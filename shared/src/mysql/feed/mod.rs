@@ -3,12 +3,14 @@
 mod open;
 mod prune;
 mod read;
+mod reader_state;
 mod readers;
 mod write;
 
 pub use open::{FeedError, open};
 pub use prune::prune;
-pub use read::{Extent, extents, heads, messages, rows};
+pub use read::{Extent, extents, heads, messages, position_before, rows};
+pub use reader_state::{ReaderState, reader_states, record_failure};
 pub use readers::{
     StoredReader, add_reader, advance, all_readers, move_reader, pause_reader, release_leases, remove_reader,
     renew_leases, take_lease,

@@ -68,6 +68,33 @@ pub async fn rows(pool: &Pool, shard: u16, position: u64, count: u32) -> sqlx::R
     rows.into_iter().map(row).collect()
 }
 
+/// The position before the first row of a shard that was written at `time_ms` or later; the newest position if none was.
+/// Finds it by some reads by primary key. Rows are written in the order of their positions, but their times are those of
+/// several clocks: if these differ, so does the result.
+///
+/// # Errors
+/// The database's.
+pub async fn position_before(pool: &Pool, extent: Extent, time_ms: i64) -> sqlx::Result<u64> {
+    // All rows up to `low` were written before, none above `high` was.
+    let (mut low, mut high) = (extent.before, extent.head);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        let written: Option<i64> =
+            sqlx::query_scalar("SELECT written_at FROM feed_change WHERE shard = ? AND position = ?")
+                .bind(extent.shard)
+                .bind(middle)
+                .fetch_optional(pool)
+                .await?;
+        // A row that was removed meanwhile is older.
+        if written.is_none_or(|written| written < time_ms) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    Ok(low)
+}
+
 static RANGES: LazyLock<MultiRow> = LazyLock::new(|| {
     MultiRow::new(
         "SELECT seq, msg_id, sender_id, content, msg_type, send_time, is_recalled, extra, conversation_id \

@@ -6,6 +6,7 @@
 use sqlx::MySqlConnection;
 
 use crate::feed::{Cursor, FeedShards};
+use crate::ids::unix_millis;
 use crate::mysql::Pool;
 
 /// A reader of a shard, as it is stored.
@@ -74,12 +75,15 @@ pub async fn all_readers(pool: &Pool) -> sqlx::Result<Vec<StoredReader>> {
     Ok(rows.into_iter().map(StoredReader::from).collect())
 }
 
-/// Stops a reader, or lets it go on. Its owner loses the lease.
+/// Stops a reader, or lets it go on. Its owner loses the lease, and its failures are over.
 ///
 /// # Errors
 /// The database's.
 pub async fn pause_reader(connection: &mut MySqlConnection, name: &str, is_paused: bool) -> sqlx::Result<()> {
-    sqlx::query("UPDATE feed_reader SET is_paused = ?, owner = '', leased_until = 0 WHERE name = ?")
+    sqlx::query(
+        "UPDATE feed_reader SET is_paused = ?, owner = '', leased_until = 0, failures = 0, failing_since = 0, \
+         next_attempt_at = 0 WHERE name = ?",
+    )
         .bind(is_paused)
         .bind(name)
         .execute(connection)
@@ -87,8 +91,8 @@ pub async fn pause_reader(connection: &mut MySqlConnection, name: &str, is_pause
         .map(drop)
 }
 
-/// Lets a reader go on after `cursor` in `shard`. Its owner loses the lease, so nothing that it has in hand moves the place.
-/// False if there is no such reader.
+/// Lets a reader go on after `cursor` in `shard`. Its owner loses the lease, so nothing that it has in hand moves the place,
+/// and its failures are over. False if there is no such reader.
 ///
 /// # Errors
 /// The database's.
@@ -99,7 +103,8 @@ pub async fn move_reader(
     cursor: Cursor,
 ) -> sqlx::Result<bool> {
     let moved = sqlx::query(
-        "UPDATE feed_reader SET position = ?, event_index = ?, owner = '', leased_until = 0 WHERE name = ? AND shard = ?",
+        "UPDATE feed_reader SET position = ?, event_index = ?, owner = '', leased_until = 0, failures = 0, \
+         failing_since = 0, next_attempt_at = 0 WHERE name = ? AND shard = ?",
     )
     .bind(cursor.position)
     .bind(cursor.index)
@@ -170,7 +175,8 @@ pub async fn release_leases(pool: &Pool, owner: &str) -> sqlx::Result<()> {
         .map(drop)
 }
 
-/// Moves the place of a reader from one cursor to the next. False if `owner` has the lease no longer, or the place was moved
+/// Moves the place of a reader from one cursor to the next, which ends its failures. `is_success`: what it does with the
+/// events succeeded just now; not if there were none for it. False if `owner` has the lease no longer, or the place was moved
 /// by somebody else: then what was read is read again.
 ///
 /// # Errors
@@ -178,18 +184,21 @@ pub async fn release_leases(pool: &Pool, owner: &str) -> sqlx::Result<()> {
 pub async fn advance(
     connection: &mut MySqlConnection,
     (owner, name, shard): (&str, &str, u16),
-    from: Cursor,
-    to: Cursor,
+    (from, to): (Cursor, Cursor),
+    is_success: bool,
 ) -> sqlx::Result<bool> {
     if from == to {
         return Ok(true);
     }
     let moved = sqlx::query(
-        "UPDATE feed_reader SET position = ?, event_index = ? \
+        "UPDATE feed_reader SET position = ?, event_index = ?, failures = 0, failing_since = 0, next_attempt_at = 0, \
+         last_success_at = IF(?, ?, last_success_at) \
          WHERE name = ? AND shard = ? AND owner = ? AND position = ? AND event_index = ?",
     )
     .bind(to.position)
     .bind(to.index)
+    .bind(is_success)
+    .bind(unix_millis())
     .bind(name)
     .bind(shard)
     .bind(owner)
