@@ -20,8 +20,6 @@ use crate::wire::api_error::ApiError;
 use crate::wire::number;
 
 pub(super) async fn route(path: &[&str], call: Call) -> Answer {
-    // Before anything else, also for paths that do not exist.
-    parts(&call)?;
     match (call.method(), path) {
         ("GET", []) => list(&call).await,
         ("POST", []) => add(&call).await,
@@ -59,6 +57,7 @@ fn no_webhook() -> ApiError {
 }
 
 async fn find(call: &Call, id: &str) -> Result<Webhook, ApiError> {
+    parts(call)?;
     let id = WebhookId::parse(id).ok_or_else(no_webhook)?;
     let found = webhooks::find(&call.deps.pool, &id).await.map_err(|error| database(&error))?;
     found.ok_or_else(no_webhook)
@@ -70,6 +69,7 @@ struct List<'a> {
 }
 
 async fn list(call: &Call) -> Answer {
+    parts(call)?;
     let all = webhooks::all(&call.deps.pool).await.map_err(|error| database(&error))?;
     let states = reader_states(&call.deps.pool, "webhook_").await.map_err(|error| database(&error))?;
     answer::json(&List { webhooks: views(&all, &states, None) })
