@@ -31,6 +31,7 @@ mod http;
 pub mod hub;
 mod id_profile;
 pub mod identity;
+mod key_files;
 mod listen;
 mod membership;
 mod notifications;

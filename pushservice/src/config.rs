@@ -42,9 +42,6 @@ pub struct PushConfig {
     pub apns_sandbox: bool,
     /// The address of APNs instead of Apple's two; empty: Apple's.
     pub apns_url: String,
-    /// A PEM file with authorities of certificates of push services, beside those of the system: for a push service of
-    /// UnifiedPush with a private authority.
-    pub tls_ca: PathBuf,
     /// For one call of a push service, from its begin to the end of the answer.
     pub timeout_ms: u64,
 }
@@ -63,7 +60,6 @@ impl Default for PushConfig {
             apns_topic: String::new(),
             apns_sandbox: false,
             apns_url: String::new(),
-            tls_ca: PathBuf::new(),
             timeout_ms: 10_000,
         }
     }
@@ -82,21 +78,6 @@ impl PushConfig {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// The certificates of `tls_ca`, for the clients that call push services.
-    ///
-    /// # Errors
-    /// The file is unusable.
-    pub fn authorities(&self) -> Result<Vec<reqwest::Certificate>, ConfigError> {
-        if is_empty(&self.tls_ca) {
-            return Ok(Vec::new());
-        }
-        let unusable =
-            |why: String| ConfigError::key("push.tls_ca", format!("{}: {why}", self.tls_ca.display()));
-        let pem = std::fs::read(&self.tls_ca).map_err(|error| unusable(error.to_string()))?;
-        shared::tls::certificates(&pem).map_err(unusable)?;
-        reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unusable(error.to_string()))
-    }
-
     /// Checks all keys. The files of the credentials are read by [`Senders`](crate::Senders), which read them again when they
     /// are replaced.
     ///
@@ -113,7 +94,7 @@ impl PushConfig {
         }
         self.check_web_push()?;
         self.check_apns()?;
-        self.authorities().map(|_| self)
+        Ok(self)
     }
 
     pub(crate) fn has_web_push(&self) -> bool {
@@ -217,7 +198,6 @@ mod tests {
             (PushConfig { apns_key_id: text("ABC"), ..all() }, "push.apns_key_id", "10 letters"),
             (PushConfig { apns_team_id: text(""), ..all() }, "push.apns_team_id", "10 letters"),
             (PushConfig { apns_topic: text("a b"), ..all() }, "push.apns_topic", "com.example.app"),
-            (PushConfig { tls_ca: "/nowhere.pem".into(), ..all() }, "push.tls_ca", "/nowhere.pem"),
         ] {
             let error = config.validated().unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(remedy), "{key} {remedy}: {error}");

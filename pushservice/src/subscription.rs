@@ -35,7 +35,7 @@ impl PushService {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::WebPush => "web_push",
+            Self::WebPush => "webpush",
             Self::Fcm => "fcm",
             Self::Apns => "apns",
         }

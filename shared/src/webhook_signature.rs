@@ -5,6 +5,11 @@
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use reqwest::RequestBuilder;
+use reqwest::header::CONTENT_TYPE;
+
+use crate::ids::unix_millis;
 
 /// The header with the id of a request.
 pub const ID_HEADER: &str = "webhook-id";
@@ -58,6 +63,17 @@ impl SigningKey {
             1..=SECRETS_MAX => Ok(Self(keys)),
             _ => Err(SecretError::TooMany),
         }
+    }
+
+    /// Adds `body` to a request, with its type and with the headers that sign it at this moment.
+    pub fn sign(&self, request: RequestBuilder, id: &str, body: Bytes) -> RequestBuilder {
+        let timestamp_s = unix_millis() / 1_000;
+        request
+            .header(CONTENT_TYPE, "application/json")
+            .header(ID_HEADER, id)
+            .header(TIMESTAMP_HEADER, timestamp_s)
+            .header(SIGNATURE_HEADER, self.header(id, timestamp_s, &body))
+            .body(body)
     }
 
     /// The value of [`SIGNATURE_HEADER`].

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
+#[path = "support/migrated.rs"]
+mod support;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,18 +17,13 @@ use shared::message::fixture::numbered;
 use shared::mysql::feed::{self, Extent};
 use shared::mysql::groups::{self, AddMembers, CreateGroup, GroupPolicy, MemberUpdate, UpdateMember};
 use shared::mysql::profiles::{self, ProfileUpdate};
-use shared::mysql::{self, Ping, Pool, Transaction, Tx, conversations, timeline};
+use shared::mysql::{self, Pool, Transaction, Tx, conversations, timeline};
 use shared::nickname::Nickname;
 use shared::permission::Actor;
 use shared::shard::ShardLayout;
 use testbed::stack::Stores;
 
-async fn migrated(stores: &Stores) -> Pool {
-    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
-    let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();
-    mysql::migrate(&pool).await.unwrap();
-    pool
-}
+use support::migrated;
 
 async fn opened(pool: &Pool, shards: u16) -> FeedShards {
     let config = config::Feed { enabled: true, shards, ..config::Feed::default() };

@@ -2,28 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::time::Duration;
+#[path = "support/migrated.rs"]
+mod support;
 
-use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
 use shared::mysql::groups::{
     self, AddMembers, Changed, CreateGroup, DismissGroup, GroupChange, GroupError, GroupPolicy, JoinGroup,
     MemberUpdate, RemoveMember, UpdateGroup, UpdateMember,
 };
-use shared::mysql::{self, Ping, Pool, access, blocks, conversations, members};
+use shared::mysql::{Pool, access, blocks, conversations, members};
 use shared::permission::{Action, Actor, Denied, GroupSettings, Membership, Permissions, Relation, Role};
 use testbed::stack::Stores;
 
+use support::migrated;
+
 const SIZES: GroupPolicy =
     GroupPolicy { large_above: 10, members_max: 30, has_system_entries: true, feed: None };
-
-async fn migrated(stores: &Stores) -> Pool {
-    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
-    let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();
-    mysql::migrate(&pool).await.unwrap();
-    pool
-}
 
 fn here() -> Conversation {
     Conversation::from_key("group_here").unwrap()

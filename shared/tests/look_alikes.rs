@@ -2,20 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::time::Duration;
+#[path = "support/migrated.rs"]
+mod support;
 
-use shared::config;
 use shared::ids::UserId;
 use shared::mysql::look_alikes::{self, CreateError, NewAccount, STEP_ACCOUNTS_MAX, add_missing};
-use shared::mysql::{self, Ping, Pool, accounts};
+use shared::mysql::{Pool, accounts};
 use testbed::stack::Stores;
 
-async fn migrated(stores: &Stores) -> Pool {
-    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
-    let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();
-    mysql::migrate(&pool).await.unwrap();
-    pool
-}
+use support::migrated;
 
 fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()

@@ -2,25 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::time::Duration;
+#[path = "support/migrated.rs"]
+mod support;
 
-use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
+use shared::mysql::Pool;
 use shared::mysql::notifications::{self, DueRow, Key, Planned, Sent};
 use shared::mysql::push_subscriptions::{self, NewSubscription, SUBSCRIPTIONS_MAX};
-use shared::mysql::{self, Ping, Pool};
 use testbed::stack::Stores;
+
+use support::migrated;
 
 const SHARD: u16 = 3;
 const INTERVAL: i64 = 10_000;
-
-async fn migrated(stores: &Stores) -> Pool {
-    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
-    let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();
-    mysql::migrate(&pool).await.unwrap();
-    pool
-}
 
 fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()

@@ -2,22 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::time::Duration;
+#[path = "support/migrated.rs"]
+mod support;
 
-use shared::config;
 use shared::ids::UserId;
 use shared::meta::Meta;
 use shared::mysql::profiles::{self, Profile, ProfileUpdate};
-use shared::mysql::{self, Ping, Pool, accounts};
+use shared::mysql::{Pool, accounts};
 use shared::nickname::Nickname;
 use testbed::stack::Stores;
 
-async fn migrated(stores: &Stores) -> Pool {
-    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
-    let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();
-    mysql::migrate(&pool).await.unwrap();
-    pool
-}
+use support::migrated;
 
 fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()

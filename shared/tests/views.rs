@@ -2,21 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::time::Duration;
+#[path = "support/migrated.rs"]
+mod support;
 
-use shared::config;
 use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
 use shared::mysql::views::{self, View, ViewSettings, ViewUpdate};
-use shared::mysql::{self, Ping, Pool, access, blocks, members, positions};
+use shared::mysql::{Pool, access, blocks, members, positions};
 use testbed::stack::Stores;
 
-async fn migrated(stores: &Stores) -> Pool {
-    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
-    let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();
-    mysql::migrate(&pool).await.unwrap();
-    pool
-}
+use support::migrated;
 
 fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()

@@ -2,25 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed helper is a failed test")]
 
-use std::time::Duration;
+#[path = "support/migrated.rs"]
+mod support;
 
 use shared::config::{self, Secret};
 use shared::feed::{Cursor, FeedShards};
 use shared::ids::unix_millis;
+use shared::mysql::Pool;
 use shared::mysql::feed::{self, Extent, ReaderState};
 use shared::mysql::webhooks::{self, AddError, ReplayFrom};
-use shared::mysql::{self, Ping, Pool};
 use shared::shard::ShardLayout;
 use shared::webhook::{EventType, WEBHOOKS_MAX, WebhookId, WebhookPatch};
 use shared::webhook_signature::new_secret;
 use testbed::stack::Stores;
 
+use support::migrated;
+
 const LEASE_MS: i64 = 60_000;
 
 async fn opened(stores: &Stores) -> (Pool, FeedShards) {
-    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
-    let pool = mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap();
-    mysql::migrate(&pool).await.unwrap();
+    let pool = migrated(stores).await;
     let config = config::Feed { enabled: true, shards: 2, ..config::Feed::default() };
     let shards = feed::open(&pool, &config, ShardLayout::DEFAULT).await.unwrap().unwrap();
     (pool, shards)

@@ -7,6 +7,7 @@
 pub mod certificates;
 pub mod client;
 pub mod demo;
+pub mod example;
 pub mod judge;
 pub mod meter;
 #[cfg(feature = "push_receivers")]

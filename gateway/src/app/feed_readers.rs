@@ -30,8 +30,15 @@ impl Builder {
     ) -> anyhow::Result<FeedParts> {
         let connection::Deps { online, reads, memberships, .. } = &**connections;
         let feed = self.feed(listening);
-        let notifications = self.notifications(feed.as_ref(), online, reads)?;
-        let webhooks = self.webhooks(feed.as_ref())?;
+        let (mut notifications, mut webhooks) = (None, None);
+        if let Some(feed) = &feed {
+            let outgoing = Outgoing::new(&self.config.outgoing)?;
+            if self.config.push.enabled {
+                notifications = Some(self.notifications(feed, online, reads, outgoing.clone())?);
+            }
+            let (pool, live) = (self.stores.pool.clone(), Arc::clone(&self.live));
+            webhooks = Some(Arc::new(Webhooks::new(pool, Arc::clone(feed), outgoing, live)));
+        }
         self.run_feed_readers(listening, notifications.as_ref(), webhooks.as_ref()).await?;
         let gauges = set_gauges(Arc::clone(connections), webhooks.clone(), self.tasks.clone());
         self.tasks.spawn_essential("gauges", gauges);
@@ -51,23 +58,23 @@ impl Builder {
         UserFeed::start(UserFeedDeps { feed, memberships, budgets, deadline }, &self.tasks)
     }
 
-    /// Notifications, if they are on; keys of push services are followed from here on.
+    /// Notifications; keys of push services are followed from here on.
     ///
     /// # Errors
     /// A key is unusable.
     fn notifications(
         &self,
-        feed: Option<&Arc<ChangeFeed>>,
+        feed: &Arc<ChangeFeed>,
         online: &Online,
         reads: &Arc<Reads>,
-    ) -> Result<Option<Arc<Notifications>>, ConfigError> {
-        let Some(feed) = feed.filter(|_| self.config.push.enabled) else { return Ok(None) };
+        outgoing: Outgoing,
+    ) -> Result<Arc<Notifications>, ConfigError> {
         let deps = NotificationDeps {
             pool: self.stores.pool.clone(),
             feed: Arc::clone(feed),
             online: online.clone(),
             reads: Arc::clone(reads),
-            outgoing: Outgoing::new(&self.config.outgoing)?,
+            outgoing,
             tasks: self.tasks.clone(),
         };
         let notifications = Arc::new(Notifications::new(&self.config, deps)?);
@@ -76,18 +83,7 @@ impl Builder {
         });
         let following = Arc::clone(&notifications).follow_files(self.tasks.clone());
         self.tasks.spawn_essential("keys of push services", following);
-        Ok(Some(notifications))
-    }
-
-    /// The endpoints that get what `feed` has.
-    ///
-    /// # Errors
-    /// `outgoing.tls_ca` is unusable.
-    fn webhooks(&self, feed: Option<&Arc<ChangeFeed>>) -> Result<Option<Arc<Webhooks>>, ConfigError> {
-        let Some(feed) = feed else { return Ok(None) };
-        let outgoing = Outgoing::new(&self.config.outgoing)?;
-        let (pool, live) = (self.stores.pool.clone(), Arc::clone(&self.live));
-        Ok(Some(Arc::new(Webhooks::new(pool, Arc::clone(feed), outgoing, live))))
+        Ok(notifications)
     }
 
     /// Runs the gateway's own readers of the feed until it drains: then other gateways run them.

@@ -16,6 +16,7 @@ use super::claims::{Claims, Expected};
 use super::keys::Keys;
 use super::revocations::Revoked;
 use crate::config::Auth;
+use crate::key_files::{Said, reread};
 use crate::wire::api_error::ApiError;
 
 /// Longest lifetime of a token that is issued here: a year.
@@ -123,21 +124,11 @@ impl Tokens {
             shutdown.stopping().await;
             return;
         }
-        let mut last_error = None;
-        while shutdown.sleep(RELOAD_INTERVAL).await {
-            let this = Arc::clone(&self);
-            let read = tokio::task::spawn_blocking(move || this.reload()).await;
-            let error = read.ok().and_then(Result::err).map(|error| error.to_string());
-            if error != last_error {
-                match &error {
-                    Some(error) => {
-                        tracing::error!(%error, "a key file is unusable: the keys stay as they are")
-                    }
-                    None => tracing::info!("the key files are usable again"),
-                }
-                last_error = error;
-            }
-        }
+        let said = Said {
+            unusable: "a key file is unusable: the keys stay as they are",
+            usable: "the key files are usable again",
+        };
+        reread(RELOAD_INTERVAL, &shutdown, said, move || self.reload()).await;
     }
 
     /// Issues a token for `user`. Returns it with its expiry in milliseconds since 1970.

@@ -14,8 +14,8 @@ pub struct Push {
     /// Devices may register for notifications, and get them. Requires `feed.enabled`, and the keys of at least one push service.
     /// Must be equal on all gateways.
     pub enabled: bool,
-    /// A user with a connection is notified of a message that is unread for so many seconds. Without a connection it is notified
-    /// at once.
+    /// Seconds before a user with a connection is notified of an unread message. A user without a connection is notified at
+    /// once.
     pub delay_s: u32,
     /// Shortest time in seconds between two notifications of a conversation: those of a burst become one.
     pub interval_s: u32,
@@ -91,6 +91,12 @@ impl Push {
         Duration::from_secs(self.interval_s.into())
     }
 
+    /// The longest time of one call.
+    #[must_use]
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
     /// The keys of the push services. Authorities of certificates are those of `[outgoing]`.
     #[must_use]
     pub fn services(&self) -> PushConfig {
@@ -107,7 +113,6 @@ impl Push {
             apns_sandbox: self.apns_sandbox,
             apns_url: self.apns_url.clone(),
             timeout_ms: self.timeout_ms,
-            ..PushConfig::default()
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::gone::{ReadError, check, check_all};
 use super::heads::{Heads, Newest};
-use super::view::{EventView, PageView};
+use super::view::{EventView, PageView, not_rendered};
 use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
 use crate::wire::retry_delay::RetryDelay;
@@ -108,11 +108,7 @@ impl ChangeFeed {
     /// # Errors
     /// 503 if too many readers wait.
     pub(crate) fn place(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        self.waiting.try_acquire().map_err(|_| {
-            let message =
-                format!("{WAITING_MAX} readers wait at this gateway: ask another one, or without wait_s");
-            ApiError::unavailable(message, RetryDelay::Overloaded)
-        })
+        self.waiting.try_acquire().map_err(|_| too_many_wait(WAITING_MAX))
     }
 
     /// Waits until `shard` has an event after `cursor`. False at `until`, and when the gateway stops.
@@ -169,10 +165,7 @@ impl ChangeFeed {
                 next_cursor: page.next.to_string(),
                 has_more,
             };
-            let json = serde_json::to_string(&view).map_err(|error| {
-                tracing::error!(%error, "A page of the change feed cannot be rendered");
-                ApiError::Internal
-            })?;
+            let json = serde_json::to_string(&view).map_err(|error| not_rendered(&error))?;
             let waits_after = page.events.is_empty().then_some(page.next);
             Ok(FeedPage { json: json.into(), waits_after })
         })
@@ -226,6 +219,12 @@ impl ChangeFeed {
             }
         }
     }
+}
+
+/// 503: `max` calls wait already.
+pub(super) fn too_many_wait(max: usize) -> ApiError {
+    let message = format!("{max} readers wait at this gateway: ask another one, or without wait_s");
+    ApiError::unavailable(message, RetryDelay::Overloaded)
 }
 
 /// The events of a row, if no numbers are voided.

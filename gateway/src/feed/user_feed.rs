@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Duration, Instant, timeout};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::pages::ChangeFeed;
+use super::pages::{ChangeFeed, too_many_wait};
 use super::reading::Reading;
 use super::tails::{Tails, UNUSED_MAX};
 use super::user_page::{self, PageContext};
@@ -97,11 +97,7 @@ impl UserFeed {
                 retry_after_ms: RetryDelay::Overloaded.random_ms(),
             });
         };
-        let permit = self.waiting.try_acquire().map_err(|_| {
-            let message =
-                format!("{WAITING_MAX} readers wait at this gateway: ask another one, or without wait_s");
-            ApiError::unavailable(message, RetryDelay::Overloaded)
-        })?;
+        let permit = self.waiting.try_acquire().map_err(|_| too_many_wait(WAITING_MAX))?;
         Ok(WaitingPlace { _permit: permit, _share: share })
     }
 

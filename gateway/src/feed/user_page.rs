@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::pages::ChangeFeed;
 use super::reading::Reading;
 use super::tails::{NextRows, Tails};
-use super::view::EventView;
+use super::view::{EventView, not_rendered};
 use crate::budget::{Budgets, ReplyBytes, cost, page_bytes};
 use crate::membership::Memberships;
 use crate::wire::api_error::ApiError;
@@ -63,11 +63,6 @@ pub(super) fn render(
 ) -> Result<Utf8Bytes, ApiError> {
     let view = UserPageView { events, next_cursor: cursors.to_string(), has_more };
     serde_json::to_string(&view).map(Utf8Bytes::from).map_err(|error| not_rendered(&error))
-}
-
-fn not_rendered(error: &serde_json::Error) -> ApiError {
-    tracing::error!(%error, "A page of the change feed cannot be rendered");
-    ApiError::Internal
 }
 
 /// The next page; `None` if there is nothing.

@@ -5,7 +5,14 @@ use shared::conversation::{Conversation, Kind};
 use shared::feed::{Corrected, Event, EventKind, GroupChanged, RefusedMessage};
 use shared::ids::{MsgId, Seq, UserId};
 
+use crate::wire::api_error::ApiError;
 use crate::wire::message::MessageView;
+
+/// 500: a page cannot be serialized, which does not happen.
+pub(super) fn not_rendered(error: &serde_json::Error) -> ApiError {
+    tracing::error!(%error, "A page of the change feed cannot be rendered");
+    ApiError::Internal
+}
 
 /// A page of events.
 #[derive(Debug, Serialize)]

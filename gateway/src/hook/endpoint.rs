@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, USER_AGENT};
+use reqwest::header::USER_AGENT;
 use reqwest::{Client, StatusCode, Url, redirect};
 use shared::config::ConfigError;
 use shared::error_text::error_line;
-use shared::ids::unix_millis;
-use shared::webhook_signature::{ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
+use shared::webhook_signature::SigningKey;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -111,16 +110,11 @@ impl Endpoint {
     }
 
     fn request(&self, id: &str, body: Bytes) -> reqwest::RequestBuilder {
-        let timestamp_s = unix_millis() / 1_000;
-        let signature = self.key.header(id, timestamp_s, &body);
-        self.client
+        let request = self
+            .client
             .post(self.url.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .header(USER_AGENT, concat!("im-gateway/", env!("CARGO_PKG_VERSION")))
-            .header(ID_HEADER, id)
-            .header(TIMESTAMP_HEADER, timestamp_s)
-            .header(SIGNATURE_HEADER, signature)
-            .body(body)
+            .header(USER_AGENT, concat!("im-gateway/", env!("CARGO_PKG_VERSION")));
+        self.key.sign(request, id, body)
     }
 }
 

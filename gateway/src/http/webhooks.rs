@@ -44,14 +44,6 @@ fn parts(call: &Call) -> Result<(&Webhooks, &ChangeFeed), ApiError> {
     call.deps.webhooks.as_deref().zip(feed).ok_or_else(off)
 }
 
-fn database(error: &shared::mysql::Error) -> ApiError {
-    ApiError::database(error)
-}
-
-fn invalid(error: InvalidWebhook) -> ApiError {
-    ApiError::malformed(error)
-}
-
 fn no_webhook() -> ApiError {
     ApiError::NotFound("there is no such webhook: see GET /api/admin/webhooks".to_owned())
 }
@@ -59,7 +51,7 @@ fn no_webhook() -> ApiError {
 async fn find(call: &Call, id: &str) -> Result<Webhook, ApiError> {
     parts(call)?;
     let id = WebhookId::parse(id).ok_or_else(no_webhook)?;
-    let found = webhooks::find(&call.deps.pool, &id).await.map_err(|error| database(&error))?;
+    let found = webhooks::find(&call.deps.pool, &id).await.map_err(|error| ApiError::database(&error))?;
     found.ok_or_else(no_webhook)
 }
 
@@ -70,15 +62,16 @@ struct List<'a> {
 
 async fn list(call: &Call) -> Answer {
     parts(call)?;
-    let all = webhooks::all(&call.deps.pool).await.map_err(|error| database(&error))?;
-    let states = reader_states(&call.deps.pool, "webhook_").await.map_err(|error| database(&error))?;
+    let all = webhooks::all(&call.deps.pool).await.map_err(|error| ApiError::database(&error))?;
+    let states =
+        reader_states(&call.deps.pool, "webhook_").await.map_err(|error| ApiError::database(&error))?;
     answer::json(&List { webhooks: views(&all, &states, None) })
 }
 
 /// Responds with the webhook, and with its secret if it is new.
 async fn show(call: &Call, webhook: &Webhook, secret: Option<&str>) -> Answer {
     let states = reader_states(&call.deps.pool, &webhook.id.reader()).await;
-    let states = states.map_err(|error| database(&error))?;
+    let states = states.map_err(|error| ApiError::database(&error))?;
     answer::json(&views(std::slice::from_ref(webhook), &states, secret).first())
 }
 
@@ -105,13 +98,14 @@ impl Settings {
     fn checked(self, webhooks: &Webhooks) -> Result<(WebhookPatch, Option<String>), ApiError> {
         let Self { name, url, event_types, conversations, batch_events, batch_bytes, secret } = self;
         if let Some(url) = &url {
-            let refused = |refused| invalid(InvalidWebhook::new("url", refused));
+            let refused = |refused| ApiError::malformed(InvalidWebhook::new("url", refused));
             webhooks.outgoing().url(url).map(drop).map_err(refused)?;
         }
-        let types = event_types.as_deref().map(WebhookPatch::parse_types).transpose().map_err(invalid)?;
+        let types =
+            event_types.as_deref().map(WebhookPatch::parse_types).transpose().map_err(ApiError::malformed)?;
         let patch = WebhookPatch { name, url, types, conversations, batch_events, batch_bytes };
-        patch.check().map_err(invalid)?;
-        secret.as_deref().map_or(Ok(()), check_secret).map_err(invalid)?;
+        patch.check().map_err(ApiError::malformed)?;
+        secret.as_deref().map_or(Ok(()), check_secret).map_err(ApiError::malformed)?;
         Ok((patch, secret))
     }
 }
@@ -127,7 +121,7 @@ async fn add(call: &Call) -> Answer {
     let added = webhooks::add(&call.deps.pool, &id, (&patch, &stored), feed.shards()).await;
     added.map_err(|error| match error {
         AddError::Full => ApiError::Conflict(error.to_string()),
-        AddError::Sql(error) => database(&error),
+        AddError::Sql(error) => ApiError::database(&error),
     })?;
     tracing::info!(webhook.id = id.as_str(), "Webhook {} is added", id.as_str());
     show_again(call, &id, Some(&secret)).await
@@ -145,19 +139,19 @@ async fn change(call: &Call, webhook: Webhook) -> Answer {
         ));
     }
     let changed = webhooks::change(&call.deps.pool, &webhook.id, &patch).await;
-    changed.map_err(|error| database(&error))?;
+    changed.map_err(|error| ApiError::database(&error))?;
     show_again(call, &webhook.id, None).await
 }
 
 async fn remove(call: &Call, webhook: &Webhook) -> Answer {
-    webhooks::remove(&call.deps.pool, &webhook.id).await.map_err(|error| database(&error))?;
+    webhooks::remove(&call.deps.pool, &webhook.id).await.map_err(|error| ApiError::database(&error))?;
     tracing::info!(webhook.id = webhook.id.as_str(), "Webhook {} is removed", webhook.id.as_str());
     answer::done()
 }
 
 async fn pause(call: &Call, webhook: &Webhook, is_paused: bool) -> Answer {
     let paused = webhooks::pause(&call.deps.pool, &webhook.id, is_paused).await;
-    paused.map_err(|error| database(&error))?;
+    paused.map_err(|error| ApiError::database(&error))?;
     show(call, webhook, None).await
 }
 
@@ -170,7 +164,7 @@ struct Rotate {
 
 async fn rotate(call: &Call, webhook: &Webhook) -> Answer {
     let Rotate { secret, keep_old_s } = call.json().await?;
-    secret.as_deref().map_or(Ok(()), check_secret).map_err(invalid)?;
+    secret.as_deref().map_or(Ok(()), check_secret).map_err(ApiError::malformed)?;
     let keep_old_s = keep_old_s.unwrap_or(KEEP_OLD_S_DEFAULT);
     if keep_old_s > KEEP_OLD_S_MAX {
         return Err(ApiError::malformed(format!("keep_old_s: must be 0 to {KEEP_OLD_S_MAX}")));
@@ -178,7 +172,7 @@ async fn rotate(call: &Call, webhook: &Webhook) -> Answer {
     let secret = secret.unwrap_or_else(new_secret);
     let stored = Secret::from(secret.as_str());
     let rotated = webhooks::rotate(&call.deps.pool, &webhook.id, &stored, keep_old_s).await;
-    rotated.map_err(|error| database(&error))?;
+    rotated.map_err(|error| ApiError::database(&error))?;
     show_again(call, &webhook.id, Some(&secret)).await
 }
 
@@ -203,9 +197,10 @@ async fn replay(call: &Call, webhook: &Webhook) -> Answer {
         }
     };
     let pool = &call.deps.pool;
-    let places = webhooks::replay_places(pool, from, shard).await.map_err(|error| database(&error))?;
-    let replayed = webhooks::replay(pool, &webhook.id, &places.map_err(invalid)?).await;
-    replayed.map_err(|error| database(&error))?;
+    let places =
+        webhooks::replay_places(pool, from, shard).await.map_err(|error| ApiError::database(&error))?;
+    let replayed = webhooks::replay(pool, &webhook.id, &places.map_err(ApiError::malformed)?).await;
+    replayed.map_err(|error| ApiError::database(&error))?;
     show(call, webhook, None).await
 }
 

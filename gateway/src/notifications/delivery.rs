@@ -17,7 +17,7 @@ use shared::mysql::{self, profiles};
 use super::compose::{self, Content};
 use super::rules::{millis, next_look, rest};
 use super::service::Notifications;
-use super::subscription::{kind, of_stored, takes_withdrawals};
+use super::subscription::{of_stored, takes_withdrawals};
 
 /// Beside the time of a call, before another gateway may send a notification again.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -136,7 +136,7 @@ impl Notifications {
 
     /// Until when nobody else sends what this gateway begins to send.
     fn until(&self) -> i64 {
-        self.now() + millis(self.config().services().timeout() * 2 + MARGIN)
+        self.now() + millis(self.config().timeout() * 2 + MARGIN)
     }
 
     async fn devices(
@@ -188,7 +188,7 @@ impl Notifications {
         let mut pending: Vec<String> = devices.resting.iter().map(|device| device.id.clone()).collect();
         let mut retry_at = earliest(&devices.resting);
         for ((stored, subscription), outcome) in devices.ready.iter().zip(outcomes) {
-            let kind = kind(subscription.service());
+            let kind = subscription.service().name();
             metrics::counter!(GATEWAY_NOTIFICATIONS, "service" => kind, "outcome" => outcome.label())
                 .increment(1);
             match outcome {

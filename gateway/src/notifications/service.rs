@@ -8,7 +8,6 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use pushservice::{Clients, PushService, Senders};
 use shared::config::ConfigError;
-use shared::error_text::error_line;
 use shared::ids::{UserId, unix_millis};
 use shared::mysql::push_subscriptions::{self, StoredSubscription};
 use shared::mysql::{Pool, notifications};
@@ -16,18 +15,17 @@ use shared::permits::Permits;
 use shared::shutdown::Shutdown;
 use uuid::Uuid;
 
-use super::subscription::{Registration, kind};
+use super::subscription::Registration;
 use crate::config::{Config, Push};
 use crate::feed::ChangeFeed;
-use crate::outgoing::{Outgoing, RefusedUrl};
+use crate::key_files::{Said, reread};
+use crate::outgoing::{Outgoing, RefusedUrl, client};
 use crate::presence::Online;
 use crate::read::Reads;
 use crate::wire::api_error::ApiError;
 
 /// How often the files of credentials are read again.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
-/// Time to connect to FCM and APNs.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Apple asks to keep connections open.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -48,7 +46,7 @@ pub(crate) struct NotificationDeps {
 pub(crate) struct Notifications {
     pub(super) deps: NotificationDeps,
     pub(super) senders: Senders,
-    /// At most so many notifications are sent at the same time.
+    /// For notifications that are sent at the same time.
     pub(super) places: Permits,
     config: RwLock<Arc<Push>>,
     /// The last message of each kind that its push service has rejected.
@@ -64,15 +62,7 @@ impl Notifications {
     /// One of them is unusable.
     pub(crate) fn new(config: &Config, deps: NotificationDeps) -> Result<Self, ConfigError> {
         let push = &config.push;
-        let configured = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .user_agent(concat!("im-gateway/", env!("CARGO_PKG_VERSION")))
-            .tls_certs_merge(config.outgoing.authorities()?)
-            .build()
-            .map_err(|error| ConfigError::key("outgoing.tls_ca", error_line(&error)))?;
+        let configured = client(&config.outgoing, |builder| builder.pool_idle_timeout(IDLE_TIMEOUT))?;
         let clients = Clients { web_push: deps.outgoing.internet().clone(), configured };
         Ok(Self {
             senders: Senders::new(&push.services(), clients)?,
@@ -111,32 +101,25 @@ impl Notifications {
     }
 
     fn reload(&self) -> Result<(), ConfigError> {
-        self.senders.replace(&self.config().services())?;
-        Ok(())
+        self.senders.replace(&self.config().services())
     }
 
     /// Reads the files of credentials periodically until the stop, so that keys are replaced without a restart.
     pub(crate) async fn follow_files(self: Arc<Self>, stop: Shutdown) {
-        let mut last_error = None;
-        while stop.sleep(RELOAD_INTERVAL).await {
-            let this = Arc::clone(&self);
-            let read = tokio::task::spawn_blocking(move || this.reload()).await;
-            let error = read.ok().and_then(Result::err).map(|error| error.to_string());
-            if error != last_error {
-                match &error {
-                    Some(error) => {
-                        tracing::error!(%error, "The keys of push services are unusable; they stay as they are");
-                    }
-                    None => tracing::info!("The keys of push services are usable again"),
-                }
-                last_error = error;
-            }
-        }
+        let said = Said {
+            unusable: "The keys of push services are unusable; they stay as they are",
+            usable: "The keys of push services are usable again",
+        };
+        reread(RELOAD_INTERVAL, &stop, said, move || self.reload()).await;
     }
 
     /// The kinds of devices that can be notified.
     pub(crate) fn services(&self) -> Vec<&'static str> {
-        PushService::ALL.into_iter().filter(|service| self.senders.has(*service)).map(kind).collect()
+        PushService::ALL
+            .into_iter()
+            .filter(|service| self.senders.has(*service))
+            .map(PushService::name)
+            .collect()
     }
 
     /// The key that browsers subscribe with.
@@ -156,7 +139,7 @@ impl Notifications {
         let service = registration.service()?;
         if !self.senders.has(service) {
             let services = self.services().join(", ");
-            let kind = kind(service);
+            let kind = service.name();
             return Err(ApiError::Malformed(format!(
                 "kind {kind} is not configured on this server: it has {services}"
             )));

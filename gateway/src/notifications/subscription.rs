@@ -11,15 +11,6 @@ use crate::wire::api_error::ApiError;
 /// Hosts of the push service of Safari, which ends a subscription after messages that show nothing.
 const SHOWS_ALWAYS: &str = ".push.apple.com";
 
-/// The name of a push service in calls, in the database and in metrics.
-pub(super) fn kind(service: PushService) -> &'static str {
-    match service {
-        PushService::WebPush => "webpush",
-        PushService::Fcm => "fcm",
-        PushService::Apns => "apns",
-    }
-}
-
 /// The body of a call that registers a device: with `"kind":"webpush"`, which is the default, what a browser's
 /// `PushSubscription.toJSON()` has.
 // No Debug, since it would show secrets of the device.
@@ -48,8 +39,7 @@ impl Registration {
     /// # Errors
     /// 400
     pub(super) fn service(&self) -> Result<PushService, ApiError> {
-        let name = self.kind.as_deref().unwrap_or(kind(PushService::WebPush));
-        let service = PushService::ALL.into_iter().find(|service| kind(*service) == name);
+        let service = self.kind.as_deref().map_or(Some(PushService::WebPush), PushService::parse);
         service.ok_or_else(|| ApiError::malformed("kind must be webpush, fcm or apns"))
     }
 
@@ -62,7 +52,7 @@ impl Registration {
         let missing = |field: &str| ApiError::Malformed(format!("{field} is missing: send it for this kind"));
         let malformed = |error: SubscriptionError| ApiError::malformed(error);
         let mut new = NewSubscription {
-            kind: kind(service),
+            kind: service.name(),
             target: String::new(),
             p256dh: None,
             auth: None,
@@ -102,13 +92,12 @@ impl Registration {
 /// A stored subscription as its push service needs it; `None` if it is of a kind that this version does not know.
 pub(super) fn of_stored(stored: &StoredSubscription) -> Option<Subscription> {
     let StoredSubscription { target, p256dh, auth, vapid_key, topic, is_sandbox, .. } = stored;
-    let read = match stored.kind.as_str() {
-        "webpush" => {
+    let read = match PushService::parse(&stored.kind)? {
+        PushService::WebPush => {
             Subscription::web_push(target, p256dh.as_deref()?, auth.as_deref()?, vapid_key.as_deref())
         }
-        "fcm" => Subscription::fcm(target),
-        "apns" => Subscription::apns(target, topic.as_deref(), *is_sandbox),
-        _ => return None,
+        PushService::Fcm => Subscription::fcm(target),
+        PushService::Apns => Subscription::apns(target, topic.as_deref(), *is_sandbox),
     };
     read.ok()
 }
@@ -144,7 +133,7 @@ pub(crate) fn subscription_view(stored: &StoredSubscription) -> SubscriptionView
     SubscriptionView {
         id: &stored.id,
         kind: &stored.kind,
-        endpoint_host: if stored.kind == kind(PushService::WebPush) { host() } else { None },
+        endpoint_host: if stored.kind == PushService::WebPush.name() { host() } else { None },
         device_id: stored.device_id.as_deref(),
         created_at: stored.created_at,
         accepted_at: stored.accepted_at,

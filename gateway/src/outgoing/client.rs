@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, ClientBuilder, Url, redirect};
 use shared::config::ConfigError;
 use shared::error_text::error_line;
 use url::Host;
 
-use super::resolver::{NotAllowed, Policy, Resolver, remedy};
+use super::resolver::{Policy, Resolver};
 use crate::config;
 
 /// Time to connect.
@@ -33,6 +33,23 @@ pub(crate) struct Outgoing {
     plain: (Client, Policy),
 }
 
+/// A client with the authorities of `config`, and with what `set` sets. It follows no redirects.
+///
+/// # Errors
+/// `outgoing.tls_ca` is unusable, or TLS cannot be set up.
+pub(crate) fn client(
+    config: &config::Outgoing,
+    set: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Result<Client, ConfigError> {
+    let builder = Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("im-gateway/", env!("CARGO_PKG_VERSION")))
+        .tls_certs_merge(config.authorities()?);
+    set(builder).build().map_err(|error| ConfigError::key("outgoing.tls_ca", error_line(&error)))
+}
+
 impl Outgoing {
     /// The clients of `config`.
     ///
@@ -42,16 +59,9 @@ impl Outgoing {
         let networks: Arc<[_]> = config.allowed_networks.clone().into();
         let make = |is_global_allowed| {
             let policy = Policy { is_global_allowed, networks: Arc::clone(&networks) };
-            let client = Client::builder()
-                .no_proxy()
-                .redirect(redirect::Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                .dns_resolver(Arc::new(Resolver(policy.clone())))
-                .user_agent(concat!("im-gateway/", env!("CARGO_PKG_VERSION")))
-                .tls_certs_merge(config.authorities()?)
-                .build()
-                .map_err(|error| ConfigError::key("outgoing.tls_ca", error_line(&error)))?;
+            let resolver = Arc::new(Resolver(policy.clone()));
+            let client =
+                client(config, |builder| builder.pool_idle_timeout(IDLE_TIMEOUT).dns_resolver(resolver))?;
             Ok::<_, ConfigError>((client, policy))
         };
         Ok(Self { tls: make(true)?, plain: make(false)? })
@@ -89,8 +99,7 @@ impl Outgoing {
             return Ok(url);
         }
         let host = address.to_string();
-        let why = NotAllowed { addresses: host.clone(), host, remedy: remedy(policy) };
-        Err(RefusedUrl(why.to_string()))
+        Err(RefusedUrl(policy.refusal(&host, host.clone()).to_string()))
     }
 
     /// The client for `https://`.
@@ -99,7 +108,6 @@ impl Outgoing {
     }
 
     /// The client that calls `url`. It follows no redirects, and has no timeout but that of connecting.
-    #[allow(dead_code, reason = "for webhooks")]
     pub(crate) fn client(&self, url: &Url) -> &Client {
         if url.scheme() == "https" { &self.tls.0 } else { &self.plain.0 }
     }

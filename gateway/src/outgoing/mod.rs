@@ -8,4 +8,4 @@ mod client;
 mod networks;
 mod resolver;
 
-pub(crate) use client::{Outgoing, RefusedUrl};
+pub(crate) use client::{Outgoing, RefusedUrl, client};

@@ -1,6 +1,6 @@
 //! DNS without the answers that may not be called.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -18,8 +18,18 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    pub(super) fn allows(&self, address: std::net::IpAddr) -> bool {
+    pub(super) fn allows(&self, address: IpAddr) -> bool {
         (self.is_global_allowed && is_global(address)) || is_allowed(address, &self.networks)
+    }
+
+    /// What is said about a host at `addresses`, none of which is allowed.
+    pub(super) fn refusal(&self, host: &str, addresses: String) -> NotAllowed {
+        let remedy = if self.is_global_allowed {
+            "add its network to outgoing.allowed_networks if it is yours"
+        } else {
+            "write https://, or add its network to outgoing.allowed_networks if it is yours"
+        };
+        NotAllowed { host: host.to_owned(), addresses, remedy }
     }
 }
 
@@ -27,18 +37,9 @@ impl Policy {
 #[derive(Debug, thiserror::Error)]
 #[error("{host} is at {addresses}, which is not allowed: {remedy}")]
 pub(super) struct NotAllowed {
-    pub(super) host: String,
-    pub(super) addresses: String,
-    pub(super) remedy: &'static str,
-}
-
-/// The end of the sentence of [`NotAllowed`].
-pub(super) fn remedy(policy: &Policy) -> &'static str {
-    if policy.is_global_allowed {
-        "add its network to outgoing.allowed_networks if it is yours"
-    } else {
-        "write https://, or add its network to outgoing.allowed_networks if it is yours"
-    }
+    host: String,
+    addresses: String,
+    remedy: &'static str,
 }
 
 /// The resolver of the system, without addresses that the policy does not allow.
@@ -58,8 +59,7 @@ impl Resolve for Resolver {
                 let mut addresses: Vec<String> =
                     found.iter().map(|address| address.ip().to_string()).collect();
                 addresses.dedup();
-                let addresses = addresses.join(", ");
-                return Err(NotAllowed { host: host.to_owned(), addresses, remedy: remedy(&policy) }.into());
+                return Err(policy.refusal(host, addresses.join(", ")).into());
             }
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })

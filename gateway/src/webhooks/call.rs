@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use shared::error_text::error_line;
 use shared::ids::unix_millis;
 use shared::webhook::Webhook;
-use shared::webhook_signature::{ID_HEADER, SIGNATURE_HEADER, SigningKey, TIMESTAMP_HEADER};
+use shared::webhook_signature::SigningKey;
 use tokio::time::{Instant, timeout_at};
 
 use crate::outgoing::Outgoing;
@@ -124,16 +124,7 @@ impl Target {
     }
 
     fn request(&self, outgoing: &Outgoing, id: &str, body: Bytes) -> RequestBuilder {
-        let timestamp_s = unix_millis() / 1_000;
-        let signature = self.key.header(id, timestamp_s, &body);
-        outgoing
-            .client(&self.url)
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .header(ID_HEADER, id)
-            .header(TIMESTAMP_HEADER, timestamp_s)
-            .header(SIGNATURE_HEADER, signature)
-            .body(body)
+        self.key.sign(outgoing.client(&self.url).post(self.url.clone()), id, body)
     }
 }
 

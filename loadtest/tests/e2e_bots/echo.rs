@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::client::{Credentials, Http};
+use testbed::example::has_python;
 use testbed::stack::wait_for;
 use tokio::process::{Child, Command};
 
@@ -77,8 +78,7 @@ async fn pull(http: &Http, conversation: &str) -> anyhow::Result<Vec<Value>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_echo_bot_answers_each_message_once_whichever_process_is_killed() {
-    if !Command::new("python3").arg("--version").output().await.is_ok_and(|output| output.status.success()) {
-        eprintln!("\n*** SKIPPED: the echo bot needs python3 ***\n");
+    if !has_python("the echo bot") {
         return;
     }
     let mut system = system().await;

@@ -2,13 +2,24 @@
 
 use serde_json::{Value, json};
 use testbed::certificates::Authority;
-use testbed::client::Client;
+use testbed::client::{Client, Http};
 use testbed::push::{ApnsService, FcmService};
 use testbed::stack::wait_for;
 
 use super::support::{CHAT, TIMEOUT, builder, read, say};
 
 const PATH: &str = "/api/push/subscriptions";
+
+/// Waits until the ended one of two tokens is removed.
+async fn one_is_left(bob: &Http) {
+    wait_for("the end of the token", TIMEOUT, async || {
+        let list = bob.ok("GET", PATH, None).await?;
+        anyhow::ensure!(list["subscriptions"].as_array().unwrap().len() == 1, "{list}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fcm_shows_withdraws_and_ends_tokens_with_the_unread_total_as_the_badge() {
@@ -51,13 +62,7 @@ async fn fcm_shows_withdraws_and_ends_tokens_with_the_unread_total_as_the_badge(
     assert_eq!((&data["type"], &data["conversation_id"]), (&json!("message"), &json!(CHAT)));
     assert_eq!((&data["seq"], &data["count"]), (&json!(seq.to_string()), &json!("1")));
     assert_eq!(shown["android"]["notification"]["notification_count"], 2, "with the message of eve: {shown}");
-    wait_for("the end of the token", TIMEOUT, async || {
-        let list = bob.ok("GET", PATH, None).await?;
-        anyhow::ensure!(list["subscriptions"].as_array().unwrap().len() == 1, "{list}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    one_is_left(&bob).await;
     let mut client = Client::connect(&system.ws_urls()[0], "bob").await.unwrap();
     read(&mut client, CHAT, seq).await;
     let withdrawn = about_chat("read").await;
@@ -95,13 +100,7 @@ async fn apns_shows_withdraws_and_ends_tokens_with_the_unread_total_as_the_badge
     assert_eq!(shown.payload["aps"]["alert"], json!({"title": "ann", "body": "hello"}), "{shown:?}");
     assert_eq!(shown.payload["aps"]["badge"], 1);
     assert_eq!(shown.payload["data"]["seq"], seq, "{shown:?}");
-    wait_for("the end of the token", TIMEOUT, async || {
-        let list = bob.ok("GET", PATH, None).await?;
-        anyhow::ensure!(list["subscriptions"].as_array().unwrap().len() == 1, "{list}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    one_is_left(&bob).await;
     let mut client = Client::connect(&system.ws_urls()[0], "bob").await.unwrap();
     read(&mut client, CHAT, seq).await;
     let withdrawn = &apns.wait_for(&token, 2).await[1];

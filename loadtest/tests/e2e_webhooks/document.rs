@@ -1,60 +1,31 @@
 //! The example of docs/webhooks.md, as it stands there.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::json;
 use testbed::client::Client;
-use testbed::stack::wait_for;
-use tokio::net::TcpStream;
+use testbed::example::{PythonServer, block, has_python};
 
 use crate::{PATH, TIMEOUT, act, builder, operator, say, state_is};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// The first block of that language.
-fn block(language: &str) -> String {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/webhooks.md")).unwrap();
-    let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
-    rest.split_once("```").unwrap().0.to_owned()
-}
-
-/// Ended when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_of_the_document_receives_and_checks_signatures() {
-    let is_there = Command::new("python3").arg("--version").stdout(Stdio::null()).status().is_ok();
-    if !is_there {
-        assert!(std::env::var_os("IM_ALL_TOOLS").is_none(), "python3 is missing");
-        println!("SKIPPED: the example of docs/webhooks.md is not tested without python3");
+    if !has_python("the example of docs/webhooks.md") {
         return;
     }
-    let example = block("python");
+    let example = block("docs/webhooks.md", "python").unwrap();
     let lines = example.lines().filter(|line| !line.trim().is_empty()).count();
     assert!(lines <= 45, "{lines} lines");
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("app.db");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut python = Command::new("python3");
-    python.args(["-c", &example]).env("PORT", port.to_string()).env("WEBHOOK_SECRET", SECRET);
-    python.env("DATABASE", &database);
-    let _running = Running(python.stderr(Stdio::null()).spawn().unwrap());
-    wait_for("the example", TIMEOUT, async || {
-        TcpStream::connect(("127.0.0.1", port)).await?;
-        Ok(())
-    })
-    .await
-    .unwrap();
+    let environment = [("WEBHOOK_SECRET", SECRET.as_ref()), ("DATABASE", database.as_os_str())];
+    let server = PythonServer::start(&example, &environment, TIMEOUT).await.unwrap();
     let system = builder().for_test().await.unwrap();
     let http = operator(&system, 0);
-    let body = json!({"name": "example", "url": format!("http://127.0.0.1:{port}/"), "secret": SECRET});
+    let body =
+        json!({"name": "example", "url": format!("http://127.0.0.1:{}/", server.port), "secret": SECRET});
     let added = http.ok("POST", PATH, Some(body)).await.unwrap();
     let id = added["id"].as_str().unwrap();
     let mut ann = Client::connect(&system.ws_urls()[0], "ann").await.unwrap();

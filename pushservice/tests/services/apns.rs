@@ -71,10 +71,10 @@ async fn http2_is_agreed_on_by_tls() {
     let authority = Authority::new("test").unwrap();
     let service = ApnsService::start(Some(&authority)).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let tls_ca = file(folder.path(), "ca.pem", authority.pem());
-    let config = PushConfig { tls_ca, ..config(&service, folder.path()) }.validated().unwrap();
+    let config = config(&service, folder.path()).validated().unwrap();
+    let authorities = reqwest::Certificate::from_pem_bundle(authority.pem().as_bytes()).unwrap();
     let client = |builder: reqwest::ClientBuilder| {
-        builder.no_proxy().tls_certs_merge(config.authorities().unwrap()).build().unwrap()
+        builder.no_proxy().tls_certs_merge(authorities.clone()).build().unwrap()
     };
     let configured = client(reqwest::Client::builder());
     let senders = Senders::new(&config, Clients { web_push: configured.clone(), configured }).unwrap();

@@ -84,11 +84,11 @@ pub async fn pause_reader(connection: &mut MySqlConnection, name: &str, is_pause
         "UPDATE feed_reader SET is_paused = ?, owner = '', leased_until = 0, failures = 0, failing_since = 0, \
          next_attempt_at = 0 WHERE name = ?",
     )
-        .bind(is_paused)
-        .bind(name)
-        .execute(connection)
-        .await
-        .map(drop)
+    .bind(is_paused)
+    .bind(name)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Lets a reader go on after `cursor` in `shard`. Its owner loses the lease, so nothing that it has in hand moves the place,
