@@ -154,7 +154,9 @@ export class Sender {
         if (!item || !this._session._online) return;
         // `reply` applies the answer before this goes on.
         const frame = await conversation._request(chat(item, false));
-        if (item.state === "sending") await sleep(delayOf(frame, conversation._backoff));
+        // Accepted but still "sending": a pull showed it before the answer came, and it left the outbox.
+        const refused = item.state === "sending" && frame.code !== 0;
+        if (refused) await sleep(delayOf(frame, conversation._backoff));
         else conversation._backoff._reset();
       }
     } catch {

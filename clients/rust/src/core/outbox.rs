@@ -185,8 +185,10 @@ impl Outbox {
         if self.looks <= PULLS_BEFORE_RESEND { Look::Pull } else { Look::Resend }
     }
 
-    /// Removes what is in the conversation.
+    /// Removes what is in the conversation. A pull can show the message in flight before its answer comes: the next one
+    /// does not wait for that answer, which finds no entry any more.
     pub(crate) fn remove(&mut self, order: u64) -> Option<Entry> {
+        self.in_flight.take_if(|in_flight| *in_flight == order);
         self.entries.remove(&order)
     }
 
@@ -259,6 +261,19 @@ mod tests {
         outbox.not_before = Some(now + CONFIRM_AFTER);
         assert!(outbox.next(now).is_none());
         assert_eq!(outbox.next(now + CONFIRM_AFTER).unwrap().item.order, 1);
+    }
+
+    #[test]
+    fn a_message_that_a_pull_shows_before_its_answer_holds_up_no_other() {
+        let (mut outbox, now) = (Outbox::default(), Instant::now());
+        (1..=2).for_each(|n| drop(outbox.add(item(n), true)));
+        outbox.in_flight = Some(2);
+        outbox.remove(1);
+        assert!(outbox.next(now).is_none(), "another one is in flight");
+        outbox.in_flight = Some(2);
+        outbox.remove(2);
+        outbox.add(item(3), true);
+        assert_eq!(outbox.next(now).unwrap().item.order, 3);
     }
 
     #[test]

@@ -40,6 +40,9 @@ struct Server {
     acked: u64,
     /// On the way to the client.
     frames: VecDeque<Value>,
+    /// Answers of cmd 2 on the way to the client. A server works on sends and reads at the same time, so that these come
+    /// before or after other frames.
+    chat_replies: VecDeque<Value>,
 }
 
 fn shown((seq, msg_id, sender): &(u64, String, String)) -> Value {
@@ -68,7 +71,7 @@ impl Server {
         while let Some((seq, msg_id)) = self.uncommitted.pop_front() {
             if let Some(place) = self.waiting.iter().position(|id| *id == msg_id) {
                 self.waiting.remove(place);
-                self.frames.push_back(accepted(&msg_id, seq));
+                self.chat_replies.push_back(accepted(&msg_id, seq));
             }
             self.commit(seq, msg_id, "me");
         }
@@ -83,7 +86,8 @@ impl Server {
         if refuses && cmd != 0 {
             reply["code"] = 503.into();
             reply["payload"] = json!({"message": "overloaded", "retry_after_ms": 40});
-            self.frames.push_back(reply);
+            let frames = if cmd == 2 { &mut self.chat_replies } else { &mut self.frames };
+            frames.push_back(reply);
             return;
         }
         let cursor = frame["cursor_seq"].as_u64().unwrap_or(0);
@@ -130,8 +134,19 @@ impl Server {
         if frame["payload"]["ack"] == "stored" && !is_committed {
             self.waiting.push(msg_id);
         } else {
-            self.frames.push_back(accepted(&msg_id, seq));
+            self.chat_replies.push_back(accepted(&msg_id, seq));
         }
+    }
+
+    /// The next frame that arrives at the client.
+    fn next_frame(&mut self, rng: &mut StdRng) -> Option<Value> {
+        let reply_first = rng.random_bool(0.1);
+        let reply = if reply_first { self.chat_replies.pop_front() } else { None };
+        reply.or_else(|| self.frames.pop_front()).or_else(|| self.chat_replies.pop_front())
+    }
+
+    fn is_silent(&self) -> bool {
+        self.frames.is_empty() && self.chat_replies.is_empty()
     }
 }
 
@@ -193,6 +208,7 @@ impl World {
         self.is_online = false;
         self.core.offline();
         self.server.frames.clear();
+        self.server.chat_replies.clear();
         self.server.waiting.clear();
     }
 
@@ -224,7 +240,7 @@ impl World {
     }
 
     fn deliver(&mut self) {
-        if let Some(frame) = self.server.frames.pop_front() {
+        if let Some(frame) = self.server.next_frame(&mut self.rng) {
             let packet: Packet = serde_json::from_value(frame).unwrap();
             self.core.frame(&packet, self.now);
         }
@@ -277,7 +293,7 @@ impl World {
         while self.now < end {
             self.pump(0.0);
             self.server.commit_all();
-            while !self.server.frames.is_empty() {
+            while !self.server.is_silent() {
                 self.deliver();
                 self.pump(0.0);
                 while self.take() {}
@@ -285,7 +301,7 @@ impl World {
             while self.take() {}
             assert!(!self.core.is_overdue(self.now), "the server answers everything");
             self.pump(0.0);
-            if self.server.frames.is_empty() {
+            if self.server.is_silent() {
                 self.now = self.core.wake_at(self.now).unwrap_or(end);
             }
         }
