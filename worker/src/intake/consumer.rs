@@ -16,6 +16,7 @@ use shared::amqp::{Broker, Topology};
 use shared::envelope;
 use shared::message::Numbered;
 use shared::shard::{ShardId, ShardLayout};
+use shared::shutdown::Shutdown;
 use tokio::time::timeout;
 
 use crate::commit::pending::{DeliveryTag, Pending};
@@ -91,7 +92,12 @@ pub(crate) struct ShardConsumer {
 }
 
 impl ShardConsumer {
-    /// Subscribes. Nothing is delivered while another worker is the active consumer of the queue.
+    /// Subscribes; `None` if a stop is requested before it has begun. Nothing is delivered while another worker is the active
+    /// consumer of the queue.
+    ///
+    /// A subscription that has begun is waited for, also after `stop`, or its channel is closed: if its future is dropped before
+    /// the broker answers, lapin keeps the consumer on a channel that nothing closes. Once it is the active consumer of the
+    /// queue, the shard's messages go to it, and nobody reads them.
     ///
     /// # Errors
     /// [`ConsumeError`]: retry after a pause.
@@ -99,14 +105,27 @@ impl ShardConsumer {
         broker: &Broker,
         shard: ShardId,
         prefetch_bodies: u16,
-    ) -> Result<Self, ConsumeError> {
+        stop: &Shutdown,
+    ) -> Option<Result<Self, ConsumeError>> {
+        let channel = match stop.run_until_stopped(broker.channel()).await? {
+            Ok(channel) => channel,
+            Err(error) => return Some(Err(error.into())),
+        };
         // A quorum queue without a leader (its node has just started) may never answer.
-        let opening = Self::subscribe(broker, shard, prefetch_bodies);
-        timeout(OPEN_TIMEOUT, opening).await.unwrap_or(Err(ConsumeError::Timeout))
+        let subscribing = Self::subscribe(broker, channel.clone(), shard, prefetch_bodies);
+        let subscribed = timeout(OPEN_TIMEOUT, subscribing).await.unwrap_or(Err(ConsumeError::Timeout));
+        if subscribed.is_err() {
+            close(&channel).await;
+        }
+        Some(subscribed)
     }
 
-    async fn subscribe(broker: &Broker, shard: ShardId, prefetch_bodies: u16) -> Result<Self, ConsumeError> {
-        let channel = broker.channel().await?;
+    async fn subscribe(
+        broker: &Broker,
+        channel: Channel,
+        shard: ShardId,
+        prefetch_bodies: u16,
+    ) -> Result<Self, ConsumeError> {
         channel.basic_qos(prefetch_bodies, BasicQosOptions::default()).await?;
         let queue = broker.topology().shard_queue(shard);
         let options = BasicConsumeOptions::default();
@@ -197,9 +216,13 @@ impl ShardConsumer {
     /// This closes the channel, which is one step for the broker. After a separate cancel, the next worker would first be
     /// given its whole window of later deliveries, without the unacknowledged ones that they wait for.
     pub(crate) async fn close(self) {
-        // After a failure the channel is gone as well, or the broker does not answer.
-        let _ = timeout(OPEN_TIMEOUT, self.channel.close(200, "shard released".into())).await;
+        close(&self.channel).await;
     }
+}
+
+async fn close(channel: &Channel) {
+    // After a failure the channel is gone as well, or the broker does not answer.
+    let _ = timeout(OPEN_TIMEOUT, channel.close(200, "shard released".into())).await;
 }
 
 /// Decodes bodies into messages.
@@ -263,8 +286,11 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
+    use shared::config::Amqp;
+    use shared::health::Health;
     use shared::message::MessageKind;
     use shared::message::fixture::{numbered, with_kind};
+    use testbed::stack::{Stores, wait_for};
 
     use super::*;
 
@@ -319,5 +345,39 @@ mod tests {
         // The body of a misrouted message's dead letter can be published as it is.
         let again = envelope::decode_batch(&intake.rejected[2].body).unwrap();
         assert_eq!((again.shard, again.messages), (7, vec![message(3)]));
+    }
+
+    /// On a real broker: a shard that is released while it is acquired has no consumer afterwards.
+    #[tokio::test]
+    async fn a_stop_at_any_moment_of_the_subscription_leaves_no_consumer_behind() {
+        let stores = Stores::for_test().await.unwrap();
+        let settings = Amqp {
+            url: stores.amqp_url.as_str().into(),
+            prefix: stores.amqp_prefix.clone(),
+            ..Amqp::default()
+        };
+        let topology = Topology::new(&settings.prefix, ShardLayout::new(1).unwrap());
+        let check = Health::new().check("rabbitmq");
+        let broker = Broker::new(&settings, topology.clone(), "worker, consuming", check).unwrap();
+        let channel = broker.channel().await.unwrap();
+        for n in 0..60 {
+            let stop = Shutdown::new();
+            let opening = ShardConsumer::open(&broker, ShardId(0), 16, &stop);
+            let stopping = async {
+                tokio::time::sleep(Duration::from_micros(n * 100)).await;
+                stop.stop();
+            };
+            let (opened, ()) = tokio::join!(opening, stopping);
+            if let Some(consumer) = opened {
+                consumer.unwrap().close().await;
+            }
+        }
+        wait_for("the end of all consumers", Duration::from_secs(20), async || {
+            let (_, consumers) = topology.inspect_shard_queue(&channel, ShardId(0)).await?;
+            anyhow::ensure!(consumers == 0, "{consumers} consumers are left");
+            Ok(())
+        })
+        .await
+        .unwrap();
     }
 }

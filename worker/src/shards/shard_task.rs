@@ -115,8 +115,8 @@ impl ShardTask {
     /// One session. `Ok` after `stop`; the event stream has ended by then.
     async fn session(&mut self, stop: &Shutdown) -> Result<(), ConsumeError> {
         let settings = self.context.settings;
-        let opening = ShardConsumer::open(&self.context.consuming, self.shard, settings.prefetch_bodies);
-        let Some(consumer) = stop.run_until_stopped(opening).await else {
+        let (broker, prefetch_bodies) = (&self.context.consuming, settings.prefetch_bodies);
+        let Some(consumer) = ShardConsumer::open(broker, self.shard, prefetch_bodies, stop).await else {
             self.events.end().await;
             return Ok(());
         };
