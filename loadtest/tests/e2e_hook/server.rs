@@ -26,6 +26,9 @@ pub(crate) enum Reply {
     Never,
 }
 
+/// The schema of a request.
+const REQUEST: &str = "openapi.yaml#/components/schemas/HookRequest";
+
 /// Decides about the `data` of a request.
 type Decide = Arc<dyn Fn(&Value) -> Reply + Send + Sync>;
 
@@ -33,6 +36,8 @@ type Decide = Arc<dyn Fn(&Value) -> Reply + Send + Sync>;
 struct Shared {
     decide: Mutex<Option<Decide>>,
     seen: Mutex<Vec<Value>>,
+    /// Requests that are not as documented.
+    faults: Mutex<Vec<String>>,
 }
 
 /// A running endpoint; `None` in `running` while it is dead.
@@ -105,8 +110,9 @@ impl Endpoint {
         *self.shared.decide.lock() = Some(Arc::new(decide));
     }
 
-    /// The `data` of all requests so far.
+    /// The `data` of all requests so far, which are as documented.
     pub(crate) fn seen(&self) -> Vec<Value> {
+        assert_eq!(*self.shared.faults.lock(), [""; 0]);
         self.shared.seen.lock().clone()
     }
 
@@ -139,7 +145,10 @@ pub(crate) fn refuse(sentence: &str) -> Value {
 
 async fn connection(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) {
     while let Some(body) = body(&mut stream).await {
-        let data = serde_json::from_slice::<Value>(&body).unwrap()["data"].take();
+        let mut request: Value = serde_json::from_slice(&body).unwrap();
+        let conforms = spec::api().check(REQUEST, &request, spec::Strictness::Closed);
+        shared.faults.lock().extend(conforms.err());
+        let data = request["data"].take();
         shared.seen.lock().push(data.clone());
         let decide = shared.decide.lock().clone();
         let reply = decide.map_or_else(|| at_once(allow()), |decide| decide(&data));

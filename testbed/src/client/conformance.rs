@@ -40,3 +40,23 @@ fn check(received: &im_client::protocol::Received<'_>) -> Result<(), String> {
         }
     }
 }
+
+/// Checks the body of a call of a webhook, if the feature is on.
+///
+/// # Errors
+/// What does not conform.
+#[cfg(feature = "spec")]
+pub(super) fn check_call(body: &serde_json::Value) -> Result<(), String> {
+    if !IS_ON.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let conforms =
+        spec::api().check("openapi.yaml#/components/schemas/WebhookCall", body, spec::Strictness::Closed);
+    conforms.map_err(|fault| format!("{fault}: {body}"))
+}
+
+/// Without the feature nothing is checked.
+#[cfg(not(feature = "spec"))]
+pub(super) fn check_call(_: &serde_json::Value) -> Result<(), String> {
+    Ok(())
+}

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::conformance;
 use super::feed_reader::{Event, FeedEvent};
 
 /// What is done about one call.
@@ -224,6 +225,7 @@ async fn connection(mut stream: TcpStream, shared: &Shared) {
         let body = serde_json::from_slice(&body).unwrap_or_default();
         let call = Received { at: Instant::now(), id, signatures, body };
         if !shared.is_counting.load(std::sync::atomic::Ordering::Relaxed) {
+            shared.complaints.lock().extend(conformance::check_call(&call.body).err());
             shared.calls.lock().push(call.clone());
         }
         let response = match shared.decide(&call) {
