@@ -23,3 +23,4 @@ pub use cluster_fault::{Cluster, ClusterFault};
 pub use fault::{Damage, Fault, Wire};
 pub use outcome::{Injection, Outcome, Progress};
 pub use run::{Course, Options, run};
+pub use webhook::JudgedWebhook;

@@ -15,7 +15,7 @@ const PATH: &str = "/api/admin/webhooks";
 
 /// A webhook and its endpoint.
 #[derive(Debug)]
-pub(crate) struct JudgedWebhook {
+pub struct JudgedWebhook {
     receiver: WebhookReceiver,
     id: String,
     gateways: Vec<Http>,
@@ -23,7 +23,10 @@ pub(crate) struct JudgedWebhook {
 
 impl JudgedWebhook {
     /// Adds a webhook that gets the events that come now. `None` if the feed is off, or this machine may not be called.
-    pub(crate) async fn start(system: &System) -> anyhow::Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// It cannot be added.
+    pub async fn start(system: &System) -> anyhow::Result<Option<Self>> {
         let gateways: Vec<Http> =
             system.http_urls().iter().map(|url| Http::of_operator(url, system.operator_key())).collect();
         let first = gateways.first().context("there are no gateways")?;
@@ -48,10 +51,10 @@ impl JudgedWebhook {
 
     /// Waits until the endpoint has everything, and removes the webhook. Returns the events of each shard in the order of
     /// their first deliveries, and what was wrong.
-    pub(crate) async fn finish(
-        self,
-        timeout: Duration,
-    ) -> anyhow::Result<(Vec<Vec<FeedEvent>>, Vec<String>)> {
+    ///
+    /// # Errors
+    /// The webhook cannot be removed.
+    pub async fn finish(self, timeout: Duration) -> anyhow::Result<(Vec<Vec<FeedEvent>>, Vec<String>)> {
         let path = format!("{PATH}/{}", self.id);
         let waited = wait_for("the webhook", timeout, async || {
             let shown = self.gateways[0].ok("GET", &path, None).await?;

@@ -1,4 +1,5 @@
-//! The number of shards is changed under load, while processes are killed: no message is lost, duplicated or reordered.
+//! The number of shards is changed under load, while processes are killed: no message is lost, duplicated or reordered, and
+//! a reader of the change feed and a webhook are told every one once, in order.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -8,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use chaos::JudgedWebhook;
 use serde_json::Value;
-use testbed::client::{Assignment, Client, Pace, Report, Sender};
-use testbed::judge::judge;
+use testbed::client::{Assignment, Client, FeedReader, Pace, Report, Sender};
+use testbed::judge::{judge_and_keep, judge_feed};
 use testbed::stack::{Builder, System, program, wait_for};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -31,10 +33,14 @@ struct Traffic {
     report: Arc<Report>,
     stop: CancellationToken,
     sending: JoinSet<Sender>,
+    feed: FeedReader,
+    webhook: JudgedWebhook,
 }
 
 impl Traffic {
-    fn start(system: &System) -> Self {
+    async fn start(system: &System) -> Self {
+        let feed = FeedReader::start(&system.http_urls(), system.operator_key()).await.unwrap().unwrap();
+        let webhook = JudgedWebhook::start(system).await.unwrap().unwrap();
         let (report, stop, mut sending) =
             (Arc::new(Report::default()), CancellationToken::new(), JoinSet::new());
         for n in 0..SENDERS {
@@ -51,7 +57,7 @@ impl Traffic {
                 sender
             });
         }
-        Self { report, stop, sending }
+        Self { report, stop, sending, feed, webhook }
     }
 
     async fn flows_on(&self) {
@@ -71,7 +77,13 @@ impl Traffic {
         let senders = self.sending.join_all().await;
         let longest = senders.iter().map(|sender| sender.latency.max()).max().unwrap();
         expect_all_stored(system, &senders).await;
-        let verdict = judge(&system.ws_urls(), &senders).await.unwrap();
+        let (mut verdict, lists) = judge_and_keep(&system.ws_urls(), &senders).await.unwrap();
+        wait_for("the reader of the feed", TIMEOUT, async || self.feed.has_all().await).await.unwrap();
+        for told in [self.feed.finish().await, self.webhook.finish(TIMEOUT).await] {
+            let (shards, complaints) = told.unwrap();
+            assert_eq!(complaints, [""; 0]);
+            judge_feed(&shards, &lists, &mut verdict);
+        }
         let faults = errors(system);
         assert_eq!(faults, [""; 0], "a process failed");
         let refused = self.report.refused.load(Ordering::Relaxed);
@@ -203,14 +215,14 @@ async fn expect_healthy(system: &System, shards: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shards_grow_and_shrink_under_load_and_nobody_is_refused() {
-    let builder = Builder::new().unlimited().set("IM__SHARDS__COUNT", 2);
+    let builder = Builder::new().unlimited().webhooks().set("IM__SHARDS__COUNT", 2);
     let system = builder.for_test().await.unwrap();
     let planned = imctl(&system, &["shards", "set", "5"]).output().unwrap();
     let plan: Value = serde_json::from_slice(&planned.stdout).unwrap();
     assert_eq!((plan["from"].as_u64(), plan["is_done"].as_bool()), (Some(2), Some(false)), "{plan}");
     assert!(planned.status.success(), "{plan}");
 
-    let traffic = Traffic::start(&system);
+    let traffic = Traffic::start(&system).await;
     traffic.flows_on().await;
     for count in ["5", "3"] {
         let done = Change::start(&system, count).finish().await;
@@ -227,9 +239,9 @@ async fn shards_grow_and_shrink_under_load_and_nobody_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_shards_survives_the_death_of_a_gateway_a_worker_and_the_command() {
-    let builder = Builder::new().unlimited().set("IM__SHARDS__COUNT", 2);
+    let builder = Builder::new().unlimited().webhooks().set("IM__SHARDS__COUNT", 2);
     let mut system = builder.for_test().await.unwrap();
-    let traffic = Traffic::start(&system);
+    let traffic = Traffic::start(&system).await;
     traffic.flows_on().await;
 
     // The command dies while gateways hold messages: they go on by themselves.
