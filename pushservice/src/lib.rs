@@ -25,6 +25,7 @@ pub use config::PushConfig;
 pub use message::{Notification, PushMessage, Urgency, Withdrawal};
 pub use outcome::Outcome;
 pub use public_key::P256PublicKey;
+pub use response::retry_after;
 pub use senders::{Clients, Senders};
 pub use subscription::{PushService, Subscription, SubscriptionError};
 pub use web_push::VapidKeyPair;

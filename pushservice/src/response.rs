@@ -77,8 +77,9 @@ async fn beginning(mut response: reqwest::Response) -> Vec<u8> {
     body
 }
 
-/// `Retry-After`: seconds or an HTTP date (RFC 9110 §10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+/// The header `Retry-After` of an answer that came at `now`: seconds or an HTTP date (RFC 9110 §10.2.3), a day at most.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let delay = match value.parse() {
         Ok(seconds) => Duration::from_secs(seconds),

@@ -1,9 +1,8 @@
 //! One signed call of an endpoint.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use shared::error_text::error_line;
 use shared::ids::unix_millis;
@@ -100,7 +99,7 @@ impl Target {
         if status.is_redirection() {
             return Err(CallError::Redirect(status));
         }
-        let retry_after = retry_after(&response);
+        let retry_after = pushservice::retry_after(response.headers(), SystemTime::now());
         // The status says it all: if the rest of the answer is late or broken, it does not matter.
         let body = timeout_at(until, read(response)).await.unwrap_or_default();
         if status.is_success() {
@@ -126,12 +125,6 @@ impl Target {
     fn request(&self, outgoing: &Outgoing, id: &str, body: Bytes) -> RequestBuilder {
         self.key.sign(outgoing.client(&self.url).post(self.url.clone()), id, body)
     }
-}
-
-/// The header `Retry-After`, if it is a number of seconds.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
 }
 
 /// The begin of the answer.
