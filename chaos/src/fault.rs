@@ -54,6 +54,8 @@ pub enum Fault {
     QueuesFull,
     /// A worker is killed after a commit, before its acknowledgements reach RabbitMQ.
     WorkerDiesUnacked,
+    /// There is one work queue more, then as many as before.
+    ChangeShards,
     /// A worker cannot reach Redis for 12 s: the others take its shards, and it keeps them.
     TwoOwners,
     /// A gateway's clock is an hour ahead, then an hour behind.
@@ -182,6 +184,7 @@ const OTHERS: &[(Fault, &str, &str)] = &[
     ),
     (Fault::ClockGateway, "clock-gateway", "one gateway's clock is an hour ahead, then an hour behind"),
     (Fault::ClockWorker, "clock-worker", "one worker's clock is an hour ahead, then an hour behind"),
+    (Fault::ChangeShards, "change-shards", "one work queue more, then as many as before (imctl shards set)"),
     (
         Fault::HostileReaders,
         "hostile-readers",

@@ -13,6 +13,7 @@ use crate::cluster_injector::{self, NODE_AWAY};
 use crate::disk::MysqlDisk;
 use crate::fault::{Damage, Fault, Target, Wire};
 use crate::hostile;
+use crate::reshard;
 use crate::service_fault::{drain_and_restart, freeze, kill_and_restart, wrong_clock};
 
 /// Between a kill and the new start.
@@ -140,6 +141,7 @@ impl<'s> FaultInjector<'s> {
             }
             Fault::Cluster(fault) => cluster_injector::inject(self.system, fault).await,
             Fault::VersionChange => self.system.change_version().await,
+            Fault::ChangeShards => reshard::grow_and_shrink(self.system).await,
             Fault::QueuesFull => self.queues_full().await,
             Fault::DiskFull => {
                 let disk = MysqlDisk::of(self.servers()?)?;

@@ -15,6 +15,7 @@ mod outcome;
 pub mod overload;
 mod participants;
 mod push_check;
+mod reshard;
 mod run;
 mod service_fault;
 mod webhook;

@@ -13,7 +13,7 @@ use chaos::JudgedWebhook;
 use serde_json::Value;
 use testbed::client::{Assignment, Client, FeedReader, Pace, Report, Sender};
 use testbed::judge::{judge_and_keep, judge_feed};
-use testbed::stack::{Builder, System, program, wait_for};
+use testbed::stack::{Builder, System, wait_for};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -130,18 +130,8 @@ struct Change {
 }
 
 fn imctl(system: &System, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program("imctl").unwrap());
-    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("IM_")) {
-        command.env_remove(key);
-    }
-    command
-        .env("IM__MYSQL__URL", &system.urls.mysql)
-        .env("IM__REDIS__URL", &system.urls.redis)
-        .env("IM__AMQP__URL", &system.urls.amqp)
-        .env("IM__AMQP__PREFIX", system.amqp_prefix())
-        .args(arguments)
-        .arg("--json")
-        .stdin(Stdio::null());
+    let mut command = system.imctl().unwrap();
+    command.args(arguments).arg("--json");
     command
 }
 
