@@ -13,6 +13,8 @@ const MASTERS: usize = 3;
 /// Slots of a Redis Cluster, as its specification says.
 const SLOTS: usize = 16_384;
 const FORM_TIMEOUT: Duration = Duration::from_secs(60);
+/// For all nodes to hear of a change; they talk to each other every second.
+const AGREE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The end of what `redis-cli` says, if it fails.
 const SAID_LINES: usize = 5;
 
@@ -117,7 +119,8 @@ pub(super) fn url(nodes: &[&RedisServer]) -> String {
     format!("redis-cluster://127.0.0.1:{}?{}", nodes[0].port(), others.collect::<Vec<_>>().join("&"))
 }
 
-/// Moves `count` slots, as an operator does, and returns when they have moved.
+/// Moves `count` slots, as an operator does, and returns when they have moved. Waits before until the nodes agree who has
+/// which slot, as they do not for some seconds after a master was replaced.
 ///
 /// # Errors
 /// What `redis-cli` says.
@@ -126,24 +129,21 @@ pub(super) async fn move_slots(from: &RedisServer, to: &RedisServer, count: usiz
         let answer = node.command(&["CLUSTER", "MYID"]).await?;
         anyhow::Ok(answer.lines().nth(1).context("a node has an id")?.to_owned())
     };
+    let address = format!("127.0.0.1:{}", from.port());
+    wait_for("nodes that agree", AGREE_TIMEOUT, async || redis_cli(&["check", &address]).await).await?;
+    let (from, to, count) = (id(from).await?, id(to).await?, count.to_string());
+    let moved = ["--cluster-from", &from, "--cluster-to", &to, "--cluster-slots", &count, "--cluster-yes"];
+    redis_cli(&[&["reshard", &address], &moved[..]].concat()).await
+}
+
+/// Runs `redis-cli --cluster`.
+async fn redis_cli(arguments: &[&str]) -> anyhow::Result<()> {
     let program = Program::find(&["redis-cli", "valkey-cli"]).context("redis-cli is not installed")?;
-    let arguments = [
-        "--cluster".to_owned(),
-        "reshard".to_owned(),
-        format!("127.0.0.1:{}", from.port()),
-        "--cluster-from".to_owned(),
-        id(from).await?,
-        "--cluster-to".to_owned(),
-        id(to).await?,
-        "--cluster-slots".to_owned(),
-        count.to_string(),
-        "--cluster-yes".to_owned(),
-    ];
     let mut command = program.command(Path::new("/"));
-    command.args(arguments).stdin(std::process::Stdio::null());
+    command.arg("--cluster").args(arguments).stdin(std::process::Stdio::null());
     let output = tokio::process::Command::from(command).output().await?;
     let said = String::from_utf8_lossy(&output.stdout);
     let end = said.lines().rev().take(SAID_LINES).collect::<Vec<_>>().join("\n");
-    anyhow::ensure!(output.status.success(), "redis-cli --cluster reshard:\n{end}");
+    anyhow::ensure!(output.status.success(), "redis-cli --cluster {}:\n{end}", arguments[0]);
     Ok(())
 }
