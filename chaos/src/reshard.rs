@@ -10,20 +10,20 @@ use tokio::process::Command;
 /// # Errors
 /// What `imctl` says.
 pub(crate) async fn grow_and_shrink(system: &System) -> anyhow::Result<()> {
-    // Without `--apply` it changes nothing.
-    let count = set(system, &["1"]).await?["from"].as_u64().context("no number of shards")?;
+    let plan = shards(system, &["plan", "--workers", "1"]).await?;
+    let count = plan["shards"].as_u64().context("imctl shards plan: no number of shards")?;
     for wanted in [count + 1, count] {
-        set(system, &[&wanted.to_string(), "--apply"]).await?;
+        shards(system, &["set", &wanted.to_string(), "--apply"]).await?;
     }
     Ok(())
 }
 
-async fn set(system: &System, arguments: &[&str]) -> anyhow::Result<Value> {
+/// Runs `imctl shards`.
+async fn shards(system: &System, arguments: &[&str]) -> anyhow::Result<Value> {
     let mut command = system.imctl()?;
-    command.args(["--json", "shards", "set"]).args(arguments);
+    command.args(["--json", "shards"]).args(arguments);
     let output = Command::from(command).kill_on_drop(true).output().await?;
-    let is_plan = arguments.len() == 1;
-    let said = || String::from_utf8_lossy(&output.stderr).into_owned();
-    anyhow::ensure!(is_plan || output.status.success(), "imctl shards set {arguments:?}: {}", said());
-    serde_json::from_slice(&output.stdout).with_context(said)
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "imctl shards {}: {said}", arguments.join(" "));
+    Ok(serde_json::from_slice(&output.stdout)?)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::client::{Caller, Client, Http};
-use testbed::stack::{Builder, DEMO_SECRET, Stores, System, TemporaryFolder, program, wait_for};
+use testbed::stack::{Builder, DEMO_SECRET, Stores, System, TemporaryFolder, imctl, program, wait_for};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const GROUP: &str = "group_1";
@@ -71,12 +71,8 @@ impl Imctl {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program("imctl").unwrap());
-        for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("IM_")) {
-            command.env_remove(key);
-        }
-        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
-        command.args(arguments).stdin(Stdio::null());
+        let mut command = imctl().unwrap();
+        command.envs(self.environment.iter().map(|(key, value)| (key, value))).args(arguments);
         command
     }
 

@@ -6,6 +6,9 @@
     reason = "a failed helper is a failed test, and tasks end with its runtime"
 )]
 
+#[path = "support/migrated.rs"]
+mod support;
+
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -23,15 +26,11 @@ use shared::shard_state::ShardState;
 use sqlx::Connection as _;
 use testbed::stack::Stores;
 
+use support::migrated;
+
 async fn connect(stores: &Stores) -> Pool {
     let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
     mysql::connect(&settings, Ping::Never, Duration::from_secs(30)).await.unwrap()
-}
-
-async fn migrated(stores: &Stores) -> Pool {
-    let pool = connect(stores).await;
-    mysql::migrate(&pool).await.unwrap();
-    pool
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub fn has_python(what: &str) -> bool {
 /// The first block of `language` in a document, such as `docs/hook.md`.
 ///
 /// # Errors
-/// There is none.
+/// The document cannot be read, or has no such block.
 pub fn block(document: &str, language: &str) -> anyhow::Result<String> {
     let page = std::fs::read_to_string(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(document))?;
     let (_, rest) = page.split_once(&format!("```{language}\n")).context("there is no such block")?;
@@ -47,7 +47,7 @@ impl PythonServer {
     /// Runs `code` with `environment`, and with the port to listen on as `PORT`; waits until it listens.
     ///
     /// # Errors
-    /// It does not within `timeout`.
+    /// It does not listen within `timeout`.
     pub async fn start(
         code: &str,
         environment: &[(&str, &OsStr)],

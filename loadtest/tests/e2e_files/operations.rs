@@ -69,10 +69,9 @@ async fn imctl_finds_what_the_database_or_the_folder_lacks() {
 
 /// The exit code and the report of `imctl files verify`.
 fn verify(files: &Files, folder: &Path) -> (i32, Value) {
-    let urls = &files.system.urls;
-    let output = std::process::Command::new(testbed::stack::program("imctl").unwrap())
+    let mut command = files.system.imctl().unwrap();
+    let output = command
         .args(["--json", "files", "verify"])
-        .env("IM__MYSQL__URL", &urls.mysql)
         .env("IM__FILES__STORE", "folder")
         .env("IM__FILES__FOLDER", folder)
         .env("IM__FILES__LINKS_KEY", "x".repeat(32))

@@ -1,13 +1,14 @@
 //! Starts the gateways and workers of a system.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
 use super::links::End;
 use super::settings::Program;
 use super::system::System;
-use super::{Service, free_port};
+use super::{Service, Urls, free_port};
 
 impl System {
     pub(super) async fn start_services(&mut self) -> anyhow::Result<()> {
@@ -96,14 +97,19 @@ impl System {
 
     fn environment(&self, end: End, program: Program) -> Vec<(String, String)> {
         let urls = self.links.urls(end, &self.urls);
-        let own = [
-            ("IM__MYSQL__URL", &urls.mysql),
-            ("IM__REDIS__URL", &urls.redis),
-            ("IM__AMQP__URL", &urls.amqp),
-            ("IM__AMQP__PREFIX", &self.prefix),
-        ];
-        let own = own.into_iter().map(|(key, value)| (key.to_owned(), value.clone()));
+        let own = addresses(&urls, &self.prefix);
+        let own = own.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
         own.chain(self.plan.environment.iter().filter(|(key, _)| program.takes(key)).cloned()).collect()
+    }
+
+    /// [`imctl`] with the addresses of this system.
+    ///
+    /// # Errors
+    /// If it is not built.
+    pub fn imctl(&self) -> anyhow::Result<Command> {
+        let mut command = imctl()?;
+        command.envs(addresses(&self.urls, &self.prefix));
+        Ok(command)
     }
 
     /// Starts one more worker.
@@ -155,7 +161,30 @@ fn unknown_setting(error: &str) -> Option<String> {
     Some(format!("__{}", field.to_uppercase()))
 }
 
-/// The file of `gateway` or `worker`: beside this program, or in the folder that `IM_BIN_DIR` names.
+/// The settings that name the servers, and what begins the names of exchanges and queues.
+fn addresses<'a>(urls: &'a Urls, prefix: &'a str) -> [(&'static str, &'a str); 4] {
+    [
+        ("IM__MYSQL__URL", &urls.mysql),
+        ("IM__REDIS__URL", &urls.redis),
+        ("IM__AMQP__URL", &urls.amqp),
+        ("IM__AMQP__PREFIX", prefix),
+    ]
+}
+
+/// `imctl` without the settings of this process's environment, and without standard input.
+///
+/// # Errors
+/// If it is not built.
+pub fn imctl() -> anyhow::Result<Command> {
+    let mut command = Command::new(program("imctl")?);
+    for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"IM_")) {
+        command.env_remove(key);
+    }
+    command.stdin(Stdio::null());
+    Ok(command)
+}
+
+/// The file of a program of this project: beside this program, or in the folder that `IM_BIN_DIR` names.
 ///
 /// # Errors
 /// If it is not built.

@@ -36,7 +36,7 @@ pub use apt::Install;
 pub use builder::{Builder, DEMO_SECRET};
 pub use engines::ENGINES_ENV;
 pub use galera::Balancer;
-pub use launch::program;
+pub use launch::{imctl, program};
 pub use link::{Direction, Link};
 pub use links::End;
 pub use mysql::MysqlServer;

@@ -1,11 +1,10 @@
 //! A running system.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::links::{End, Links};
 use super::plan::Plan;
-use super::{Link, RedisServer, Servers, Service, Stores, TemporaryFolder, Urls, program};
+use super::{Link, RedisServer, Servers, Service, Stores, TemporaryFolder, Urls};
 use crate::client::Http;
 
 /// Who owns the servers.
@@ -99,24 +98,6 @@ impl System {
     #[must_use]
     pub fn amqp_prefix(&self) -> &str {
         &self.prefix
-    }
-
-    /// `imctl` with the addresses of this system, and without other settings of the environment.
-    ///
-    /// # Errors
-    /// It is not built.
-    pub fn imctl(&self) -> anyhow::Result<Command> {
-        let mut command = Command::new(program("imctl")?);
-        for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"IM_")) {
-            command.env_remove(key);
-        }
-        command
-            .env("IM__MYSQL__URL", &self.urls.mysql)
-            .env("IM__REDIS__URL", &self.urls.redis)
-            .env("IM__AMQP__URL", &self.urls.amqp)
-            .env("IM__AMQP__PREFIX", &self.prefix)
-            .stdin(Stdio::null());
-        Ok(command)
     }
 
     /// The addresses for HTTP calls, one for each gateway.

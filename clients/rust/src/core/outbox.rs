@@ -270,7 +270,6 @@ mod tests {
         outbox.in_flight = Some(2);
         outbox.remove(1);
         assert!(outbox.next(now).is_none(), "another one is in flight");
-        outbox.in_flight = Some(2);
         outbox.remove(2);
         outbox.add(item(3), true);
         assert_eq!(outbox.next(now).unwrap().item.order, 3);
