@@ -158,10 +158,12 @@ fn encode_events() -> Box<dyn FnMut()> {
             let seq = message.seq;
             events.committed(message, seq);
         }
-        let batch =
-            v1::EventBatch { stream: 1, shard: Some(7), number: 1, events: events.into_wire(), ends: false };
-        black_box(envelope::encode_events(&batch));
+        black_box(envelope::encode_events(&event_header(), events.into_wire().iter()));
     })
+}
+
+fn event_header() -> v1::EventBatch {
+    v1::EventBatch { stream: 1, shard: Some(7), number: 1, ..v1::EventBatch::default() }
 }
 
 fn decode_events() -> Box<dyn FnMut()> {
@@ -170,9 +172,7 @@ fn decode_events() -> Box<dyn FnMut()> {
         let seq = message.seq;
         events.committed(message, seq);
     }
-    let batch =
-        v1::EventBatch { stream: 1, shard: Some(7), number: 1, events: events.into_wire(), ends: false };
-    let body = envelope::encode_events(&batch);
+    let body = envelope::encode_events(&event_header(), events.into_wire().iter());
     Box::new(move || {
         black_box(envelope::decode_events(black_box(&body)).is_ok());
     })

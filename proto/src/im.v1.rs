@@ -123,6 +123,30 @@ pub struct EventBatch {
     /// A new stream of the shard then causes no resync.
     #[prost(bool, tag = "5")]
     pub ends: bool,
+    /// The batch is for this gateway alone, and its number counts in a sequence of its own: that of the stream's batches for
+    /// this gateway. Absent: it is for all gateways.
+    #[prost(uint64, optional, tag = "6")]
+    pub gateway: ::core::option::Option<u64>,
+    /// In a beacon and at the end: the last number of the sequence of each gateway that was sent batches of its own not long
+    /// ago. A gateway that is not named missed none of them.
+    #[prost(message, optional, boxed, tag = "7")]
+    pub gateway_numbers: ::core::option::Option<
+        ::prost::alloc::boxed::Box<GatewayNumbers>,
+    >,
+}
+/// The last numbers of a stream for single gateways.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GatewayNumbers {
+    #[prost(message, repeated, tag = "1")]
+    pub gateways: ::prost::alloc::vec::Vec<GatewayNumber>,
+}
+/// The last number of the batches of a stream for one gateway.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GatewayNumber {
+    #[prost(uint64, tag = "1")]
+    pub gateway: u64,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {

@@ -88,14 +88,11 @@ pub fn trace_id(body: &[u8]) -> Option<TraceId> {
     MessageTrace::of_rare(message.rare.as_deref()).map(|trace| trace.trace_id())
 }
 
-/// Encodes events as the body of one message on the push exchange.
+/// Encodes a batch of events as the body of one message on a push exchange: `header`, which has none, with `events`.
 #[must_use]
-pub fn encode_events(batch: &v1::EventBatch) -> Vec<u8> {
-    // Every field by name: the compiler reports one that is forgotten here.
-    let v1::EventBatch { stream, shard, number, events, ends } = batch;
-    let header =
-        v1::EventBatch { stream: *stream, shard: *shard, number: *number, events: Vec::new(), ends: *ends };
-    let mut body = Vec::with_capacity(EVENT_BYTES * (events.len() + 1));
+pub fn encode_events<'e>(header: &v1::EventBatch, events: impl Iterator<Item = &'e v1::Event>) -> Vec<u8> {
+    debug_assert!(header.events.is_empty(), "they are encoded one by one");
+    let mut body = Vec::with_capacity(EVENT_BYTES * (events.size_hint().0 + 1));
     // A `Vec` grows: encoding into it cannot fail.
     let _ = header.encode(&mut body);
     // Event by event: encoding the batch at once would measure each message once more.
@@ -175,10 +172,18 @@ mod tests {
                 messages: vec![message().into_event(Seq(n)); 3],
             })
         };
+        let gateways = vec![v1::GatewayNumber { gateway: u64::MAX, number: 2 }];
+        let gateway_numbers = Some(Box::new(v1::GatewayNumbers { gateways }));
+        let header =
+            v1::EventBatch { stream: 7, shard: Some(3), number: 9, ends: true, ..Default::default() };
         for events in [0, 1, 40] {
-            let events = (1..=events).map(|n| v1::Event { kind: Some(committed(n)) }).collect();
-            let batch = v1::EventBatch { stream: 7, shard: Some(3), number: 9, events, ends: true };
-            assert_eq!(decode_events(&encode_events(&batch)).unwrap(), batch);
+            let events: Vec<_> = (1..=events).map(|n| v1::Event { kind: Some(committed(n)) }).collect();
+            for gateway in [None, Some(5)] {
+                let header =
+                    v1::EventBatch { gateway, gateway_numbers: gateway_numbers.clone(), ..header.clone() };
+                let batch = v1::EventBatch { events: events.clone(), ..header.clone() };
+                assert_eq!(decode_events(&encode_events(&header, events.iter())).unwrap(), batch);
+            }
         }
     }
 

@@ -41,6 +41,7 @@ pub mod shard;
 pub mod shard_follower;
 pub mod shard_state;
 pub mod shutdown;
+pub mod targeted_push;
 pub mod telemetry;
 pub mod tls;
 pub mod traces;

@@ -215,6 +215,12 @@ names! {
         "Time from the admission of a message to the push of its commit into outboxes of the same gateway, for a sample of messages.";
     PUSH_EVENTS = "im_push_events_total", Counter, ["useful"],
         "Events received from workers and gateways, by whether they concerned a connection of this gateway.";
+    PUSH_PUBLISHED = "im_push_events_published_total", Counter, ["to"],
+        "Events of commits for which gateways were looked up, by where they went: all gateways, or some. Without lookups (see events.targeted_from_gateways) all go to all gateways, and are not counted.";
+    PUSH_LOOKUP_TIME = "im_push_lookup_seconds", Histogram, [],
+        "Time of the lookup of the gateways of a commit's events in Redis.";
+    PUSH_LOOKUPS_FAILED = "im_push_lookups_failed_total", Counter, [],
+        "Lookups that failed or took too long: events went to all gateways for a second.";
     PUSH_FRAMES = "im_push_frames_total", Counter, [],
         "Push frames put into outboxes.";
     PUSH_DROPPED = "im_push_dropped_total", Counter, [],

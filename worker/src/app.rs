@@ -20,7 +20,8 @@ use shared::ops_listener::{self, OpsListenerError};
 use shared::ops_routes::ops_routes;
 use shared::process::{self, Service};
 use shared::redis::inbox::Inboxes;
-use shared::redis::liveness_registry::WorkerRegistry;
+use shared::redis::liveness_registry::{GATEWAY_EXPIRY, LivenessRegistry, WorkerRegistry};
+use shared::redis::presence::AllPresence;
 use shared::redis::process_addresses::ProcessAddresses;
 use shared::redis::sequence::Sequence;
 use shared::redis::{self, RedisError};
@@ -33,6 +34,7 @@ use shared::traces::{TraceExport, TraceSettings};
 use shared::{advertised_address, telemetry};
 use tokio::sync::watch;
 
+use crate::announce::targeting::Targeting;
 use crate::commit::mysql_ledger::MysqlLedger;
 use crate::config::{self, Config, Traces, TransactionLimits};
 use crate::feed_pruner;
@@ -169,6 +171,7 @@ impl App {
             ledger: ledger(MysqlLedger::new(pool.clone(), feed), &health, &working),
             sequence: Sequence::new(redis.clone(), config.redis.sent_ttl_s),
             inboxes: Inboxes::new(redis.clone(), config.inbox.ttl_s),
+            targeting: targeting(&live, &redis, &working),
             dead_letters: DeadLetterPublisher::start(Arc::clone(&publishing), &serving),
             commits,
             transactions: transactions(&live),
@@ -266,6 +269,16 @@ fn transactions(live: &Live<Config>) -> Arc<TransactionLimits> {
     let transactions = Arc::new(TransactionLimits::new(&live.now().commit));
     live.follow(&transactions, |transactions, config, tasks| transactions.set(&config.commit, tasks));
     transactions
+}
+
+/// Finds the gateways of events, as `live` says.
+fn targeting(live: &Live<Config>, redis: &redis::Client, working: &Shutdown) -> Arc<Targeting> {
+    let from_gateways = live.now().events.targeted_from_gateways;
+    let registry = LivenessRegistry::gateways(redis.clone(), GATEWAY_EXPIRY);
+    let targeting = Arc::new(Targeting::new(AllPresence::new(redis.clone()), registry, from_gateways));
+    live.follow(&targeting, |targeting, config, _| targeting.set(config.events.targeted_from_gateways));
+    working.spawn_essential("live gateways", Arc::clone(&targeting).follow(working.clone()));
+    targeting
 }
 
 /// Starts the export of traces by the worker with the id `me`, if an endpoint is configured.

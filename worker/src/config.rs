@@ -41,6 +41,8 @@ pub struct Config {
     pub ops: Ops<OPS_PORT>,
     /// How messages are committed.
     pub commit: Commit,
+    /// How events get to gateways.
+    pub events: Events,
     /// The change feed.
     pub feed: Feed,
     /// Pictures and files.
@@ -143,6 +145,21 @@ pub struct Traces {
     pub otlp_endpoint: String,
     /// The name of the service in traces; empty: `im-worker`, and `im-gateway` for a gateway.
     pub service_name: String,
+}
+
+/// `[events]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    /// The events of private chats and small groups go only to the gateways to which a member is connected if at least this
+    /// many gateways are alive. 0: all events go to all gateways.
+    pub targeted_from_gateways: usize,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { targeted_from_gateways: 4 }
+    }
 }
 
 /// `[inbox]`.

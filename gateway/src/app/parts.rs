@@ -12,7 +12,7 @@ use shared::live::Live;
 use shared::mysql::groups::GroupPolicy;
 use shared::redis::device_ranks::DeviceRanks;
 use shared::redis::inbox::Inboxes;
-use shared::redis::liveness_registry::LivenessRegistry;
+use shared::redis::liveness_registry::{GATEWAY_EXPIRY, LivenessRegistry};
 use shared::redis::presence::Presence;
 use shared::redis::process_addresses::ProcessAddresses;
 use shared::redis::sequence::Sequence;
@@ -33,8 +33,7 @@ use crate::files::Files;
 use crate::hook::Hook;
 use crate::hub::Hub;
 use crate::membership::{
-    Barriers, GATEWAY_EXPIRY, InboxUpdates, LiveGateways, Memberships, OpenGroups, QuotaSettings, Quotas,
-    follow_change_log,
+    Barriers, InboxUpdates, LiveGateways, Memberships, OpenGroups, QuotaSettings, Quotas, follow_change_log,
 };
 use crate::presence::{Online, online};
 use crate::processes::Processes;

@@ -85,6 +85,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// at once.
     fn load_memberships(&self, user: &UserId) -> BoxFuture<'static, Result<(), ApiError>>;
 
+    /// Records that a registered user is connected here. The future ends within a second; if it could not be recorded, the
+    /// connection gets a resync when it is.
+    fn record_presence(&self, user: &UserId, outbox: &Arc<Outbox>) -> BoxFuture<'static, ()>;
+
     /// Makes a registered connection the only one of its device on all gateways: older ones are closed, or this one if a newer
     /// one exists. The future ends within a second.
     fn claim_device(&self, who: &Arc<Identity>, outbox: &Arc<Outbox>) -> BoxFuture<'static, ()>;
@@ -128,12 +132,11 @@ impl Backend for Deps {
 
     fn register(&self, who: &Identity, outbox: &Arc<Outbox>) {
         self.hub.register(who, outbox, self.settings().connections_per_user_max);
-        self.online.changed(&who.user);
     }
 
     fn deregister(&self, who: &Identity) {
         self.memberships.disconnected(who);
-        self.online.changed(&who.user);
+        self.online.gone(&who.user);
         self.devices.gone(who);
         self.watches.gone(who.origin.connection);
     }
@@ -159,6 +162,10 @@ impl Backend for Deps {
             Ok(())
         }
         .boxed()
+    }
+
+    fn record_presence(&self, user: &UserId, outbox: &Arc<Outbox>) -> BoxFuture<'static, ()> {
+        self.online.connected(user, outbox).boxed()
     }
 
     fn claim_device(&self, who: &Arc<Identity>, outbox: &Arc<Outbox>) -> BoxFuture<'static, ()> {

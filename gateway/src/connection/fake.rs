@@ -138,6 +138,10 @@ impl Backend for FakeBackend {
         .boxed()
     }
 
+    fn record_presence(&self, _user: &UserId, _outbox: &Arc<Outbox>) -> BoxFuture<'static, ()> {
+        async {}.boxed()
+    }
+
     fn claim_device(&self, _who: &Arc<Identity>, _outbox: &Arc<Outbox>) -> BoxFuture<'static, ()> {
         async {}.boxed()
     }

@@ -133,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         Ok(registration)
     }
 
-    /// Loads the memberships. `answer`: the client sent a login and waits for its reply.
+    /// Loads the memberships, and records the presence of the user. `answer`: the client sent a login and waits for its reply.
     async fn authenticate(
         &mut self,
         authenticating: Authenticating,
@@ -148,7 +148,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
                 claim.await
             }
         };
-        let loading = async { futures_util::join!(memberships, claimed).0 }.boxed();
+        let presence = self.backend.record_presence(&authenticating.who().user, &self.outbox);
+        let loading = async { futures_util::join!(memberships, claimed, presence).0 }.boxed();
         if let Err(refusal) = self.wait_for(loading).await? {
             if answer {
                 self.outbox.reserve().send(refusal.frame(Cmd::LOGIN, None, None));

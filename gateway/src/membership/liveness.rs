@@ -10,8 +10,8 @@ use shared::shutdown::Shutdown;
 
 /// How often a gateway reports that it is alive.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// A gateway without a heartbeat for this long is considered dead, and its users offline.
-pub(crate) const GATEWAY_EXPIRY: Duration = Duration::from_secs(6);
+/// How long others are remembered that are not in the registry any more: it may have been lost.
+const OTHERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Which gateways are alive.
 pub(crate) trait Live {
@@ -37,12 +37,15 @@ struct Known {
     registered: AHashSet<u64>,
     /// Gateways whose events were heard, and when: one that has just started may be missing in the last answer.
     heard: AHashMap<u64, Instant>,
+    /// When the registry last had others.
+    had_others: Option<Instant>,
 }
 
 impl LiveGateways {
     /// Registers this gateway and reads which others there are. Without the registry, it knows of itself only.
     pub(crate) async fn join(registry: LivenessRegistry, gateway: u64) -> Arc<Self> {
-        let known = Known { registered: AHashSet::from_iter([gateway]), heard: AHashMap::new() };
+        let known =
+            Known { registered: AHashSet::from_iter([gateway]), heard: AHashMap::new(), had_others: None };
         let live = Arc::new(Self { registry, gateway, known: Mutex::new(known), failure: Mutex::default() });
         live.beat().await;
         live
@@ -68,6 +71,12 @@ impl LiveGateways {
         self.failure.lock().clone()
     }
 
+    /// Whether there were other gateways within the last minute: without any, all events come here.
+    #[must_use]
+    pub(crate) fn had_others(&self) -> bool {
+        self.known.lock().had_others.is_some_and(|had| had.elapsed() < OTHERS_WITHIN)
+    }
+
     async fn beat(&self) {
         let beat = self.registry.beat(&self.name()).await;
         *self.failure.lock() = beat.as_ref().err().map(ToString::to_string);
@@ -76,6 +85,9 @@ impl LiveGateways {
             let numbers = all.iter().filter_map(|id| u64::from_str_radix(id, 16).ok());
             let mut known = self.known.lock();
             known.registered = numbers.chain([self.gateway]).collect();
+            if known.registered.len() > 1 {
+                known.had_others = Some(Instant::now());
+            }
             known.heard.retain(|_, heard| heard.elapsed() < HEARTBEAT_INTERVAL);
         }
     }

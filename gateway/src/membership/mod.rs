@@ -45,7 +45,7 @@ pub(crate) use barrier::Barriers;
 pub(crate) use change_log::follow_change_log;
 pub(crate) use group_changes::{GroupChanges, SendEntries, Telling};
 pub(crate) use inbox_updates::InboxUpdates;
-pub(crate) use liveness::{GATEWAY_EXPIRY, Live, LiveGateways};
+pub(crate) use liveness::{Live, LiveGateways};
 pub(crate) use memberships::{Memberships, OpenGroups};
 pub(crate) use quotas::{QuotaSettings, Quotas};
 pub(crate) use view::Loaded;

@@ -168,7 +168,7 @@ impl Listener {
                 return;
             }
         };
-        if let Some(loss) = numbers.heard(header(&batch), Instant::now()) {
+        if let Some(loss) = numbers.heard(header(&batch, self.gateway), Instant::now()) {
             tracing::warn!(
                 shard.id = batch.shard, stream.number = batch.number, %loss,
                 "Events may be lost ({loss}); all clients are told to pull"
@@ -184,13 +184,21 @@ impl Listener {
     }
 }
 
-fn header(batch: &v1::EventBatch) -> Header {
+fn header(batch: &v1::EventBatch, gateway: u64) -> Header {
     let kind = match (batch.ends, batch.events.is_empty()) {
         (true, _) => Kind::End,
         (false, true) => Kind::Beacon,
         (false, false) => Kind::Events,
     };
-    Header { stream: batch.stream, shard: batch.shard, seq: batch.number, kind }
+    let (to_all, to_this) = match batch.gateway {
+        Some(_) => (None, Some(batch.number)),
+        None => {
+            let named = batch.gateway_numbers.iter().flat_map(|numbers| &numbers.gateways);
+            let own = named.into_iter().find(|of| of.gateway == gateway);
+            (Some(batch.number), own.map(|own| own.number))
+        }
+    };
+    Header { stream: batch.stream, shard: batch.shard, to_all, to_this, kind }
 }
 
 /// Waits for an item, and adds it and further available items to `into`, at most `max`. False if the stream has ended or

@@ -1,7 +1,8 @@
 //! Whether an event was lost. Pure: it sees only the headers of the batches that this gateway receives.
 //!
 //! Each batch has a sequence number in its stream, and an idle stream repeats its last number each second (a beacon), so
-//! a batch that was lost on its way shows as a gap. What a gap cannot show is the last batch of a stream whose source
+//! a batch that was lost on its way shows as a gap. A stream has two sequences that matter here: of the batches for all gateways,
+//! and of those for this gateway alone; a beacon has the last number of both. What a gap cannot show is the last batch of a stream whose source
 //! was killed. Therefore a worker that releases a shard in order ends its stream with a mark, which every gateway
 //! receives before anything that the next owner commits. When a second stream speaks for a shard:
 //!
@@ -33,8 +34,10 @@ pub(super) struct Header {
     pub(super) stream: u64,
     /// `None`: a gateway's own stream, which has no successor.
     pub(super) shard: Option<u32>,
-    /// Sequence number of the batch; a beacon and an end repeat that of the last batch.
-    pub(super) seq: u64,
+    /// Sequence number of the batch, if it is for all gateways; a beacon and an end repeat that of the last batch.
+    pub(super) to_all: Option<u64>,
+    /// The same in the sequence for this gateway alone. A beacon has none of a stream without batches for it.
+    pub(super) to_this: Option<u64>,
     pub(super) kind: Kind,
 }
 
@@ -69,8 +72,8 @@ impl fmt::Display for Loss {
 
 #[derive(Debug)]
 struct Stream {
-    /// The highest sequence number heard.
-    last: u64,
+    /// The highest sequence number heard of the batches for all, and of those for this gateway alone. `None`: none yet.
+    last: [Option<u64>; 2],
     heard: Instant,
     shard: Option<u32>,
     ended: bool,
@@ -106,19 +109,26 @@ impl StreamNumbers {
     }
 
     /// Batches of the same stream that were not heard.
-    fn gap(&mut self, Header { stream, shard, seq, kind }: Header, now: Instant) -> Option<Loss> {
-        // The sequence number that must have been heard before this batch.
-        let before = if kind == Kind::Events { seq.saturating_sub(1) } else { seq };
-        let ended = kind == Kind::End;
-        let Some(known) = self.streams.get_mut(&stream) else {
-            self.streams.insert(stream, Stream { last: seq, heard: now, shard, ended });
-            let late = before > 0 && now.duration_since(self.bound) > GRACE;
-            return late.then_some(Loss::Gap { first: 1, last: before });
-        };
-        let last = known.last;
+    fn gap(&mut self, batch: Header, now: Instant) -> Option<Loss> {
+        let Header { stream, shard, to_all, to_this, kind } = batch;
+        let is_new_queue = now.duration_since(self.bound) <= GRACE;
+        let known = Stream { last: [None; 2], heard: now, shard, ended: false };
+        let known = self.streams.entry(stream).or_insert(known);
         // A batch that arrives behind the end of its stream was reported missing, and leaves the stream ended.
-        (known.last, known.heard, known.ended) = (last.max(seq), now, known.ended || ended);
-        (last < before).then_some(Loss::Gap { first: last + 1, last: before })
+        (known.heard, known.ended) = (now, known.ended || kind == Kind::End);
+        let mut gap = None;
+        for (last, seq) in known.last.iter_mut().zip([to_all, to_this]) {
+            let Some(seq) = seq else { continue };
+            // The sequence number that must have been heard before this batch.
+            let before = if kind == Kind::Events { seq.saturating_sub(1) } else { seq };
+            let heard = last.unwrap_or(0);
+            let is_met_in_the_middle = last.is_none() && is_new_queue;
+            if heard < before && !is_met_in_the_middle {
+                gap = gap.or(Some(Loss::Gap { first: heard + 1, last: before }));
+            }
+            *last = Some(heard.max(seq));
+        }
+        gap
     }
 
     /// A stream that speaks is open until it has ended, also after its silence was reported.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use shared::ids::UserId;
 use shared::mysql::{Pool, inspection, profiles};
 use shared::redis::inspection::Inspection;
-use shared::redis::liveness_registry::LivenessRegistry;
+use shared::redis::liveness_registry::{GATEWAY_EXPIRY, LivenessRegistry};
 use shared::redis::presence::Presence;
 use shared::redis::process_addresses::ProcessAddresses;
 
@@ -16,8 +16,6 @@ use crate::text::{count, fields, or_dash, table, time, yes};
 
 /// Longest search for the devices: Redis looks at all keys.
 const DEVICES_TIMEOUT: Duration = Duration::from_secs(10);
-/// A gateway without a heartbeat for this long is dead, as gateways see it.
-const GATEWAY_EXPIRY: Duration = Duration::from_secs(6);
 /// Most blocked users that are listed.
 const BLOCKS_MAX: u32 = 100;
 

@@ -116,6 +116,18 @@ impl Topology {
         format!("{}.push", self.prefix).into()
     }
 
+    /// The direct exchange to which the push queue of every gateway is bound, with its [`gateway_key`](Self::gateway_key).
+    #[must_use]
+    pub(crate) fn gateway_exchange(&self) -> ShortString {
+        format!("{}.push.gateway", self.prefix).into()
+    }
+
+    /// The routing key of a gateway.
+    #[must_use]
+    pub(crate) fn gateway_key(&self, gateway: u64) -> ShortString {
+        format!("{gateway:016x}").into()
+    }
+
     /// The dead-letter queue, and the exchange of the same name for dead letters of the broker itself.
     #[must_use]
     pub fn dead_queue(&self) -> ShortString {
@@ -261,10 +273,11 @@ impl Topology {
         channel.queue_declare(queue, passive, FieldTable::default()).await
     }
 
-    fn exchanges(&self) -> [(ShortString, ExchangeKind); 3] {
+    fn exchanges(&self) -> [(ShortString, ExchangeKind); 4] {
         [
             (self.messages_exchange(), ExchangeKind::Direct),
             (self.push_exchange(), ExchangeKind::Fanout),
+            (self.gateway_exchange(), ExchangeKind::Direct),
             (self.dead_queue(), ExchangeKind::Fanout),
         ]
     }
@@ -301,6 +314,7 @@ impl Topology {
         arguments.insert("x-expires".into(), AMQPValue::LongInt(PUSH_QUEUE_EXPIRES_MS));
         channel.queue_declare(name.clone(), options, arguments).await?;
         self.bind(channel, name.clone(), self.push_exchange(), ShortString::default()).await?;
+        self.bind(channel, name.clone(), self.gateway_exchange(), self.gateway_key(gateway)).await?;
         Ok(name)
     }
 

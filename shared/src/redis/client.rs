@@ -1,9 +1,11 @@
 //! The connection to Redis.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fred::prelude::*;
+use fred::types::InfoKind;
 use fred::types::scripts::Script;
 use parking_lot::Mutex;
 
@@ -124,6 +126,26 @@ impl Client {
             return Err(ConfigError::key("redis.url", why).into());
         }
         Ok(())
+    }
+
+    /// The runs of all servers, each another one after a restart of its server; without those of servers that may evict keys
+    /// with an expiry.
+    ///
+    /// # Errors
+    /// A server does not answer.
+    pub(super) async fn runs(&self) -> Result<BTreeSet<String>, RedisError> {
+        let mut runs = BTreeSet::new();
+        for client in self.each() {
+            let info: String = client.info(Some(InfoKind::Server)).await?;
+            let memory: String = client.info(Some(InfoKind::Memory)).await?;
+            let run = node::info_field(&info, "run_id").unwrap_or_default();
+            let policy = node::info_field(&memory, "maxmemory_policy").unwrap_or_default();
+            let is_limited = node::info_field(&memory, "maxmemory").is_some_and(|bytes| bytes != "0");
+            if !is_limited || policy == "noeviction" {
+                runs.insert(run.to_owned());
+            }
+        }
+        Ok(runs)
     }
 
     /// Whether there is a connection, to at least one of several servers.

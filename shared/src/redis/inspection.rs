@@ -14,6 +14,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use super::client::Client;
 use super::error::RedisError;
 use super::keys;
+use super::node::info_field;
 use crate::conversation::Conversation;
 use crate::ids::{DeviceId, MsgId, Seq, UserId};
 use crate::message::Fingerprint;
@@ -72,12 +73,9 @@ impl Inspection {
     pub async fn server_version(&self) -> Result<String, RedisError> {
         let redis = self.client.each().into_iter().find(|redis| redis.is_connected());
         let text: String = redis.ok_or(RedisError::NoServer)?.info(Some(InfoKind::Server)).await?;
-        let field = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-        };
-        let version = match field("valkey_version") {
+        let version = match info_field(&text, "valkey_version") {
             Some(version) => Some(format!("valkey {version}")),
-            None => field("redis_version").map(str::to_owned),
+            None => info_field(&text, "redis_version").map(str::to_owned),
         };
         version.ok_or_else(|| RedisError::Answer("INFO names no version".to_owned()))
     }

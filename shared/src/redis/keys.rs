@@ -100,13 +100,19 @@ pub(super) fn process_address(process: &str) -> String {
     format!("im:address:{process}")
 }
 
-/// The last revision of the entries of a gateway in [`online`].
+/// The mark of a gateway, which is lost with its entries in [`online`].
 #[must_use]
-pub(super) fn presence_revision(gateway: &str) -> String {
+pub(super) fn presence_mark(gateway: &str) -> String {
     format!("im:presence:{gateway}")
 }
 
-/// Hash: the gateways to which a user is connected.
+/// The runs of the servers in which all users of a gateway are recorded, with commas between them.
+#[must_use]
+pub(super) fn presence_runs(gateway: &str) -> String {
+    format!("im:presence-runs:{gateway}")
+}
+
+/// Hash: the gateways to which a user is connected, each with the revision of its entry.
 #[must_use]
 pub(super) fn online(user: &UserId) -> String {
     format!("im:online:{{{user}}}")

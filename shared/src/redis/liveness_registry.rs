@@ -10,6 +10,9 @@ use super::client::Client;
 use super::error::RedisError;
 use super::keys;
 
+/// A gateway without a heartbeat for this long is considered dead, and its users offline.
+pub const GATEWAY_EXPIRY: Duration = Duration::from_secs(6);
+
 static ALIVE: LazyLock<Script> = LazyLock::new(|| Script::from_lua(include_str!("lua/alive.lua")));
 
 /// The live processes of one kind. Cheap to clone.

@@ -55,6 +55,11 @@ pub(super) async fn connect(
     }
 }
 
+/// The value of a field in the text that INFO answers.
+pub(super) fn info_field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
 /// The task that keeps a client connected. Dropping it ends the task, and open commands fail.
 #[derive(Debug)]
 pub(super) struct Connecting(AbortHandle);

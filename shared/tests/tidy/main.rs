@@ -97,7 +97,7 @@ const CRATES: [Layers; 8] = [
             "config",
             "shard_state",
             "shard",
-            "conversation webhook_signature",
+            "conversation targeted_push webhook_signature",
             "ids meta nickname",
             "concurrency_limit",
             "live permits",

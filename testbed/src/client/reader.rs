@@ -110,6 +110,11 @@ impl Reader {
         }
     }
 
+    /// The next [`run`](Self::run) begins with the next gateway.
+    pub fn turn(&mut self) {
+        self.gateways.rotate_left(1);
+    }
+
     /// Follows until `stop`.
     pub async fn run(&mut self, stop: CancellationToken) {
         let following = async {

@@ -2,4 +2,5 @@
 
 pub mod events;
 pub(crate) mod inbox_writer;
+pub(crate) mod targeting;
 pub(crate) mod update_queue;

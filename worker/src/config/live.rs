@@ -13,6 +13,7 @@ const LIVE: &[&str] = &[
     "commit.interval_ms",
     "commit.transactions_at_once",
     "drain.grace_ms",
+    "events.targeted_from_gateways",
     "log.filter",
 ];
 
@@ -89,6 +90,7 @@ fn changed(now: &Config, new: &Config) -> Config {
     config.commit.transactions_at_once = new.commit.transactions_at_once;
     config.commit.interval_ms = new.commit.interval_ms;
     config.drain = new.drain.clone();
+    config.events = new.events.clone();
     config.log.filter.clone_from(&new.log.filter);
     config
 }

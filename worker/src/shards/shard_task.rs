@@ -23,6 +23,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::announce::events::Events;
 use crate::announce::inbox_writer::InboxWriter;
+use crate::announce::targeting::Targeting;
 use crate::announce::update_queue::inbox_updates;
 use crate::commit::committer::Committer;
 use crate::commit::facts::Committed;
@@ -60,6 +61,8 @@ pub(crate) struct ShardContext {
     /// The source of fresh sequence numbers.
     pub(crate) sequence: Sequence,
     pub(crate) inboxes: Inboxes,
+    /// Finds the gateways of events.
+    pub(crate) targeting: Arc<Targeting>,
     pub(crate) dead_letters: DeadLetterPublisher,
     /// Passes while the last transaction of any shard succeeded.
     pub(crate) commits: Check,
@@ -336,13 +339,20 @@ impl Session<'_> {
         let window = usize::from(self.context.settings.prefetch_bodies);
         let hurry = self.deliveries.unacknowledged() * 2 > window;
         let Committed { mut facts, advanced, mut settled } = committed;
+        let members = self.context.targeting.members(&advanced);
         self.inboxes.record(inbox_updates(advanced, &mut settled), hurry);
         let spans = traces::announced(&mut facts);
         let events = Events::from(facts);
         if !events.is_empty() {
-            self.events.publish(events.into_wire()).await;
+            let outgoing = self.context.targeting.outgoing(members, events.into_wire()).await;
+            let serves_as_beacon = self.events.publish_to(outgoing).await;
             spans.into_iter().for_each(Span::record);
-            self.beacon.reset();
+            if serves_as_beacon {
+                self.beacon.reset();
+            } else if self.beacon.tick().now_or_never().is_some() {
+                // Under load nothing else sends one.
+                self.events.beacon().await;
+            }
         }
         self.settle(settled).await
     }

@@ -12,7 +12,7 @@ const AFTER_GRACE: u64 = 6_000;
 
 fn header(Heard(_, stream, kind, seq): Heard) -> Header {
     // Streams below 100 speak for shard 0, the others for none.
-    Header { stream, shard: (stream < 100).then_some(0), seq, kind }
+    Header { stream, shard: (stream < 100).then_some(0), to_all: Some(seq), to_this: None, kind }
 }
 
 /// The places in the list at which a loss is reported, with the loss.
@@ -69,6 +69,37 @@ fn a_stream_that_starts_in_the_middle_is_complete_only_right_after_the_binding()
         let expected: Vec<_> = expected.iter().map(|last| gap(0, 1, *last)).collect();
         assert_eq!(losses(&heard), expected, "{heard:?}");
     }
+}
+
+#[test]
+fn batches_for_this_gateway_alone_have_a_sequence_of_their_own() {
+    let bound = Instant::now();
+    let of = |to_all, to_this, kind| Header { stream: 1, shard: Some(0), to_all, to_this, kind };
+    let losses = |after_ms: u64, heard: &[Header]| {
+        let mut numbers = StreamNumbers::new(bound);
+        let now = bound + Duration::from_millis(after_ms);
+        heard.iter().map(|batch| numbers.heard(*batch, now)).collect::<Vec<_>>()
+    };
+    let lost = |first, last| Some(Loss::Gap { first, last });
+    let heard = [
+        of(Some(1), None, Events),
+        of(None, Some(1), Events),
+        of(None, Some(2), Events),
+        of(Some(2), None, Events),
+        of(Some(2), Some(2), Beacon),
+        of(None, Some(4), Events),
+        of(Some(3), Some(5), Beacon),
+        of(Some(3), None, Beacon),
+        of(Some(3), Some(6), End),
+    ];
+    let expected = [None, None, None, None, None, lost(3, 3), lost(3, 3), None, lost(6, 6)];
+    assert_eq!(losses(AFTER_GRACE, &heard), expected, "a beacon with two gaps reports one");
+    let first = [of(None, Some(1), Events), of(Some(1), None, Events), of(Some(1), Some(1), Beacon)];
+    assert_eq!(losses(AFTER_GRACE, &first), [None; 3]);
+    let in_the_middle = [of(Some(8), None, Beacon), of(None, Some(4), Events), of(Some(9), None, Events)];
+    assert_eq!(losses(300, &in_the_middle), [None; 3], "the queue is new");
+    assert_eq!(losses(AFTER_GRACE, &in_the_middle[1..]), [lost(1, 3), lost(1, 8)]);
+    assert_eq!(losses(AFTER_GRACE, &[of(Some(0), Some(1), Beacon)]), [lost(1, 1)], "the first one was lost");
 }
 
 /// What is heard of the streams of one shard, and where a loss is due.
@@ -226,7 +257,7 @@ fn old_streams_are_forgotten_and_those_that_broke_off_are_not() {
     numbers.heard(header(Heard(0, 1, Events, 1)), bound);
     for n in 0..10_000 {
         let now = bound + Duration::from_secs(n);
-        numbers.heard(Header { stream: 1_000 + n, shard: None, seq: 0, kind: Beacon }, now);
+        numbers.heard(Header { stream: 1_000 + n, shard: None, ..header(Heard(0, 1, Beacon, 0)) }, now);
     }
     assert!(numbers.streams.len() <= 4 * 120, "{}", numbers.streams.len());
     let loss = numbers.heard(header(Heard(0, 2, Beacon, 0)), bound + Duration::from_secs(10_000));
