@@ -12,7 +12,7 @@ use testbed::stack::{Builder, Install, require_for_chaos};
 
 /// Inject faults while messages flow, and judge whether every promise was kept.
 ///
-/// Starts two gateways and two workers on private servers, with a wire between each two that can be cut. Every other conversation
+/// Starts gateways and two workers on private servers, with a wire between each two that can be cut. Every other conversation
 /// has edits and reactions between its texts. Senders retry
 /// messages without an answer; readers apply pushes and pull from their cursors. In the end the judge compares what was
 /// accepted, stored and read. Exit code 0: nothing is lost, duplicated or reordered, and every connection receives pushes.
@@ -30,6 +30,9 @@ pub(crate) struct Chaos {
     /// Messages per second in all; five times as many in the last of each ten seconds.
     #[arg(long, default_value_t = 200.0)]
     per_second: f64,
+    /// Number of gateways. With four or more, events of private chats and small groups go only to those of their members.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=32))]
+    gateways: u16,
     /// The fewest readers; twenty are in a group.
     #[arg(long, default_value_t = 15)]
     readers: usize,
@@ -107,7 +110,7 @@ impl Chaos {
 
     fn builder(&self, course: &Course) -> Builder {
         let has = |fault| matches!(course, Course::Each(faults) if faults.contains(&fault));
-        let mut builder = Builder::new().unlimited().many_shards().linked();
+        let mut builder = Builder::new().gateways(self.gateways.into()).unlimited().many_shards().linked();
         if has(Fault::DiskFull) {
             builder = builder.small_disk();
         }
