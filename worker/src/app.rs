@@ -273,9 +273,8 @@ fn transactions(live: &Live<Config>) -> Arc<TransactionLimits> {
 
 /// Finds the gateways of events, as `live` says.
 fn targeting(live: &Live<Config>, redis: &redis::Client, working: &Shutdown) -> Arc<Targeting> {
-    let from_gateways = live.now().events.targeted_from_gateways;
     let registry = LivenessRegistry::gateways(redis.clone(), GATEWAY_EXPIRY);
-    let targeting = Arc::new(Targeting::new(AllPresence::new(redis.clone()), registry, from_gateways));
+    let targeting = Arc::new(Targeting::new(AllPresence::new(redis.clone()), registry));
     live.follow(&targeting, |targeting, config, _| targeting.set(config.events.targeted_from_gateways));
     working.spawn_essential("live gateways", Arc::clone(&targeting).follow(working.clone()));
     targeting

@@ -1,10 +1,10 @@
 //! Whether an event was lost. Pure: it sees only the headers of the batches that this gateway receives.
 //!
 //! Each batch has a sequence number in its stream, and an idle stream repeats its last number each second (a beacon), so
-//! a batch that was lost on its way shows as a gap. A stream has two sequences that matter here: of the batches for all gateways,
-//! and of those for this gateway alone; a beacon has the last number of both. What a gap cannot show is the last batch of a stream whose source
-//! was killed. Therefore a worker that releases a shard in order ends its stream with a mark, which every gateway
-//! receives before anything that the next owner commits. When a second stream speaks for a shard:
+//! a batch that was lost on its way shows as a gap. A stream has two sequences that matter here: of the batches for all
+//! gateways, and of those for this gateway alone; a beacon has the last number of both. What a gap cannot show is the last
+//! batch of a stream whose source was killed. Therefore a worker that releases a shard in order ends its stream with a
+//! mark, which every gateway receives before anything that the next owner commits. When a second stream speaks for a shard:
 //!
 //! | the earlier stream | |
 //! |---|---|

@@ -12,9 +12,8 @@ use testbed::stack::{Builder, Install, require_for_chaos};
 
 /// Inject faults while messages flow, and judge whether every promise was kept.
 ///
-/// Starts gateways and two workers on private servers, with a wire between each two that can be cut. Every other conversation
-/// has edits and reactions between its texts. Senders retry
-/// messages without an answer; readers apply pushes and pull from their cursors. In the end the judge compares what was
+/// Starts gateways and two workers on private servers, with a wire between each two that can be cut. Every other
+/// conversation has edits and reactions between its texts. Senders retry messages without an answer; readers apply pushes and pull from their cursors. In the end the judge compares what was
 /// accepted, stored and read. Exit code 0: nothing is lost, duplicated or reordered, and every connection receives pushes.
 #[derive(Debug, Args)]
 pub(crate) struct Chaos {

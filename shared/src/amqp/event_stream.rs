@@ -72,11 +72,9 @@ impl EventStream {
         for gateway in gateways {
             let (number, published) = self.gateways.entry(gateway).or_insert((0, Instant::now()));
             (*number, *published) = (*number + 1, Instant::now());
-            let (number, gateway) = (*number, Some(gateway));
-            let header = v1::EventBatch { number, gateway, ..self.header() };
-            let events =
-                to_some.iter().filter(|(of, _)| gateway.is_some_and(|gateway| of.contains(&gateway)));
-            bodies.push((gateway, envelope::encode_events(&header, events.map(|(_, event)| event))));
+            let header = v1::EventBatch { number: *number, gateway: Some(gateway), ..self.header() };
+            let events = to_some.iter().filter(|(of, _)| of.contains(&gateway)).map(|(_, event)| event);
+            bodies.push((Some(gateway), envelope::encode_events(&header, events)));
         }
         if !to_all.is_empty() {
             self.seq += 1;

@@ -59,7 +59,7 @@ pub struct Records<W> {
     /// Users whose change is not recorded yet, also those who have gone: nothing else would remove their entries.
     changed: AHashMap<UserId, Vec<W>>,
     revision: u64,
-    /// The mark that Redis has if it lost nothing; `None` if there is none.
+    /// The mark that this gateway wrote last; `None` before the first, and after a loss.
     mark: Option<u64>,
     /// When Redis last answered.
     answered: Instant,

@@ -74,13 +74,13 @@ impl Members {
 }
 
 impl Targeting {
-    /// Finds the gateways of events if at least `from_gateways` are alive; 0: never.
+    /// All events go to all gateways until [`set`](Self::set).
     #[must_use]
-    pub(crate) fn new(presence: AllPresence, registry: LivenessRegistry, from_gateways: usize) -> Self {
-        Self { presence, registry, from_gateways: AtomicUsize::new(from_gateways), state: Mutex::default() }
+    pub(crate) fn new(presence: AllPresence, registry: LivenessRegistry) -> Self {
+        Self { presence, registry, from_gateways: AtomicUsize::default(), state: Mutex::default() }
     }
 
-    /// Applies another number from the next commit on.
+    /// Finds the gateways of events, from the next commit on, if at least `from_gateways` are alive; 0: never.
     pub(crate) fn set(&self, from_gateways: usize) {
         self.from_gateways.store(from_gateways, Ordering::Relaxed);
     }
@@ -128,9 +128,6 @@ impl Targeting {
     /// The gateways that get each of the events of a commit, which is done. Those of conversations that are not in `members` go
     /// to all.
     pub(crate) async fn outgoing(&self, members: Members, events: Vec<v1::Event>) -> Outgoing {
-        if members.conversations.is_empty() {
-            return Outgoing { to_all: events, ..Outgoing::default() };
-        }
         let Some(found) = self.find(members.conversations).await else {
             return Outgoing { to_all: events, ..Outgoing::default() };
         };
@@ -154,8 +151,11 @@ impl Targeting {
         outgoing
     }
 
-    /// Looks the users up. `None`: that failed.
+    /// Looks the users up. `None`: there are none, or that failed.
     async fn find(&self, conversations: AHashMap<String, Vec<UserId>>) -> Option<FoundMembers> {
+        if conversations.is_empty() {
+            return None;
+        }
         let mut places = AHashMap::new();
         let mut users = Vec::new();
         let mut place = |user: UserId| {
