@@ -5,6 +5,7 @@ mod backoff;
 pub(crate) mod conformance;
 mod connection;
 mod credentials;
+mod exact_timer;
 mod feed_reader;
 mod home;
 mod http;

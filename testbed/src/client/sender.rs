@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::backoff::Backoff;
 use super::credentials::Credentials;
+use super::exact_timer::ExactTimer;
 use super::mix::{Kind, Targets};
 use super::pace::{Assignment, Pace};
 use super::refusals::Request;
@@ -244,6 +245,7 @@ impl Sender {
         state: &mut Sending,
         start: Instant,
     ) -> anyhow::Result<bool> {
+        let mut timer = ExactTimer::new()?;
         loop {
             for _ in 0..FRAMES_AT_ONCE {
                 let Some(n) = self.next_to_send(state, start) else { break };
@@ -271,7 +273,8 @@ impl Sender {
                         self.take(frame, state)?;
                     }
                 }
-                () = sleep_until(wake) => {
+                waited = timer.sleep_until(wake) => {
+                    waited?;
                     if state.flights.values().any(|due_again| *due_again <= Instant::now()) {
                         return Ok(false);
                     }
@@ -353,10 +356,10 @@ impl Sender {
         let now = Instant::now();
         let latest = now + ANSWER_TIMEOUT;
         let again = state.again.first().map(|(due, _)| *due);
-        let may = state.begun.len() < self.unanswered_max();
+        let may = state.begun.len() < self.unanswered_max() && !self.has_sent_all(state);
         let scheduled = self.pace.due(state.next).filter(|_| may).map(|due| start + due);
         // In an open window a message is due at once.
-        let open = matches!(self.pace, Pace::Window(_)) && may && !self.has_sent_all(state);
+        let open = matches!(self.pace, Pace::Window(_)) && may;
         let next = [again, scheduled, open.then_some(now)].into_iter().flatten().min();
         let not_before = state.backoff.not_before(now).unwrap_or(now);
         next.map_or(latest, |next| next.max(not_before)).min(latest)
