@@ -17,6 +17,7 @@ use shared::conversation::Conversation;
 use shared::ids::{Seq, UserId};
 use shared::message::fixture::{numbered, text, with_kind};
 use shared::message::{Numbered, Stored};
+use shared::mysql::conversations::{ADVANCED_FROM_MAX, Head};
 use shared::mysql::positions::{self, Advance};
 use shared::mysql::settings::{self, ShardCountError, first_shard_state};
 use shared::mysql::timeline::{self, Direction};
@@ -221,6 +222,63 @@ async fn rows_of_conversations_are_locked_by_one_transaction_at_a_time() {
 }
 
 #[tokio::test]
+async fn rows_of_conversations_are_advanced_only_from_what_the_caller_knows() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    let groups: Vec<Conversation> = (10..10 + ADVANCED_FROM_MAX).map(|n| group(&n.to_string())).collect();
+    let head = |last_seq, access_version| Head { last_seq: Seq(last_seq), access_version };
+    let last_seqs = async || {
+        let groups: Vec<&Conversation> = groups.iter().collect();
+        conversations::last_seqs(&pool, &groups).await.unwrap()
+    };
+    let advance = async |rows: &[(&Conversation, Head, Seq)]| mysql::run_tx(&pool, &AdvanceFrom(rows)).await;
+    let unknown = advance(&[(&groups[0], head(0, 0), Seq(1))]).await;
+    assert!(matches!(unknown, Err(sqlx::Error::RowNotFound)), "no such row: {unknown:?}");
+    for (n, group) in groups.iter().enumerate() {
+        store(&pool, &[(n as u64 + 1, message(group, "bob", "m1"))]).await.unwrap();
+    }
+    sqlx::query("UPDATE conversation SET access_version = 7 WHERE conversation_id = ?")
+        .bind(groups[1].key())
+        .execute(&pool)
+        .await
+        .unwrap();
+    let before = last_seqs().await;
+    let version = |n| if n == 1 { 7 } else { 0 };
+    for many in 1..=ADVANCED_FROM_MAX {
+        for other in [None, Some(head(u64::MAX, version(many - 1))), Some(head(many as u64, 8))] {
+            let row = |n: usize| (&groups[n], head(n as u64 + 1, version(n)), Seq(n as u64 + 1_000));
+            let mut rows: Vec<_> = (0..many).map(row).collect();
+            let Some(other) = other else {
+                assert!(advance(&rows).await.is_ok(), "{many} rows as they are");
+                let after: Vec<Seq> = rows.iter().map(|row| row.2).collect();
+                assert_eq!(last_seqs().await, [&after, &before[many..]].concat());
+                let back =
+                    rows.iter().map(|row| (row.0, head(row.2.0, row.1.access_version), row.1.last_seq));
+                advance(&back.collect::<Vec<_>>()).await.unwrap();
+                continue;
+            };
+            rows[many - 1].1 = other;
+            let refused = advance(&rows).await;
+            assert!(matches!(refused, Err(sqlx::Error::RowNotFound)), "{many} rows, {other:?}: {refused:?}");
+            assert_eq!(last_seqs().await, before, "{many} rows, {other:?}");
+        }
+    }
+}
+
+struct AdvanceFrom<'a>(&'a [(&'a Conversation, Head, Seq)]);
+
+impl Transaction for AdvanceFrom<'_> {
+    type Output = ();
+    type Error = sqlx::Error;
+
+    const NAME: &'static str = "test";
+
+    async fn run(&self, tx: &mut Tx) -> sqlx::Result<()> {
+        conversations::advance_from(tx, self.0).await
+    }
+}
+
+#[tokio::test]
 async fn read_positions_move_forward_and_stop_at_the_newest_message() {
     let stores = Stores::for_test().await.unwrap();
     let pool = migrated(&stores).await;
@@ -238,6 +296,13 @@ async fn used(pool: &Pool) -> (u64, u64) {
     let (_, pings): (String, String) =
         sqlx::query_as("SHOW SESSION STATUS LIKE 'Com_admin_commands'").fetch_one(pool).await.unwrap();
     (sqlx::query_scalar("SELECT CONNECTION_ID()").fetch_one(pool).await.unwrap(), pings.parse().unwrap())
+}
+
+/// How many transactions were begun by a statement of their own on the connection that is used.
+async fn begun(pool: &Pool) -> u64 {
+    let (_, begun): (String, String) =
+        sqlx::query_as("SHOW SESSION STATUS LIKE 'Com_begin'").fetch_one(pool).await.unwrap();
+    begun.parse().unwrap()
 }
 
 struct CountOne;
@@ -304,6 +369,67 @@ async fn a_finished_connection_is_reused_without_a_ping_and_any_other_one_is_clo
     sqlx::query(sqlx::AssertSqlSafe(format!("KILL {id}"))).execute(pool.sqlx_pool()).await.unwrap();
     let _ = sqlx::query("SELECT 1").execute(&pool).await;
     assert_ne!(used(&pool).await.0, id);
+}
+
+struct InsertOne(&'static str);
+
+impl Transaction for InsertOne {
+    type Output = ();
+    type Error = sqlx::Error;
+
+    const NAME: &'static str = "test";
+
+    async fn run(&self, tx: &mut Tx) -> sqlx::Result<()> {
+        sqlx::query("INSERT INTO setting (name, value) VALUES (?, 'x')")
+            .bind(self.0)
+            .execute(tx)
+            .await
+            .map(drop)
+    }
+}
+
+/// Where transactions follow one another, the end of one begins the next; a statement alone is not part of it.
+#[tokio::test]
+async fn what_follows_a_transaction_on_its_connection_is_committed_or_rolled_back_on_its_own() {
+    let stores = Stores::for_test().await.unwrap();
+    let pool = migrated(&stores).await;
+    let settings = config::Mysql { url: stores.mysql_url.as_str().into(), ..Default::default() };
+    let other = mysql::connect(&settings, Ping::BeforeUse, Duration::from_secs(30)).await.unwrap();
+    let is_there = async |name: &'static str| {
+        let rows = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM setting WHERE name = ?").bind(name);
+        rows.fetch_one(&other).await.unwrap() == 1
+    };
+    let (connection, before) = (used(&pool).await.0, begun(&pool).await);
+    mysql::run_tx(&pool, &InsertOne("first")).await.unwrap();
+    assert!(is_there("first").await);
+    mysql::run_tx(&pool, &InsertOne("second")).await.unwrap();
+    assert!(is_there("second").await);
+    assert!(mysql::run_tx(&pool, &InsertAndFail).await.is_err());
+    mysql::run_tx(&pool, &InsertOne("third")).await.unwrap();
+    assert!(is_there("third").await && !is_there("test").await);
+    sqlx::query("INSERT INTO setting (name, value) VALUES ('alone', 'x')").execute(&pool).await.unwrap();
+    assert!(is_there("alone").await, "a statement after a transaction commits at once");
+    mysql::run_tx(&pool, &InsertOne("fourth")).await.unwrap();
+    // Nothing is open that sees or locks anything.
+    sqlx::query("UPDATE setting SET value = 'y' WHERE name = 'fourth'").execute(&other).await.unwrap();
+    sqlx::query("ALTER TABLE setting COMMENT = 'x'").execute(&other).await.unwrap();
+    assert_eq!(mysql::run_tx(&pool, &ReadFourth).await.unwrap(), "y");
+    let begun = begun(&pool).await - before;
+    assert_eq!(begun, 3, "the second one, the one that fails and the last one are begun by the one before");
+    assert_eq!(used(&pool).await.0, connection, "all of it on one connection");
+}
+
+struct ReadFourth;
+
+impl Transaction for ReadFourth {
+    type Output = String;
+    type Error = sqlx::Error;
+
+    const NAME: &'static str = "test";
+
+    async fn run(&self, tx: &mut Tx) -> sqlx::Result<String> {
+        sqlx::query_scalar("SELECT value FROM setting WHERE name = 'fourth'").fetch_one(tx).await
+    }
 }
 
 #[tokio::test]

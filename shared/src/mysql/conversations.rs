@@ -168,6 +168,42 @@ pub async fn advance_heads(tx: &mut Tx, heads: &[(&Conversation, Seq)]) -> sqlx:
     write(tx, &ADVANCE, heads).await
 }
 
+/// Most conversations of [`advance_from`], whose statement exists once for each number of them.
+pub const ADVANCED_FROM_MAX: usize = 16;
+
+static ADVANCE_FROM: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let text = |n| {
+        format!(
+            "UPDATE conversation SET last_seq = CASE conversation_id{} END, updated_at = ? WHERE {}",
+            " WHEN ? THEN ?".repeat(n),
+            vec!["(conversation_id = ? AND last_seq = ? AND access_version = ?)"; n].join(" OR ")
+        )
+    };
+    (1..=ADVANCED_FROM_MAX).map(text).collect()
+});
+
+/// Locks conversations (distinct and sorted by key, 1 to [`ADVANCED_FROM_MAX`]) and sets their `last_seq`, provided that
+/// their rows are as given. One statement instead of [`lock_heads`] and [`advance_heads`].
+///
+/// # Errors
+/// [`sqlx::Error::RowNotFound`]: a row is different, and others may be changed: roll the transaction back. Else the
+/// database's.
+pub async fn advance_from(tx: &mut Tx, heads: &[(&Conversation, Head, Seq)]) -> sqlx::Result<()> {
+    let text =
+        heads.len().checked_sub(1).and_then(|at| ADVANCE_FROM.get(at)).ok_or(sqlx::Error::RowNotFound)?;
+    let mut query = sqlx::query(AssertSqlSafe(text.as_str()));
+    for (conversation, _, after) in heads {
+        query = query.bind(conversation.key()).bind(after.0);
+    }
+    query = query.bind(crate::ids::unix_millis());
+    for (conversation, before, _) in heads {
+        query = query.bind(conversation.key()).bind(before.last_seq.0).bind(before.access_version);
+    }
+    // Rows that match are counted, since each of them gets another number.
+    let matched = query.execute(&mut *tx).await?.rows_affected();
+    if matched == heads.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+}
+
 async fn write(tx: &mut Tx, statement: &MultiRow, heads: &[(&Conversation, Seq)]) -> sqlx::Result<()> {
     let now = crate::ids::unix_millis();
     for (range, text) in statement.exact(heads.len()) {

@@ -24,6 +24,7 @@ mod multi_row;
 pub mod notifications;
 pub mod partners;
 mod pool;
+mod pool_executor;
 pub mod positions;
 pub mod profiles;
 pub mod push_subscriptions;

@@ -27,6 +27,7 @@ const IDLE_S: u32 = 28_800;
 ///
 /// * The mode, first of all: `ORACLE`, `ANSI_QUOTES` and others change what a statement means. Text that does not fit is
 ///   an error, never cut.
+/// * On MariaDB no limit for a transaction that waits for its next statement: the end of one begins the next.
 /// * READ COMMITTED: gap locks of the default level would make neighboring inserts wait for each other.
 ///
 /// # Errors
@@ -36,7 +37,8 @@ pub(super) async fn set_up(connection: &mut MySqlConnection, ping: Ping) -> sqlx
     let variables = format!(
         "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, sql_safe_updates = 0, \
          sql_select_limit = 18446744073709551615, sql_big_selects = 1, sql_auto_is_null = 0, \
-         innodb_lock_wait_timeout = {lock_wait_s}, wait_timeout = {IDLE_S}"
+         innodb_lock_wait_timeout = {lock_wait_s}, wait_timeout = {IDLE_S} \
+         /*M!100300 , idle_transaction_timeout = 0 */"
     );
     // As text: a prepared statement needs a free place among max_prepared_stmt_count.
     connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(variables))).await?;

@@ -7,6 +7,7 @@ use sqlx::Executor as _;
 use sqlx::mysql::MySqlConnection;
 
 use super::fault::{Fault, number};
+use super::pool::Connection;
 use super::{Pool, feed};
 use crate::backoff::Backoff;
 use crate::feed::NewRow;
@@ -77,7 +78,7 @@ pub async fn run_tx<T: Transaction>(pool: &Pool, transaction: &T) -> Result<T::O
 }
 
 async fn run_once<T: Transaction>(pool: &Pool, transaction: &T) -> Result<T::Output, T::Error> {
-    let mut connection = pool.acquire().await?;
+    let mut connection = pool.acquire_any().await?;
     let run = tokio::time::timeout(pool.timeout(), run_on(&mut connection, transaction));
     match run.await {
         Ok(Ok(Ok(output))) => {
@@ -105,18 +106,23 @@ async fn run_once<T: Transaction>(pool: &Pool, transaction: &T) -> Result<T::Out
 ///
 /// The connection is closed if this is cancelled, which rolls back.
 async fn run_on<T: Transaction>(
-    connection: &mut MySqlConnection,
+    connection: &mut Connection,
     transaction: &T,
 ) -> Result<Result<T::Output, T::Error>, T::Error> {
-    connection.execute("BEGIN").await?;
+    connection.begin().await?;
+    let commit = connection.commit_statement();
     let error = match transaction.run(connection).await {
         Ok(mut output) => match transaction.feed(&mut output) {
             rows if rows.is_empty() => {
-                connection.execute("COMMIT").await?;
+                connection.execute(commit).await?;
+                connection.committed();
                 return Ok(Ok(output));
             }
-            rows => match feed::append_and_commit(connection, &rows).await {
-                Ok(()) => return Ok(Ok(output)),
+            rows => match feed::append_and_commit(connection, &rows, commit).await {
+                Ok(()) => {
+                    connection.committed();
+                    return Ok(Ok(output));
+                }
                 // The answer to a statement: if it is that to COMMIT, it has rolled back.
                 Err(error @ sqlx::Error::Database(_)) => error.into(),
                 Err(error) => return Err(error.into()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use shared::conversation::{Conversation, Kind};
+use shared::conversation::Conversation;
 use shared::ids::{Seq, unix_millis};
 use shared::permission::Denied;
 
@@ -15,11 +15,11 @@ use super::facts::{Advanced, Committed, FinalSeq, Refused, Stored};
 use super::gap_buffer::GapBuffer;
 use super::ledger::{Attempt, Ledger, LedgerError, Outcome};
 use super::pending::{DeliveryTag, Pending};
-use super::permission_cache::{PermissionCache, VersionedRoster};
+use super::permission_cache::VersionedRoster;
+use super::remembered::Remembered;
 use super::renumber::{Displaced, Sequencer, renumber};
 use super::traces::CommitFacts;
 use super::verdict::Verdict;
-use super::voided_seqs::VoidedSeqs;
 
 /// Pause after Redis could not give a fresh sequence number.
 const RENUMBER_PAUSE: Duration = Duration::from_millis(500);
@@ -37,8 +37,7 @@ pub(crate) struct Committer<L, S> {
     displaced: Vec<Displaced>,
     /// When Redis is asked for fresh sequence numbers again, after a failure.
     renumber_after: Option<Instant>,
-    voided: VoidedSeqs,
-    permissions: PermissionCache,
+    remembered: Remembered,
     /// Not recorded in Redis yet.
     final_seqs: Vec<FinalSeq>,
     /// The last transaction failed: the time of held messages stands still.
@@ -61,8 +60,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             aside: Aside::default(),
             displaced: Vec::new(),
             renumber_after: None,
-            voided: VoidedSeqs::default(),
-            permissions: PermissionCache::default(),
+            remembered: Remembered::default(),
             final_seqs: Vec::new(),
             stalled: false,
             blocked: false,
@@ -113,15 +111,14 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
             }
             let attempt = Attempt {
                 batch: Batch::new(messages),
-                voided: std::mem::take(&mut self.voided),
-                permissions: std::mem::take(&mut self.permissions),
+                remembered: std::mem::take(&mut self.remembered),
                 now_ms: unix_millis(),
                 overdue_since,
                 look_up_all: false,
                 feed: self.ledger.feed(),
             };
             let (attempt, result) = self.transact(attempt).await;
-            (self.voided, self.permissions) = (attempt.voided, attempt.permissions);
+            self.remembered = attempt.remembered;
             match result {
                 Ok(outcome) => {
                     let committed = self.committed(attempt.batch, &outcome, overdue_since, now);
@@ -162,12 +159,12 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         self.aside.release(&locked, now)
     }
 
-    /// Runs the transaction; once more, with all ids looked up, if a message is stored already.
+    /// Runs the transaction; once more, with everything looked up, if a message is stored already or a row was changed.
     async fn transact(&self, attempt: Attempt) -> (Attempt, Result<Outcome, LedgerError>) {
         let begun = Instant::now();
         let mut attempt = Arc::new(attempt);
         let mut result = self.ledger.transact(Arc::clone(&attempt)).await;
-        if matches!(result, Err(LedgerError::Duplicate)) {
+        if matches!(result, Err(LedgerError::Duplicate | LedgerError::Stale)) {
             attempt = Arc::new(Attempt { look_up_all: true, ..Arc::unwrap_or_clone(attempt) });
             result = self.ledger.transact(Arc::clone(&attempt)).await;
         }
@@ -188,12 +185,7 @@ impl<L: Ledger, S: Sequencer> Committer<L, S> {
         if std::mem::take(&mut self.stalled) {
             self.gaps.restart(now);
         }
-        self.voided.apply(&batch, &outcome.plan);
-        for (conversation, roster) in batch.conversations().zip(&outcome.rosters) {
-            if conversation.kind() == Kind::Group || roster.version > 0 {
-                self.permissions.insert(conversation, roster);
-            }
-        }
+        self.remembered.committed(&batch, &outcome.plan, &outcome.rosters);
         self.apply(batch, outcome, overdue_since, now)
     }
 

@@ -23,10 +23,10 @@ use super::changes::involved;
 use super::feed;
 pub(crate) use super::ledger_error::LedgerError;
 use super::pending::Pending;
-use super::permission_cache::{PermissionCache, VersionedRoster};
+use super::permission_cache::VersionedRoster;
 use super::plan::{KnownMessage, Situation, plan};
+use super::remembered::Remembered;
 use super::verdict::{Plan, Verdict};
-use super::voided_seqs::VoidedSeqs;
 
 /// The store of timelines.
 pub(crate) trait Ledger: Send + Sync {
@@ -59,6 +59,15 @@ pub(crate) trait LedgerTx: Send {
         &mut self,
         conversations: &[&Conversation],
     ) -> impl Future<Output = Result<AHashMap<Conversation, Head>, Self::Error>> + Send;
+
+    /// Locks conversations (sorted, each once), checks that their rows are as given, and sets their last sequence numbers.
+    ///
+    /// # Errors
+    /// Also if a row is different: the transaction is rolled back.
+    fn advance_from(
+        &mut self,
+        heads: &[(&Conversation, Head, Seq)],
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// The members of locked conversations, in the order of `queries`.
     fn read_rosters(
@@ -111,13 +120,12 @@ pub(crate) trait LedgerTx: Send {
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
     pub(crate) batch: Batch,
-    pub(crate) voided: VoidedSeqs,
-    pub(crate) permissions: PermissionCache,
+    pub(crate) remembered: Remembered,
     /// Time for mutes, in milliseconds since 1970.
     pub(crate) now_ms: i64,
     /// As in [`Situation::overdue_since`].
     pub(crate) overdue_since: Option<Instant>,
-    /// Look up every id, not only those that may be stored.
+    /// Look up every row and every id, and not only those that may have changed or be stored.
     pub(crate) look_up_all: bool,
     /// The change feed, if it is on.
     pub(crate) feed: Option<FeedShards>,
@@ -134,11 +142,14 @@ pub(crate) struct Outcome {
 }
 
 impl Attempt {
-    /// Locks, plans and writes.
+    /// Locks, plans and writes. What can be planned without the database is planned before it locks.
     ///
     /// # Errors
     /// Failure of a statement.
     pub(crate) async fn run<T: LedgerTx>(&self, tx: &mut T) -> Result<Outcome, T::Error> {
+        if let Some(foreseen) = self.foresee() {
+            return foreseen.run(tx).await;
+        }
         let conversations: Vec<&Conversation> = self.batch.conversations().collect();
         let locked = tx.lock_heads(&conversations).await?;
         let head = |conversation: &&Conversation| locked.get(*conversation).copied().unwrap_or_default();
@@ -156,14 +167,10 @@ impl Attempt {
             refusals: &refusals,
             rosters: &rosters.iter().map(|versioned| &versioned.roster).collect::<Vec<_>>(),
             facts: &facts,
-            voided: &self.voided,
+            voided: &self.remembered.voided,
             overdue_since: self.overdue_since,
         });
-        let judged = self.batch.messages().iter().zip(&plan.verdicts);
-        let rows: Vec<(Seq, &Numbered)> = judged
-            .filter(|(_, verdict)| verdict.stores())
-            .map(|(pending, _)| (pending.seq, &pending.message))
-            .collect();
+        let rows = plan.rows(&self.batch);
         if !rows.is_empty() {
             tx.insert(&rows).await?;
             for (conversation, writes) in conversations.iter().zip(&plan.changes) {
@@ -196,15 +203,11 @@ impl Attempt {
         let mut rosters: Vec<Option<Arc<VersionedRoster>>> = Vec::with_capacity(conversations.len());
         let (mut missing, mut queries) = (Vec::new(), Vec::new());
         for ((conversation, head), group) in conversations.iter().zip(heads).zip(self.batch.groups()) {
-            let senders =
-                || self.batch.messages()[group.clone()].iter().flat_map(|pending| involved(&pending.message));
-            let cached = self.permissions.get(conversation, head.access_version);
-            let cached = cached.filter(|roster| roster.covers(senders())).cloned();
-            let without_query = || VersionedRoster::without_query(conversation, *head).map(Arc::new);
-            let roster = cached.or_else(without_query);
+            let messages = &self.batch.messages()[group.clone()];
+            let roster = self.known_roster(conversation, *head, messages);
             if roster.is_none() {
                 missing.push(rosters.len());
-                let senders: BTreeSet<&UserId> = senders().collect();
+                let senders: BTreeSet<&UserId> = senders(messages).collect();
                 queries.push(RosterQuery { conversation, senders: senders.into_iter().collect() });
             }
             rosters.push(roster);
@@ -214,7 +217,7 @@ impl Attempt {
             for (at, roster) in missing.into_iter().zip(tx.read_rosters(&queries).await?) {
                 let version = heads[at].access_version;
                 let mut read = VersionedRoster { version, roster };
-                if let Some(before) = self.permissions.get(conversations[at], version) {
+                if let Some(before) = self.remembered.permissions.get(conversations[at], version) {
                     read.extend(before);
                 }
                 rosters[at] = Some(Arc::new(read));
@@ -224,7 +227,19 @@ impl Attempt {
         Ok(rosters.into_iter().map(|roster| roster.unwrap_or_else(|| Arc::clone(&no_group))).collect())
     }
 
-    fn refusals(&self, rosters: &[Arc<VersionedRoster>]) -> Vec<Option<Denied>> {
+    /// The members of a conversation, if no query is needed for them.
+    pub(super) fn known_roster(
+        &self,
+        conversation: &Conversation,
+        head: Head,
+        messages: &[Pending],
+    ) -> Option<Arc<VersionedRoster>> {
+        let cached = self.remembered.permissions.get(conversation, head.access_version);
+        let cached = cached.filter(|roster| roster.covers(senders(messages))).cloned();
+        cached.or_else(|| VersionedRoster::without_query(conversation, head).map(Arc::new))
+    }
+
+    pub(super) fn refusals(&self, rosters: &[Arc<VersionedRoster>]) -> Vec<Option<Denied>> {
         let mut refusals = Vec::with_capacity(self.batch.messages().len());
         for (group, versioned) in self.batch.groups().iter().zip(rosters) {
             let messages = self.batch.messages()[group.clone()].iter().map(|pending| &pending.message);
@@ -318,6 +333,11 @@ impl Attempt {
     }
 }
 
+/// The users whose permissions `messages` need.
+fn senders(messages: &[Pending]) -> impl Iterator<Item = &UserId> {
+    messages.iter().flat_map(|pending| involved(&pending.message))
+}
+
 fn change_query<'a>(conversation: &'a Conversation, messages: &'a [Pending]) -> ChangeQuery<'a> {
     let mut query =
         ChangeQuery { conversation, targets: BTreeSet::new(), reactions: Vec::new(), pins: false };
@@ -342,7 +362,7 @@ fn is_reused(reuse: Reuse) -> bool {
     reuse == Reuse::OtherMessage
 }
 
-fn may_be_stored(pending: &Pending, head: Seq) -> bool {
+pub(super) fn may_be_stored(pending: &Pending, head: Seq) -> bool {
     let message = &pending.message;
     // A change may be refused, or change nothing, because of the message that it changes.
     pending.seq <= head

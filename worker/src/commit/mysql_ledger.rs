@@ -50,6 +50,9 @@ impl Ledger for MysqlLedger {
         if mysql::is_duplicate_key(&error) {
             return Err(LedgerError::Duplicate);
         }
+        if matches!(error, sqlx::Error::RowNotFound) {
+            return Err(LedgerError::Stale);
+        }
         if mysql::is_lock_wait_timeout(&error) {
             let conversations: Vec<Conversation> = transaction.0.batch.conversations().cloned().collect();
             let locked = self.locked(&conversations).await?;
@@ -99,6 +102,10 @@ impl LedgerTx for MysqlTx<'_> {
         conversations: &[&Conversation],
     ) -> sqlx::Result<AHashMap<Conversation, Head>> {
         mysql::conversations::lock_heads(self.0, conversations).await
+    }
+
+    async fn advance_from(&mut self, heads: &[(&Conversation, Head, Seq)]) -> sqlx::Result<()> {
+        mysql::conversations::advance_from(self.0, heads).await
     }
 
     async fn read_rosters(&mut self, queries: &[RosterQuery<'_>]) -> sqlx::Result<Vec<Roster>> {

@@ -1,8 +1,11 @@
 //! What a plan decides about the messages of a batch.
 
 use shared::ids::Seq;
+use shared::message::Numbered;
 use shared::mysql::changes::ChangeWrites;
 use shared::permission::Denied;
+
+use super::batch::Batch;
 
 /// The decision about one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,4 +65,13 @@ pub struct Plan {
     /// What the change entries of each conversation change, in the order of the batch's groups; shorter if the last ones
     /// have none.
     pub changes: Vec<ChangeWrites>,
+}
+
+impl Plan {
+    /// The messages of `batch` that are stored, each with its final sequence number.
+    pub(crate) fn rows<'b>(&self, batch: &'b Batch) -> Vec<(Seq, &'b Numbered)> {
+        let judged = batch.messages().iter().zip(&self.verdicts);
+        let stored = judged.filter(|(_, verdict)| verdict.stores());
+        stored.map(|(pending, _)| (pending.seq, &pending.message)).collect()
+    }
 }

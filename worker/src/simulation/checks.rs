@@ -77,7 +77,9 @@ impl World {
                     if !timeline.fed_refusals.contains(&(sender, msg_id.clone())) {
                         return Err(format!("refused, and not in the feed: {refused:?}"));
                     }
-                    self.sent[index_of(&msg_id)].refused = true;
+                    let sent = &mut self.sent[index_of(&msg_id)];
+                    // The refusal takes an earlier reply back.
+                    (sent.refused, sent.told) = (true, None);
                 }
                 other => return Err(format!("no worker's event: {other:?}")),
             }
@@ -197,7 +199,8 @@ impl World {
             if sent.unchanged {
                 return Err(format!("{} is stored, although it changed nothing before", row.msg_id));
             }
-            if *told != Some(row.seq) {
+            let is_unanswered_retry = sent.refused && told.is_none();
+            if *told != Some(row.seq) && !is_unanswered_retry {
                 return Err(format!("{} is stored as {}, its sender was told {told:?}", row.msg_id, row.seq));
             }
             // Corrections and retries of a dead worker may not be announced: its stream breaks off, and clients pull.

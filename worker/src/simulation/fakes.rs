@@ -129,6 +129,8 @@ pub(super) struct LedgerFlaws {
     pub(super) no_unique_ids: bool,
     pub(super) heads_stay: bool,
     pub(super) stale_versions: bool,
+    pub(super) assumes_heads: bool,
+    pub(super) assumes_versions: bool,
     pub(super) forgets_unchanged: bool,
     pub(super) feeds_early: bool,
 }
@@ -218,6 +220,22 @@ impl LedgerTx for FakeTx {
             ((*conversation).clone(), Head { last_seq: timeline.last, access_version })
         };
         self.faults.step(|| conversations.iter().map(head).collect()).map_err(broken)
+    }
+
+    async fn advance_from(&mut self, heads: &[(&Conversation, Head, Seq)]) -> Result<(), LedgerError> {
+        assert!(heads.is_sorted_by_key(|(conversation, ..)| *conversation), "as in lock_heads");
+        for (conversation, before, after) in heads {
+            let timeline = self.timelines.entry((*conversation).clone()).or_default();
+            let is_last = timeline.last == before.last_seq || self.flaws.assumes_heads;
+            let is_version = timeline.version == before.access_version || self.flaws.assumes_versions;
+            if !(is_last && is_version) {
+                return Err(LedgerError::Stale);
+            }
+            if !self.flaws.heads_stay {
+                timeline.last = *after;
+            }
+        }
+        self.faults.step(|| ()).map_err(broken)
     }
 
     async fn read_rosters(&mut self, queries: &[RosterQuery<'_>]) -> Result<Vec<Roster>, LedgerError> {

@@ -96,6 +96,7 @@ fn mutations_are_noticed() {
         (Profile::Rough, Mutation::StoresTwice),
         (Profile::Rough, Mutation::ForgetsToAdvance),
         (Profile::Rough, Mutation::TrustsStalePermissions),
+        (Profile::Rough, Mutation::AssumesVersions),
         (Profile::Rough, Mutation::AcknowledgesBeforeInboxes),
         (Profile::Rough, Mutation::ForgetsUnchanged),
         (Profile::Rough, Mutation::FeedsOutsideOfTransaction),

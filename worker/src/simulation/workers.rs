@@ -157,6 +157,8 @@ impl Worker {
             no_unique_ids: mutation == Some(Mutation::StoresTwice),
             heads_stay: mutation == Some(Mutation::ForgetsToAdvance),
             stale_versions: mutation == Some(Mutation::TrustsStalePermissions),
+            assumes_heads: mutation == Some(Mutation::AssumesHeads),
+            assumes_versions: mutation == Some(Mutation::AssumesVersions),
             forgets_unchanged: mutation == Some(Mutation::ForgetsUnchanged),
             feeds_early: mutation == Some(Mutation::FeedsOutsideOfTransaction),
         };

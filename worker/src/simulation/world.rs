@@ -28,6 +28,8 @@ pub(super) enum Mutation {
     StoresTwice,
     ForgetsToAdvance,
     TrustsStalePermissions,
+    AssumesHeads,
+    AssumesVersions,
     AcknowledgesBeforeInboxes,
     ForgetsUnchanged,
     FeedsOutsideOfTransaction,

@@ -17,12 +17,17 @@ use crate::mysql::Tx;
 ///
 /// # Errors
 /// The database's. A shard does not exist: then the position is NULL, which the column refuses.
-pub(in crate::mysql) async fn append_and_commit(tx: &mut Tx, rows: &[NewRow]) -> sqlx::Result<()> {
-    tx.execute(sqlx::raw_sql(AssertSqlSafe(text(rows, unix_millis())?))).await.map(drop)
+pub(in crate::mysql) async fn append_and_commit(
+    tx: &mut Tx,
+    rows: &[NewRow],
+    commit: &str,
+) -> sqlx::Result<()> {
+    let text = text(rows, unix_millis(), commit)?;
+    tx.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map(drop)
 }
 
 /// Numbers and hexadecimal digits only are put into the text.
-fn text(rows: &[NewRow], now: i64) -> sqlx::Result<String> {
+fn text(rows: &[NewRow], now: i64, commit: &str) -> sqlx::Result<String> {
     let mut text = String::new();
     for NewRow { shard, body } in rows {
         let body = body.to_json().map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
@@ -40,7 +45,7 @@ fn text(rows: &[NewRow], now: i64) -> sqlx::Result<String> {
         }
         text.push_str("'); ");
     }
-    text.push_str("COMMIT");
+    text.push_str(commit);
     Ok(text)
 }
 
@@ -53,7 +58,7 @@ mod tests {
     #[test]
     fn a_body_is_written_as_digits() {
         let body = FeedBody { profile: UserId::parse("o'b\\x").ok(), ..FeedBody::default() };
-        let text = text(&[NewRow { shard: 3, body }], 5).unwrap();
+        let text = text(&[NewRow { shard: 3, body }], 5, "COMMIT").unwrap();
         assert!(text.ends_with(", 5, x'7b2270223a226f27625c5c78227d'); COMMIT"), "{text}");
     }
 }
