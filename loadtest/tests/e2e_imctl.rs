@@ -254,9 +254,9 @@ async fn configurations_and_stores_are_checked_as_processes_do() {
     // A queue with arguments of no version.
     let connection = lapin::Connection::connect(&stores.amqp_url, Default::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
-    let queue: lapin::types::ShortString = format!("{}.msg.1", stores.amqp_prefix).into();
+    let queue: lapin::types::ShortString = format!("{}.msg.0", stores.amqp_prefix).into();
     channel.queue_declare(queue.clone(), Default::default(), Default::default()).await.unwrap();
-    refused(&imctl, &[], &["msg.1 has other arguments", "PRECONDITION"]);
+    refused(&imctl, &[], &["msg.0 has other arguments", "PRECONDITION"]);
     channel.queue_delete(queue, Default::default()).await.unwrap();
     connection.close(200, "done".into()).await.unwrap();
 

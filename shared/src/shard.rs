@@ -75,9 +75,10 @@ impl ShardLayout {
     pub const MAX: u16 = 1024;
 
     /// The layout of a deployment that configures none. A batch costs much more than a message in it, and each shard has
-    /// its own batches: few shards mean a low latency at medium load, and one shard carries a burst on two cores. There is
-    /// work for at most as many workers as shards.
-    pub const DEFAULT: Self = Self { generation: 1, count: 2 };
+    /// its own batches: one shard means the lowest latency and price at everyday load, and carries a burst on two cores
+    /// (`docs/decisions/0025-rounds-of-batches.md`). There is work for at most as many workers as shards; `imctl shards
+    /// set` changes their number while the system runs.
+    pub const DEFAULT: Self = Self { generation: 1, count: 1 };
 
     /// A first layout with this number of shards: `None` for 0, and for more than [`ShardLayout::MAX`].
     #[must_use]

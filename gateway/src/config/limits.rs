@@ -46,8 +46,8 @@ pub struct Limits {
     pub batch_bytes_max: usize,
     /// Batches of all shards that are numbered and published concurrently. Under load this makes fewer, larger batches.
     pub batches_at_once: usize,
-    /// Milliseconds between two rounds of batches at a medium or high rate; with large batches up to two and a half times as
-    /// many. 0: none.
+    /// Milliseconds between two rounds of batches at a medium or high rate, and 0.1 more for each message in
+    /// them, up to 5. 0: none.
     pub batch_interval_ms: u64,
     /// Deadline of every request.
     pub request_deadline_ms: u64,

@@ -244,7 +244,7 @@ impl Default for Amqp {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shards {
-    /// The number of work queues at the first start, which stores it; 2 if not given. Afterwards the stored number counts, which
+    /// The number of work queues at the first start, which stores it; 1 if not given. Afterwards the stored number counts, which
     /// `imctl shards set` changes, and another value is ignored with a warning.
     pub count: Option<u16>,
 }
