@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use scopeguard::ScopeGuard;
 use sqlx::mysql::MySqlConnection;
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, Executor as _, MySql, MySqlPool};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySql, MySqlPool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -287,19 +287,17 @@ impl Connection {
         Ok(())
     }
 
-    /// The statement that commits. Where transactions follow one another, it begins the next one: one round trip less. That
-    /// one locks nothing, and has no snapshot, before its first statement.
-    pub(super) fn commit_statement(&self) -> &'static str {
-        if self.chains() { "COMMIT AND CHAIN" } else { "COMMIT" }
-    }
-
-    /// The transaction was ended by [`commit_statement`](Self::commit_statement).
-    pub(super) fn committed(&mut self) {
-        self.kept.begun = self.chains();
-    }
-
-    fn chains(&self) -> bool {
-        self.pool.ping == Ping::Never
+    /// Commits with what `request` makes of the statement that commits. Where transactions follow one another, that statement
+    /// begins the next one: one round trip less. The next one locks nothing, and has no snapshot, before its first statement.
+    pub(super) async fn commit(
+        &mut self,
+        request: impl FnOnce(&str) -> sqlx::Result<String>,
+    ) -> sqlx::Result<()> {
+        let chains = self.pool.ping == Ping::Never;
+        let request = request(if chains { "COMMIT AND CHAIN" } else { "COMMIT" })?;
+        self.execute(sqlx::raw_sql(AssertSqlSafe(request))).await?;
+        self.kept.begun = chains;
+        Ok(())
     }
 
     /// Releases the connection after a transaction was rolled back because of `error`, if the error concerns only the

@@ -110,19 +110,14 @@ async fn run_on<T: Transaction>(
     transaction: &T,
 ) -> Result<Result<T::Output, T::Error>, T::Error> {
     connection.begin().await?;
-    let commit = connection.commit_statement();
     let error = match transaction.run(connection).await {
         Ok(mut output) => match transaction.feed(&mut output) {
             rows if rows.is_empty() => {
-                connection.execute(commit).await?;
-                connection.committed();
+                connection.commit(|commit| Ok(commit.to_owned())).await?;
                 return Ok(Ok(output));
             }
-            rows => match feed::append_and_commit(connection, &rows, commit).await {
-                Ok(()) => {
-                    connection.committed();
-                    return Ok(Ok(output));
-                }
+            rows => match connection.commit(|commit| feed::append_and_commit(&rows, commit)).await {
+                Ok(()) => return Ok(Ok(output)),
                 // The answer to a statement: if it is that to COMMIT, it has rolled back.
                 Err(error @ sqlx::Error::Database(_)) => error.into(),
                 Err(error) => return Err(error.into()),

@@ -11,10 +11,8 @@ use shared::ids::Seq;
 use shared::mysql::conversations::{ADVANCED_FROM_MAX, Head};
 
 use super::changes::concerns;
-use super::feed;
-use super::ledger::{Attempt, LedgerTx, Outcome, may_be_stored};
+use super::ledger::{Attempt, LedgerTx, Outcome, last_seqs, may_be_stored};
 use super::permission_cache::VersionedRoster;
-use super::plan::{Situation, plan};
 use super::verdict::Plan;
 
 /// The plan of an [`Attempt`] on the rows as the last commits left them.
@@ -48,18 +46,8 @@ impl Attempt {
         if refusals.iter().any(Option::is_some) {
             return None;
         }
-        let last_seqs: Vec<Seq> = heads.iter().map(|head| head.last_seq).collect();
-        let plan = plan(&Situation {
-            batch: &self.batch,
-            heads: &last_seqs,
-            known: &vec![None; refusals.len()],
-            refusals: &refusals,
-            rosters: &rosters.iter().map(|versioned| &versioned.roster).collect::<Vec<_>>(),
-            facts: &[],
-            voided: &self.remembered.voided,
-            overdue_since: self.overdue_since,
-        });
-        let all_advance = plan.heads.iter().zip(&last_seqs).all(|(after, before)| after > before);
+        let plan = self.plan(&last_seqs(&heads), &rosters, &vec![None; refusals.len()], &refusals, &[]);
+        let all_advance = plan.heads.iter().zip(&heads).all(|(after, before)| *after > before.last_seq);
         all_advance.then_some(Foreseen { attempt: self, heads, plan, rosters })
     }
 }
@@ -70,15 +58,13 @@ impl Foreseen<'_> {
     /// # Errors
     /// Failure of a statement; also if a row is different.
     pub(super) async fn run<T: LedgerTx>(self, tx: &mut T) -> Result<Outcome, T::Error> {
-        let Self { attempt: Attempt { batch, feed, .. }, heads, plan, rosters } = self;
-        let rows = batch.conversations().zip(&heads).zip(&plan.heads);
+        let Self { attempt, heads, plan, rosters } = self;
+        let rows = attempt.batch.conversations().zip(&heads).zip(&plan.heads);
         let rows: Vec<(&Conversation, Head, Seq)> =
             rows.map(|((id, before), after)| (id, *before, *after)).collect();
         tx.advance_from(&rows).await?;
-        tx.insert(&plan.rows(batch)).await?;
-        let last_seqs: Vec<Seq> = heads.iter().map(|head| head.last_seq).collect();
-        let feed = feed.map_or_else(Vec::new, |shards| feed::rows(batch, &plan, &last_seqs, shards));
-        Ok(Outcome { plan, rosters, feed })
+        tx.insert(&plan.rows(&attempt.batch)).await?;
+        Ok(attempt.outcome(plan, rosters, &last_seqs(&heads)))
     }
 }
 

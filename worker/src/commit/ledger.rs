@@ -154,22 +154,13 @@ impl Attempt {
         let locked = tx.lock_heads(&conversations).await?;
         let head = |conversation: &&Conversation| locked.get(*conversation).copied().unwrap_or_default();
         let locked: Vec<Head> = conversations.iter().map(head).collect();
-        let heads: Vec<Seq> = locked.iter().map(|head| head.last_seq).collect();
+        let heads = last_seqs(&locked);
         let rosters = self.rosters(tx, &conversations, &locked).await?;
         let mut refusals = self.refusals(&rosters);
         self.refuse_without_files(tx, &mut refusals).await?;
         let known = self.look_up(tx, &heads, &refusals).await?;
         let facts = self.read_changes(tx).await?;
-        let plan = plan(&Situation {
-            batch: &self.batch,
-            heads: &heads,
-            known: &known,
-            refusals: &refusals,
-            rosters: &rosters.iter().map(|versioned| &versioned.roster).collect::<Vec<_>>(),
-            facts: &facts,
-            voided: &self.remembered.voided,
-            overdue_since: self.overdue_since,
-        });
+        let plan = self.plan(&heads, &rosters, &known, &refusals, &facts);
         let rows = plan.rows(&self.batch);
         if !rows.is_empty() {
             tx.insert(&rows).await?;
@@ -189,8 +180,34 @@ impl Attempt {
         if !unchanged.is_empty() {
             tx.insert_unchanged(&unchanged).await?;
         }
-        let feed = self.feed.map_or_else(Vec::new, |shards| feed::rows(&self.batch, &plan, &heads, shards));
-        Ok(Outcome { plan, rosters, feed })
+        Ok(self.outcome(plan, rosters, &heads))
+    }
+
+    /// Applies the rules to what is known about the batch; the parameters are those of a [`Situation`].
+    pub(super) fn plan(
+        &self,
+        heads: &[Seq],
+        rosters: &[Arc<VersionedRoster>],
+        known: &[Option<KnownMessage>],
+        refusals: &[Option<Denied>],
+        facts: &[ChangeFacts],
+    ) -> Plan {
+        plan(&Situation {
+            batch: &self.batch,
+            heads,
+            known,
+            refusals,
+            rosters: &rosters.iter().map(|versioned| &versioned.roster).collect::<Vec<_>>(),
+            facts,
+            voided: &self.remembered.voided,
+            overdue_since: self.overdue_since,
+        })
+    }
+
+    /// The result of a plan that is written. `heads`: the last sequence number of each conversation before.
+    pub(super) fn outcome(&self, plan: Plan, rosters: Vec<Arc<VersionedRoster>>, heads: &[Seq]) -> Outcome {
+        let feed = self.feed.map_or_else(Vec::new, |shards| feed::rows(&self.batch, &plan, heads, shards));
+        Outcome { plan, rosters, feed }
     }
 
     /// The members of each conversation: from the cache where its entry is valid, else from the database, in one query.
@@ -331,6 +348,10 @@ impl Attempt {
         }
         Ok(facts)
     }
+}
+
+pub(super) fn last_seqs(heads: &[Head]) -> Vec<Seq> {
+    heads.iter().map(|head| head.last_seq).collect()
 }
 
 /// The users whose permissions `messages` need.

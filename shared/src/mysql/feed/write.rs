@@ -2,28 +2,22 @@
 
 use std::fmt::Write as _;
 
-use sqlx::{AssertSqlSafe, Executor as _};
-
 use crate::feed::NewRow;
 use crate::ids::unix_millis;
-use crate::mysql::Tx;
 
-/// Adds `rows` (each of another shard, rising) and commits the transaction, all in one request.
+/// The request that adds `rows` (each of another shard, rising) and commits the transaction with `commit`.
 ///
 /// Raising the head locks the row of the shard until the commit, so the next transaction takes the next position when this one
 /// has ended. In one request, because the lock would otherwise be held for a round trip, and by a process that is frozen in
 /// between for as long as that takes. The position is handed to the next statement by the session (`LAST_INSERT_ID`), because a
 /// query within the `INSERT` costs the server more than both statements without it.
 ///
+/// It fails if a shard does not exist: then the position is NULL, which the column refuses.
+///
 /// # Errors
-/// The database's. A shard does not exist: then the position is NULL, which the column refuses.
-pub(in crate::mysql) async fn append_and_commit(
-    tx: &mut Tx,
-    rows: &[NewRow],
-    commit: &str,
-) -> sqlx::Result<()> {
-    let text = text(rows, unix_millis(), commit)?;
-    tx.execute(sqlx::raw_sql(AssertSqlSafe(text))).await.map(drop)
+/// A body cannot be written as JSON.
+pub(in crate::mysql) fn append_and_commit(rows: &[NewRow], commit: &str) -> sqlx::Result<String> {
+    text(rows, unix_millis(), commit)
 }
 
 /// Numbers and hexadecimal digits only are put into the text.
